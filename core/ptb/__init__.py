@@ -1,0 +1,81 @@
+"""ptb: a plugin-registry framework for PyTorch training.
+
+This is the facade: the public names of ptb, and nothing else. A name is imported when it is first used, so that
+``from ptb import Component, hookimpl`` in a plugin costs no more than those two.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptb.component import Component
+    from ptb.compose import RunResult, train
+    from ptb.errors import (
+        ConfigError,
+        DataError,
+        Interrupted,
+        MisfitError,
+        NumericalError,
+        PluginError,
+        PtbError,
+        ResourceError,
+        StorageError,
+        UnknownName,
+    )
+    from ptb.hookspecs import hookimpl
+    from ptb.registry import Registry, load_registry
+    from ptb.run_config import RunConfig
+    from ptb.spec import DataBundle, DataSpec
+
+    __version__: str
+
+__all__ = [
+    "hookimpl",
+    "Component",
+    "DataSpec",
+    "DataBundle",
+    "Registry",
+    "load_registry",
+    "RunConfig",
+    "RunResult",
+    "train",
+    "PtbError",
+    "ConfigError",
+    "UnknownName",
+    "DataError",
+    "MisfitError",
+    "NumericalError",
+    "StorageError",
+    "ResourceError",
+    "PluginError",
+    "Interrupted",
+    "__version__",
+]
+
+_HOMES = {
+    "hookimpl": "hookspecs",
+    "Component": "component",
+    "DataSpec": "spec",
+    "DataBundle": "spec",
+    "Registry": "registry",
+    "load_registry": "registry",
+    "RunConfig": "run_config",
+    "RunResult": "compose",
+    "train": "compose",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pytorch-basics")
+    if name not in __all__:
+        raise AttributeError(f"module 'ptb' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"ptb.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,36 @@
+"""Which device a run computes on: never another one than was asked for."""
+
+import torch
+
+from ptb.errors import ConfigError, Problem
+
+
+def available_devices() -> list[str]:
+    """The devices of this machine, best first: ``["cuda:0", "cpu"]``. ``CUDA_VISIBLE_DEVICES`` hides GPUs from it."""
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [*names, "cpu"]
+
+
+def resolve_device(name: str, source: str = "") -> torch.device:
+    """The device behind ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` takes the best there is.
+
+    Raises:
+        ConfigError: this machine has no such device; the message names those it has.
+    """
+    present = available_devices()
+    wanted = {"auto": present[0], "cuda": "cuda:0"}.get(name, name)
+    if wanted not in present:
+        hint = "" if torch.version.cuda else "; this torch is built without CUDA" if wanted.startswith("cuda") else ""
+        message = f"no device '{name}' on this machine{hint}; there is: {', '.join(present)}"
+        raise ConfigError(Problem("device", f"{message} (or auto)", source))
+    return torch.device(wanted)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device for people: ``cpu (2 threads)`` or ``cuda:0 (NVIDIA H100)``."""
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+

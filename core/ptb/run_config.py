@@ -1,0 +1,269 @@
+"""A run's configuration as it was written: layers of TOML files, flags and ``KEY=VALUE``, and where each value came from.
+
+Nothing is checked here beyond the syntax; ``plan.resolve`` holds the values against the installed components.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ptb.errors import ConfigError, Problem
+
+KeyPath = tuple[str, ...]
+Tree = dict[str, Any]
+
+# The flags that the notes' hyper-parameters deserve; everything else is KEY=VALUE.
+FLAGS: dict[str, KeyPath] = {
+    "model": ("model", "name"),
+    "dataset": ("dataset", "name"),
+    "init": ("initializer", "name"),
+    "loss": ("loss", "name"),
+    "optimizer": ("optimizer", "name"),
+    "scheduler": ("scheduler", "name"),
+    "epochs": ("trainer", "epochs"),
+    "batch-size": ("loader", "batch_size"),
+    "lr": ("optimizer", "lr"),
+    "workers": ("loader", "num_workers"),
+    "device": ("device",),
+    "seed": ("seed",),
+}
+MAX_FILE_BYTES = 1 << 20
+
+
+class RunConfig:
+    """What was asked for, section by section, not yet checked.
+
+    ::
+
+        RunConfig(model={"name": "lenet", "pool": "avg"}, trainer={"epochs": 3})
+
+    Args:
+        sections: ``dataset``, ``model``, ``initializer``, ``loss``, ``optimizer``, ``scheduler``: tables whose ``name``
+            chooses the component and whose other keys are its settings; ``metrics``: a table of such tables;
+            ``loader``, ``trainer``: tables; ``seed``: int; ``device``: str.
+    """
+
+    def __init__(self, **sections: Any) -> None:
+        self.values: Tree = _copied(sections)
+        self.sources: dict[KeyPath, str] = dict.fromkeys(_leaves(self.values), "")
+
+    @classmethod
+    def read(
+        cls,
+        files: Sequence[str | Path] = (),
+        flags: Mapping[str, Any] | None = None,
+        overrides: Sequence[str] = (),
+        metrics: Sequence[str] = (),
+    ) -> "RunConfig":
+        """Reads the layers, weakest first: files in order, flags, ``KEY=VALUE``.
+
+        A layer that names another component for a section replaces what weaker layers set for the former one.
+
+        Args:
+            files: TOML files; a ``.json`` of the same shape is read too.
+            flags: values by a key of ``FLAGS``; None means that the flag was not given.
+            overrides: ``section.key=value`` with the value in TOML syntax; a bare word is a string.
+            metrics: the names of the metrics; they replace those that the files choose.
+
+        Raises:
+            ConfigError: with every file that cannot be read and every override that cannot be parsed.
+        """
+        config, problems = cls(), []
+        for file in files:
+            try:
+                config._add(*_read_file(Path(file)))
+            except ConfigError as error:
+                problems += error.problems
+        given = {FLAGS[flag]: (value, f"--{flag} {value}") for flag, value in (flags or {}).items() if value is not None}
+        config._add(_tree({path: value for path, (value, _) in given.items()}), {p: s for p, (_, s) in given.items()})
+        if metrics:
+            config._choose_metrics(metrics)
+        parsed: dict[KeyPath, tuple[Any, str]] = {}
+        for text in overrides:
+            try:
+                path, value = parse_override(text)
+                parsed[path] = (value, text)
+            except ConfigError as error:
+                problems += error.problems
+        try:
+            config._add(_tree({path: value for path, (value, _) in parsed.items()}), {p: s for p, (_, s) in parsed.items()})
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
+        return config
+
+    def source(self, *path: str) -> str:
+        """Who set this key, or the nearest one above or below it; empty for a default."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.sources:
+                return self.sources[path[:length]]
+        return next((text for key, text in self.sources.items() if key[: len(path)] == path), "")
+
+    def _add(self, values: Tree, sources: Mapping[KeyPath, str]) -> None:
+        for path in list(_renamed((), self.values, values)):
+            _remove(self.values, path)
+            self.sources = {key: text for key, text in self.sources.items() if key[: len(path)] != path}
+        _merge(self.values, values)
+        self.sources |= sources
+
+    def _choose_metrics(self, names: Sequence[str]) -> None:
+        known = self.values.get("metrics")
+        kept = known if isinstance(known, dict) else {}
+        self.values["metrics"] = {name: kept.get(name, {}) for name in names}
+        self.sources |= {("metrics", name): f"--metric {name}" for name in names}
+
+
+def parse_override(text: str) -> tuple[KeyPath, Any]:
+    """``"optimizer.lr=1e-3"`` as a key path and a value.
+
+    Raises:
+        ConfigError: there is no ``=``, or one side is not TOML.
+    """
+    key, equals, written = text.partition("=")
+    if not equals:
+        raise ConfigError(f"'{text}' is not KEY=VALUE; for example optimizer.lr=1e-3 or model.pool=avg")
+    try:
+        path = _single_path(tomllib.loads(f"{key} = 0"))
+    except (tomllib.TOMLDecodeError, ValueError):
+        raise ConfigError(f"'{key.strip()}' in '{text}' is not a key; write section.key=value") from None
+    return path, _override_value(written.strip(), text)
+
+
+def _override_value(written: str, text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {written}")
+        if set(parsed) == {"value"}:
+            return parsed["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        if written[:1] in ("[", "{", '"', "'"):
+            raise ConfigError(f"the value in '{text}' is not valid TOML") from None
+    return written
+
+
+def _single_path(tree: Any) -> KeyPath:
+    path: list[str] = []
+    while isinstance(tree, dict):
+        ((key, tree),) = tree.items()
+        path.append(key)
+    return tuple(path)
+
+
+def _read_file(path: Path) -> tuple[Tree, dict[KeyPath, str]]:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(Problem("", f"cannot read the config file: {error.strerror}", str(path))) from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(Problem("", f"a config file has at most {MAX_FILE_BYTES} bytes", str(path)))
+    try:
+        text = raw.decode("utf-8-sig")
+        if path.suffix == ".json":
+            values, lines = json.loads(text, object_pairs_hook=_unique), {}
+        else:
+            values, lines = tomllib.loads(text), _line_numbers(text)
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(Problem("", "a config file is UTF-8 text", f"{path}:{line}")) from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(Problem("", f"not valid JSON: {error.msg}", f"{path}:{error.lineno}")) from None
+    except RecursionError:
+        raise ConfigError(Problem("", "nested too deeply for a config file", str(path))) from None
+    except ValueError as error:
+        raise ConfigError(Problem("", *_toml_fault(error, path, text))) from None
+    if not isinstance(values, dict):
+        raise ConfigError(Problem("", "a config file holds one table of sections", str(path)))
+    sources = {leaf: f"{path}:{lines[leaf]}" if leaf in lines else str(path) for leaf in _leaves(values)}
+    return values, sources
+
+
+def _toml_fault(error: ValueError, path: Path, text: str) -> tuple[str, str]:
+    """tomllib tells the place in its message only: ``... (at line 3, column 5)`` or ``(at end of document)``."""
+    message, _, place = str(error).rpartition(" (at ")
+    line = re.search(r"line (\d+)", place)
+    number = line[1] if line else str(len(text.splitlines()) or 1)
+    kind = "JSON" if path.suffix == ".json" else "TOML"
+    return f"not valid {kind}: {(message or str(error)).rstrip('.')}", f"{path}:{number}"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Tree:
+    keys = [key for key, _ in pairs]
+    if twice := {key for key in keys if keys.count(key) > 1}:
+        raise ValueError(f"key {min(twice)!r} stands twice")
+    return dict(pairs)
+
+
+def _line_numbers(text: str) -> dict[KeyPath, int]:
+    """Where each key of a TOML text stands. tomllib does not tell; keys inside long strings may fool it, harmlessly."""
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.fullmatch(r"\s*\[([^\[\]]+)\]\s*(#.*)?", line)
+        key = re.match(r"\s*([^=#\[\]{}]+?)\s*=", line)
+        try:
+            if header:
+                table = _single_path(tomllib.loads(f"{header[1]} = 0"))
+                lines.setdefault(table, number)
+            elif key:
+                lines.setdefault(table + _single_path(tomllib.loads(f"{key[1]} = 0")), number)
+        except ValueError:
+            continue
+    return lines
+
+
+def _leaves(tree: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    if isinstance(tree, dict) and (tree or not path):
+        for key, value in tree.items():
+            yield from _leaves(value, (*path, key))
+    else:
+        yield path
+
+
+def _tree(values: Mapping[KeyPath, Any]) -> Tree:
+    tree: Tree = {}
+    for path, value in values.items():
+        branch = tree
+        for part in path[:-1]:
+            inner = branch.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(Problem(".".join(path), f"'{part}' is given a value and keys of its own"))
+            branch = inner
+        if isinstance(branch.get(path[-1]), dict) and not isinstance(value, dict):
+            raise ConfigError(Problem(".".join(path), f"'{path[-1]}' is given a value and keys of its own"))
+        branch[path[-1]] = value
+    return tree
+
+
+def _renamed(path: KeyPath, base: Tree, over: Tree) -> Iterator[KeyPath]:
+    """The tables that ``over`` gives to another component than ``base`` chose."""
+    for key, inner in over.items():
+        known = base.get(key)
+        if not isinstance(inner, dict) or not isinstance(known, dict):
+            continue
+        if "name" in known and inner.get("name", known["name"]) != known["name"]:
+            yield (*path, key)
+        elif not path:
+            yield from _renamed((key,), known, inner)
+
+
+def _merge(base: Tree, over: Tree) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = _copied(value)
+
+
+def _remove(tree: Tree, path: Iterable[str]) -> None:
+    *parents, last = path
+    for part in parents:
+        tree = tree[part]
+    del tree[last]
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value

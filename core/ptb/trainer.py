@@ -1,0 +1,254 @@
+"""The training loop. It knows built objects only: no registry, no config file, no plugin machinery."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ptb.batches import Batches
+from ptb.errors import Interrupted, NumericalError
+
+
+class Metric(Protocol):
+    """A figure accumulated over batches, on the device."""
+
+    def update(self, scores: Tensor, targets: Tensor) -> None:
+        """Takes in one batch."""
+
+    def compute(self) -> Any:
+        """The figure over all batches since the last reset; a float, or a tensor of one value."""
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+
+
+class Scheduler(Protocol):
+    """Sets the optimizer's learning rate; stepped once after each optimizer step."""
+
+    def step(self) -> Any:
+        """Moves on by one optimizer step."""
+
+    def state_dict(self) -> Any:
+        """What must be kept to go on later."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Takes that up again."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The built objects of one training.
+
+    ``closure`` says that the optimizer evaluates the loss several times a step (LBFGS); ``pairs`` that the inputs are
+    pairs ``[B, 2, *input_shape]`` and the model embeds both halves.
+    """
+
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: Optimizer
+    scheduler: Scheduler
+    train: Batches
+    val: Batches | None
+    test: Batches | None
+    train_metrics: dict[str, Metric]
+    eval_metrics: dict[str, Metric]
+    device: torch.device
+    closure: bool = False
+    pairs: bool = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The model's scores ``[B, output_size]``; for pairs its embeddings ``[B, 2, output_size]``."""
+        if not self.pairs:
+            return self.model(inputs)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        return self.model(inputs.flatten(0, 1)).unflatten(0, (-1, 2))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How long to train and how often to look up: epochs, epochs between evaluations, steps between checkpoints."""
+
+    epochs: int
+    eval_every: int = 1
+    checkpoint_every: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured on one split at one step."""
+
+    step: int
+    epoch: int
+    split: str
+    values: dict[str, float]
+    lr: float
+    samples_per_second: float | None = None
+
+
+@dataclass
+class Totals:
+    """How far a training has come. ``metrics`` holds the newest figures as ``{"val/accuracy": 0.98}``."""
+
+    epoch: int = 0
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_step: int | None = None
+    best_loss: float = math.inf
+
+
+class Stopwatch:
+    """Adds up the time between its starts and stops, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def start(self) -> None:
+        """Runs on."""
+        self._started = perf_counter()
+
+    def stop(self) -> float:
+        """Stands still, and tells the sum so far."""
+        self.seconds += perf_counter() - self._started
+        return self.seconds
+
+
+class Watcher(Protocol):
+    """Is told how a training goes on, and saves it; nothing that it does changes the weights."""
+
+    def epoch_started(self, epoch: int, steps: int) -> None:
+        """An epoch of that many steps begins."""
+
+    def step_ended(self) -> None:
+        """An optimizer step is done."""
+
+    def row(self, row: Row) -> None:
+        """A split was measured."""
+
+    def checkpoint(self, totals: Totals) -> None:
+        """The weights are to be saved as they are now."""
+
+    def stop_signal(self) -> int | None:
+        """The number of the signal that asks the training to stop, if one has come."""
+
+
+def fit(parts: Parts, cadence: Cadence, watcher: Watcher) -> Totals:
+    """Trains, evaluates and saves, in the order in which it reads.
+
+    Raises:
+        NumericalError: the mean training loss of an epoch is not finite; nothing is saved after that.
+        Interrupted: the watcher told of a signal; the weights were saved.
+    """
+    totals, clock = Totals(), Stopwatch()
+    model, optimizer, scheduler = parts.model, parts.optimizer, parts.scheduler
+    inputs = targets = scores = torch.empty(0)
+
+    def gradients() -> Tensor:
+        nonlocal scores
+        optimizer.zero_grad(set_to_none=True)
+        scores = parts.forward(inputs)
+        loss = parts.loss(scores, targets)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return loss
+
+    for epoch in range(1, cadence.epochs + 1):
+        model.train()
+        reset(parts.train_metrics)
+        watcher.epoch_started(epoch, len(parts.train))
+        loss_sum = torch.zeros((), device=parts.device)
+        seconds_before = clock.seconds
+        clock.start()
+
+        for inputs, targets in parts.train.epoch(epoch):
+            if parts.closure:
+                loss = optimizer.step(gradients)  # calls it several times and returns the first loss
+            else:
+                loss = gradients()
+                optimizer.step()
+            scheduler.step()
+
+            totals.step += 1
+            loss_sum += loss.detach() * len(targets)
+            update(parts.train_metrics, scores.detach(), targets)
+            watcher.step_ended()
+            if signal := watcher.stop_signal():
+                totals.seconds = clock.stop()
+                watcher.checkpoint(totals)
+                raise Interrupted(f"stopped by signal {signal} after step {totals.step}; the weights are saved", signal)
+            if _due_inside(totals.step, cadence, len(parts.train)):
+                totals.seconds = clock.stop()
+                watcher.checkpoint(totals)
+                clock.start()
+
+        mean_loss = float(loss_sum) / parts.train.samples  # waits for the device
+        totals.epoch, totals.seconds = epoch, clock.stop()
+        totals.samples += parts.train.samples
+        lr = float(optimizer.param_groups[0]["lr"])
+        values = {"loss": mean_loss, **compute(parts.train_metrics)}
+        speed = parts.train.samples / (clock.seconds - seconds_before)
+        _report(watcher, totals, Row(totals.step, epoch, "train", values, lr, speed))
+        if not math.isfinite(mean_loss):
+            raise NumericalError(
+                f"the training loss is {mean_loss} in epoch {epoch} (up to step {totals.step}); the learning rate is {lr:g}: "
+                "try a smaller optimizer.lr, or look for values in the data that are not finite"
+            )
+
+        last = epoch == cadence.epochs
+        improved = False
+        if parts.val is not None and (last or epoch % cadence.eval_every == 0):
+            values = evaluate(parts, parts.val)
+            improved = values["loss"] < totals.best_loss
+            if improved:
+                totals.best_step, totals.best_loss = totals.step, values["loss"]
+            _report(watcher, totals, Row(totals.step, epoch, "val", values, lr))
+        if last and parts.test is not None:
+            _report(watcher, totals, Row(totals.step, epoch, "test", evaluate(parts, parts.test), lr))
+        if last or improved or cadence.checkpoint_every == 0 or totals.step % cadence.checkpoint_every == 0:
+            watcher.checkpoint(totals)
+    return totals
+
+
+@torch.inference_mode()
+def evaluate(parts: Parts, batches: Batches) -> dict[str, float]:
+    """The mean loss and every metric over a split, in eval mode and without gradients."""
+    parts.model.eval()
+    reset(parts.eval_metrics)
+    loss_sum = torch.zeros((), device=parts.device)
+    for inputs, targets in batches.epoch():
+        scores = parts.forward(inputs)
+        loss_sum += parts.loss(scores, targets) * len(targets)
+        update(parts.eval_metrics, scores, targets)
+    return {"loss": float(loss_sum) / batches.samples, **compute(parts.eval_metrics)}
+
+
+def reset(metrics: dict[str, Metric]) -> None:
+    """Resets all of them."""
+    for metric in metrics.values():
+        metric.reset()
+
+
+def update(metrics: dict[str, Metric], scores: Tensor, targets: Tensor) -> None:
+    """Shows all of them one batch."""
+    for metric in metrics.values():
+        metric.update(scores, targets)
+
+
+def compute(metrics: dict[str, Metric]) -> dict[str, float]:
+    """The figures of all of them; waits for the device."""
+    return {label: float(metric.compute()) for label, metric in metrics.items()}
+
+
+def _report(watcher: Watcher, totals: Totals, row: Row) -> None:
+    totals.metrics |= {f"{row.split}/{label}": value for label, value in row.values.items()}
+    watcher.row(row)
+
+
+def _due_inside(step: int, cadence: Cadence, steps: int) -> bool:
+    """Whether a checkpoint is due inside an epoch; at the end of one it waits for the evaluation."""
+    return cadence.checkpoint_every > 0 and step % cadence.checkpoint_every == 0 and step % steps != 0

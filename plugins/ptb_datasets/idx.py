@@ -1,0 +1,69 @@
+"""Reads IDX files, the format of MNIST: two zero bytes, a type, a number of dimensions, the sizes, the values.
+
+The sizes in the header are held against the bytes that are there before anything is allocated for them.
+"""
+
+import gzip
+import zlib
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ptb import DataError
+
+UNSIGNED_BYTE = 0x08
+# A byte of deflate output costs at least 1/1032 of a byte of input (zlib's documentation).
+MAX_INFLATION = 1032
+CHUNK = 1 << 20
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The array in an IDX file of unsigned bytes, plain or gzipped.
+
+    Args:
+        path: the file; ``.gz`` at its end means gzipped.
+        dimensions: how many the array must have.
+
+    Returns:
+        uint8 of the shape in the header; writable.
+
+    Raises:
+        DataError: the file cannot be read, is no IDX file, is cut short, or its header lies about its size.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            shape = _read_header(stream, path, dimensions)
+            return np.frombuffer(_read_values(stream, path, shape), dtype=np.uint8).reshape(shape)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {error.strerror if isinstance(error, OSError) and error.strerror else error}") from error
+
+
+def _read_header(stream: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]:
+    magic = stream.read(4)
+    if magic != bytes((0, 0, UNSIGNED_BYTE, dimensions)):
+        raise DataError(
+            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions: it begins with "
+            f"{magic.hex(' ') or 'nothing'}, expected 00 00 08 {dimensions:02x}"
+        )
+    sizes = stream.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise DataError(f"{path} ends inside its header")
+    return tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
+
+
+def _read_values(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> bytearray:
+    expected = prod(shape)
+    on_disk = path.stat().st_size
+    most = on_disk * MAX_INFLATION if path.suffix == ".gz" else on_disk
+    if expected > most:
+        raise DataError(f"{path}: its header says {shape}, that is {expected:,} bytes; the file has {on_disk:,} bytes on disk")
+    values = bytearray()
+    while chunk := stream.read(min(CHUNK, expected - len(values) + 1)):
+        values += chunk
+        if len(values) > expected:
+            raise DataError(f"{path}: its header says {shape}, that is {expected:,} bytes of values, and more follow")
+    if len(values) < expected:
+        raise DataError(f"{path} is cut short: its header says {shape}, that is {expected:,} bytes; there are {len(values):,}")
+    return values

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptb.component import Component
-    from ptb.compose import RunResult, train
     from ptb.errors import (
         ConfigError,
         DataError,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     )
     from ptb.hookspecs import hookimpl
     from ptb.registry import Registry, load_registry
+    from ptb.run import RunResult, train
     from ptb.run_config import RunConfig
     from ptb.spec import DataBundle, DataSpec
 
@@ -60,8 +60,8 @@ _HOMES = {
     "Registry": "registry",
     "load_registry": "registry",
     "RunConfig": "run_config",
-    "RunResult": "compose",
-    "train": "compose",
+    "RunResult": "run",
+    "train": "run",
 }
 
 

@@ -1,8 +1,8 @@
 """Turns a split of a data set into batches on the device.
 
 The order of the samples is a function of the seed and the epoch, from a generator of its own: nothing is drawn from the
-global state, so the number of workers or of evaluations changes nothing. A ``TensorDataset`` is cut by index; anything else
-goes through a ``DataLoader``.
+global state, so the number of workers or of evaluations changes nothing. A ``TensorDataset`` is cut by index; anything
+else goes through a ``DataLoader``.
 """
 
 import hashlib
@@ -38,10 +38,12 @@ class Gather:
         self.targets = targets
 
     def take(self, indices: Tensor) -> Batch:
+        """As in ``Source``."""
         return self.inputs.index_select(0, indices), self.targets.index_select(0, indices)
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        return map(self.take, order.split(batch_size))
+        """As in ``Source``."""
+        return map(self.take, torch.split(order, batch_size))
 
 
 class Workers:
@@ -53,9 +55,11 @@ class Workers:
         self.seed = seed
 
     def take(self, indices: Tensor) -> Batch:
+        """As in ``Source``."""
         return _pair(default_collate([self.dataset[index] for index in indices.tolist()]))
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
+        """As in ``Source``."""
         loader: DataLoader[Any] = DataLoader(
             self.dataset,
             batch_size=batch_size,
@@ -116,7 +120,8 @@ class Batches:
 
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """The batches of one epoch as ``(inputs[B, *input_shape], targets[B, ...])`` on the device."""
-        for index, (inputs, targets) in enumerate(self.source.batches(self._order(number)[: self.samples], self.batch_size)):
+        order = self._order(number)[: self.samples]
+        for index, (inputs, targets) in enumerate(self.source.batches(order, self.batch_size)):
             inputs, targets = self._to_device(inputs, targets)
             if self.augment is not None:
                 inputs = self.augment(inputs, generator(self.seed or 0, "augment", number, index))
@@ -146,7 +151,7 @@ def fingerprint(splits: dict[str, Dataset[Any]]) -> str:
         if isinstance(split, TensorDataset):
             tensors: tuple[Tensor, ...] = split.tensors
         else:
-            chosen = torch.linspace(0, size - 1, min(size, FINGERPRINT_SAMPLES)).long().unique() if size else torch.arange(0)
+            chosen = torch.arange(0, size, max(size // FINGERPRINT_SAMPLES, 1))
             tensors = Workers(split, 0, derive_seed(0)).take(chosen) if size else ()
         for tensor in tensors:
             update_digest(digest, tensor)
@@ -161,7 +166,8 @@ def update_digest(digest: "hashlib._Hash", tensor: Tensor) -> None:
 
 
 def _pair(batch: Any) -> Batch:
-    if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
-        parts = [type(part).__name__ for part in batch] if isinstance(batch, tuple | list) else type(batch).__name__
-        raise DataError(f"a sample must be a pair (inputs, targets) of tensors or numbers, got {parts}")
-    return batch[0], batch[1]
+    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+        got = ", ".join(type(part).__name__ for part in parts)
+        raise DataError(f"a sample must be a pair (inputs, targets) of tensors or numbers, got ({got})")
+    return parts[0], parts[1]

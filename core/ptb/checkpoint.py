@@ -1,8 +1,8 @@
 """Checkpoint files: one pickle-free safetensors file a step, whose name carries the hash of its bytes.
 
-``ckpt-<step>-<first 32 hex digits of the file's SHA-256>.safetensors`` is written under a temporary name, flushed to the
-disk, and renamed; so a file that has its name is whole, and one whose bytes do not match its name is not loaded. Nothing
-points at the latest: it is found by looking.
+``ckpt-<step>-<first 32 hex digits of the file's SHA-256>.safetensors`` is written under a temporary name, flushed to
+the disk, and renamed; so a file that has its name is whole, and one whose bytes do not match its name is not loaded.
+Nothing points at the latest: it is found by looking.
 """
 
 import hashlib
@@ -157,5 +157,7 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     odd = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if odd:
-        raise StorageError(f"the model's state_dict holds other things than tensors, which cannot be saved: {', '.join(odd)}")
+        raise StorageError(
+            f"the model's state_dict holds other things than tensors, which cannot be saved: {', '.join(odd)}"
+        )
     return dict(state)

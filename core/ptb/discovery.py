@@ -1,8 +1,8 @@
 """Finds the installed plugins and loads each of them on its own.
 
-A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``FailedPlugin``; none is half
-one and half the other. pluggy checks and calls the hooks, but each plugin gets a manager of its own, which is thrown away
-with it: so a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
+A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``FailedPlugin``; none is
+half one and half the other. pluggy checks and calls the hooks, but each plugin gets a manager of its own, which is
+thrown away with it: so a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
 """
 
 import inspect
@@ -138,7 +138,7 @@ def _check_marked(module: ModuleType) -> None:
 
 
 def _check_hooks(manager: pluggy.PluginManager) -> None:
-    """pluggy passes over unknown hooks, and calls an argument with a default without ever filling it."""
+    """Pluggy passes over unknown hooks, and calls an argument with a default without ever filling it."""
     for plugin in manager.get_plugins():
         for caller in manager.get_hookcallers(plugin) or ():
             if not caller.has_spec():

@@ -13,8 +13,8 @@
     |-- PluginError           exit 7   a plugin that breaks its contract
     `-- Interrupted           exit 130 or 143   stopped by a signal, after saving
 
-A caller who wants to go on after any of them writes ``except ptb.PtbError as error``; ``str(error)`` says what happened,
-with which value, what is valid and what to do.
+A caller who wants to go on after any of them writes ``except ptb.PtbError as error``; ``str(error)`` says what
+happened, with which value, what is valid and what to do.
 """
 
 import difflib
@@ -108,9 +108,9 @@ def closest(word: str, candidates: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """``"; did you mean 'lenet'?"`` where a candidate is near, else nothing."""
+    """``" (did you mean 'lenet'?)"`` where a candidate is near, else nothing."""
     match = closest(word, candidates)
-    return f"; did you mean '{match}'?" if match else ""
+    return f" (did you mean '{match}'?)" if match else ""
 
 
 def listing(names: Sequence[str], limit: int = 20) -> str:

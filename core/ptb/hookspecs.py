@@ -29,7 +29,7 @@ def ptb_provide_datasets() -> Iterable[Component]:
 
 @hookspec
 def ptb_provide_models() -> Iterable[Component]:
-    """Models: ``target(spec, **settings)`` returns an ``nn.Module`` from ``[B, *input_shape]`` to ``[B, output_size]``."""
+    """Models: ``target(spec, **settings)`` returns a module from ``[B, *input_shape]`` to ``[B, output_size]``."""
     return ()
 
 

@@ -1,13 +1,13 @@
-"""A run's configuration as it was checked: every component found, every setting validated and filled in. Imports no torch."""
+"""A run's configuration as it was checked: each component found, each setting validated. Imports no torch."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ptb.errors import ConfigError, PluginError, Problem, PtbError, did_you_mean, listing
+from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
 from ptb.registry import Entry, Registry
 from ptb.run_config import KeyPath, RunConfig
 from ptb.settings import SettingsError, arguments, plain_values, validate
@@ -31,7 +31,7 @@ class RunSettings(BaseModel):
     @classmethod
     def _is_device(cls, device: str) -> str:
         if not _DEVICE.fullmatch(device):
-            raise ValueError("Input should be auto, cpu, cuda, cuda:N or mps")
+            raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
         return device
 
 
@@ -53,7 +53,9 @@ class TrainerSettings(BaseModel):
 
     epochs: int = Field(20, gt=0, description="Passes over the training samples")
     eval_every: int = Field(1, gt=0, description="Epochs from one evaluation on the validation split to the next")
-    checkpoint_every: int = Field(0, ge=0, description="Optimizer steps from one checkpoint to the next; 0: every epoch")
+    checkpoint_every: int = Field(
+        0, ge=0, description="Optimizer steps from one checkpoint to the next; 0: every epoch"
+    )
 
 
 CORE_SECTIONS: dict[str, type[BaseModel]] = {"loader": LoaderSettings, "trainer": TrainerSettings}
@@ -114,7 +116,7 @@ def resolve(config: RunConfig, registry: Registry, target_kind: str | None = Non
     Args:
         config: what was asked for.
         registry: where the components are looked up.
-        target_kind: what the data set predicts, once it is known: it chooses the loss and the metrics that are not named.
+        target_kind: what the data set predicts, once that is known: it chooses the loss and metrics that are not named.
 
     Raises:
         ConfigError: with all faults at once, each with its key and its source.
@@ -136,8 +138,10 @@ class _Resolver:
     def plan(self) -> Plan:
         self._check_keys()
         values = self.config.values
-        parts: dict[str, Any] = {"run": self._settings(RunSettings, {k: values[k] for k in RunSettings.model_fields if k in values})}
-        parts |= {name: self._settings(model, self._table(name), name) for name, model in CORE_SECTIONS.items()}
+        parts: dict[str, Any] = {
+            "run": self._settings(RunSettings, {k: values[k] for k in RunSettings.model_fields if k in values})
+        }
+        parts |= {name: self._settings(model, self._table(name) or {}, name) for name, model in CORE_SECTIONS.items()}
         parts |= {section: self._section(section) for section in COMPONENT_SECTIONS}
         parts["metrics"] = self._metrics()
         if self.problems:
@@ -153,6 +157,8 @@ class _Resolver:
 
     def _section(self, section: str) -> Choice | None:
         table = self._table(section)
+        if table is None:
+            return None
         name = table.get("name", self._default_name(section))
         if name is None:
             if section == "model" or (section == "loss" and self.target_kind is not None):
@@ -167,7 +173,9 @@ class _Resolver:
         entries = self.registry.components(section)
         if section == "loss":
             entries = [e for e in entries if not e.component.accepts or self.target_kind in e.component.accepts]
-            return f"no loss is the default for target kind '{self.target_kind}'; add --loss NAME, one of: {_names(entries)}"
+            return (
+                f"none is the default for target kind '{self.target_kind}'; add --loss NAME, one of: {_names(entries)}"
+            )
         return f"no {section} is chosen; add --{section} NAME, one of: {_names(entries)}"
 
     def _metrics(self) -> dict[str, Choice] | None:
@@ -176,11 +184,13 @@ class _Resolver:
                 return None
             labels: Mapping[str, Any] = {name: {} for name in DEFAULT_METRICS.get(self.target_kind, ())}
         else:
-            labels = self._table("metrics")
+            labels = self._table("metrics") or {}
         chosen = {}
         for label, table in labels.items():
             if label == "loss":
-                self._problem(("metrics", label), "a metric cannot be called 'loss': the loss itself is reported under it")
+                self._problem(
+                    ("metrics", label), "a metric cannot be called 'loss': the loss itself is reported under it"
+                )
             elif not isinstance(table, dict):
                 self._problem(("metrics", label), f"must be a table, got {table!r}; write metrics.{label}.name")
             else:
@@ -204,14 +214,16 @@ class _Resolver:
         settings = self._settings(model, {key: value for key, value in table.items() if key != "name"}, *path)
         return None if settings is None else Choice(entry, settings)
 
-    def _table(self, section: str) -> Mapping[str, Any]:
+    def _table(self, section: str) -> Mapping[str, Any] | None:
         table = self.config.values.get(section, {})
         if isinstance(table, dict):
             return table
         flag = {"initializer": "init", "metrics": "metric"}.get(section, section)
-        instead = f"--{flag} {table} or {section}.name={table}" if section not in CORE_SECTIONS else f"{section}.KEY=VALUE"
+        instead = (
+            f"--{flag} {table} or {section}.name={table}" if section not in CORE_SECTIONS else f"{section}.KEY=VALUE"
+        )
         self._problem((section,), f"is a section, got {table!r}; write {instead}")
-        return {"name": DEFAULT_NAMES.get(section, "")} if section == "model" else {}
+        return None
 
     def _settings(self, model: type[BaseModel], values: Mapping[str, Any], *path: str) -> BaseModel | None:
         try:

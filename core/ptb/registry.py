@@ -89,7 +89,9 @@ class Entry:
         Raises:
             PluginError: the named model cannot be imported or is none, or the target's parameters make none.
         """
-        from ptb.settings import BaseModel, derive_model  # pydantic costs as much as all of ``ptb list``
+        from pydantic import BaseModel  # costs as much as all of ``ptb list``
+
+        from ptb.settings import derive_model
 
         if self.component.settings is None:
             return derive_model(self.kind, f"'{self.id}'", self.load())

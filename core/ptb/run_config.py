@@ -1,4 +1,4 @@
-"""A run's configuration as it was written: layers of TOML files, flags and ``KEY=VALUE``, and where each value came from.
+"""A run's configuration as it was written: layers of files, flags and ``KEY=VALUE``, and the source of each value.
 
 Nothing is checked here beyond the syntax; ``plan.resolve`` holds the values against the installed components.
 """
@@ -71,13 +71,16 @@ class RunConfig:
         Raises:
             ConfigError: with every file that cannot be read and every override that cannot be parsed.
         """
-        config, problems = cls(), []
+        config = cls()
+        problems: list[Problem] = []
         for file in files:
             try:
                 config._add(*_read_file(Path(file)))
             except ConfigError as error:
                 problems += error.problems
-        given = {FLAGS[flag]: (value, f"--{flag} {value}") for flag, value in (flags or {}).items() if value is not None}
+        given = {
+            FLAGS[flag]: (value, f"--{flag} {value}") for flag, value in (flags or {}).items() if value is not None
+        }
         config._add(_tree({path: value for path, (value, _) in given.items()}), {p: s for p, (_, s) in given.items()})
         if metrics:
             config._choose_metrics(metrics)
@@ -89,7 +92,9 @@ class RunConfig:
             except ConfigError as error:
                 problems += error.problems
         try:
-            config._add(_tree({path: value for path, (value, _) in parsed.items()}), {p: s for p, (_, s) in parsed.items()})
+            config._add(
+                _tree({path: value for path, (value, _) in parsed.items()}), {p: s for p, (_, s) in parsed.items()}
+            )
         except ConfigError as error:
             problems += error.problems
         if problems:
@@ -125,15 +130,27 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
     """
     key, equals, written = text.partition("=")
     if not equals:
-        raise ConfigError(f"'{text}' is not KEY=VALUE; for example optimizer.lr=1e-3 or model.pool=avg")
+        raise ConfigError(
+            f"'{text}' is not KEY=VALUE; a component is chosen by its flag, as in --model {text}, "
+            "a setting by its key, as in optimizer.lr=1e-3"
+        )
     try:
         path = _single_path(tomllib.loads(f"{key} = 0"))
     except (tomllib.TOMLDecodeError, ValueError):
         raise ConfigError(f"'{key.strip()}' in '{text}' is not a key; write section.key=value") from None
-    return path, _override_value(written.strip(), text)
+    return path, parse_value(written.strip(), text)
 
 
-def _override_value(written: str, text: str) -> Any:
+def parse_value(written: str, text: str) -> Any:
+    """A value in TOML syntax; a bare word is a string.
+
+    Args:
+        written: the value.
+        text: where it stands, for the message.
+
+    Raises:
+        ConfigError: it begins like a list, a table or a string, and is none.
+    """
     try:
         parsed = tomllib.loads(f"value = {written}")
         if set(parsed) == {"value"}:
@@ -182,7 +199,7 @@ def _read_file(path: Path) -> tuple[Tree, dict[KeyPath, str]]:
 
 
 def _toml_fault(error: ValueError, path: Path, text: str) -> tuple[str, str]:
-    """tomllib tells the place in its message only: ``... (at line 3, column 5)`` or ``(at end of document)``."""
+    """Tomllib tells the place in its message only: ``... (at line 3, column 5)`` or ``(at end of document)``."""
     message, _, place = str(error).rpartition(" (at ")
     line = re.search(r"line (\d+)", place)
     number = line[1] if line else str(len(text.splitlines()) or 1)

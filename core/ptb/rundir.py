@@ -30,7 +30,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, output: Path | None, model: str, dataset: str) -> "RunDirectory":
-        """Makes the directory: ``output``, or a new one under ``runs/`` named after the time, the model and the data set.
+        """Makes the directory: ``output``, or one under ``runs/`` named after the time, the model and the data set.
 
         Raises:
             ConfigError: ``output`` is not new or empty.
@@ -56,7 +56,9 @@ class RunDirectory:
         """
         run = cls(path)
         if not run.config.is_file():
-            raise ConfigError(f"{path} is not a run directory: it has no config.toml; runs are under {RUNS}/ unless --output was given")
+            raise ConfigError(
+                f"{path} is not a run directory: it has no config.toml; runs are under {RUNS}/ by default"
+            )
         return run
 
     def write_config(self, values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 
 def derive_seed(seed: int, *labels: str | int) -> int:
-    """A seed for one purpose: the first 63 bits of the SHA-256 of ``seed`` and the labels, the same on every machine."""
+    """A seed for one purpose: 63 bits of the SHA-256 of ``seed`` and the labels, the same on every machine."""
     text = "/".join(map(str, ("ptb", seed, *labels)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -32,7 +32,7 @@ def seed_global(seed: int, *labels: str | int) -> None:
 def isolated() -> Iterator[None]:
     """Leaves the global generators after the block as they were before it."""
     python, numpy = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]  # torch leaves it untyped
     with torch.random.fork_rng(devices=devices):
         try:
             yield

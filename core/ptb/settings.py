@@ -1,7 +1,7 @@
 """A component's options as a pydantic model: named by the component, or read off its target's parameters.
 
-Values are checked the way JSON is, and strictly: ``"5"`` is no integer, ``true`` is no integer, an integer is a number, a
-list may fill a tuple. Unknown keys are forbidden whatever the model itself says.
+Values are checked the way JSON is, and strictly: ``"5"`` is no integer, ``true`` is no integer, an integer is a number,
+a list may fill a tuple. Unknown keys are forbidden whatever the model itself says.
 """
 
 import inspect
@@ -87,7 +87,9 @@ def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
     """
     unwritable = [key for key, value in values.items() if not _is_json(value)]
     if unwritable:
-        raise SettingsError([Problem(key, f"cannot be written in a config file: {values[key]!r}") for key in unwritable])
+        raise SettingsError(
+            [Problem(key, f"cannot be written in a config file: {values[key]!r}") for key in unwritable]
+        )
     try:
         return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
     except ValidationError as error:
@@ -110,14 +112,16 @@ def describe(model: type[BaseModel]) -> list[SettingRow]:
     rows = []
     for name, field in model.model_fields.items():
         part = schema["properties"][name]
-        default = "required" if field.is_required() else _default_text(part, field.get_default(call_default_factory=True))
+        default = (
+            "required" if field.is_required() else _default_text(part, field.get_default(call_default_factory=True))
+        )
         rows.append(SettingRow(name, _type_text(part, schema), _bounds_text(part), default, field.description or ""))
     return rows
 
 
 def _hints(target: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, Any]:
     """The annotations of these parameters only: others may name types that exist for the type checker alone."""
-    function = target.__init__ if isinstance(target, type) else inspect.unwrap(target)
+    function: Any = getattr(target, "__init__") if isinstance(target, type) else inspect.unwrap(target)  # noqa: B009
     untyped = {p.name: Any if p.default in (p.empty, None) else type(p.default) for p in parameters}
     written = {p.name: untyped[p.name] if p.annotation is p.empty else p.annotation for p in parameters}
     holder = types.SimpleNamespace(__annotations__=written)
@@ -135,7 +139,7 @@ def _plain(annotation: Any) -> Any:
         return None if inner is None else Annotated[(inner, *parts[1:])]
     if origin is tuple:
         inner_parts = [part if part is Ellipsis else _plain(part) for part in parts]
-        return None if None in inner_parts else tuple[tuple(inner_parts)]
+        return None if None in inner_parts else types.GenericAlias(tuple, tuple(inner_parts))
     if annotation in (None, types.NoneType):
         return types.NoneType
     try:
@@ -146,7 +150,9 @@ def _plain(annotation: Any) -> Any:
 
 
 def _config_for(annotation: Any) -> ConfigDict | None:
-    is_model = isinstance(annotation, type) and (issubclass(annotation, BaseModel) or hasattr(annotation, "__dataclass_fields__"))
+    is_model = isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or hasattr(annotation, "__dataclass_fields__")
+    )
     return None if is_model else ConfigDict(arbitrary_types_allowed=True)
 
 
@@ -167,7 +173,7 @@ def _has_null(value: Any) -> bool:
 
 
 def _problems(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> Iterator[Problem]:
-    """pydantic's faults in our words; the faults of a union's arms are told as one."""
+    """Pydantic's faults in our words; the faults of a union's arms are told as one."""
     told: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
         key, value = _locate(fault["loc"], values)
@@ -194,11 +200,12 @@ def _message(fault: ErrorDetails, model: type[BaseModel], value: Any) -> str:
         return "is required and has no default"
     if fault["type"] == "extra_forbidden":
         valid = list(model.model_fields) if len(fault["loc"]) == 1 else []
-        known = f"; valid are {listing(valid)}" if valid else "; there are no settings" if len(fault["loc"]) == 1 else ""
+        known = (
+            f"; valid are {listing(valid)}" if valid else "; there are no settings" if len(fault["loc"]) == 1 else ""
+        )
         return f"unknown key{did_you_mean(str(fault['loc'][-1]), valid)}{known}"
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    text = text.removeprefix("Input should be ").removeprefix("a valid ")
-    return f"must be {text}, got {_shown(value)}" if text != fault["msg"] and fault["msg"].startswith("Input") else f"{text[:1].lower()}{text[1:]}, got {_shown(value)}"
+    return f"{text.replace('Input should', 'must', 1)}, got {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
@@ -220,7 +227,8 @@ def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         fixed = part.get("prefixItems")
         inside = ", ".join(_type_text(item, schema) for item in fixed) if fixed else _type_text(items, schema)
         return f"[{inside}]" if fixed else f"list of {inside}"
-    return {"object": "table", "null": "none"}.get(name := part.get("type", "any"), name)
+    name = str(part.get("type", "any"))
+    return {"object": "table", "null": "none"}.get(name, name)
 
 
 def _bounds_text(part: Mapping[str, Any]) -> str:
@@ -229,7 +237,8 @@ def _bounds_text(part: Mapping[str, Any]) -> str:
     own = [f"{sign} {part[key]}" for key, sign in signs.items() if key in part]
     if part.get("type") == "array" and part.get("prefixItems"):
         own = []
-    own += [f"each {inner}" for inner in [_bounds_text(part.get("items") or {})] if inner]
+    if items := part.get("items"):
+        own += [f"each {inner}" for inner in [_bounds_text(items)] if inner]
     own += [inner for arm in part.get("anyOf", ()) if (inner := _bounds_text(arm))]
     return ", ".join(own)
 

@@ -67,7 +67,9 @@ class DataSpec:
             valid = "1 for a binary target" if self.target == "binary" else "a number above 0"
             raise ValueError(f"DataSpec.output_size must be {valid}, got {self.output_size!r}")
         if (self.inputs == "tokens") != (self.vocabulary is not None):
-            raise ValueError(f"DataSpec.vocabulary belongs to tokens; got {self.vocabulary!r} with inputs {self.inputs!r}")
+            raise ValueError(
+                f"DataSpec.vocabulary belongs to tokens; got {self.vocabulary!r} with inputs {self.inputs!r}"
+            )
         if self.class_names and self.target == "class" and len(self.class_names) != self.output_size:
             raise ValueError(f"DataSpec has {len(self.class_names)} class_names for output_size {self.output_size}")
 

@@ -44,6 +44,7 @@ class Scheduler(Protocol):
 class Parts:
     """The built objects of one training.
 
+    ``evaluation`` holds the splits that there are, by name, each in the order of the data set.
     ``closure`` says that the optimizer evaluates the loss several times a step (LBFGS); ``pairs`` that the inputs are
     pairs ``[B, 2, *input_shape]`` and the model embeds both halves.
     """
@@ -53,8 +54,7 @@ class Parts:
     optimizer: Optimizer
     scheduler: Scheduler
     train: Batches
-    val: Batches | None
-    test: Batches | None
+    evaluation: dict[str, Batches]
     train_metrics: dict[str, Metric]
     eval_metrics: dict[str, Metric]
     device: torch.device
@@ -79,7 +79,7 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured on one split at one step."""
+    """What was measured on one split at one step; ``lr`` is the learning rate that this step used."""
 
     step: int
     epoch: int
@@ -165,12 +165,13 @@ def fit(parts: Parts, cadence: Cadence, watcher: Watcher) -> Totals:
         seconds_before = clock.seconds
         clock.start()
 
-        for inputs, targets in parts.train.epoch(epoch):
+        for inputs, targets in parts.train.epoch(epoch):  # noqa: B007  # gradients() reads both
             if parts.closure:
-                loss = optimizer.step(gradients)  # calls it several times and returns the first loss
+                loss: Any = optimizer.step(gradients)  # type: ignore[arg-type]  # calls it, returns its first loss
             else:
                 loss = gradients()
                 optimizer.step()
+            lr = float(optimizer.param_groups[0]["lr"])
             scheduler.step()
 
             totals.step += 1
@@ -189,26 +190,25 @@ def fit(parts: Parts, cadence: Cadence, watcher: Watcher) -> Totals:
         mean_loss = float(loss_sum) / parts.train.samples  # waits for the device
         totals.epoch, totals.seconds = epoch, clock.stop()
         totals.samples += parts.train.samples
-        lr = float(optimizer.param_groups[0]["lr"])
         values = {"loss": mean_loss, **compute(parts.train_metrics)}
         speed = parts.train.samples / (clock.seconds - seconds_before)
         _report(watcher, totals, Row(totals.step, epoch, "train", values, lr, speed))
         if not math.isfinite(mean_loss):
             raise NumericalError(
-                f"the training loss is {mean_loss} in epoch {epoch} (up to step {totals.step}); the learning rate is {lr:g}: "
-                "try a smaller optimizer.lr, or look for values in the data that are not finite"
+                f"the training loss is {mean_loss} in epoch {epoch} (up to step {totals.step}); the learning rate is "
+                f"{lr:g}: try a smaller optimizer.lr, or look for values in the data that are not finite"
             )
 
         last = epoch == cadence.epochs
         improved = False
-        if parts.val is not None and (last or epoch % cadence.eval_every == 0):
-            values = evaluate(parts, parts.val)
+        if "val" in parts.evaluation and (last or epoch % cadence.eval_every == 0):
+            values = evaluate(parts, parts.evaluation["val"])
             improved = values["loss"] < totals.best_loss
             if improved:
                 totals.best_step, totals.best_loss = totals.step, values["loss"]
             _report(watcher, totals, Row(totals.step, epoch, "val", values, lr))
-        if last and parts.test is not None:
-            _report(watcher, totals, Row(totals.step, epoch, "test", evaluate(parts, parts.test), lr))
+        if last and "test" in parts.evaluation:
+            _report(watcher, totals, Row(totals.step, epoch, "test", evaluate(parts, parts.evaluation["test"]), lr))
         if last or improved or cadence.checkpoint_every == 0 or totals.step % cadence.checkpoint_every == 0:
             watcher.checkpoint(totals)
     return totals

@@ -11,7 +11,9 @@ from ptb import DataBundle, DataError, DataSpec
 from ptb_datasets.images import Normalize, stratified_split
 
 
-def digits(*, size: int = 32, val_fraction: float = 0.15, test_fraction: float = 0.15, split_seed: int = 0) -> DataBundle:
+def digits(
+    *, size: int = 32, val_fraction: float = 0.15, test_fraction: float = 0.15, split_seed: int = 0
+) -> DataBundle:
     """The 1,797 digits of the "Optical Recognition of Handwritten Digits" set (Alpaydin and Kaynak, 1998).
 
     Args:
@@ -34,7 +36,9 @@ def digits(*, size: int = 32, val_fraction: float = 0.15, test_fraction: float =
     spec = DataSpec((1, size, size), "image", "class", 10, class_names=tuple("0123456789"))
     return DataBundle(
         spec,
-        *(TensorDataset(pixels[part], targets[part]) for part in (train, val, test)),
+        train=TensorDataset(pixels[train], targets[train]),
+        val=TensorDataset(pixels[val], targets[val]),
+        test=TensorDataset(pixels[test], targets[test]),
         prepare=Normalize(float(values.mean()), float(values.std())),
     )
 
@@ -45,7 +49,9 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     try:
         table = np.loadtxt(path, delimiter=",", dtype=np.int64)  # (N, 65): 64 pixels in 0..16, then the digit
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the digits that scikit-learn ships, {path}: {error}; reinstall scikit-learn") from error
+        raise DataError(
+            f"cannot read the digits that scikit-learn ships, {path}: {error}; reinstall scikit-learn"
+        ) from error
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 

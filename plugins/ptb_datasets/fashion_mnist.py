@@ -37,7 +37,9 @@ def fashion_mnist(*, root: str | None = None, val_size: int = 5000, split_seed: 
     pictures, labels = _read_pair(folder, "train")
     test = TensorDataset(*map(torch.from_numpy, _read_pair(folder, "t10k")))
     if val_size >= len(labels):
-        raise DataError(f"{folder} has {len(labels)} training pictures; dataset.val_size={val_size} leaves none to train on")
+        raise DataError(
+            f"{folder} has {len(labels)} training pictures; dataset.val_size={val_size} leaves none to train on"
+        )
     train, val = _train_val(pictures, labels, val_size, split_seed)
     spec = DataSpec(tuple(pictures.shape[1:]), "image", "class", len(CLASS_NAMES), class_names=CLASS_NAMES)
     return DataBundle(spec, train, val, test, prepare=Normalize(MEAN, STD))
@@ -89,4 +91,6 @@ def _file(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise DataError(f"{folder / name} is missing, and so is {name}.gz; dataset.root must be a folder with the four IDX files")
+    raise DataError(
+        f"{folder / name} is missing, and so is {name}.gz; dataset.root must be a folder with the four IDX files"
+    )

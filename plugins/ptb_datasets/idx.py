@@ -7,7 +7,7 @@ import gzip
 import zlib
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -33,11 +33,13 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         DataError: the file cannot be read, is no IDX file, is cut short, or its header lies about its size.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as stream:
             shape = _read_header(stream, path, dimensions)
             return np.frombuffer(_read_values(stream, path, shape), dtype=np.uint8).reshape(shape)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {error.strerror if isinstance(error, OSError) and error.strerror else error}") from error
+        raise DataError(
+            f"cannot read {path}: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
+        ) from error
 
 
 def _read_header(stream: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]:
@@ -58,12 +60,16 @@ def _read_values(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> bytea
     on_disk = path.stat().st_size
     most = on_disk * MAX_INFLATION if path.suffix == ".gz" else on_disk
     if expected > most:
-        raise DataError(f"{path}: its header says {shape}, that is {expected:,} bytes; the file has {on_disk:,} bytes on disk")
+        raise DataError(
+            f"{path}: its header says {shape}, that is {expected:,} bytes; the file has {on_disk:,} bytes on disk"
+        )
     values = bytearray()
     while chunk := stream.read(min(CHUNK, expected - len(values) + 1)):
         values += chunk
         if len(values) > expected:
             raise DataError(f"{path}: its header says {shape}, that is {expected:,} bytes of values, and more follow")
     if len(values) < expected:
-        raise DataError(f"{path} is cut short: its header says {shape}, that is {expected:,} bytes; there are {len(values):,}")
+        raise DataError(
+            f"{path} is cut short: its header says {shape}, that is {expected:,} bytes; there are {len(values):,}"
+        )
     return values

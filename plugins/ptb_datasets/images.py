@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Normalize:
-    """``prepare`` for grey pictures: uint8 ``[B, 1, H, W]`` to float32 with mean 0 and deviation 1 over the training split.
+    """``prepare`` for grey pictures: uint8 ``[B, 1, H, W]`` to float32 of mean 0 and deviation 1 in training.
 
     Args:
         mean: of the training pixels, as a fraction of 255.

@@ -9,7 +9,9 @@ class Digits(BaseModel):
     size: int = Field(32, ge=8, le=256, description="Height and width to which the 8x8 pictures are resized")
     val_fraction: float = Field(0.15, gt=0, lt=0.5, description="Part of each class that is kept for validation")
     test_fraction: float = Field(0.15, gt=0, lt=0.5, description="Part of each class that is kept for the last test")
-    split_seed: int = Field(0, ge=0, lt=2**32, description="Chooses which samples go where; independent of the run's seed")
+    split_seed: int = Field(
+        0, ge=0, lt=2**32, description="Chooses which samples go where; independent of the run's seed"
+    )
 
 
 class FashionMnist(BaseModel):

@@ -12,7 +12,9 @@ class Default(BaseModel):
 class KaimingNormal(BaseModel):
     """Settings of ``kaiming-normal``."""
 
-    mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Keep the variance forward (fan_in) or backward (fan_out)")
+    mode: Literal["fan_in", "fan_out"] = Field(
+        "fan_in", description="Keep the variance forward (fan_in) or backward (fan_out)"
+    )
     nonlinearity: Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"] = Field(
         "relu", description="The function after the layers; its gain is torch.nn.init.calculate_gain's"
     )

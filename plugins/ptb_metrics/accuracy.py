@@ -13,7 +13,8 @@ class Accuracy:
     """
 
     def __init__(self, spec: DataSpec) -> None:
-        self.reset()
+        self._correct: Tensor | int = 0
+        self._count = 0
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Takes in logits ``[B, C]`` and classes ``[B]``."""
@@ -26,5 +27,5 @@ class Accuracy:
 
     def reset(self) -> None:
         """Forgets all batches."""
-        self._correct: Tensor | int = 0
+        self._correct = 0
         self._count = 0

@@ -28,7 +28,9 @@ class LeNet(nn.Module):
     def __init__(self, spec: DataSpec, *, pool: Literal["max", "avg"] = "max") -> None:
         super().__init__()
         if spec.inputs != "image":
-            raise ValueError(f"lenet takes pictures (channels, height, width), these inputs are of kind '{spec.inputs}'")
+            raise ValueError(
+                f"lenet takes pictures (channels, height, width), these inputs are of kind '{spec.inputs}'"
+            )
         channels, height, width = spec.input_shape
         if min(height, width) < SMALLEST:
             raise ValueError(f"lenet needs pictures of at least {SMALLEST}x{SMALLEST}, these are {height}x{width}")

@@ -14,5 +14,7 @@ class LeNet(BaseModel):
 class MLP(BaseModel):
     """Settings of ``mlp``."""
 
-    hidden: list[Annotated[int, Field(gt=0)]] = Field([256], description="Sizes of the hidden layers; [] makes it linear")
+    hidden: list[Annotated[int, Field(gt=0)]] = Field(
+        [256], description="Sizes of the hidden layers; [] makes it linear"
+    )
     activation: Literal["relu", "tanh", "sigmoid"] = Field("relu", description="Function between the layers")

@@ -11,7 +11,9 @@ class Adam(BaseModel):
     """Settings of ``adam`` (Kingma and Ba, 2014, arXiv:1412.6980)."""
 
     lr: float = Field(1e-3, ge=0, description="Learning rate")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="Decay of the running means of the gradient and of its square")
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999), description="Decay of the running means of the gradient and of its square"
+    )
     eps: float = Field(1e-8, ge=0, description="Added to the denominator")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
     amsgrad: bool = Field(False, description="Use the largest running mean of the square so far (Reddi et al., 2018)")

@@ -1,0 +1,36 @@
+"""The command line: ``ptb``. Each file holds one group of commands; torch is imported inside those that need it."""
+
+import click
+
+from ptb.cli.config import config
+from ptb.cli.errors import PtbGroup
+from ptb.cli.evaluate import evaluate
+from ptb.cli.listing import list_components, show
+from ptb.cli.run import check, run
+
+
+def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"ptb {version('pytorch-basics')}")
+        context.exit()
+
+
+@click.group(cls=PtbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
+def main() -> None:
+    r"""Train PyTorch networks from components that plugins provide.
+
+    \b
+    ptb run --model lenet                    train on real handwritten digits
+    ptb list                                 what is there to choose from
+    ptb show model lenet                     one component and its settings
+    ptb run --model mlp model.hidden=[64] --epochs 5
+    """
+
+
+for command in (run, check, evaluate, list_components, show, config):
+    main.add_command(command)

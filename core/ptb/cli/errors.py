@@ -1,0 +1,63 @@
+"""How the command line ends: an error is one message and an exit code; ``-v`` adds the traceback."""
+
+import errno
+import json
+import traceback
+from typing import Any
+
+import click
+
+from ptb.errors import ConfigError, PtbError, first_line
+
+VERBOSE = "ptb.verbose"
+JSON = "ptb.json"
+
+
+class PtbGroup(click.Group):
+    """A group whose commands may raise ``PtbError``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; what it raises becomes a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except PtbError as error:
+            _report(ctx, error, str(error), error.exit_code)
+        except KeyboardInterrupt as error:
+            _report(ctx, error, "stopped", 130)
+        except MemoryError as error:
+            _report(ctx, error, "out of memory; try a smaller data set, model or loader.batch_size", 6)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if (
+                isinstance(error, OSError) and error.errno == errno.EPIPE
+            ):  # the reader of our output has gone: click ends
+                raise
+            hint = "" if ctx.meta.get(VERBOSE) else "; run again with -v for the traceback"
+            _report(ctx, error, f"unexpected {first_line(error)}{hint}", 1)
+
+
+def warn(message: str) -> None:
+    """One warning line on standard error."""
+    click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
+
+
+def remember(key: str) -> Any:
+    """A click callback that lets the error handler know of an option."""
+
+    def callback(ctx: click.Context, _option: click.Parameter, value: Any) -> Any:
+        ctx.meta[key] = value
+        return value
+
+    return callback
+
+
+def _report(ctx: click.Context, error: BaseException, message: str, code: int) -> None:
+    if ctx.meta.get(VERBOSE):
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
+    if ctx.meta.get(JSON):
+        problems = [vars(problem) for problem in error.problems] if isinstance(error, ConfigError) else []
+        facts = {"type": type(error).__name__, "message": message, "exit_code": code, "problems": problems}
+        click.echo(json.dumps({"schema": 1, "status": "failed", "error": facts}))
+    ctx.exit(code)

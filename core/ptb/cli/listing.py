@@ -1,0 +1,107 @@
+"""``ptb list`` and ``ptb show``: what there is, and what each of it can be told."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptb.cli.options import ComponentName, installed, json_option, verbose_option
+from ptb.cli.text import columns
+from ptb.component import KINDS
+from ptb.errors import UnknownName, did_you_mean
+
+if TYPE_CHECKING:
+    from ptb.registry import Entry
+
+
+class Kind(click.ParamType[str]):
+    """One of the seven kinds."""
+
+    name = "kind"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The kind itself.
+
+        Raises:
+            UnknownName: there is no such kind.
+        """
+        if value not in KINDS:
+            raise UnknownName(f"unknown kind '{value}'{did_you_mean(value, KINDS)}; kinds are {', '.join(KINDS)}")
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """The kinds that begin with ``incomplete``."""
+        return click.Choice(KINDS).shell_complete(ctx, param, incomplete)
+
+
+@click.command("list")
+@click.argument("kind", type=Kind(), required=False)
+@json_option
+def list_components(kind: str | None, as_json: bool) -> None:
+    """List the installed components.
+
+    KIND is dataset, model, initializer, loss, optimizer, scheduler or metric; without it all are listed.
+    """
+    entries = installed().components(kind)
+    if as_json:
+        facts = ("kind", "name", "id", "plugin", "version", "status", "summary")
+        rows = [{fact: getattr(entry, fact) for fact in facts} for entry in entries]
+        click.echo(json.dumps({"schema": 1, "components": rows}))
+        return
+    header = ("KIND", "NAME", "PLUGIN", "STATUS", "SUMMARY")
+    table = [(e.kind, e.name, f"{e.plugin} {e.version}", e.status, e.summary) for e in entries]
+    click.echo(columns([header, *table]))
+
+
+@click.command()
+@click.argument("kind", type=Kind())
+@click.argument("name", type=ComponentName())
+@click.option("--schema", "as_schema", is_flag=True, help="Print the settings as JSON Schema.")
+@verbose_option
+@json_option
+def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) -> None:
+    r"""Show a component and its settings.
+
+    \b
+    ptb show model lenet
+    """
+    from ptb.settings import SettingRow, describe
+
+    entry = installed().get(kind, name)
+    model = entry.settings_model()
+    if as_schema:
+        click.echo(json.dumps(model.model_json_schema(), indent=2))
+        return
+    rows = describe(model)
+    if as_json:
+        settings = [vars(row) for row in rows]
+        click.echo(json.dumps({"schema": 1, **_facts(entry), "settings": settings}))
+        return
+    section = f"metrics.{entry.name}" if kind == "metric" else kind
+    click.echo(f"{kind} {entry.name}: {entry.summary}" if entry.summary else f"{kind} {entry.name}")
+    click.echo(columns([(f"{label}:", text) for label, text in _shown(entry)], indent="  "))
+    if not rows:
+        click.echo("\nno settings")
+        return
+    names = [f"{section}.{row.name}" for row in rows]
+    header = SettingRow("SETTING", "TYPE", "BOUNDS", "DEFAULT", "DESCRIPTION")
+    table = [(name, row.type, row.bounds, row.default, row.description) for name, row in zip(names, rows, strict=True)]
+    click.echo("\n" + columns([tuple(vars(header).values()), *table]))
+
+
+def _facts(entry: "Entry") -> dict[str, Any]:
+    record = entry.component
+    plain = {
+        fact: getattr(entry, fact)
+        for fact in ("kind", "name", "id", "plugin", "version", "status", "summary", "target")
+    }
+    return plain | {fact: list(getattr(record, fact)) for fact in ("aliases", "accepts", "needs", "requires")}
+
+
+def _shown(entry: "Entry") -> list[tuple[str, str]]:
+    facts = _facts(entry)
+    lines = [("id", entry.id), ("plugin", f"{entry.plugin} {entry.version}"), ("target", entry.target)]
+    if entry.status != "ok":
+        lines.append(("status", entry.status))
+    labels = {"aliases": "also called", "accepts": "takes targets", "needs": "needs", "requires": "requires"}
+    return lines + [(label, ", ".join(facts[fact])) for fact, label in labels.items() if facts[fact]]

@@ -1,0 +1,118 @@
+"""What a person sees of a run: bars on a terminal, a line for each epoch elsewhere; all of it on standard error."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+REDRAW_SECONDS = 0.2
+
+
+class StopOnSignal:
+    """Remembers the first SIGINT or SIGTERM; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listens inside the block only."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        former = [(number, signal.signal(number, self._handle)) for number in signals]
+        try:
+            yield
+        finally:
+            for number, handler in former:
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        click.echo("stopping after this step and saving; once more to leave at once", err=True)
+
+
+class Lines:
+    """A line for each epoch; none when quiet."""
+
+    def __init__(self, stop: StopOnSignal, quiet: bool) -> None:
+        self._stop = stop
+        self._quiet = quiet
+
+    def line(self, text: str) -> None:
+        """Prints it."""
+        if not self._quiet:
+            click.echo(text, err=True)
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        """Nothing: the epoch's line comes at its end."""
+
+    def step_ended(self) -> None:
+        """Nothing."""
+
+    def stop_signal(self) -> int | None:
+        """The signal that came, if one did."""
+        return self._stop.number
+
+
+class Bars:
+    """A bar over the steps of the running epoch, under the lines of those that are done."""
+
+    def __init__(self, stop: StopOnSignal, progress: "Progress") -> None:
+        self._stop = stop
+        self._progress = progress
+        self._task: Any = None
+        self._steps = 0
+        self._drawn = 0.0
+
+    def line(self, text: str) -> None:
+        """Prints it above the bar."""
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        """Starts the bar anew."""
+        self._steps = 0
+        if self._task is None:
+            self._task = self._progress.add_task("", total=steps)
+        self._progress.reset(self._task, total=steps, description=f"epoch {epoch}/{epochs}")
+
+    def step_ended(self) -> None:
+        """Counts, and redraws a few times a second only."""
+        self._steps += 1
+        if (now := perf_counter()) - self._drawn > REDRAW_SECONDS:
+            self._drawn = now
+            self._progress.update(self._task, completed=self._steps)
+
+    def stop_signal(self) -> int | None:
+        """The signal that came, if one did."""
+        return self._stop.number
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Lines | Bars]:
+    """The observer that fits standard error, listening for signals while it is in use."""
+    stop = StopOnSignal()
+    with stop.listening():
+        if quiet or not sys.stderr.isatty():
+            yield Lines(stop, quiet)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*bar, console=Console(stderr=True), transient=True, refresh_per_second=5) as shown:
+            yield Bars(stop, shown)

@@ -1,0 +1,114 @@
+"""``ptb run`` and ``ptb check``: compose a run, and carry it out or not."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptb.cli.options import config_options, installed, json_option, output_option, verbosity_options
+from ptb.cli.progress import progress
+from ptb.cli.text import columns
+
+if TYPE_CHECKING:
+    from ptb.compose import Composition
+    from ptb.run import RunResult
+    from ptb.run_config import RunConfig
+
+
+@click.command()
+@config_options
+@output_option
+@click.option("--dry-run", is_flag=True, help="Check everything, print the resolved config, train nothing.")
+@json_option
+@verbosity_options
+def run(config: "RunConfig", output: Path | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
+    r"""Train a model and record the run.
+
+    \b
+    ptb run --model lenet
+    ptb run --model mlp --dataset fashion-mnist --epochs 5 model.hidden=[256,64]
+    ptb run -c run.toml --seed 1 optimizer.lr=3e-4
+    """
+    composition = _composed(config, output)
+    if dry_run:
+        _print_config(composition, as_json)
+        return
+    from ptb.run import execute
+
+    with progress(quiet) as observer:
+        if verbose:
+            for choice in composition.plan.choices().values():
+                observer.line(f"using {choice.entry}: {choice.entry.target}")
+        result = execute(composition, output, observer)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, **_finite(result.summary()), "output": str(result.output)}))
+    else:
+        _print_result(result)
+
+
+@click.command()
+@config_options
+@output_option
+@json_option
+@verbosity_options
+def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Check a run without training it.
+
+    Takes the options of `ptb run`, builds everything, sends two samples through, and writes nothing.
+    """
+    composition = _composed(config, output)
+    plan = composition.plan
+    used = {section: choice.entry.id for section, choice in plan.choices().items()}
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "status": "ok", "headline": composition.headline(), "components": used}))
+        return
+    click.echo(f"ok: {composition.headline()}")
+    if not quiet:
+        steps = len(composition.parts.train)
+        click.echo(f"{plan.trainer.epochs} epochs of {steps} steps, {plan.loader.batch_size} samples in a batch")
+    if verbose:
+        click.echo(columns([("SECTION", "COMPONENT"), *used.items()]))
+
+
+def _composed(config: "RunConfig", output: Path | None) -> "Composition":
+    from ptb.plan import resolve
+    from ptb.rundir import check_output
+
+    registry = installed()
+    resolve(config, registry)  # every config error is told before torch is imported
+    if output is not None:
+        check_output(output)
+    from ptb.compose import compose
+
+    return compose(config, registry)
+
+
+def _print_config(composition: "Composition", as_json: bool) -> None:
+    import tomlkit
+
+    values = composition.plan.as_config()
+    click.echo(
+        json.dumps({"schema": 1, "status": "ok", "config": values}) if as_json else tomlkit.dumps(values), nl=as_json
+    )
+
+
+def _print_result(result: "RunResult") -> None:
+    click.echo(
+        f"{result.status}: {result.epoch} epochs, {result.step} steps, {result.train_seconds:.1f} s of training "
+        f"({result.samples_per_second:,.0f} samples/s)"
+    )
+    splits: dict[str, list[str]] = {}
+    for key, value in result.metrics.items():
+        split, _, label = key.partition("/")
+        splits.setdefault(split, []).append(f"{label} {value:.4f}")
+    click.echo(
+        columns([("", ""), *((split, "  ".join(values)) for split, values in splits.items())], indent="  ").lstrip("\n")
+    )
+    click.echo(f"recorded in {result.output}")
+
+
+def _finite(facts: dict[str, Any]) -> dict[str, Any]:
+    from ptb.rundir import finite
+
+    return finite(facts)  # type: ignore[no-any-return]  # a table in, a table out

@@ -1,0 +1,297 @@
+"""Carries out a composed run: trains, evaluates, saves and records. It looks nothing up: it is given what was built."""
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ptb.batches import fingerprint
+from ptb.checkpoint import (
+    find_checkpoints,
+    load_checkpoint,
+    model_state,
+    prune_checkpoints,
+    save_checkpoint,
+    weights_sha256,
+)
+from ptb.compose import Composition, compose
+from ptb.device import describe_device
+from ptb.discovery import BUILT_IN
+from ptb.errors import ConfigError, ResourceError, first_line
+from ptb.plan import Plan
+from ptb.registry import Registry
+from ptb.run_config import RunConfig
+from ptb.rundir import RunDirectory, git_commit
+from ptb.seeding import isolated, seed_global
+from ptb.trainer import Cadence, Row, Totals, evaluate, fit
+
+MEMORY_ERRORS: tuple[type[Exception], ...] = (MemoryError, torch.OutOfMemoryError)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    ``metrics`` holds the last figures as ``{"test/accuracy": 0.98}``, ``model`` the trained network.
+    """
+
+    output: Path
+    status: str
+    epoch: int
+    step: int
+    metrics: dict[str, float]
+    weights_sha256: str
+    parameters: int
+    train_seconds: float
+    samples_per_second: float
+    model: nn.Module
+
+    def summary(self) -> dict[str, Any]:
+        """The facts of ``summary.json``."""
+        names = (
+            "status",
+            "epoch",
+            "step",
+            "metrics",
+            "weights_sha256",
+            "parameters",
+            "train_seconds",
+            "samples_per_second",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+class Observer(Protocol):
+    """Sees a run for people: progress and log lines. Nothing that it does reaches the training."""
+
+    def line(self, text: str) -> None:
+        """Something worth a line."""
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        """An epoch of that many steps begins."""
+
+    def step_ended(self) -> None:
+        """An optimizer step is done."""
+
+    def stop_signal(self) -> int | None:
+        """The number of the signal that asks the run to stop, if one has come."""
+
+
+class SilentObserver:
+    """Shows nothing and never stops: what ``ptb.train`` uses."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+        """Nothing."""
+
+    def step_ended(self) -> None:
+        """Nothing."""
+
+    def stop_signal(self) -> int | None:
+        """Never."""
+        return None
+
+
+def train(config: RunConfig, *, registry: Registry | None = None, output: str | Path | None = None) -> RunResult:
+    """Checks, composes and carries out one run, as ``ptb run`` does. The global random state is as before afterwards.
+
+    Args:
+        config: what to run.
+        registry: where its components are looked up; a fresh one of all that is installed when left out.
+        output: the run directory, new or empty; one under ``runs/`` when left out.
+
+    Raises:
+        PtbError: one of its children; see ``ptb.errors``.
+    """
+    folder = None if output is None else Path(output)
+    return execute(compose(config, registry), folder, SilentObserver())
+
+
+def execute(composition: Composition, output: Path | None, observer: Observer) -> RunResult:
+    """Trains, evaluates and records a composed run.
+
+    Args:
+        composition: what ``compose`` returned; its model is trained in place.
+        output: the run directory, new or empty; None makes one under ``runs/``.
+        observer: is shown the progress.
+
+    Raises:
+        PtbError: see ``ptb.errors``; ``summary.json`` then says how far the run came.
+    """
+    plan, parts = composition.plan, composition.parts
+    run = RunDirectory.create(output, plan.model.entry.name, plan.dataset.entry.name)
+    run.write_config(plan.as_config())
+    run.write_manifest(_manifest(composition))
+    recorder = _Recorder(run, composition, observer)
+    recorder.line(f"{composition.headline()}")
+    recorder.line(f"run directory: {run.path}")
+    cadence = Cadence(plan.trainer.epochs, plan.trainer.eval_every, plan.trainer.checkpoint_every)
+    try:
+        with isolated(), _memory_named(plan):
+            seed_global(plan.run.seed, "train")
+            fit(parts, cadence, recorder)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
+        recorder.finish("interrupted" if interrupted else "failed", first_line(error))
+        raise
+    return recorder.finish("finished")
+
+
+def evaluate_run(
+    path: Path, *, checkpoint: str = "last", split: str = "test", device: str | None = None
+) -> dict[str, Any]:
+    """Evaluates a saved checkpoint of a run on a split, as the run itself did.
+
+    Args:
+        path: the run directory.
+        checkpoint: ``"last"``, ``"best"`` (the smallest validation loss) or a step.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        device: where to compute; that of the run when left out.
+
+    Returns:
+        ``step``, ``split`` and ``metrics``, a table of figures.
+
+    Raises:
+        ConfigError: there is no such run, checkpoint or split.
+        StorageError: the checkpoint is damaged, or is one of another model.
+    """
+    run = RunDirectory.open(path)
+    config = RunConfig.read([run.config], {"device": device})
+    file = _choose_checkpoint(run, checkpoint)
+    composition = compose(config)
+    splits = composition.parts.evaluation
+    if split not in splits:
+        raise ConfigError(f"the data set has no {split} split; it has: {', '.join(splits)}")
+    saved = load_checkpoint(file)
+    saved.restore(composition.parts.model)
+    with isolated(), _memory_named(composition.plan):
+        values = evaluate(composition.parts, splits[split])
+    return {"step": saved.step, "split": split, "metrics": {f"{split}/{name}": value for name, value in values.items()}}
+
+
+class _Recorder:
+    """The trainer's watcher: writes the run directory and passes the progress on."""
+
+    def __init__(self, run: RunDirectory, composition: Composition, observer: Observer) -> None:
+        self.run = run
+        self.composition = composition
+        self.observer = observer
+        self.totals = Totals()
+        self.pending: list[Row] = []
+        self.step_ended: Callable[[], None] = observer.step_ended
+        self.stop_signal: Callable[[], int | None] = observer.stop_signal
+
+    def line(self, text: str) -> None:
+        self.run.append_log(text)
+        self.observer.line(text)
+
+    def epoch_started(self, epoch: int, steps: int) -> None:
+        self._show_rows()
+        self.observer.epoch_started(epoch, self.composition.plan.trainer.epochs, steps)
+
+    def row(self, row: Row) -> None:
+        facts = {"step": row.step, "epoch": row.epoch, "split": row.split, "values": row.values, "lr": row.lr}
+        if row.samples_per_second is not None:
+            facts["samples_per_second"] = row.samples_per_second
+        self.run.append_row(facts)
+        self.totals.epoch, self.totals.step = row.epoch, row.step
+        self.totals.metrics |= {f"{row.split}/{label}": value for label, value in row.values.items()}
+        self.pending.append(row)
+
+    def checkpoint(self, totals: Totals) -> None:
+        self.totals = totals
+        facts = {"epoch": totals.epoch, "best_step": totals.best_step, "metrics": totals.metrics}
+        save_checkpoint(self.run.checkpoints, totals.step, model_state(self.composition.parts.model), facts)
+        prune_checkpoints(self.run.checkpoints, totals.best_step)
+
+    def finish(self, status: str, reason: str = "") -> RunResult:
+        self._show_rows()
+        totals, model = self.totals, self.composition.parts.model
+        result = RunResult(
+            output=self.run.path,
+            status=status,
+            epoch=totals.epoch,
+            step=totals.step,
+            metrics=dict(totals.metrics),
+            weights_sha256=weights_sha256(model_state(model)),
+            parameters=self.composition.parameters,
+            train_seconds=totals.seconds,
+            samples_per_second=totals.samples / totals.seconds if totals.seconds else 0.0,
+            model=model,
+        )
+        self.run.write_summary(result.summary() | ({"reason": reason} if reason else {}))
+        return result
+
+    def _show_rows(self) -> None:
+        """One line an epoch: its splits beside each other."""
+        if self.pending:
+            row = self.pending[0]
+            parts = [
+                f"{r.split} " + " ".join(f"{label} {value:.4f}" for label, value in r.values.items())
+                for r in self.pending
+            ]
+            speed = f"{row.samples_per_second:,.0f} samples/s" if row.samples_per_second else ""
+            epochs = str(self.composition.plan.trainer.epochs)
+            self.pending = []
+            self.line(f"epoch {row.epoch:>{len(epochs)}}/{epochs}  {'  '.join(parts)}  {speed}")
+
+
+def _choose_checkpoint(run: RunDirectory, wanted: str) -> Path:
+    checkpoints = find_checkpoints(run.checkpoints)
+    if not checkpoints:
+        raise ConfigError(f"{run.path} has no checkpoints")
+    newest = checkpoints[max(checkpoints)]
+    if wanted == "last":
+        return newest
+    if wanted == "best":
+        step = load_checkpoint(newest).facts["best_step"]
+        if step is None:
+            raise ConfigError(
+                f"{run.path} has no best checkpoint: the best is chosen by the validation loss; use --checkpoint last"
+            )
+        wanted = str(step)
+    if not wanted.isdigit() or int(wanted) not in checkpoints:
+        there = ", ".join(map(str, checkpoints))
+        raise ConfigError(f"{run.path} has no checkpoint '{wanted}'; valid are last, best and the steps {there}")
+    return checkpoints[int(wanted)]
+
+
+def _manifest(composition: Composition) -> dict[str, Any]:
+    plan = composition.plan
+    return {
+        "ptb": version(BUILT_IN),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(composition.parts.device),
+        "device_name": describe_device(composition.parts.device),
+        "threads": torch.get_num_threads(),
+        "seed": plan.run.seed,
+        "argv": sys.argv,
+        "git_commit": git_commit(),
+        "dataset_sha256": fingerprint(composition.splits),
+        "plugins": [
+            {"section": section, "id": e.id, "distribution": e.plugin, "version": e.version, "target": e.target}
+            for section, e in ((section, choice.entry) for section, choice in plan.choices().items())
+        ],
+    }
+
+
+@contextmanager
+def _memory_named(plan: Plan) -> Iterator[None]:
+    try:
+        yield
+    except MEMORY_ERRORS as error:
+        half = max(plan.loader.batch_size // 2, 1)
+        raise ResourceError(
+            f"out of memory on {plan.run.device} with loader.batch_size={plan.loader.batch_size}; try {half}"
+        ) from error

@@ -43,7 +43,7 @@ class Gather:
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
         """As in ``Source``."""
-        return map(self.take, torch.split(order, batch_size))
+        return map(self.take, torch.split(order, batch_size) if len(order) else ())
 
 
 class Workers:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ptb import preflight
 from ptb.batches import Batches
 from ptb.device import describe_device, resolve_device
-from ptb.errors import DataError, PluginError, PtbError, first_line
+from ptb.errors import DataError, PluginError, PtbError, one_line
 from ptb.plan import Choice, Plan, resolve
 from ptb.registry import Registry, load_registry
 from ptb.run_config import RunConfig
@@ -178,4 +178,4 @@ def _blamed(choice: Choice, *passed_on: type[Exception]) -> Iterator[None]:
         if isinstance(error, (PtbError, MemoryError, *passed_on)):
             raise
         kind = DataError if choice.entry.kind == "dataset" and isinstance(error, OSError) else PluginError
-        raise kind(f"{choice.entry}: building it failed: {first_line(error)}") from error
+        raise kind(f"{choice.entry}: building it failed: {one_line(error)}") from error

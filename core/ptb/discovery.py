@@ -16,7 +16,7 @@ import pluggy
 
 from ptb import hookspecs
 from ptb.component import Component
-from ptb.errors import did_you_mean, first_line
+from ptb.errors import did_you_mean, one_line
 from ptb.hookspecs import HOOKS, PROJECT
 
 GROUP = "ptb"
@@ -58,7 +58,7 @@ class FailedPlugin:
     @property
     def reason(self) -> str:
         """What it raised, on one line."""
-        return first_line(self.cause)
+        return one_line(self.cause)
 
 
 class ContractError(Exception):

@@ -119,9 +119,10 @@ def listing(names: Sequence[str], limit: int = 20) -> str:
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def first_line(error: BaseException) -> str:
-    """``ValueError: what it said``, cut to its first line."""
-    text = str(error).strip().partition("\n")[0]
+def one_line(error: BaseException, limit: int = 400) -> str:
+    """``ValueError: what it said``, on one line, cut where it is very long."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= limit else f"{text[:limit]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

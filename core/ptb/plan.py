@@ -160,7 +160,7 @@ class _Resolver:
         if table is None:
             return None
         name = table.get("name", self._default_name(section))
-        if name is None:
+        if name is None and "name" not in table:
             if section == "model" or (section == "loss" and self.target_kind is not None):
                 self._problem((section,), self._nothing_chosen(section))
             return None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ptb.component import Component
-from ptb.errors import DataError, MisfitError, first_line
+from ptb.errors import DataError, MisfitError, one_line
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
 from ptb.trainer import Parts
@@ -31,7 +31,7 @@ class Names:
 
 def inputs_misfit(names: Names, spec: DataSpec, error: Exception) -> MisfitError:
     """The error for a model that cannot take the data set's inputs: both parties, the shape, the reason, the remedy."""
-    reason = str(error) if type(error) is ValueError else first_line(error)
+    reason = str(error) if type(error) is ValueError else one_line(error)
     inputs = f"inputs of {names.dataset}, of shape {spec.input_shape}"
     return MisfitError(f"{names.model} cannot take the {inputs}: {reason}; {names.remedy}")
 
@@ -113,9 +113,7 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
                 metric.update(scores, targets)
                 float(metric.compute())
             except Exception as error:
-                raise MisfitError(
-                    f"metric '{label}' cannot take the scores and targets: {first_line(error)}"
-                ) from error
+                raise MisfitError(f"metric '{label}' cannot take the scores and targets: {one_line(error)}") from error
             metric.reset()
 
 
@@ -125,7 +123,7 @@ def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> 
     except Exception as error:
         raise MisfitError(
             f"{names.loss} cannot take scores {_form(tuple(scores.shape), scores.dtype)} with the targets of "
-            f"{names.dataset} {_form(tuple(targets.shape), targets.dtype)}: {first_line(error)}"
+            f"{names.dataset} {_form(tuple(targets.shape), targets.dtype)}: {one_line(error)}"
         ) from error
     if not isinstance(value, Tensor) or value.ndim != 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -139,7 +137,7 @@ def _probe(parts: Parts, names: Names) -> tuple[Tensor, Tensor]:
     except DataError as error:
         raise DataError(f"{names.dataset}: {error}") from error
     except Exception as error:  # a stranger's data set may raise anything
-        raise DataError(f"{names.dataset}: reading its first samples failed: {first_line(error)}") from error
+        raise DataError(f"{names.dataset}: reading its first samples failed: {one_line(error)}") from error
 
 
 def _target_form(spec: DataSpec, count: int) -> tuple[tuple[int, ...], torch.dtype]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptb.component import KINDS, Component
 from ptb.discovery import FailedPlugin, FoundPlugin, LoadedPlugin, find_plugins, load_plugin, normalize
-from ptb.errors import ConfigError, PluginError, Problem, UnknownName, did_you_mean, first_line, listing
+from ptb.errors import ConfigError, PluginError, Problem, UnknownName, did_you_mean, one_line, listing
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -128,7 +128,7 @@ class Entry:
             for attribute in path.split("."):
                 found = getattr(found, attribute)
         except (Exception, SystemExit) as error:  # a stranger's module may raise anything
-            raise PluginError(f"{self}: importing {reference} failed: {first_line(error)}") from error
+            raise PluginError(f"{self}: importing {reference} failed: {one_line(error)}") from error
         return found
 
     def _install_arguments(self, missing: list[str]) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -24,9 +24,8 @@ from ptb.checkpoint import (
 from ptb.compose import Composition, compose
 from ptb.device import describe_device
 from ptb.discovery import BUILT_IN
-from ptb.errors import ConfigError, ResourceError, first_line
+from ptb.errors import ConfigError, ResourceError, one_line
 from ptb.plan import Plan
-from ptb.registry import Registry
 from ptb.run_config import RunConfig
 from ptb.rundir import RunDirectory, git_commit
 from ptb.seeding import isolated, seed_global
@@ -101,7 +100,7 @@ class SilentObserver:
         return None
 
 
-def train(config: RunConfig, *, registry: Registry | None = None, output: str | Path | None = None) -> RunResult:
+def train(config: RunConfig, *, registry: "Registry | None" = None, output: str | Path | None = None) -> RunResult:
     """Checks, composes and carries out one run, as ``ptb run`` does. The global random state is as before afterwards.
 
     Args:
@@ -141,7 +140,7 @@ def execute(composition: Composition, output: Path | None, observer: Observer) -
             fit(parts, cadence, recorder)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
-        recorder.finish("interrupted" if interrupted else "failed", first_line(error))
+        recorder.finish("interrupted" if interrupted else "failed", one_line(error))
         raise
     return recorder.finish("finished")
 

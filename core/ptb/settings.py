@@ -177,6 +177,8 @@ def _problems(error: ValidationError, model: type[BaseModel], values: Mapping[st
     told: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
         key, value = _locate(fault["loc"], values)
+        if fault["type"] == "missing" and isinstance(fault["loc"][-1], str):
+            key = ".".join(map(str, fault["loc"]))
         told.setdefault(key, []).append(_message(fault, model, value))
     for key, messages in told.items():
         yield Problem(key, " or ".join(dict.fromkeys(messages)))
@@ -197,7 +199,8 @@ def _locate(location: tuple[int | str, ...], values: Any) -> tuple[str, Any]:
 
 def _message(fault: ErrorDetails, model: type[BaseModel], value: Any) -> str:
     if fault["type"] == "missing":
-        return "is required and has no default"
+        few = f"has too few items, got {_shown(value)}"
+        return few if isinstance(fault["loc"][-1], int) else "is required and has no default"
     if fault["type"] == "extra_forbidden":
         valid = list(model.model_fields) if len(fault["loc"]) == 1 else []
         known = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ptb.errors import ConfigError, PtbError, first_line
+from ptb.errors import ConfigError, PtbError, one_line
 
 VERBOSE = "ptb.verbose"
 JSON = "ptb.json"
@@ -34,7 +34,7 @@ class PtbGroup(click.Group):
             ):  # the reader of our output has gone: click ends
                 raise
             hint = "" if ctx.meta.get(VERBOSE) else "; run again with -v for the traceback"
-            _report(ctx, error, f"unexpected {first_line(error)}{hint}", 1)
+            _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1)
 
 
 def warn(message: str) -> None:

@@ -1,5 +1,6 @@
 """What a person sees of a run: bars on a terminal, a line for each epoch elsewhere; all of it on standard error."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ class StopOnSignal:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._process = os.getpid()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -34,6 +36,8 @@ class StopOnSignal:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a worker process has inherited this handler: its parent will end it
+            return
         self.number = number
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)

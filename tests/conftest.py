@@ -1,0 +1,75 @@
+"""Two things that many tests need: plugin packages made on disk, and the command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import DistributionFinder, MetadataPathFinder
+from pathlib import Path
+
+import pytest
+
+from ptb.discovery import BUILT_IN, find_plugins, load_plugin
+from ptb.registry import Registry
+
+
+class PluginSite:
+    """A folder that plays site-packages: ``add`` installs a plugin package into it."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        self._monkeypatch = monkeypatch
+        path.mkdir()
+
+    def add(self, name: str, source: str, version: str = "1.0", module: str | None = None) -> None:
+        module = module or name.replace("-", "_")
+        (self.path / f"{module}.py").write_text(textwrap.dedent(source))
+        info = self.path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[ptb]\n{module} = {module}\n")
+
+    def write(self, file: str, source: str) -> None:
+        (self.path / file).write_text(textwrap.dedent(source))
+
+    def points(self):
+        found = MetadataPathFinder.find_distributions(DistributionFinder.Context(path=[str(self.path)]))
+        return [point for dist in found for point in dist.entry_points if point.group == "ptb"]
+
+    def load(self):
+        self._monkeypatch.syspath_prepend(str(self.path))
+        return [load_plugin(found) for found in find_plugins(self.points())]
+
+    def registry(self) -> Registry:
+        """The built-ins, and what was added here."""
+        built_in = [load_plugin(found) for found in find_plugins() if found.name == BUILT_IN]
+        return Registry([*built_in, *self.load()])
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    before = set(sys.modules)
+    yield PluginSite(tmp_path / "site", monkeypatch)
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def built_in():
+    """A registry of the built-in components alone, whatever else is installed."""
+    return Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN])
+
+
+@pytest.fixture
+def ptb(tmp_path):
+    """Runs ``python -m ptb`` in ``tmp_path``; ``site=`` puts a folder of plugins on its path."""
+
+    def run(*arguments: object, site: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | ({"PYTHONPATH": str(site)} if site else {})
+        command = [sys.executable, "-m", "ptb", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, **options
+        )
+
+    return run

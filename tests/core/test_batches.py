@@ -1,0 +1,128 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, TensorDataset
+
+from ptb import DataError
+from ptb.batches import Batches, fingerprint
+
+CPU = torch.device("cpu")
+
+
+class Listed(Dataset):
+    """The same samples, one by one, as a stranger's data set gives them."""
+
+    def __init__(self, tensors):
+        self.tensors = tensors
+
+    def __len__(self):
+        return len(self.tensors)
+
+    def __getitem__(self, index):
+        return self.tensors[index]
+
+
+def numbered(size):
+    return TensorDataset(torch.arange(size, dtype=torch.uint8).view(-1, 1), torch.arange(size))
+
+
+def listed(batches, epoch=1):
+    return [targets.tolist() for _, targets in batches.epoch(epoch)]
+
+
+@given(size=st.integers(1, 40), batch_size=st.integers(1, 12), drop_last=st.booleans(), shuffle=st.booleans())
+def test_an_epoch_has_every_sample_once_less_what_is_dropped(size, batch_size, drop_last, shuffle):
+    batches = Batches(
+        numbered(size), batch_size=batch_size, device=CPU, seed=3 if shuffle else None, drop_last=drop_last
+    )
+    epoch = listed(batches)
+    seen = [number for batch in epoch for number in batch]
+    assert len(epoch) == len(batches)
+    assert len(seen) == batches.samples == (size // batch_size * batch_size if drop_last else size)
+    assert len(set(seen)) == len(seen)
+    assert all(len(batch) == batch_size for batch in epoch[:-1])
+    if not shuffle:
+        assert seen == list(range(len(seen)))
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_source_and_number_of_workers_gives_the_same_batches(workers, drop_last):
+    size = 11
+    options = {"batch_size": 4, "device": CPU, "seed": 5, "drop_last": drop_last}
+    gathered = Batches(numbered(size), **options)
+    loaded = Batches(Listed(numbered(size)), num_workers=workers, **options)
+    for epoch in (1, 2):
+        for (x1, y1), (x2, y2) in zip(gathered.epoch(epoch), loaded.epoch(epoch), strict=True):
+            assert torch.equal(x1, x2)
+            assert torch.equal(y1, y2)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    batches = Batches(numbered(50), batch_size=7, device=CPU, seed=1)
+    first = listed(batches, 1)
+    assert listed(batches, 2) != first
+    torch.manual_seed(99)
+    assert listed(batches, 1) == first
+    assert listed(Batches(numbered(50), batch_size=7, device=CPU, seed=2), 1) != first
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_is_drawn_from_the_global_generators(workers):
+    batches = Batches(Listed(numbered(8)), batch_size=2, device=CPU, seed=1, num_workers=workers)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    listed(batches)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+
+
+def test_inputs_are_prepared_then_augmented_with_a_generator_for_the_batch():
+    def prepare(inputs):
+        return inputs.float()
+
+    def augment(inputs, generator):
+        assert inputs.dtype == torch.float32
+        return inputs + torch.rand(inputs.shape, generator=generator)
+
+    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, prepare=prepare, augment=augment)
+    epochs = [torch.cat([x for x, _ in batches.epoch(number)]) for number in (1, 1, 2)]
+    assert torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0], epochs[2])
+    noise = [float(x[0, 0]) % 1 for x, _ in batches.epoch(1)]
+    assert len(set(noise)) == 3
+
+
+def test_a_probe_is_prepared_but_neither_shuffled_nor_augmented():
+    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, augment=lambda x, g: 1 / 0)
+    assert batches.probe(2)[1].tolist() == [0, 1]
+    assert Batches(numbered(1), batch_size=2, device=CPU).probe(2)[1].tolist() == [0]
+
+
+@pytest.mark.parametrize("sample", [3, (1,), (1, 2, 3), ("text", 1), {"x": 1, "y": 2}])
+def test_a_sample_that_is_no_pair_is_told(sample):
+    with pytest.raises(DataError, match="pair"):
+        Batches(Listed([sample]), batch_size=1, device=CPU).probe()
+
+
+def test_a_tensor_dataset_of_three_is_told():
+    with pytest.raises(DataError, match="pair"):
+        Batches(TensorDataset(*[torch.zeros(1)] * 3), batch_size=1, device=CPU)
+
+
+def test_the_fingerprint_sees_every_byte_in_memory_and_each_split():
+    data = numbered(9)
+    before = fingerprint({"train": data})
+    assert fingerprint({"train": numbered(9)}) == before
+    assert fingerprint({"val": data}) != before
+    data.tensors[0][8] = 0
+    assert fingerprint({"train": data}) != before
+
+
+def test_the_fingerprint_of_another_dataset_sees_its_size_and_some_samples():
+    assert fingerprint({"train": Listed(numbered(300))}) == fingerprint({"train": Listed(numbered(300))})
+    assert fingerprint({"train": Listed(numbered(300))}) != fingerprint({"train": Listed(numbered(299))})
+    assert fingerprint({"train": Listed([])}) != fingerprint({"train": Listed(numbered(1))})

@@ -1,0 +1,66 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptb import Component
+
+GOOD = {"name": "tiny-cnn", "target": "ptb_acme.cnn:TinyCNN"}
+
+
+def test_a_record_holds_what_it_was_given():
+    component = Component(**GOOD, summary="Two layers", requires=["timm>=1.0"], aliases=("tiny",), accepts=("class",))
+    assert component.requires == ("timm>=1.0",)
+    assert component.aliases == ("tiny",)
+    assert component.settings is None
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Component(**GOOD).name = "other"
+
+
+@pytest.mark.parametrize("name", ["", "Lenet", "le net", "-lenet", "le_net", "lenet\n", "lénet", "a:b"])
+def test_a_bad_name_is_refused_and_shown(name):
+    with pytest.raises(ValueError, match="name") as error:
+        Component(name, "a:b")
+    assert repr(name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["", "module", "module:", ":Class", "a.b.c", "a b:c", "a:b()", "a;b:c", "1a:b", "a:b:c"]
+)
+def test_a_bad_target_is_refused(target):
+    with pytest.raises(ValueError, match=r"package\.module:attribute"):
+        Component("x", target)
+    with pytest.raises(ValueError, match=r"package\.module:attribute"):
+        Component("x", "a:b", settings=target)
+
+
+@pytest.mark.parametrize("field", ["requires", "aliases", "accepts", "needs"])
+@pytest.mark.parametrize("value", ["class", 3, [1], None, {"class": 1}])
+def test_sequences_take_no_bare_string(field, value):
+    with pytest.raises(TypeError, match="tuple of strings"):
+        Component(**GOOD, **{field: value})
+
+
+@pytest.mark.parametrize("field", ["name", "target", "summary", "settings", "extra"])
+def test_strings_are_strings(field):
+    with pytest.raises(TypeError, match=field):
+        Component(**{**GOOD, field: 3})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("accepts", "klass"), ("needs", "closures"), ("requires", "not a requirement!"), ("aliases", "A")],
+)
+def test_unknown_words_are_refused_and_shown(field, value):
+    with pytest.raises(ValueError, match=field if field != "aliases" else "name") as error:
+        Component(**GOOD, **{field: (value,)})
+    assert value in str(error.value)
+
+
+@given(st.from_regex(r"\A[a-z0-9][a-z0-9-]*\Z"))
+def test_every_name_of_the_documented_form_is_taken(name):
+    assert Component(name, "a:b").name == name

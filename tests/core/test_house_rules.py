@@ -1,0 +1,139 @@
+"""The rules of the house: which module may import which."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "core" / "ptb"
+PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name.startswith("ptb_"))
+# A module imports only what stands before it. Torch begins at "device"; "rundir" makes no use of it all the same.
+ORDER = [
+    *("errors", "component", "spec", "hookspecs", "discovery", "settings", "registry", "run_config", "plan", "rundir"),
+    *("device", "seeding", "batches", "checkpoint", "trainer", "preflight", "compose", "run"),
+]
+TORCH_FREE = set(ORDER[: ORDER.index("device")])
+HEAVY = {"torch", "numpy", "cv2", "pandas", "sklearn", "safetensors"}
+
+
+def imports(path, inside_functions=True):
+    """The modules that a file imports, as dotted names; what stands under TYPE_CHECKING does not run and is left out."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        for child in ast.iter_child_nodes(node):
+            child.parent = node
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        parents = []
+        above = node
+        while above := getattr(above, "parent", None):
+            parents.append(above)
+        if any(isinstance(p, ast.If) and ast.unparse(p.test) == "TYPE_CHECKING" for p in parents):
+            continue
+        if not inside_functions and any(isinstance(p, ast.FunctionDef) for p in parents):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        else:
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def core_part(name):
+    """``errors`` of ``ptb.errors.ConfigError``; None for what is not of the core."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "ptb" and len(parts) > 1 else "ptb" if name == "ptb" else None
+
+
+def test_every_module_of_the_core_has_its_place():
+    files = {path.stem for path in CORE.glob("*.py")}
+    assert files == {*ORDER, "__init__", "__main__"}
+    assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == {"cli"}
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_what_stands_before_it(module):
+    allowed = set(ORDER[: ORDER.index(module)])
+    used = {core_part(name) for name in imports(CORE / f"{module}.py")} - {None}
+    assert used <= allowed, f"{module} imports {used - allowed}"
+
+
+@pytest.mark.parametrize("path", [*CORE.rglob("*.py")], ids=lambda path: str(path.relative_to(CORE)))
+def test_the_core_imports_neither_a_plugin_nor_the_facade(path):
+    names = list(imports(path))
+    plugins = {plugin.name for plugin in PLUGINS}
+    assert not [name for name in names if name.split(".")[0] in plugins]
+    if path.name != "__main__.py":
+        public = {
+            "ptb",
+            "ptb.Component",
+            "ptb.hookimpl",
+            "ptb.train",
+            "ptb.RunConfig",
+            "ptb.DataSpec",
+            "ptb.DataBundle",
+        }
+        assert not public & set(names)
+
+
+@pytest.mark.parametrize("module", sorted(TORCH_FREE))
+def test_above_the_line_there_is_no_torch(module):
+    assert not {name.split(".")[0] for name in imports(CORE / f"{module}.py")} & HEAVY
+
+
+def test_only_compose_knows_both_the_registry_and_torch():
+    both = {
+        module
+        for module in ORDER
+        if {"registry"} & {core_part(name) for name in imports(CORE / f"{module}.py")}
+        and "torch" in {name.split(".")[0] for name in imports(CORE / f"{module}.py")}
+    }
+    assert both == {"compose"}
+
+
+def test_the_trainer_knows_built_objects_only():
+    used = {core_part(name) for name in imports(CORE / "trainer.py")} - {None}
+    assert not used & {"registry", "run_config", "plan", "settings", "discovery", "hookspecs", "component", "compose"}
+    assert not {"pluggy", "click", "pydantic", "tomllib"} & {
+        name.split(".")[0] for name in imports(CORE / "trainer.py")
+    }
+
+
+@pytest.mark.parametrize("path", sorted((CORE / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_the_command_line_imports_nothing_heavy_before_a_command_runs(path):
+    names = list(imports(path, inside_functions=False))
+    allowed = {"errors", "component", "cli"}
+    assert {core_part(name) for name in names} - {None} <= allowed
+    assert {name.split(".")[0] for name in names} <= {"ptb", "click", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
+def test_a_built_in_plugin_is_written_as_a_stranger_would(plugin):
+    others = {other.name for other in PLUGINS} - {plugin.name}
+    for path in plugin.glob("*.py"):
+        for name in imports(path):
+            assert name.split(".")[0] not in others, f"{path} imports {name}"
+            assert core_part(name) is None or len(name.split(".")) == 2, f"{path} imports {name}, which is not public"
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
+def test_a_built_in_plugin_registers_without_torch(plugin):
+    for name in ("__init__", "settings"):
+        roots = {name.split(".")[0] for name in imports(plugin / f"{name}.py")}
+        assert roots <= {"ptb", "pydantic", "typing", "collections"}
+
+
+def test_the_core_is_small():
+    lines = sum(len(path.read_text().splitlines()) for path in CORE.glob("*.py"))
+    assert lines < 3200
+
+
+def test_these_tests_can_fail(tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("import torch\nfrom ptb.compose import compose\ndef f():\n    import ptb_models.lenet\n")
+    assert set(imports(bad)) == {"torch", "ptb.compose.compose", "ptb_models.lenet"}
+    assert core_part("ptb.compose.compose") == "compose"
+    assert set(imports(bad, inside_functions=False)) == {"torch", "ptb.compose.compose"}

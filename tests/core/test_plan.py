@@ -1,0 +1,171 @@
+import string
+
+import pytest
+import tomlkit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptb import ConfigError, PluginError, RunConfig
+from ptb.plan import KEYS, resolve
+
+LENET = {"model": {"name": "lenet"}}
+
+
+def problems(registry, **sections):
+    with pytest.raises(ConfigError) as error:
+        resolve(RunConfig(**sections), registry)
+    return {problem.key: problem.message for problem in error.value.problems}
+
+
+def test_a_model_is_all_that_must_be_chosen(built_in):
+    plan = resolve(RunConfig(**LENET), built_in)
+    chosen = {section: choice.entry.name for section, choice in plan.choices().items()}
+    assert chosen == {
+        "dataset": "digits",
+        "model": "lenet",
+        "initializer": "default",
+        "optimizer": "adam",
+        "scheduler": "cosine",
+    }
+    assert (plan.run.seed, plan.run.device, plan.loader.batch_size, plan.trainer.epochs) == (0, "auto", 32, 20)
+
+
+def test_the_target_kind_chooses_the_loss_and_the_metrics(built_in):
+    plan = resolve(RunConfig(**LENET, loss={"label_smoothing": 0.1}), built_in, "class")
+    assert plan.loss.as_config() == {"name": "cross-entropy", "label_smoothing": 0.1}
+    assert list(plan.metrics) == ["accuracy"]
+
+
+def test_no_metrics_can_be_asked_for(built_in):
+    assert resolve(RunConfig(**LENET, metrics={}), built_in, "class").metrics == {}
+
+
+def test_a_target_kind_without_a_default_loss_asks_for_one(built_in):
+    with pytest.raises(ConfigError, match="none is the default for target kind 'real'; add --loss NAME"):
+        resolve(RunConfig(**LENET), built_in, "real")
+
+
+def test_nothing_chosen_lists_what_there_is(built_in):
+    assert problems(built_in)["model"] == "no model is chosen; add --model NAME, one of: lenet, mlp"
+
+
+def test_everything_that_is_wrong_is_told_at_once(built_in):
+    told = problems(
+        built_in,
+        model={"name": "lenet", "pol": "avg"},
+        dataset={"name": "digit"},
+        optimizer={"lr": -1},
+        trainer={"epochs": 0, "epoch": 1},
+        loder={},
+        seed="x",
+        device="gpu",
+        metrics={"acuracy": {}, "loss": {}, "accuracy": 3},
+        scheduler=3,
+    )
+    assert set(told) == {
+        "model.pol",
+        "dataset.name",
+        "optimizer.lr",
+        "trainer.epochs",
+        "trainer.epoch",
+        "loder",
+        "seed",
+        "device",
+        "metrics.acuracy.name",
+        "metrics.loss",
+        "metrics.accuracy",
+        "scheduler",
+    }
+    assert "did you mean 'pool'" in told["model.pol"]
+    assert "did you mean 'digits'" in told["dataset.name"]
+    assert "did you mean 'loader'" in told["loder"]
+    assert "did you mean 'accuracy'" in told["metrics.acuracy.name"]
+    assert "--scheduler 3 or scheduler.name=3" in told["scheduler"]
+
+
+@pytest.mark.parametrize("name", [3, None, ["lenet"], {"a": 1}])
+def test_a_name_is_a_string(built_in, name):
+    assert "must be the name of a model" in problems(built_in, model={"name": name})["model.name"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto", "mps", "cuda", "cuda:0", "cuda:12"])
+def test_the_forms_of_a_device(built_in, device):
+    assert resolve(RunConfig(**LENET, device=device), built_in).run.device == device
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:-1", "cuda:a", "CPU", "cpu:0", "cuda:1,2"])
+def test_no_other_form_of_a_device(built_in, device):
+    assert "must be auto, cpu, cuda, cuda:N or mps" in problems(built_in, device=device, **LENET)["device"]
+
+
+def test_each_problem_names_its_source(built_in):
+    config = RunConfig.read(flags={"model": "lenet", "epochs": 0}, overrides=["optimizer.lr=-1"])
+    with pytest.raises(ConfigError) as error:
+        resolve(config, built_in)
+    assert {p.key: p.source for p in error.value.problems} == {
+        "trainer.epochs": "--epochs 0",
+        "optimizer.lr": "optimizer.lr=-1",
+    }
+
+
+def test_a_resolved_plan_is_a_config_that_gives_the_same_plan(built_in, tmp_path):
+    plan = resolve(RunConfig(**LENET, optimizer={"name": "sgd", "momentum": 0.9}, seed=3), built_in, "class")
+    (tmp_path / "config.toml").write_text(tomlkit.dumps(plan.as_config()))
+    again = resolve(RunConfig.read([tmp_path / "config.toml"]), built_in, "class")
+    assert again.as_config() == plan.as_config()
+
+
+def test_a_component_of_a_stranger_is_written_with_its_id(site):
+    site.add(
+        "ptb-acme",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("tiny", "ptb_acme:Tiny")]
+
+        class Tiny:
+            def __init__(self, spec, *, width: int = 2): ...
+        """,
+    )
+    plan = resolve(RunConfig(model={"name": "tiny"}), site.registry())
+    assert plan.as_config()["model"] == {"name": "ptb-acme:tiny", "width": 2}
+
+
+def test_a_plugin_whose_settings_cannot_be_had_is_to_blame(site):
+    site.add(
+        "ptb-acme",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("tiny", "ptb_acme:Tiny", settings="nowhere:Settings")]
+        """,
+    )
+    with pytest.raises(PluginError, match=r"model 'tiny' \(ptb-acme 1\.0\): importing nowhere:Settings failed"):
+        resolve(RunConfig(model={"name": "tiny"}), site.registry())
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_mistyped_key_is_never_taken(built_in, data):
+    plan = resolve(RunConfig(**LENET), built_in, "class").as_config()
+    section = data.draw(
+        st.sampled_from([name for name, table in plan.items() if isinstance(table, dict) and name != "metrics"])
+    )
+    key = data.draw(st.sampled_from(sorted(plan[section])))
+    place = data.draw(st.integers(0, len(key) - 1))
+    wrong = key[:place] + data.draw(st.sampled_from(string.ascii_lowercase)) + key[place + 1 :]
+    if wrong in plan[section]:
+        return
+    table = {k: v for k, v in plan[section].items() if k != key or key == "name"} | {wrong: plan[section][key]}
+    assert f"{section}.{wrong}" in problems(built_in, **{**LENET, section: table})
+
+
+def test_the_valid_keys_are_the_documented_sections():
+    assert set(KEYS) == {
+        *("seed", "device", "dataset", "model", "initializer", "loss"),
+        *("optimizer", "scheduler", "metrics", "loader", "trainer"),
+    }

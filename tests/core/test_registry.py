@@ -1,0 +1,152 @@
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptb import ConfigError, PluginError, UnknownName
+
+ACME = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_models():
+        return [
+            Component("tiny", "ptb_acme_models:Tiny", aliases=("small",)),
+            Component("lenet", "ptb_acme_models:Tiny"),
+            Component("needy", "ptb_acme_models:Tiny", requires=("no-such-package>=2",), extra="all"),
+            Component("gone", "ptb_acme_models:Gone"),
+            Component("constant", "ptb_acme_models:CONSTANT"),
+        ]
+"""
+MODELS = """
+    from typing import Annotated
+    from pydantic import Field
+
+    CONSTANT = 3
+
+    class Tiny:
+        def __init__(self, spec, *, width: Annotated[int, Field(gt=0)] = 16):
+            self.spec, self.width = spec, width
+"""
+
+
+@pytest.fixture
+def acme(site):
+    site.add("ptb-acme", ACME, version="1.2")
+    site.write("ptb_acme_models.py", MODELS)
+    return site
+
+
+def test_entries_are_sorted_by_kind_name_and_plugin(acme):
+    ids = [entry.id for entry in acme.registry().components("model")]
+    assert ids == [
+        "ptb-acme:constant",
+        "ptb-acme:gone",
+        "ptb-acme:lenet",
+        "pytorch-basics:lenet",
+        "pytorch-basics:mlp",
+        "ptb-acme:needy",
+        "ptb-acme:tiny",
+    ]
+
+
+def test_a_name_an_alias_and_an_id_lead_to_one_entry(acme):
+    registry = acme.registry()
+    for name in ("tiny", "small", "ptb-acme:tiny", "ptb_acme:tiny", "Ptb.Acme:tiny", "ptb-acme:small"):
+        assert registry.get("model", name).id == "ptb-acme:tiny"
+
+
+def test_looking_up_imports_no_target(acme):
+    registry = acme.registry()
+    registry.get("model", "tiny")
+    with pytest.raises(UnknownName):
+        registry.get("model", "tini")
+    assert "ptb_acme_models" not in sys.modules
+
+
+def test_build_fills_the_settings_in_and_checks_them(acme):
+    registry = acme.registry()
+    assert registry.build("model", "tiny", "a spec").width == 16
+    assert registry.build("model", "tiny", "a spec", width=4).spec == "a spec"
+    with pytest.raises(ConfigError, match=r"model\.width: must be greater than 0, got -1"):
+        registry.build("model", "tiny", "a spec", width=-1)
+    with pytest.raises(ConfigError, match="did you mean 'width'"):
+        registry.build("model", "tiny", "a spec", widht=1)
+
+
+def test_a_built_in_keeps_its_name_and_the_other_is_reached_by_its_id(acme):
+    registry = acme.registry()
+    assert registry.get("model", "lenet").id == "pytorch-basics:lenet"
+    other = registry.get("model", "ptb-acme:lenet")
+    assert (other.status, other.key) == ("conflict", "ptb-acme:lenet")
+    assert registry.get("model", "lenet").status == "ok"
+
+
+def test_a_name_that_two_strangers_claim_is_not_decided(acme):
+    acme.add("ptb-other", ACME.replace("ptb_acme_models", "ptb_other_models"), version="2.0")
+    registry = acme.registry()
+    with pytest.raises(ConfigError) as error:
+        registry.get("model", "tiny")
+    assert "'ptb-acme:tiny' (ptb-acme 1.2), 'ptb-other:tiny' (ptb-other 2.0)" in str(error.value)
+    assert {entry.status for entry in registry.components("model") if entry.name == "tiny"} == {"conflict"}
+    assert registry.get("model", "ptb-other:tiny").version == "2.0"
+
+
+def test_a_missing_dependency_is_told_with_the_line_that_installs_it(acme):
+    entry = acme.registry().get("model", "needy")
+    assert entry.status == "needs no-such-package>=2"
+    with pytest.raises(PluginError) as error:
+        entry.load()
+    assert f"{sys.executable} -m pip install 'ptb-acme[all]'" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gone", "constant"])
+def test_a_target_that_is_not_there_names_the_plugin(acme, name):
+    with pytest.raises(PluginError, match=rf"model '{name}' \(ptb-acme 1\.2\)"):
+        acme.registry().get("model", name).load()
+
+
+def test_a_target_whose_import_fails_keeps_the_original_exception(acme):
+    acme.write("ptb_acme_models.py", "import torch_geometry_that_is_not_here")
+    with pytest.raises(PluginError, match="torch_geometry_that_is_not_here") as error:
+        acme.registry().get("model", "tiny").load()
+    assert isinstance(error.value.__cause__, ModuleNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        ("model", "lennet", "did you mean 'lenet'"),
+        ("model", "digits", "'digits' is a dataset"),
+        ("optimizer", "Adam", "did you mean 'adam'"),
+        ("model", "pytorch-basics:lenett", "available: lenet, mlp"),
+        ("modell", "lenet", "did you mean 'model'"),
+        ("model", "", "available: lenet, mlp"),
+        ("model", ":", "available"),
+    ],
+)
+def test_an_unknown_name_is_told_with_what_there_is(built_in, kind, name, told):
+    with pytest.raises(UnknownName, match=told):
+        built_in.get(kind, name)
+
+
+def test_a_plugin_that_failed_is_named_where_a_name_is_missing(site):
+    site.add("ptb-broken", "raise RuntimeError('boom')", version="3.1")
+    registry = site.registry()
+    with pytest.raises(UnknownName, match=r"'ptb-broken 3\.1' failed to load and may provide it"):
+        registry.get("model", "resnet")
+    (broken,) = [plugin for plugin in registry.plugins() if plugin.status == "failed"]
+    assert (broken.name, broken.version, broken.reason) == ("ptb-broken", "3.1", "RuntimeError: boom")
+
+
+@given(st.text())
+def test_any_text_is_a_name_or_an_unknown_name(built_in, text):
+    try:
+        assert text in (built_in.get("model", text).name, built_in.get("model", text).id)
+    except UnknownName:
+        pass
+
+
+def test_two_registries_share_nothing(built_in, acme):
+    assert len(acme.registry().components()) > len(built_in.components())

@@ -1,0 +1,167 @@
+import json
+import tomllib
+
+import pytest
+import torch
+
+import ptb
+from ptb import ConfigError, RunConfig, StorageError
+from ptb.checkpoint import find_checkpoints, weights_sha256
+from ptb.run import evaluate_run
+
+MLP = {"model": {"name": "mlp", "hidden": [16]}, "dataset": {"size": 8}, "trainer": {"epochs": 3}}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, built_in):
+    output = tmp_path_factory.mktemp("runs") / "one"
+    return ptb.train(RunConfig(**MLP), registry=built_in, output=output)
+
+
+def test_a_run_returns_what_it_recorded(done):
+    summary = json.loads((done.output / "summary.json").read_text())
+    assert summary == {"schema": 1, **done.summary()}
+    assert set(summary) == {
+        *("schema", "status", "epoch", "step", "metrics", "weights_sha256", "parameters", "train_seconds"),
+        "samples_per_second",
+    }
+    assert (summary["status"], summary["epoch"], summary["step"]) == ("finished", 3, 120)
+    assert done.weights_sha256 == weights_sha256(done.model.state_dict())
+    assert done.parameters == 64 * 16 + 16 + 16 * 10 + 10
+
+
+def test_the_run_directory_is_the_documented_one(done):
+    names = {path.name for path in done.output.iterdir()}
+    assert names == {"config.toml", "manifest.json", "metrics.jsonl", "summary.json", "checkpoints", "log.txt"}
+
+
+def test_there_is_one_row_for_each_step_and_split(done):
+    rows = [json.loads(line) for line in (done.output / "metrics.jsonl").read_text().splitlines()]
+    keys = [(row["step"], row["split"]) for row in rows]
+    assert len(set(keys)) == len(keys) == 7
+    assert rows[0].keys() == {"step", "epoch", "split", "values", "lr", "samples_per_second"}
+    assert rows[1].keys() == {"step", "epoch", "split", "values", "lr"}
+    assert rows[-1]["values"]["accuracy"] == done.metrics["test/accuracy"]
+
+
+def test_the_manifest_tells_what_the_run_was_made_with(done):
+    manifest = json.loads((done.output / "manifest.json").read_text())
+    assert manifest["ptb"] == ptb.__version__
+    assert manifest["torch"] == torch.__version__
+    assert len(manifest["dataset_sha256"]) == 64
+    sections = {plugin["section"]: plugin for plugin in manifest["plugins"]}
+    assert sections["model"] == {
+        "section": "model",
+        "id": "pytorch-basics:mlp",
+        "distribution": "pytorch-basics",
+        "version": ptb.__version__,
+        "target": "ptb_models.mlp:MLP",
+    }
+    assert set(sections) == {
+        *("dataset", "model", "initializer", "loss", "optimizer", "scheduler", "metrics.accuracy"),
+    }
+
+
+def test_the_resolved_config_gives_the_same_weights_again(done, built_in, tmp_path):
+    again = ptb.train(RunConfig.read([done.output / "config.toml"]), registry=built_in, output=tmp_path / "again")
+    assert again.weights_sha256 == done.weights_sha256
+    assert again.metrics == done.metrics
+    one, other = ((run.output / "config.toml").read_text() for run in (done, again))
+    assert one == other
+    assert tomllib.loads(one)["loss"]["name"] == "cross-entropy"
+
+
+def test_another_seed_gives_other_weights(done, built_in, tmp_path):
+    other = ptb.train(RunConfig(**MLP, seed=1), registry=built_in, output=tmp_path / "other")
+    assert other.weights_sha256 != done.weights_sha256
+
+
+def test_training_leaves_the_global_random_state_alone(built_in, tmp_path):
+    before = torch.get_rng_state()
+    ptb.train(RunConfig(**{**MLP, "trainer": {"epochs": 1}}), registry=built_in, output=tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "120"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_gives_the_recorded_figures_to_the_last_bit(done, split, checkpoint):
+    result = evaluate_run(done.output, checkpoint=checkpoint, split=split)
+    assert result["step"] == 120
+    assert result["metrics"] == {key: value for key, value in done.metrics.items() if key.startswith(split)}
+
+
+def test_the_training_split_can_be_evaluated_too(done):
+    assert evaluate_run(done.output, split="train")["metrics"]["train/accuracy"] > 0.5
+
+
+def test_the_best_checkpoint_is_the_one_of_the_smallest_validation_loss(done):
+    rows = [json.loads(line) for line in (done.output / "metrics.jsonl").read_text().splitlines()]
+    best = min((row for row in rows if row["split"] == "val"), key=lambda row: row["values"]["loss"])
+    result = evaluate_run(done.output, checkpoint="best", split="val")
+    assert result["step"] == best["step"]
+    assert result["metrics"]["val/loss"] == best["values"]["loss"]
+
+
+@pytest.mark.parametrize("checkpoint", ["7", "frist", "-1", ""])
+def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(done, checkpoint):
+    with pytest.raises(ConfigError, match="valid are last, best and the steps 80, 120"):
+        evaluate_run(done.output, checkpoint=checkpoint)
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(built_in, tmp_path):
+    run = ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
+    path = find_checkpoints(run.output / "checkpoints")[120]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="damaged"):
+        evaluate_run(run.output)
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="not a run directory"):
+        evaluate_run(tmp_path)
+    (tmp_path / "config.toml").write_text('[model]\nname = "mlp"\n')
+    with pytest.raises(ConfigError, match="no checkpoints"):
+        evaluate_run(tmp_path)
+
+
+def test_a_run_that_fails_says_so_in_its_summary(built_in, tmp_path):
+    with pytest.raises(ptb.NumericalError):
+        ptb.train(RunConfig(**MLP, optimizer={"lr": 1e30}), registry=built_in, output=tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert summary["reason"].startswith("NumericalError")
+    assert summary["metrics"]["train/loss"] in ("nan", "inf")
+    json.loads((tmp_path / "run" / "metrics.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_out_of_memory_names_the_batch_size_to_try(built_in, tmp_path, monkeypatch, error):
+    def raises(*_):
+        raise error("too much")
+
+    monkeypatch.setattr("ptb.run.fit", raises)
+    with pytest.raises(ptb.ResourceError, match="batch_size=32; try 16"):
+        ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
+
+
+def test_an_output_that_holds_something_is_refused_and_left_alone(built_in, tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(ConfigError, match="not empty"):
+        ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_nothing_is_left_behind_by_what_is_refused(built_in, tmp_path):
+    with pytest.raises(ptb.MisfitError):
+        ptb.train(RunConfig(model={"name": "lenet"}, dataset={"size": 8}), registry=built_in, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_of_one_second_get_directories_of_their_own(built_in, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = RunConfig(**{**MLP, "trainer": {"epochs": 1}})
+    outputs = {str(ptb.train(short, registry=built_in).output) for _ in range(3)}
+    assert len(outputs) == 3
+    assert all(output.startswith("runs/") and "-mlp-digits" in output for output in outputs)

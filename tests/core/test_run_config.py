@@ -1,0 +1,187 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptb import ConfigError, RunConfig
+from ptb.run_config import MAX_FILE_BYTES, parse_override
+
+
+def read(tmp_path, *texts, **options):
+    files = []
+    for number, text in enumerate(texts):
+        files.append(tmp_path / f"layer{number}.toml")
+        files[-1].write_text(text)
+    return RunConfig.read(files, **options)
+
+
+def test_layers_are_laid_weakest_first(tmp_path):
+    config = read(
+        tmp_path,
+        "seed = 1\n[trainer]\nepochs = 1\neval_every = 7\n",
+        "seed = 2\n",
+        flags={"seed": None, "epochs": 3},
+        overrides=["trainer.epochs=4", "model.pool=avg"],
+    )
+    assert config.values == {"seed": 2, "trainer": {"epochs": 4, "eval_every": 7}, "model": {"pool": "avg"}}
+
+
+def test_every_value_knows_its_source(tmp_path):
+    config = read(
+        tmp_path,
+        'seed = 1\n\n[model]\nname = "mlp"\n"odd key" = 1\nlist = [\n  1,\n]\nsub.key = 2\n[metrics.accuracy]\nx = 1\n',
+        flags={"lr": 0.5},
+        overrides=["loader.batch_size=8"],
+    )
+    file = tmp_path / "layer0.toml"
+    assert config.source("seed") == f"{file}:1"
+    assert config.source("model", "name") == f"{file}:4"
+    assert config.source("model", "odd key") == f"{file}:5"
+    assert config.source("model", "list") == f"{file}:6"
+    assert config.source("model", "sub", "key") == f"{file}:9"
+    assert config.source("metrics", "accuracy", "x") == f"{file}:11"
+    assert config.source("metrics") == f"{file}:11"
+    assert config.source("optimizer", "lr") == "--lr 0.5"
+    assert config.source("loader", "batch_size") == "loader.batch_size=8"
+    assert config.source("trainer", "epochs") == ""
+
+
+def test_another_component_replaces_the_settings_of_the_former(tmp_path):
+    config = read(tmp_path, '[optimizer]\nname = "adam"\nlr = 1\nbetas = [0, 0]\n', flags={"optimizer": "sgd"})
+    assert config.values["optimizer"] == {"name": "sgd"}
+    assert config.source("optimizer", "betas") == "--optimizer sgd" or not config.source("optimizer", "betas")
+
+
+def test_the_same_component_keeps_them(tmp_path):
+    config = read(
+        tmp_path, '[optimizer]\nname = "adam"\nlr = 1\n', flags={"optimizer": "adam"}, overrides=["optimizer.eps=1"]
+    )
+    assert config.values["optimizer"] == {"name": "adam", "lr": 1, "eps": 1}
+
+
+def test_settings_without_a_name_go_to_whatever_is_chosen(tmp_path):
+    assert read(tmp_path, "[optimizer]\nlr = 1\n", flags={"optimizer": "sgd"}).values["optimizer"] == {
+        "lr": 1,
+        "name": "sgd",
+    }
+
+
+def test_metrics_on_the_command_line_are_all_the_metrics_and_keep_their_settings(tmp_path):
+    config = read(tmp_path, "[metrics.top-k]\nk = 3\n[metrics.mae]\n", metrics=["accuracy", "top-k"])
+    assert config.values["metrics"] == {"accuracy": {}, "top-k": {"k": 3}}
+
+
+def test_json_of_the_same_shape_is_read_too(tmp_path):
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"model": {"name": "mlp", "hidden": [1]}, "seed": 4}))
+    assert RunConfig.read([file]).values == {"model": {"name": "mlp", "hidden": [1]}, "seed": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("optimizer.lr=1e-3", ("optimizer", "lr"), 1e-3),
+        ("model.pool=avg", ("model", "pool"), "avg"),
+        ('model.pool="avg"', ("model", "pool"), "avg"),
+        ("model.hidden=[1, 2]", ("model", "hidden"), [1, 2]),
+        ("loader.shuffle=false", ("loader", "shuffle"), False),
+        ("seed=7", ("seed",), 7),
+        ("dataset.root=/a/b c", ("dataset", "root"), "/a/b c"),
+        ("dataset.root=a=b", ("dataset", "root"), "a=b"),
+        ('metrics."ptb-acme:f1".k=2', ("metrics", "ptb-acme:f1", "k"), 2),
+        ("model.empty=", ("model", "empty"), ""),
+        ("model.table={a = 1}", ("model", "table"), {"a": 1}),
+        (" seed = 3 ", ("seed",), 3),
+        ("a.b=1\nc.d=2", ("a", "b"), "1\nc.d=2"),
+    ],
+)
+def test_an_override_is_a_key_and_a_toml_value(text, path, value):
+    assert parse_override(text) == (path, value)
+
+
+@pytest.mark.parametrize(
+    "text", ["lenet", "=3", "a..b=1", "[a]=1", "a b=1", "a\nb=1", "model.hidden=[1,2", 'a="x', "a={", "a.=1"]
+)
+def test_what_is_no_override_is_told(text):
+    with pytest.raises(ConfigError, match="in|KEY=VALUE"):
+        parse_override(text)
+
+
+@given(st.text())
+def test_any_text_is_an_override_or_a_config_error(text):
+    try:
+        path, _ = parse_override(text)
+        assert all(isinstance(part, str) for part in path)
+    except ConfigError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seed = 1\nmodel = [\n", ":2]"),
+        ("seed = 1\nseed = 2\n", ":2]"),
+        ("a = 1\n\nb == 2\n", ":3]"),
+        ("[model]\nname = lenet\n", ":2]"),
+        ("", None),
+    ],
+)
+def test_broken_toml_is_told_with_file_and_line(tmp_path, text, told):
+    if told is None:
+        assert read(tmp_path, text).values == {}
+        return
+    with pytest.raises(ConfigError, match="not valid TOML") as error:
+        read(tmp_path, text)
+    assert str(tmp_path / "layer0.toml") + told in str(error.value)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1,\n}', "[1]", '{"a": 1, "a": 2}', "", "{" * 100_000])
+def test_broken_json_is_told_with_the_file(tmp_path, text):
+    file = tmp_path / "run.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"run\.json"):
+        RunConfig.read([file])
+
+
+def test_every_file_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary.toml").write_bytes(b"seed = 1\n\xff\xfe")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    (tmp_path / "big.toml").write_text("#" * (MAX_FILE_BYTES + 1))
+    names = ["missing.toml", "folder", "binary.toml", "deep.toml", "big.toml"]
+    with pytest.raises(ConfigError) as error:
+        RunConfig.read([tmp_path / name for name in names], overrides=["lenet"])
+    assert len(error.value.problems) == 6
+    for name in names:
+        assert name in str(error.value)
+    assert "binary.toml:2" in str(error.value)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfseed = 1\n")
+    assert RunConfig.read([tmp_path / "run.toml"]).values == {"seed": 1}
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_config_or_a_config_error(tmp_path_factory, data):
+    file = tmp_path_factory.getbasetemp() / "fuzz.toml"
+    file.write_bytes(data)
+    try:
+        RunConfig.read([file])
+    except ConfigError:
+        pass
+
+
+def test_one_key_cannot_be_a_value_and_a_table():
+    with pytest.raises(ConfigError, match="keys of its own"):
+        RunConfig.read(overrides=["model.a=1", "model.a.b=2"])
+    with pytest.raises(ConfigError, match="keys of its own"):
+        RunConfig.read(overrides=["model.a.b=2", "model.a=1"])
+
+
+def test_a_config_does_not_change_what_it_was_made_from():
+    section = {"name": "mlp"}
+    config = RunConfig(model=section)
+    config.values["model"]["name"] = "lenet"
+    assert section == {"name": "mlp"}

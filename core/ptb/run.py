@@ -31,6 +31,9 @@ from ptb.rundir import RunDirectory, git_commit
 from ptb.seeding import isolated, seed_global
 from ptb.trainer import Cadence, Row, Totals, evaluate, fit
 
+if TYPE_CHECKING:
+    from ptb.registry import Registry
+
 MEMORY_ERRORS: tuple[type[Exception], ...] = (MemoryError, torch.OutOfMemoryError)
 
 

@@ -110,14 +110,10 @@ def _section_schema(registry: "Registry", kind: str, default: str | None, named_
         try:
             settings = entry.settings_model().model_json_schema()
         except PluginError:  # its settings cannot be had here: anything may stand there
-            settings = {"additionalProperties": True}
-        shape = {
-            "title": entry.key,
-            "description": entry.summary,
-            "type": "object",
-            "additionalProperties": False,
-            **settings,
-        }
+            settings = {"type": "object", "additionalProperties": True}
+        shape = {"additionalProperties": False, **settings, "title": entry.key, "description": entry.summary}
+        if "$defs" in settings:  # its references lead inside itself
+            shape["$id"] = f"ptb:{kind}/{entry.id}"
         shape["properties"] = {"name": {"enum": names}, **settings.get("properties", {})}
         if entry.name != default and not named_by_key:
             shape["required"] = ["name", *settings.get("required", [])]

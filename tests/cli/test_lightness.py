@@ -1,0 +1,59 @@
+"""What does not train does not import what trains."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "cv2", "pandas", "sklearn", "numpy", "safetensors", "matplotlib")
+PROBE = """
+import atexit, sys
+atexit.register(lambda: print("HEAVY:", *[name for name in {heavy} if name in sys.modules], file=sys.stderr))
+from ptb.cli import main
+main(prog_name="ptb")
+"""
+
+
+def heavy_imports(*arguments, cwd=None):
+    code = PROBE.format(heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, check=False
+    )
+    return done.stderr.rpartition("HEAVY:")[2].split()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("run", "--help"),
+        ("list",),
+        ("list", "--json"),
+        ("show", "model", "lenet"),
+        ("show", "optimizer", "adam", "--schema"),
+        ("config", "init", "--model", "lenet"),
+        ("config", "show", "--model", "lenet"),
+        ("config", "schema"),
+        ("run", "--model", "lennet"),
+        ("run", "--model", "lenet", "model.pool=min", "seed=x"),
+        ("run", "--model", "lenet", "-c", "missing.toml"),
+        ("run", "--model", "lenet", "--output", "/"),
+        ("check", "--model", "lenet", "--epochs", "0"),
+        ("eval", "nowhere"),
+        ("show", "model", "nothing"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_does_not_train_imports_nothing_heavy(arguments):
+    assert heavy_imports(*arguments) == []
+
+
+def test_this_test_can_fail(tmp_path):
+    assert "torch" in heavy_imports("check", "--model", "mlp", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("--help",), ("show", "model", "nothing")], ids=" ".join)
+def test_listing_needs_no_pydantic_either(arguments, monkeypatch):
+    monkeypatch.setitem(globals(), "HEAVY", ("pydantic", "rich", "tomlkit"))
+    assert heavy_imports(*arguments) == []

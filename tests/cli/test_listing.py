@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+KINDS = ("dataset", "model", "initializer", "loss", "optimizer", "scheduler", "metric")
+
+
+def test_list_shows_every_built_in_with_its_plugin(ptb):
+    lines = ptb("list").stdout.splitlines()
+    assert lines[0].split() == ["KIND", "NAME", "PLUGIN", "STATUS", "SUMMARY"]
+    shown = {tuple(line.split()[:2]) for line in lines[1:]}
+    assert {
+        *(("dataset", "digits"), ("dataset", "fashion-mnist"), ("model", "lenet"), ("model", "mlp")),
+        *(("initializer", "default"), ("initializer", "kaiming-normal"), ("loss", "cross-entropy")),
+        *(("optimizer", "sgd"), ("optimizer", "adam"), ("scheduler", "constant"), ("scheduler", "cosine")),
+        ("metric", "accuracy"),
+    } <= shown
+
+
+def test_list_as_json_has_the_documented_shape(ptb):
+    listed = json.loads(ptb("list", "model", "--json").stdout)
+    assert listed["schema"] == 1
+    lenet = next(c for c in listed["components"] if c["id"] == "pytorch-basics:lenet")
+    assert lenet.keys() == {"kind", "name", "id", "plugin", "version", "status", "summary"}
+    assert {c["kind"] for c in listed["components"]} == {"model"}
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_the_order_does_not_hang_on_a_hash_seed(ptb, monkeypatch, seed):
+    expected = ptb("list").stdout
+    monkeypatch.setenv("PYTHONHASHSEED", seed)
+    assert ptb("list").stdout == expected
+
+
+def test_show_prints_a_table_of_settings(ptb):
+    done = ptb("show", "model", "mlp")
+    assert done.returncode == 0
+    assert "model mlp: " in done.stdout
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("model.")}
+    assert "list of integer" in rows["model.hidden"]
+    assert "each > 0" in rows["model.hidden"]
+    assert "[256]" in rows["model.hidden"]
+    assert '"relu" | "tanh" | "sigmoid"' in rows["model.activation"]
+
+
+def test_show_as_json_and_as_schema(ptb):
+    shown = json.loads(ptb("show", "loss", "cross-entropy", "--json").stdout)
+    assert shown["accepts"] == ["class"]
+    assert shown["settings"][0]["name"] == "label_smoothing"
+    schema = json.loads(ptb("show", "loss", "cross-entropy", "--schema").stdout)
+    assert schema["properties"]["label_smoothing"]["maximum"] == 1
+
+
+def test_a_component_without_settings_says_so(ptb):
+    assert "no settings" in ptb("show", "metric", "accuracy").stdout
+
+
+def test_show_of_a_strangers_component_reads_its_signature(ptb, site):
+    site.add(
+        "ptb-acme",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_optimizers():
+            return [Component("rms", "torch.optim:RMSprop"), Component("sgd", "torch.optim:SGD")]
+        """,
+    )
+    shown = ptb("show", "optimizer", "rms", site=site.path)
+    assert "optimizer.alpha" in shown.stdout
+    listed = ptb("list", "optimizer", site=site.path).stdout
+    assert "conflict" in next(line for line in listed.splitlines() if "ptb-acme 1.0" in line and " sgd " in line)
+    assert (
+        ptb(
+            "run", "--model", "mlp", "--optimizer", "ptb-acme:sgd", "--epochs", 1, "--lr", "0.1", site=site.path
+        ).returncode
+        == 0
+    )

@@ -1,0 +1,166 @@
+import json
+
+import pytest
+
+SHORT = ("--model", "mlp", "--epochs", "2", "dataset.size=8", "model.hidden=[8]")
+
+
+def test_a_run_prints_its_result_and_tells_its_progress_on_the_other_stream(ptb, tmp_path):
+    done = ptb("run", *SHORT, "--output", "out")
+    assert done.returncode == 0
+    progress = done.stderr.splitlines()
+    assert progress[0].startswith("mlp on digits: 610 parameters, 1,257 train / 270 val / 270 test samples, ")
+    assert progress[1] == "run directory: out"
+    assert [line.split()[:2] for line in progress[2:]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert "val loss" in progress[2]
+    assert "test loss" in progress[3]
+    result = done.stdout.splitlines()
+    assert result[0].startswith("finished: 2 epochs, 80 steps, ")
+    assert [line.split()[0] for line in result[1:4]] == ["train", "val", "test"]
+    assert result[4] == "recorded in out"
+    assert "\x1b" not in done.stdout + done.stderr
+    assert (tmp_path / "out" / "log.txt").read_text().splitlines() == progress
+
+
+def test_json_is_exactly_one_object_and_quiet_is_quiet(ptb, tmp_path):
+    done = ptb("run", *SHORT, "--output", "out", "--json", "-q")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert json.loads(done.stdout) == {**summary, "output": "out"}
+    assert done.stderr == ""
+
+
+def test_verbose_names_the_plugins_that_are_used(ptb):
+    done = ptb("run", *SHORT, "-v", "--output", "out")
+    assert "using model 'mlp' (pytorch-basics 0.1.0): ptb_models.mlp:MLP" in done.stderr
+
+
+def test_a_run_is_repeated_from_its_config_and_evaluated_to_the_last_bit(ptb, tmp_path):
+    first = json.loads(ptb("run", *SHORT, "--output", "one", "--json").stdout)
+    again = json.loads(ptb("run", "-c", "one/config.toml", "--output", "two", "--json").stdout)
+    assert first["weights_sha256"] == again["weights_sha256"]
+    evaluated = json.loads(ptb("eval", "one", "--json").stdout)
+    assert evaluated["metrics"] == {k: v for k, v in first["metrics"].items() if k.startswith("test/")}
+    assert repr(first["metrics"]["test/loss"]) in ptb("eval", "one").stdout
+
+
+def test_a_dry_run_prints_a_config_that_can_be_run_and_writes_nothing(ptb, tmp_path):
+    done = ptb("run", *SHORT, "--dry-run")
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run.toml").write_text(done.stdout)
+    one = json.loads(ptb("run", "-c", "run.toml", "--json", "--output", "one").stdout)
+    two = json.loads(ptb("run", *SHORT, "--json", "--output", "two").stdout)
+    assert one["weights_sha256"] == two["weights_sha256"]
+    assert json.loads(ptb("run", *SHORT, "--dry-run", "--json").stdout)["config"]["model"] == {
+        "name": "mlp",
+        "hidden": [8],
+        "activation": "relu",
+    }
+
+
+def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
+    done = ptb("check", *SHORT)
+    assert done.returncode == 0
+    assert done.stdout.startswith("ok: mlp on digits: 610 parameters")
+    assert "2 epochs of 40 steps, 32 samples in a batch" in done.stdout
+    assert json.loads(ptb("check", *SHORT, "--json").stdout)["components"]["loss"] == "pytorch-basics:cross-entropy"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("run", "--model", "lennet"), 2, "unknown model 'lennet' (did you mean 'lenet'?); available: lenet, mlp"),
+        (("run",), 2, "no model is chosen; add --model NAME, one of: lenet, mlp"),
+        (("run", "lenet"), 2, "--model lenet"),
+        (("run", "--model", "lenet", "model.pol=avg"), 2, "model.pol: unknown key (did you mean 'pool'?)"),
+        (("run", "--model", "lenet", "--epochs", "many"), 2, 'trainer.epochs: must be a valid integer, got "many"'),
+        (("run", "--model", "lenet", "--lr", "-1"), 2, "optimizer.lr: must be greater than or equal to 0, got -1"),
+        (("run", "--model", "lenet", "--device", "cuda:9"), 2, "no device 'cuda:9' on this machine"),
+        (
+            ("run", "--model", "lenet", "-c", "no.toml"),
+            2,
+            "cannot read the config file: No such file or directory  [no.toml]",
+        ),
+        (("run", "--model", "lenet", "--output", "."), 2, "--output . is not empty"),
+        (("run", "--model", "lenet", "dataset.size=8"), 3, "model 'lenet' cannot take the inputs of data set 'digits'"),
+        (
+            ("run", "--model", "lenet", "--dataset", "fashion-mnist", "dataset.root=."),
+            3,
+            "train-images-idx3-ubyte is missing",
+        ),
+        (("run", "--model", "mlp", "--epochs", "1", "optimizer.lr=1e30"), 4, "the training loss is"),
+        (("check", "--model", "lenet", "dataset.size=8"), 3, "change dataset.size or choose another model"),
+        (("eval", "nowhere"), 2, "nowhere is not a run directory"),
+        (("show", "model", "lennet"), 2, "did you mean 'lenet'"),
+        (("show", "modell", "lenet"), 2, "unknown kind 'modell' (did you mean 'model'?)"),
+        (("list", "models"), 2, "did you mean 'model'"),
+        (("run", "--modle", "lenet"), 2, "--model"),
+    ],
+)
+def test_a_mistake_is_one_message_and_an_exit_code(ptb, tmp_path, arguments, code, told):
+    (tmp_path / "file").write_text("")
+    done = ptb(*arguments)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_source(ptb, tmp_path):
+    (tmp_path / "run.toml").write_text('[model]\nname = "lenet"\npol = "avg"\n\n[trainer]\nepoch = 3\n')
+    done = ptb("run", "-c", "run.toml", "--lr", "fast")
+    assert done.returncode == 2
+    assert "3 problems in the configuration" in done.stderr
+    for told in ("[run.toml:3]", "[run.toml:6]", "[--lr fast]"):
+        assert told in done.stderr
+
+
+def test_an_error_is_one_json_object_too(ptb):
+    done = ptb("run", "--model", "lenet", "--json", "model.pol=avg", "seed=-1")
+    error = json.loads(done.stdout)["error"]
+    assert (error["type"], error["exit_code"], done.returncode) == ("ConfigError", 2, 2)
+    assert {problem["key"] for problem in error["problems"]} == {"model.pol", "seed"}
+
+
+def test_a_traceback_comes_only_with_verbose(ptb):
+    assert "Traceback" in ptb("run", "--model", "lennet", "-v").stderr
+
+
+def test_nothing_is_left_behind_by_a_mistake(ptb, tmp_path):
+    ptb("run", "--model", "lenet", "--output", "out", "dataset.size=8")
+    ptb("run", "--model", "lenet", "dataset.size=8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_plugin_is_one_warning_and_stops_nothing(ptb, site):
+    site.add("ptb-broken", "import sys; sys.exit('boom')", version="2.1")
+    done = ptb("list", "--json", site=site.path)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: plugin 'ptb-broken 2.1' is set aside: SystemExit: boom "
+        "(update it, or remove it with `python -m pip uninstall ptb-broken`)"
+    ]
+    assert len(json.loads(done.stdout)["components"]) >= 12
+
+
+def test_a_fault_in_a_strangers_code_names_the_plugin_and_exits_7(ptb, site):
+    site.add(
+        "ptb-acme",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("tiny", "ptb_acme_torch:Tiny"), Component("shy", "ptb_acme:shy")]
+
+        def shy(spec):
+            raise KeyError("width")
+        """,
+    )
+    done = ptb("run", "--model", "tiny", site=site.path)
+    assert done.returncode == 7
+    assert "model 'tiny' (ptb-acme 1.0): importing ptb_acme_torch:Tiny failed: ModuleNotFoundError" in done.stderr
+    done = ptb("run", "--model", "shy", site=site.path)
+    assert done.returncode == 7
+    assert "model 'shy' (ptb-acme 1.0): building it failed: KeyError: 'width'" in done.stderr

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptb.component import KINDS, Component
 from ptb.discovery import FailedPlugin, FoundPlugin, LoadedPlugin, find_plugins, load_plugin, normalize
-from ptb.errors import ConfigError, PluginError, Problem, UnknownName, did_you_mean, one_line, listing
+from ptb.errors import ConfigError, PluginError, Problem, UnknownName, did_you_mean, listing, one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

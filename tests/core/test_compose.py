@@ -188,7 +188,8 @@ def test_the_probe_leaves_the_model_as_it_was(site):
         from torch import nn
 
         def norm(spec):
-            return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(spec.input_size), nn.Linear(spec.input_size, spec.output_size))
+            size = spec.input_size
+            return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(size), nn.Linear(size, spec.output_size))
         """,
     )
     model = compose(RunConfig(model={"name": "norm"}), site.registry()).parts.model

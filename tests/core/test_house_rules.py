@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core" / "ptb"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name.startswith("ptb_"))
-# A module imports only what stands before it. Torch begins at "device"; "rundir" makes no use of it all the same.
+# A module imports only what stands before it. Torch begins at "device".
 ORDER = [
     *("errors", "component", "spec", "hookspecs", "discovery", "settings", "registry", "run_config", "plan", "rundir"),
     *("device", "seeding", "batches", "checkpoint", "trainer", "preflight", "compose", "run"),

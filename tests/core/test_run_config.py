@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -104,17 +105,15 @@ def test_an_override_is_a_key_and_a_toml_value(text, path, value):
     "text", ["lenet", "=3", "a..b=1", "[a]=1", "a b=1", "a\nb=1", "model.hidden=[1,2", 'a="x', "a={", "a.=1"]
 )
 def test_what_is_no_override_is_told(text):
-    with pytest.raises(ConfigError, match="in|KEY=VALUE"):
+    with pytest.raises(ConfigError, match=r"KEY=VALUE|in '|value in"):
         parse_override(text)
 
 
 @given(st.text())
 def test_any_text_is_an_override_or_a_config_error(text):
-    try:
+    with contextlib.suppress(ConfigError):
         path, _ = parse_override(text)
         assert all(isinstance(part, str) for part in path)
-    except ConfigError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -167,10 +166,8 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
 def test_any_bytes_are_a_config_or_a_config_error(tmp_path_factory, data):
     file = tmp_path_factory.getbasetemp() / "fuzz.toml"
     file.write_bytes(data)
-    try:
+    with contextlib.suppress(ConfigError):
         RunConfig.read([file])
-    except ConfigError:
-        pass
 
 
 def test_one_key_cannot_be_a_value_and_a_table():

@@ -1,5 +1,6 @@
 """Puts a run together: the only place where the registry and torch meet."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,9 +140,15 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         train_metrics=_build_metrics(plan, bundle.spec, device),
         eval_metrics=_build_metrics(plan, bundle.spec, device),
         device=device,
-        closure="closure" in plan.optimizer.entry.component.needs,
+        closure="closure" in plan.optimizer.entry.component.needs or _asks_for_closure(optimizer),
         pairs=bundle.spec.target == "similarity",
     )
+
+
+def _asks_for_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether ``step`` cannot do without one, which makes ``torch.optim:LBFGS`` a target that needs no declaring."""
+    parameter = inspect.signature(optimizer.step).parameters.get("closure")
+    return parameter is not None and parameter.default is parameter.empty
 
 
 def _batches(plan: Plan, split: Dataset[Any], train: Batches) -> Batches:

@@ -76,7 +76,9 @@ def find_plugins(candidates: Iterable[EntryPoint] | None = None) -> list[FoundPl
         if entry_point.dist is not None:
             grouped.setdefault(entry_point.dist, []).append(entry_point)
     plugins = [
-        FoundPlugin(normalize(dist.metadata["Name"]), dist.version, tuple(sorted(points, key=lambda p: p.name)))
+        FoundPlugin(
+            normalize(str(dist.metadata["Name"])), str(dist.version), tuple(sorted(points, key=lambda p: p.name))
+        )
         for dist, points in grouped.items()
     ]
     return sorted(plugins, key=lambda plugin: (not plugin.built_in, plugin.name, plugin.version))

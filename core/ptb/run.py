@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -24,7 +25,7 @@ from ptb.checkpoint import (
 from ptb.compose import Composition, compose
 from ptb.device import describe_device
 from ptb.discovery import BUILT_IN
-from ptb.errors import ConfigError, ResourceError, one_line
+from ptb.errors import ConfigError, PluginError, PtbError, ResourceError, one_line
 from ptb.plan import Plan
 from ptb.run_config import RunConfig
 from ptb.rundir import RunDirectory, git_commit
@@ -138,7 +139,7 @@ def execute(composition: Composition, output: Path | None, observer: Observer) -
     recorder.line(f"run directory: {run.path}")
     cadence = Cadence(plan.trainer.epochs, plan.trainer.eval_every, plan.trainer.checkpoint_every)
     try:
-        with isolated(), _memory_named(plan):
+        with isolated(), _memory_named(plan), _blamed(plan):
             seed_global(plan.run.seed, "train")
             fit(parts, cadence, recorder)
     except BaseException as error:
@@ -286,6 +287,29 @@ def _manifest(composition: Composition) -> dict[str, Any]:
             for section, e in ((section, choice.entry) for section, choice in plan.choices().items())
         ],
     }
+
+
+@contextmanager
+def _blamed(plan: Plan) -> Iterator[None]:
+    """Turns what a component raises while it trains into an error that names its plugin, the innermost in the traceback."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (PtbError, *MEMORY_ERRORS)):
+            raise
+        modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+        for module in reversed(modules):
+            for choice in plan.choices().values():
+                if _belongs(module, choice.entry.target):
+                    raise PluginError(f"{choice.entry} failed while training: {one_line(error)}") from error
+        raise
+
+
+def _belongs(module: str, target: str) -> bool:
+    """Whether code of this module is the target's: of its package, or for torch's own targets of their module."""
+    home = target.partition(":")[0]
+    home = home if home.startswith("torch.") else home.partition(".")[0]
+    return module == home or module.startswith(f"{home}.")
 
 
 @contextmanager

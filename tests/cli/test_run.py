@@ -164,3 +164,70 @@ def test_a_fault_in_a_strangers_code_names_the_plugin_and_exits_7(ptb, site):
     done = ptb("run", "--model", "shy", site=site.path)
     assert done.returncode == 7
     assert "model 'shy' (ptb-acme 1.0): building it failed: KeyError: 'width'" in done.stderr
+
+
+def test_what_a_plugin_prints_stays_out_of_the_results(ptb, site):
+    site.add(
+        "ptb-chatty",
+        """
+        from ptb import Component, hookimpl
+        print("hello from the plugin")
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("chatty", "ptb_chatty_model:Chatty")]
+        """,
+    )
+    site.write(
+        "ptb_chatty_model.py",
+        """
+        from torch import nn
+        print("hello from the model")
+
+        class Chatty(nn.Linear):
+            def __init__(self, spec):
+                super().__init__(spec.input_size, spec.output_size)
+
+            def forward(self, inputs):
+                print("hello from every step")
+                return super().forward(inputs.flatten(1))
+        """,
+    )
+    done = ptb("run", "--model", "chatty", "--epochs", 1, "--json", "--output", "out", site=site.path)
+    assert json.loads(done.stdout)["status"] == "finished"
+    assert "hello from every step" in done.stderr
+
+
+def test_a_component_that_breaks_while_it_trains_is_named(ptb, site, tmp_path):
+    site.add(
+        "ptb-late",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("late", "ptb_late_model:Late")]
+        """,
+    )
+    site.write(
+        "ptb_late_model.py",
+        """
+        from torch import nn
+
+        class Late(nn.Linear):
+            def __init__(self, spec):
+                super().__init__(spec.input_size, spec.output_size)
+
+            def forward(self, inputs):
+                if self.training:
+                    raise KeyError("late")
+                return super().forward(inputs.flatten(1))
+        """,
+    )
+    done = ptb("run", "--model", "late", "--output", "out", site=site.path)
+    assert done.returncode == 7
+    assert "error: model 'late' (ptb-late 1.0) failed while training: KeyError: 'late'" in done.stderr
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
+    done = ptb("run", "--model", "mlp", "optimizer.lr=1e38")
+    assert done.returncode == 7
+    assert "optimizer 'adam' (pytorch-basics 0.1.0) failed while training" in done.stderr

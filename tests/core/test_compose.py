@@ -197,3 +197,19 @@ def test_the_probe_leaves_the_model_as_it_was(site):
     assert model[1].num_batches_tracked == 0
     assert not model[1].running_mean.any()
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_an_optimizer_that_cannot_do_without_a_closure_gets_one(site):
+    site.add(
+        "ptb-second",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_optimizers():
+            return [Component("lbfgs", "torch.optim:LBFGS"), Component("rprop", "torch.optim:Rprop")]
+        """,
+    )
+    for name, closure in (("lbfgs", True), ("rprop", False)):
+        config = RunConfig(model={"name": "mlp"}, optimizer={"name": name})
+        assert compose(config, site.registry()).parts.closure is closure

@@ -170,3 +170,10 @@ def test_of_a_plugin_that_breaks_in_one_part_nothing_is_used(site):
     (info,) = site.path.glob("*.dist-info")
     (info / "entry_points.txt").write_text("[ptb]\na = ptb_acme\nb = ptb_more\n")
     assert only(site).reason == "ValueError: second part"
+
+
+def test_metadata_without_a_name_stops_nobody(site):
+    site.add("ptb-acme", GOOD)
+    site.add("ptb-stale", GOOD.replace("tiny", "stale"))
+    (site.path / "ptb_stale-1.0.dist-info" / "METADATA").unlink()
+    assert {c.name for plugin in site.load() for _, c in plugin.components} == {"tiny", "stale"}

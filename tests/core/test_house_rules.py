@@ -19,7 +19,7 @@ HEAVY = {"torch", "numpy", "cv2", "pandas", "sklearn", "safetensors"}
 
 
 def imports(path, inside_functions=True):
-    """The modules that a file imports, as dotted names; what stands under TYPE_CHECKING does not run and is left out."""
+    """The modules that a file imports, as dotted names, less those under TYPE_CHECKING, which never run."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         for child in ast.iter_child_nodes(node):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ptb.cli.options import json_option, verbose_option
+from ptb.cli.options import json_option, results_apart, verbose_option
 
 
 @click.command("eval")
@@ -27,7 +27,8 @@ def evaluate(run: Path, checkpoint: str, split: str, device: str | None, verbose
     RunDirectory.open(run)  # a wrong path is told before torch is imported
     from ptb.run import evaluate_run
 
-    result = evaluate_run(run, checkpoint=checkpoint, split=split, device=device)
+    with results_apart():
+        result = evaluate_run(run, checkpoint=checkpoint, split=split, device=device)
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result)}))
         return

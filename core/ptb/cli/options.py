@@ -1,7 +1,9 @@
 """What the commands share: the options of a run, component names that complete themselves, the registry."""
 
 import functools
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,11 +117,17 @@ def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def results_apart() -> AbstractContextManager[Any]:
+    """Inside it, what a stranger's code prints goes to standard error: standard output is for results."""
+    return redirect_stdout(sys.stderr)
+
+
 def installed() -> "Registry":
     """The registry of all that is installed; a warning line for each plugin that is set aside."""
     from ptb.registry import load_registry
 
-    registry = load_registry()
+    with results_apart():
+        registry = load_registry()
     for plugin in registry.plugins():
         if plugin.status == "failed":
             remedy = f"update it, or remove it with `python -m pip uninstall {plugin.name}`"

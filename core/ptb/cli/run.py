@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import config_options, installed, json_option, output_option, verbosity_options
+from ptb.cli.options import config_options, installed, json_option, output_option, results_apart, verbosity_options
 from ptb.cli.progress import progress
 from ptb.cli.text import columns
 
@@ -36,7 +36,7 @@ def run(config: "RunConfig", output: Path | None, dry_run: bool, as_json: bool, 
         return
     from ptb.run import execute
 
-    with progress(quiet) as observer:
+    with results_apart(), progress(quiet) as observer:
         if verbose:
             for choice in composition.plan.choices().values():
                 observer.line(f"using {choice.entry}: {choice.entry.target}")
@@ -76,12 +76,14 @@ def _composed(config: "RunConfig", output: Path | None) -> "Composition":
     from ptb.rundir import check_output
 
     registry = installed()
-    resolve(config, registry)  # every config error is told before torch is imported
+    with results_apart():
+        resolve(config, registry)  # every config error is told before torch is imported
     if output is not None:
         check_output(output)
     from ptb.compose import compose
 
-    return compose(config, registry)
+    with results_apart():
+        return compose(config, registry)
 
 
 def _print_config(composition: "Composition", as_json: bool) -> None:

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from ptb import preflight
 from ptb.batches import Batches
-from ptb.device import describe_device, resolve_device
-from ptb.errors import DataError, PluginError, PtbError, one_line
+from ptb.device import MEMORY_ERRORS, describe_device, resolve_device
+from ptb.errors import DataError, PluginError, PtbError, ResourceError, one_line
 from ptb.plan import Choice, Plan, resolve
 from ptb.registry import Registry, load_registry
 from ptb.run_config import RunConfig
@@ -61,7 +61,7 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
     plan = resolve(config, registry)
     device = resolve_device(plan.run.device, config.source("device"))
     seed = plan.run.seed
-    with isolated():
+    with isolated(), memory_named(plan):
         seed_global(seed, "dataset")
         bundle = _build_dataset(plan.dataset)
         plan = resolve(config, registry, bundle.spec.target)
@@ -182,7 +182,20 @@ def _blamed(choice: Choice, *passed_on: type[Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a stranger's code may raise anything
-        if isinstance(error, (PtbError, MemoryError, *passed_on)):
+        if isinstance(error, (PtbError, *MEMORY_ERRORS, *passed_on)):
             raise
         kind = DataError if choice.entry.kind == "dataset" and isinstance(error, OSError) else PluginError
         raise kind(f"{choice.entry}: building it failed: {one_line(error)}") from error
+
+
+@contextmanager
+def memory_named(plan: Plan) -> Iterator[None]:
+    """Turns running out of memory into an error that names the setting to change."""
+    try:
+        yield
+    except MEMORY_ERRORS as error:
+        half = max(plan.loader.batch_size // 2, 1)
+        raise ResourceError(
+            f"out of memory on {plan.run.device} with loader.batch_size={plan.loader.batch_size}; try {half}, "
+            "or a smaller model or data set"
+        ) from error

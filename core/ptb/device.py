@@ -4,6 +4,9 @@ import torch
 
 from ptb.errors import ConfigError, Problem
 
+# What running out of memory raises: on the host, and on a device.
+MEMORY_ERRORS: tuple[type[Exception], ...] = (MemoryError, torch.OutOfMemoryError)
+
 
 def available_devices() -> list[str]:
     """The devices of this machine, best first: ``["cuda:0", "cpu"]``. ``CUDA_VISIBLE_DEVICES`` hides GPUs from it."""

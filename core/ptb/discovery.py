@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import pluggy
 
@@ -133,10 +133,13 @@ def _records(hook: str, provided: object) -> Iterator[Component]:
 
 
 def _check_marked(module: ModuleType) -> None:
-    """An unmarked hook would be passed over in silence."""
-    for name in dir(module):
-        if name.startswith("ptb_provide_") and not hasattr(getattr(module, name), f"{PROJECT}_impl"):
+    """A hook without its mark, or a mark on what is no hook, would be passed over in silence."""
+    for name, value in vars(module).items():
+        marked = isinstance(value, FunctionType) and hasattr(value, f"{PROJECT}_impl")
+        if name.startswith("ptb_provide_") and not marked:
             raise ContractError(f"{module.__name__}.{name} is not marked: put @hookimpl (from ptb) above it")
+        if marked and not name.startswith("ptb_"):
+            raise ContractError(f"unknown hook '{name}'{did_you_mean(f'ptb_{name}', HOOKS.values())}")
 
 
 def _check_hooks(manager: pluggy.PluginManager) -> None:

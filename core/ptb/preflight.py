@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptb.batches import Batches
 from ptb.component import Component
+from ptb.device import MEMORY_ERRORS
 from ptb.errors import DataError, MisfitError, one_line
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
@@ -31,9 +33,8 @@ class Names:
 
 def inputs_misfit(names: Names, spec: DataSpec, error: Exception) -> MisfitError:
     """The error for a model that cannot take the data set's inputs: both parties, the shape, the reason, the remedy."""
-    reason = str(error) if type(error) is ValueError else one_line(error)
     inputs = f"inputs of {names.dataset}, of shape {spec.input_shape}"
-    return MisfitError(f"{names.model} cannot take the {inputs}: {reason}; {names.remedy}")
+    return MisfitError(f"{names.model} cannot take the {inputs}: {error}; {names.remedy}")
 
 
 def check_declared(spec: DataSpec, components: Mapping[str, Component]) -> None:
@@ -56,7 +57,7 @@ def check_declared(spec: DataSpec, components: Mapping[str, Component]) -> None:
 
 
 def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
-    """Takes two training samples and holds them against the spec.
+    """Takes two samples of each split and holds them against the spec.
 
     Args:
         parts: the built run.
@@ -64,27 +65,13 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
         names: what to call the parts in messages.
 
     Raises:
-        DataError: there are no training batches, or the samples are not what the spec says.
+        DataError: a split is empty, or its samples are not what the spec says.
     """
     for name, batches in {**parts.evaluation, "train": parts.train}.items():
         if len(batches) == 0:
             dropped = f": loader.drop_last leaves none of its {batches.size} samples" if batches.size else ""
             raise DataError(f"{names.dataset}: the {name} split is empty{dropped}")
-    inputs, targets = _probe(parts, names)
-    count = len(inputs)
-    shape = (count, 2, *spec.input_shape) if parts.pairs else (count, *spec.input_shape)
-    if tuple(inputs.shape) != shape:
-        raise DataError(
-            f"{names.dataset}: its spec says inputs of shape {shape[1:]}, its samples have {tuple(inputs.shape[1:])}"
-        )
-    if not bool(torch.isfinite(inputs).all()):
-        raise DataError(f"{names.dataset}: its first samples hold values that are not finite")
-    wanted_shape, wanted_dtype = _target_form(spec, count)
-    if tuple(targets.shape) != wanted_shape or targets.dtype != wanted_dtype:
-        raise DataError(
-            f"{names.dataset}: targets of kind '{spec.target}' are {_form(wanted_shape, wanted_dtype)}; "
-            f"its first {count} samples give {_form(tuple(targets.shape), targets.dtype)}"
-        )
+        _check_samples(batches, spec, f"{names.dataset}, {name} split", parts.pairs)
 
 
 def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
@@ -93,14 +80,19 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
     Raises:
         MisfitError: one of them raises, or gives a tensor of another shape; the message names both parties and shapes.
     """
-    inputs, targets = _probe(parts, names)
+    inputs, targets = _probe(parts.train, names.dataset)
     was_training = parts.model.training
     with isolated(), torch.no_grad():
         parts.model.eval()
         try:
             scores = parts.forward(inputs)
+        except MEMORY_ERRORS:
+            raise
         except Exception as error:  # a stranger's model may raise anything
-            raise inputs_misfit(names, spec, error) from error
+            raise MisfitError(
+                f"{names.model} raised on samples of {names.dataset}, of shape {spec.input_shape}: {one_line(error)}; "
+                f"if that shape does not suit it, {names.remedy}"
+            ) from error
         finally:
             parts.model.train(was_training)
         wanted = (len(inputs), 2, spec.output_size) if parts.pairs else (len(inputs), spec.output_size)
@@ -112,14 +104,36 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
             try:
                 metric.update(scores, targets)
                 float(metric.compute())
+            except MEMORY_ERRORS:
+                raise
             except Exception as error:
                 raise MisfitError(f"metric '{label}' cannot take the scores and targets: {one_line(error)}") from error
             metric.reset()
 
 
+def _check_samples(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> None:
+    inputs, targets = _probe(batches, place)
+    count = len(inputs)
+    shape = (count, 2, *spec.input_shape) if pairs else (count, *spec.input_shape)
+    if tuple(inputs.shape) != shape:
+        raise DataError(
+            f"{place}: the spec says inputs of shape {shape[1:]}, the samples have {tuple(inputs.shape[1:])}"
+        )
+    if not bool(torch.isfinite(inputs).all()):
+        raise DataError(f"{place}: the first samples hold values that are not finite")
+    wanted_shape, wanted_dtype = _target_form(spec, count)
+    if tuple(targets.shape) != wanted_shape or targets.dtype != wanted_dtype:
+        raise DataError(
+            f"{place}: targets of kind '{spec.target}' are {_form(wanted_shape, wanted_dtype)}; "
+            f"the first {count} samples give {_form(tuple(targets.shape), targets.dtype)}"
+        )
+
+
 def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> None:
     try:
         value = parts.loss(scores, targets)
+    except MEMORY_ERRORS:
+        raise
     except Exception as error:
         raise MisfitError(
             f"{names.loss} cannot take scores {_form(tuple(scores.shape), scores.dtype)} with the targets of "
@@ -130,14 +144,16 @@ def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> 
         raise MisfitError(f"{names.loss} must give a scalar tensor, it gives {got}")
 
 
-def _probe(parts: Parts, names: Names) -> tuple[Tensor, Tensor]:
+def _probe(batches: Batches, place: str) -> tuple[Tensor, Tensor]:
     try:
         with isolated():
-            return parts.train.probe(PROBE_SAMPLES)
+            return batches.probe(PROBE_SAMPLES)
     except DataError as error:
-        raise DataError(f"{names.dataset}: {error}") from error
+        raise DataError(f"{place}: {error}") from error
+    except MEMORY_ERRORS:
+        raise
     except Exception as error:  # a stranger's data set may raise anything
-        raise DataError(f"{names.dataset}: reading its first samples failed: {one_line(error)}") from error
+        raise DataError(f"{place}: reading the first samples failed: {one_line(error)}") from error
 
 
 def _target_form(spec: DataSpec, count: int) -> tuple[tuple[int, ...], torch.dtype]:

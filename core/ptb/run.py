@@ -22,10 +22,10 @@ from ptb.checkpoint import (
     save_checkpoint,
     weights_sha256,
 )
-from ptb.compose import Composition, compose
-from ptb.device import describe_device
+from ptb.compose import Composition, compose, memory_named
+from ptb.device import MEMORY_ERRORS, describe_device
 from ptb.discovery import BUILT_IN
-from ptb.errors import ConfigError, PluginError, PtbError, ResourceError, one_line
+from ptb.errors import ConfigError, PluginError, PtbError, one_line
 from ptb.plan import Plan
 from ptb.run_config import RunConfig
 from ptb.rundir import RunDirectory, git_commit
@@ -34,8 +34,6 @@ from ptb.trainer import Cadence, Row, Totals, evaluate, fit
 
 if TYPE_CHECKING:
     from ptb.registry import Registry
-
-MEMORY_ERRORS: tuple[type[Exception], ...] = (MemoryError, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -139,9 +137,9 @@ def execute(composition: Composition, output: Path | None, observer: Observer) -
     recorder.line(f"run directory: {run.path}")
     cadence = Cadence(plan.trainer.epochs, plan.trainer.eval_every, plan.trainer.checkpoint_every)
     try:
-        with isolated(), _memory_named(plan), _blamed(plan):
+        with isolated(), memory_named(plan), _blamed(plan):
             seed_global(plan.run.seed, "train")
-            fit(parts, cadence, recorder)
+            fit(parts, cadence, recorder, recorder.totals)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
         recorder.finish("interrupted" if interrupted else "failed", one_line(error))
@@ -150,7 +148,12 @@ def execute(composition: Composition, output: Path | None, observer: Observer) -
 
 
 def evaluate_run(
-    path: Path, *, checkpoint: str = "last", split: str = "test", device: str | None = None
+    path: Path,
+    *,
+    checkpoint: str = "last",
+    split: str = "test",
+    device: str | None = None,
+    registry: "Registry | None" = None,
 ) -> dict[str, Any]:
     """Evaluates a saved checkpoint of a run on a split, as the run itself did.
 
@@ -159,6 +162,7 @@ def evaluate_run(
         checkpoint: ``"last"``, ``"best"`` (the smallest validation loss) or a step.
         split: ``"train"``, ``"val"`` or ``"test"``.
         device: where to compute; that of the run when left out.
+        registry: where its components are looked up; a fresh one of all that is installed when left out.
 
     Returns:
         ``step``, ``split`` and ``metrics``, a table of figures.
@@ -170,13 +174,13 @@ def evaluate_run(
     run = RunDirectory.open(path)
     config = RunConfig.read([run.config], {"device": device})
     file = _choose_checkpoint(run, checkpoint)
-    composition = compose(config)
+    composition = compose(config, registry)
     splits = composition.parts.evaluation
     if split not in splits:
         raise ConfigError(f"the data set has no {split} split; it has: {', '.join(splits)}")
     saved = load_checkpoint(file)
     saved.restore(composition.parts.model)
-    with isolated(), _memory_named(composition.plan):
+    with isolated(), memory_named(composition.plan):
         values = evaluate(composition.parts, splits[split])
     return {"step": saved.step, "split": split, "metrics": {f"{split}/{name}": value for name, value in values.items()}}
 
@@ -206,12 +210,9 @@ class _Recorder:
         if row.samples_per_second is not None:
             facts["samples_per_second"] = row.samples_per_second
         self.run.append_row(facts)
-        self.totals.epoch, self.totals.step = row.epoch, row.step
-        self.totals.metrics |= {f"{row.split}/{label}": value for label, value in row.values.items()}
         self.pending.append(row)
 
     def checkpoint(self, totals: Totals) -> None:
-        self.totals = totals
         facts = {"epoch": totals.epoch, "best_step": totals.best_step, "metrics": totals.metrics}
         save_checkpoint(self.run.checkpoints, totals.step, model_state(self.composition.parts.model), facts)
         prune_checkpoints(self.run.checkpoints, totals.best_step)
@@ -291,7 +292,7 @@ def _manifest(composition: Composition) -> dict[str, Any]:
 
 @contextmanager
 def _blamed(plan: Plan) -> Iterator[None]:
-    """Turns what a component raises while it trains into an error that names its plugin, the innermost in the traceback."""
+    """Turns what a component raises while it trains into an error that names its plugin (the innermost)."""
     try:
         yield
     except Exception as error:
@@ -310,14 +311,3 @@ def _belongs(module: str, target: str) -> bool:
     home = target.partition(":")[0]
     home = home if home.startswith("torch.") else home.partition(".")[0]
     return module == home or module.startswith(f"{home}.")
-
-
-@contextmanager
-def _memory_named(plan: Plan) -> Iterator[None]:
-    try:
-        yield
-    except MEMORY_ERRORS as error:
-        half = max(plan.loader.batch_size // 2, 1)
-        raise ResourceError(
-            f"out of memory on {plan.run.device} with loader.batch_size={plan.loader.batch_size}; try {half}"
-        ) from error

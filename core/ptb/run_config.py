@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ptb.discovery import BUILT_IN
 from ptb.errors import ConfigError, Problem
 
 KeyPath = tuple[str, ...]
@@ -261,10 +262,15 @@ def _renamed(path: KeyPath, base: Tree, over: Tree) -> Iterator[KeyPath]:
         known = base.get(key)
         if not isinstance(inner, dict) or not isinstance(known, dict):
             continue
-        if "name" in known and inner.get("name", known["name"]) != known["name"]:
+        if "name" in known and _short(inner.get("name", known["name"])) != _short(known["name"]):
             yield (*path, key)
         elif not path:
             yield from _renamed((key,), known, inner)
+
+
+def _short(name: Any) -> Any:
+    """A built-in's id and its short name are one."""
+    return name.removeprefix(f"{BUILT_IN}:") if isinstance(name, str) else name
 
 
 def _merge(base: Tree, over: Tree) -> None:

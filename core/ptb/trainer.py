@@ -138,14 +138,20 @@ class Watcher(Protocol):
         """The number of the signal that asks the training to stop, if one has come."""
 
 
-def fit(parts: Parts, cadence: Cadence, watcher: Watcher) -> Totals:
+def fit(parts: Parts, cadence: Cadence, watcher: Watcher, totals: Totals) -> None:
     """Trains, evaluates and saves, in the order in which it reads.
+
+    Args:
+        parts: what is trained, changed in place.
+        cadence: for how long, and how often to look up.
+        watcher: is told how it goes on.
+        totals: is kept up to date at every moment, also for a caller who catches what is raised.
 
     Raises:
         NumericalError: the mean training loss of an epoch is not finite; nothing is saved after that.
         Interrupted: the watcher told of a signal; the weights were saved.
     """
-    totals, clock = Totals(), Stopwatch()
+    clock = Stopwatch()
     model, optimizer, scheduler = parts.model, parts.optimizer, parts.scheduler
     inputs = targets = scores = torch.empty(0)
 
@@ -175,6 +181,7 @@ def fit(parts: Parts, cadence: Cadence, watcher: Watcher) -> Totals:
             scheduler.step()
 
             totals.step += 1
+            totals.samples += len(targets)
             loss_sum += loss.detach() * len(targets)
             update(parts.train_metrics, scores.detach(), targets)
             watcher.step_ended()
@@ -189,7 +196,6 @@ def fit(parts: Parts, cadence: Cadence, watcher: Watcher) -> Totals:
 
         mean_loss = float(loss_sum) / parts.train.samples  # waits for the device
         totals.epoch, totals.seconds = epoch, clock.stop()
-        totals.samples += parts.train.samples
         values = {"loss": mean_loss, **compute(parts.train_metrics)}
         speed = parts.train.samples / (clock.seconds - seconds_before)
         _report(watcher, totals, Row(totals.step, epoch, "train", values, lr, speed))
@@ -211,7 +217,6 @@ def fit(parts: Parts, cadence: Cadence, watcher: Watcher) -> Totals:
             _report(watcher, totals, Row(totals.step, epoch, "test", evaluate(parts, parts.evaluation["test"]), lr))
         if last or improved or cadence.checkpoint_every == 0 or totals.step % cadence.checkpoint_every == 0:
             watcher.checkpoint(totals)
-    return totals
 
 
 @torch.inference_mode()

@@ -1,5 +1,7 @@
 """Real handwritten digits for a first run: small enough to train on in seconds, and already on the machine."""
 
+import gzip
+import zlib
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -47,12 +49,14 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     # sklearn.datasets.load_digits reads this file too, but importing it costs as much as importing torch
     path = Path(str(distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")))
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.int64)  # (N, 65): 64 pixels in 0..16, then the digit
-    except (OSError, ValueError) as error:
+        with gzip.open(path, "rt") as stream:
+            table = np.array([line.split(",") for line in stream], dtype=float).astype(np.int64)
+        pictures, labels = table[:, :64].reshape(-1, 8, 8), table[:, 64]  # 64 pixels in 0..16, then the digit
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
         raise DataError(
             f"cannot read the digits that scikit-learn ships, {path}: {error}; reinstall scikit-learn"
         ) from error
-    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    return pictures, labels
 
 
 def _resized(pictures: np.ndarray, size: int) -> np.ndarray:

@@ -35,13 +35,17 @@ def fashion_mnist(*, root: str | None = None, val_size: int = 5000, split_seed: 
     """
     folder = _find(root)
     pictures, labels = _read_pair(folder, "train")
-    test = TensorDataset(*map(torch.from_numpy, _read_pair(folder, "t10k")))
+    test_pictures, test_labels = _read_pair(folder, "t10k")
+    if pictures.shape[1:] != test_pictures.shape[1:]:
+        sizes = f"{pictures.shape[1:]} for training, {test_pictures.shape[1:]} for the test"
+        raise DataError(f"the pictures in {folder} are of two sizes (channels, height, width): {sizes}")
     if val_size >= len(labels):
         raise DataError(
             f"{folder} has {len(labels)} training pictures; dataset.val_size={val_size} leaves none to train on"
         )
     train, val = _train_val(pictures, labels, val_size, split_seed)
     spec = DataSpec(tuple(pictures.shape[1:]), "image", "class", len(CLASS_NAMES), class_names=CLASS_NAMES)
+    test = TensorDataset(torch.from_numpy(test_pictures), torch.from_numpy(test_labels))
     return DataBundle(spec, train, val, test, prepare=Normalize(MEAN, STD))
 
 
@@ -59,7 +63,10 @@ def _train_val(
 
 def _find(root: str | None) -> Path:
     if root is not None:
-        return Path(root).expanduser()
+        try:
+            return Path(root).expanduser()
+        except RuntimeError as error:  # a home that does not exist
+            raise DataError(f"dataset.root={root}: {error}") from error
     user_folder = platformdirs.user_data_path("ptb") / "fashion-mnist"
     for folder in (user_folder, DEBIAN_FOLDER):
         if folder.is_dir():
@@ -79,8 +86,6 @@ def _read_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     labels = read_idx(labels_file, dimensions=1)
     if len(pictures) != len(labels):
         raise DataError(f"{pictures_file} has {len(pictures)} pictures, {labels_file} has {len(labels)} labels")
-    if len(labels) == 0 or 0 in pictures.shape:
-        raise DataError(f"{pictures_file} holds no pictures: its header says {pictures.shape}")
     if labels.max() >= len(CLASS_NAMES):
         where = int(labels.argmax())
         raise DataError(f"{labels_file}: label {labels[where]} at place {where}; valid are 0 to {len(CLASS_NAMES) - 1}")

@@ -52,7 +52,10 @@ def _read_header(stream: IO[bytes], path: Path, dimensions: int) -> tuple[int, .
     sizes = stream.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
         raise DataError(f"{path} ends inside its header")
-    return tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
+    shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
+    if 0 in shape:
+        raise DataError(f"{path} holds no values: its header says {shape}")
+    return shape
 
 
 def _read_values(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> bytearray:

@@ -22,7 +22,7 @@ class Normalize:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """``(inputs / 255 - mean) / std``."""
-        return inputs.to(torch.float32).div_(255).sub_(self.mean).div_(self.std)
+        return inputs.to(torch.float32).div(255).sub_(self.mean).div_(self.std)
 
 
 def stratified_split(labels: np.ndarray, parts: Sequence[int | float], seed: int) -> list[np.ndarray]:
@@ -37,23 +37,21 @@ def stratified_split(labels: np.ndarray, parts: Sequence[int | float], seed: int
         The sorted sample numbers of the rest, then of each part.
     """
     random = np.random.RandomState(seed)
-    counts = [_counts(labels, part) for part in parts]
-    rest, drawn = [], [[] for _ in parts]  # type: list[np.ndarray], list[list[np.ndarray]]
-    for position, label in enumerate(np.unique(labels)):
-        members = random.permutation(np.flatnonzero(labels == label))
-        start = 0
-        for part, count in enumerate(counts):
-            drawn[part].append(members[start : start + count[position]])
-            start += count[position]
-        rest.append(members[start:])
-    return [np.sort(np.concatenate(indices)) for indices in (rest, *drawn)]
+    classes, left = np.unique(labels, return_counts=True)
+    counts = []
+    for part in parts:
+        total = part if isinstance(part, int) else round(part * len(labels))
+        counts.append(_shares(left, min(total, int(left.sum()))))
+        left = left - counts[-1]
+    shuffled = [random.permutation(np.flatnonzero(labels == label)) for label in classes]
+    cuts = [np.split(members, np.cumsum(sizes)) for members, sizes in zip(shuffled, np.transpose(counts), strict=True)]
+    drawn = [np.sort(np.concatenate(pieces)) for pieces in zip(*cuts, strict=True)]
+    return [drawn[-1], *drawn[:-1]]
 
 
-def _counts(labels: np.ndarray, part: int | float) -> list[int]:
-    """How many of each class; whole numbers that add up to ``part`` exactly, the largest remainders rounded up."""
-    sizes = np.unique(labels, return_counts=True)[1]
-    total = part if isinstance(part, int) else round(part * len(labels))
-    exact = sizes * (total / len(labels))
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
-    return [int(count) for count in counts]
+def _shares(sizes: np.ndarray, total: int) -> np.ndarray:
+    """``total`` shared out in proportion to ``sizes``: whole numbers, the largest remainders rounded up."""
+    exact = sizes * (total / max(sizes.sum(), 1))
+    shares: np.ndarray = np.floor(exact).astype(int)
+    shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
+    return shares

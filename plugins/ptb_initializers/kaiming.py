@@ -27,7 +27,7 @@ def kaiming_normal(
         negative_slope: of leaky_relu.
     """
     for name, parameter in module.named_parameters():
-        if parameter.ndim >= 2:
-            nn.init.kaiming_normal_(parameter, a=negative_slope, mode=mode, nonlinearity=nonlinearity)
-        elif name.rpartition(".")[2] == "bias":
+        if "bias" in name.rpartition(".")[2]:  # recurrent layers have bias_ih_l0, attention in_proj_bias
             nn.init.zeros_(parameter)
+        elif parameter.ndim >= 2:
+            nn.init.kaiming_normal_(parameter, a=negative_slope, mode=mode, nonlinearity=nonlinearity)

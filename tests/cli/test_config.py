@@ -55,3 +55,9 @@ def test_the_schema_knows_every_section_and_component(schema):
     assert models["lenet"]["properties"]["name"] == {"enum": ["lenet", "pytorch-basics:lenet"]}
     assert models["lenet"]["required"] == ["name"]
     assert models["lenet"]["additionalProperties"] is False
+
+
+def test_init_names_the_settings_that_have_no_value_too(ptb):
+    text = ptb("config", "init", "--model", "mlp", "--dataset", "fashion-mnist").stdout
+    assert "# root =  # Folder with the four IDX files" in text
+    assert "root" not in tomllib.loads(text)["dataset"]

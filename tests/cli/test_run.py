@@ -231,3 +231,18 @@ def test_a_component_that_breaks_while_it_trains_is_named(ptb, site, tmp_path):
     done = ptb("run", "--model", "mlp", "optimizer.lr=1e38")
     assert done.returncode == 7
     assert "optimizer 'adam' (pytorch-basics 0.1.0) failed while training" in done.stderr
+
+
+def test_a_wrong_option_is_one_json_object_too(ptb):
+    done = ptb("run", "--json", "--bogus")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["type"] == "NoSuchOption"
+    assert "--bogus" in done.stderr
+
+
+def test_evaluating_warns_of_broken_plugins_too(ptb, site):
+    site.add("ptb-broken", "import no_such_module")
+    assert ptb("run", *SHORT, "--output", "out").returncode == 0
+    done = ptb("eval", "out", site=site.path)
+    assert done.returncode == 0
+    assert "warning: plugin 'ptb-broken 1.0' is set aside" in done.stderr

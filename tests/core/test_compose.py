@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ptb import ConfigError, DataError, MisfitError, PluginError, RunConfig
+from ptb import ConfigError, DataError, MisfitError, PluginError, ResourceError, RunConfig
 from ptb.compose import compose
 
 STRANGE = """
@@ -112,7 +112,7 @@ def test_parts_of_strangers_fit_together(strange):
             r"model 'raises' \(ptb-strange 0\.3\): building it failed: KeyError: 'width'",
         ),
         (toy(model="nothing"), PluginError, "must give an nn.Module, it gives NoneType"),
-        (toy(model="shy"), MisfitError, r"model 'shy' cannot take the inputs of data set 'toy', of shape \(8,\)"),
+        (toy(model="shy"), MisfitError, r"model 'shy' raised on samples of data set 'toy', of shape \(8,\)"),
         (toy(model="lenet"), MisfitError, "lenet takes pictures"),
         (toy(loss="vector"), MisfitError, r"loss 'vector' must give a scalar tensor, it gives shape \(2, 1\)"),
         (toy(loss="number"), MisfitError, "loss 'number' must give a scalar tensor, it gives float"),
@@ -120,7 +120,11 @@ def test_parts_of_strangers_fit_together(strange):
         (toy(loss="cross-entropy"), MisfitError, "takes targets of kind class; the data set's are 'real'"),
         (toy(metrics={"accuracy": {}}), MisfitError, "metric 'accuracy' takes targets of kind class"),
         (toy(metrics={"crash": {}}), MisfitError, "metric 'crash' cannot take .*no classes here"),
-        (toy(dataset={"name": "toy", "case": "shape"}), DataError, r"its spec says inputs of shape \(8,\), .*\(7,\)"),
+        (
+            toy(dataset={"name": "toy", "case": "shape"}),
+            DataError,
+            r"train split: the spec says inputs of shape \(8,\), .*\(7,\)",
+        ),
         (toy(dataset={"name": "toy", "case": "nan"}), DataError, "not finite"),
         (toy(dataset={"name": "toy", "case": "flat"}), DataError, r"are float32 \[2, 1\]; .* give float32 \[2\]"),
         (toy(dataset={"name": "toy", "case": "double"}), DataError, r"give float64 \[2, 1\]"),
@@ -213,3 +217,13 @@ def test_an_optimizer_that_cannot_do_without_a_closure_gets_one(site):
     for name, closure in (("lbfgs", True), ("rprop", False)):
         config = RunConfig(model={"name": "mlp"}, optimizer={"name": name})
         assert compose(config, site.registry()).parts.closure is closure
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_out_of_memory_while_composing_is_told_as_that(built_in, monkeypatch, error):
+    def raises(*_, **__):
+        raise error("too much")
+
+    monkeypatch.setattr("ptb_models.lenet.LeNet.forward", raises)
+    with pytest.raises(ResourceError, match="batch_size=32; try 16"):
+        compose(RunConfig(model={"name": "lenet"}), built_in)

@@ -177,3 +177,8 @@ def test_metadata_without_a_name_stops_nobody(site):
     site.add("ptb-stale", GOOD.replace("tiny", "stale"))
     (site.path / "ptb_stale-1.0.dist-info" / "METADATA").unlink()
     assert {c.name for plugin in site.load() for _, c in plugin.components} == {"tiny", "stale"}
+
+
+def test_a_marked_function_that_is_no_hook_is_told(site):
+    site.add("ptb-odd", GOOD.replace("ptb_provide_models", "provide_models"))
+    assert only(site).reason == "ContractError: unknown hook 'provide_models' (did you mean 'ptb_provide_models'?)"

@@ -132,6 +132,8 @@ def test_a_run_that_fails_says_so_in_its_summary(built_in, tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert summary["reason"].startswith("NumericalError")
+    assert summary["train_seconds"] > 0
+    assert summary["samples_per_second"] > 0
     assert summary["metrics"]["train/loss"] in ("nan", "inf")
     json.loads((tmp_path / "run" / "metrics.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
 

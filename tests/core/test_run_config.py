@@ -182,3 +182,8 @@ def test_a_config_does_not_change_what_it_was_made_from():
     config = RunConfig(model=section)
     config.values["model"]["name"] = "lenet"
     assert section == {"name": "mlp"}
+
+
+def test_the_id_of_a_built_in_is_its_name(tmp_path):
+    config = read(tmp_path, '[model]\nname = "lenet"\npool = "avg"\n', flags={"model": "pytorch-basics:lenet"})
+    assert config.values["model"] == {"name": "pytorch-basics:lenet", "pool": "avg"}

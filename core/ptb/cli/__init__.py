@@ -22,14 +22,14 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
 )
 def main() -> None:
-    r"""Train PyTorch networks from components that plugins provide.
+    """Train PyTorch networks from components that plugins provide.
 
     \b
     ptb run --model lenet                    train on real handwritten digits
     ptb list                                 what is there to choose from
     ptb show model lenet                     one component and its settings
     ptb run --model mlp model.hidden=[64] --epochs 5
-    """
+    """  # noqa: D301  # click wants the backspace itself
 
 
 for command in (run, check, evaluate, list_components, show, config):

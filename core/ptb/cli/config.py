@@ -68,8 +68,8 @@ def schema() -> None:
 
 def commented(plan: "Plan") -> str:
     """The plan as a config file in which a comment explains each key."""
-    text = "# A configuration of ptb. Every key may be left out; what stands here is then used all the same.\n"
-    text += _written(plan, lambda path, description: description)
+    text = "# A configuration of ptb. A key that is left out has its default; only the model must be named.\n"
+    text += _written(plan, lambda path, description: description, with_unset=True)
     if plan.loss is None:
         text += "\n# The loss and the metrics follow from the data set's targets, unless they are chosen here:\n"
         text += '# [loss]\n# name = "cross-entropy"\n\n# [metrics.accuracy]\n'
@@ -121,7 +121,7 @@ def _section_schema(registry: "Registry", kind: str, default: str | None, named_
     return {"anyOf": shapes}
 
 
-def _written(plan: "Plan", comment: Callable[[tuple[str, ...], str], str]) -> str:
+def _written(plan: "Plan", comment: Callable[[tuple[str, ...], str], str], with_unset: bool = False) -> str:
     import tomlkit
 
     document = tomlkit.document()
@@ -133,6 +133,10 @@ def _written(plan: "Plan", comment: Callable[[tuple[str, ...], str], str]) -> st
             if text := comment((*path, key), (field.description or "") if field else ""):
                 item.comment(text)
             table.add(key, item)
+        for key in model.model_fields if with_unset else ():
+            if key in values:
+                continue
+            table.add(tomlkit.comment(f"{key} =  # {model.model_fields[key].description or 'not set'}"))
         if len(path) == 1:
             document.add(tomlkit.nl())
             document.add(path[0], table)

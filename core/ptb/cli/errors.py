@@ -10,7 +10,6 @@ import click
 from ptb.errors import ConfigError, PtbError, one_line
 
 VERBOSE = "ptb.verbose"
-JSON = "ptb.json"
 
 
 class PtbGroup(click.Group):
@@ -18,14 +17,17 @@ class PtbGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; what it raises becomes a message and an exit code."""
+        as_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
         except PtbError as error:
-            _report(ctx, error, str(error), error.exit_code)
+            _report(ctx, error, str(error), error.exit_code, as_json)
         except KeyboardInterrupt as error:
-            _report(ctx, error, "stopped", 130)
-        except MemoryError as error:
-            _report(ctx, error, "out of memory; try a smaller data set, model or loader.batch_size", 6)
+            _report(ctx, error, "stopped", 130, as_json)
+        except click.UsageError as error:
+            if as_json:
+                _print_json(error, error.format_message(), error.exit_code)
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -34,7 +36,7 @@ class PtbGroup(click.Group):
             ):  # the reader of our output has gone: click ends
                 raise
             hint = "" if ctx.meta.get(VERBOSE) else "; run again with -v for the traceback"
-            _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1)
+            _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)
 
 
 def warn(message: str) -> None:
@@ -42,22 +44,22 @@ def warn(message: str) -> None:
     click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
 
 
-def remember(key: str) -> Any:
-    """A click callback that lets the error handler know of an option."""
-
-    def callback(ctx: click.Context, _option: click.Parameter, value: Any) -> Any:
-        ctx.meta[key] = value
-        return value
-
-    return callback
+def remember_verbose(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
+    """The callback of ``-v``: lets the error handler know of it."""
+    ctx.meta[VERBOSE] = wanted
+    return wanted
 
 
-def _report(ctx: click.Context, error: BaseException, message: str, code: int) -> None:
+def _report(ctx: click.Context, error: BaseException, message: str, code: int, as_json: bool) -> None:
     if ctx.meta.get(VERBOSE):
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
-    if ctx.meta.get(JSON):
-        problems = [vars(problem) for problem in error.problems] if isinstance(error, ConfigError) else []
-        facts = {"type": type(error).__name__, "message": message, "exit_code": code, "problems": problems}
-        click.echo(json.dumps({"schema": 1, "status": "failed", "error": facts}))
+    if as_json:
+        _print_json(error, message, code)
     ctx.exit(code)
+
+
+def _print_json(error: BaseException, message: str, code: int) -> None:
+    problems = [vars(problem) for problem in error.problems] if isinstance(error, ConfigError) else []
+    facts = {"type": type(error).__name__, "message": message, "exit_code": code, "problems": problems}
+    click.echo(json.dumps({"schema": 1, "status": "failed", "error": facts}))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ptb.cli.options import json_option, results_apart, verbose_option
+from ptb.cli.options import installed, json_option, results_apart, verbose_option
 
 
 @click.command("eval")
@@ -25,10 +25,11 @@ def evaluate(run: Path, checkpoint: str, split: str, device: str | None, verbose
     from ptb.rundir import RunDirectory, finite
 
     RunDirectory.open(run)  # a wrong path is told before torch is imported
+    registry = installed()
     from ptb.run import evaluate_run
 
     with results_apart():
-        result = evaluate_run(run, checkpoint=checkpoint, split=split, device=device)
+        result = evaluate_run(run, checkpoint=checkpoint, split=split, device=device, registry=registry)
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result)}))
         return

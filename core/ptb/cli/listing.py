@@ -49,11 +49,11 @@ def list_components(kind: str | None, as_json: bool) -> None:
 @verbose_option
 @json_option
 def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) -> None:
-    r"""Show a component and its settings.
+    """Show a component and its settings.
 
     \b
     ptb show model lenet
-    """
+    """  # noqa: D301  # click wants the backspace itself
     entry = installed().get(kind, name)
     from ptb.settings import SettingRow, describe  # after the look-up: an unknown name is told without pydantic
 

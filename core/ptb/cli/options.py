@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from ptb.cli.errors import JSON, VERBOSE, remember, warn
+from ptb.cli.errors import remember_verbose, warn
 from ptb.component import KINDS
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ class ComponentName(click.ParamType[str]):
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--json``: exactly one object on standard output, after an error too."""
-    return click.option(
-        "--json", "as_json", is_flag=True, is_eager=True, callback=remember(JSON), help="Print one JSON object."
-    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
 
 
 def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +62,7 @@ def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--verbose",
         is_flag=True,
         is_eager=True,
-        callback=remember(VERBOSE),
+        callback=remember_verbose,
         help="Tell more; tracebacks of errors.",
     )(command)
 
@@ -136,7 +134,8 @@ def installed() -> "Registry":
 
 
 def _name_help(kind: str) -> str:
-    return f"Which {kind} (`ptb list {kind}`)."
+    section = "metrics" if kind == "metric" else f"{kind}.name"
+    return f"Which {kind} ({section}); see `ptb list {kind}`."
 
 
 def _apply(decorators: list[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 @json_option
 @verbosity_options
 def run(config: "RunConfig", output: Path | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
-    r"""Train a model and record the run.
+    """Train a model and record the run.
 
     \b
     ptb run --model lenet
     ptb run --model mlp --dataset fashion-mnist --epochs 5 model.hidden=[256,64]
     ptb run -c run.toml --seed 1 optimizer.lr=3e-4
-    """
+    """  # noqa: D301  # click wants the backspace itself
     composition = _composed(config, output)
     if dry_run:
         _print_config(composition, as_json)

@@ -1,0 +1,396 @@
+"""Writes the reference pages that follow from the code: hooks, components, config, commands and the Python API.
+
+::
+
+    python docs/reference/generate.py           write the pages
+    python docs/reference/generate.py --check   write nothing; exit 1 and name the pages that are stale
+
+The pages depend on ptb alone: plugins of others are not loaded, signatures are printed as the source writes them, and
+the help of the commands is set to a fixed width.
+"""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+import ptb
+from ptb import hookspecs, plan
+from ptb.cli import main as ptb_command
+from ptb.component import KINDS
+from ptb.discovery import find_plugins, load_plugin
+from ptb.errors import PtbError
+from ptb.registry import Entry, PluginInfo, Registry
+from ptb.run_config import FLAGS, MAX_FILE_BYTES
+from ptb.settings import describe
+
+FOLDER = Path(__file__).parent
+HELP_WIDTH = 96
+MARK = "<!-- Written by docs/reference/generate.py: change the code or the generator, not this page. -->"
+TITLES = {
+    "dataset": "Data sets",
+    "model": "Models",
+    "initializer": "Initializers",
+    "loss": "Losses",
+    "optimizer": "Optimizers",
+    "scheduler": "Schedulers",
+    "metric": "Metrics",
+}
+
+HOOKS_INTRO = """\
+A plugin is an installed distribution with an entry point in the group `ptb`. The entry point names a module; the module
+implements any of the hooks below as functions marked with `@hookimpl`. Each hook takes nothing and returns an iterable
+of [`Component`](python.md#component). A plugin is set aside if it marks a function `ptb_...` that is no hook, if a hook
+has a parameter, or if a function `ptb_provide_...` is not marked; see
+[how to write a plugin](../how-to/write-a-plugin.md)."""
+
+COMPONENTS_INTRO = """\
+The components that ptb brings along. `ptb list` shows these and those of the installed plugins, `ptb show KIND NAME`
+shows one. A setting is written in the section of its kind: `size` of the data set is `dataset.size`; a metric's section
+is `metrics.LABEL`."""
+
+CONFIG_INTRO = f"""\
+A configuration is a tree of sections. The same keys are used in files, in flags and as `KEY=VALUE` on the command line;
+`ptb config init` prints a file to start from, `ptb config schema` the JSON Schema for editors.
+
+## Layers
+
+From weakest to strongest:
+
+1. the defaults on this page and on [the page of the components](components.md);
+2. files, `-c FILE`, in the order in which they are given;
+3. flags, such as `--epochs 5`;
+4. `KEY=VALUE`, such as `trainer.epochs=5`.
+
+Layers are merged key by key. There are three rules beside that:
+
+- Where a layer names another component for a section than a weaker layer named, everything that weaker layers set in
+  that section is dropped: it belonged to the former component. A section that weaker layers filled without a `name`
+  is kept.
+- `--metric` replaces the metrics that files choose; of a metric that stays, its settings stay.
+- A list is replaced whole.
+
+`ptb config show` prints the result, with the source of each value that is no default.
+
+## Files
+
+A file is TOML in UTF-8, of at most {MAX_FILE_BYTES:,} bytes; one whose name ends in `.json` holds the same tree as
+JSON. It holds values and names of components, no import paths and no expressions. The `config.toml` of
+[a run directory](run-directory.md) is such a file.
+
+In `KEY=VALUE` the value is in TOML syntax, and a bare word is a string: `model.pool=avg`, `optimizer.lr=1e-3`,
+`'model.hidden=[128, 64]'`. Flags that take a number read it in
+the same way.
+
+## Checks
+
+Values are checked strictly: `"5"` and `true` are no integers, an integer is a number, a list may fill a tuple. Unknown
+keys are errors. A setting without a value (`none` in the tables) is left out, because TOML has no null. All faults are
+told at once, each with its key and its source."""
+
+CONFIG_COMPONENTS = """\
+In each of these sections `name` chooses the component, as a short name (`lenet`), an alias or an id
+(`pytorch-basics:lenet`); the other keys are its settings. A section without `name` sets the default component."""
+
+CONFIG_METRICS = """\
+`metrics` holds one table for each metric. The key of the table is the label under which the figure is reported;
+`name` chooses the component, and where it is left out the label is the name. A metric cannot be labelled `loss`. An
+empty `metrics` table turns metrics off.
+
+```toml
+[metrics.accuracy]
+
+[metrics.top1]
+name = "accuracy"
+```"""
+
+PYTHON_INTRO = """\
+`import ptb` gives the names below and imports no torch; each name is loaded when it is first used. Only `train` and
+`RunResult` need torch. What is not on this page may change with any version."""
+
+PYTHON_DATA = {
+    "hookimpl": "Marks a function of a plugin as a hook: write `@hookimpl` above it. It is a `pluggy.HookimplMarker`.",
+    "__version__": "The version of the installed distribution `pytorch-basics`, a string.",
+}
+
+
+def pages() -> dict[str, str]:
+    """The text of each generated page by its file name."""
+    registry = Registry([load_plugin(found) for found in find_plugins() if found.built_in])
+    bodies = {
+        "hooks.md": hooks_page(),
+        "components.md": components_page(registry),
+        "config.md": config_page(),
+        "commands.md": commands_page(),
+        "python.md": python_page(),
+    }
+    return {name: "\n\n".join(parts) + "\n" for name, parts in bodies.items()}
+
+
+def hooks_page() -> Iterator[str]:
+    """The hook specifications."""
+    yield from ("# Hooks", MARK, HOOKS_INTRO)
+    for hook in hookspecs.HOOKS.values():
+        function = getattr(hookspecs, hook)
+        yield f"## {hook}"
+        yield code(signature(function), "python")
+        yield markdown(inspect.getdoc(function))
+
+
+def components_page(registry: Registry) -> Iterator[str]:
+    """The built-in components."""
+    yield from ("# Built-in components", MARK, COMPONENTS_INTRO)
+    for kind in KINDS:
+        yield f"## {TITLES[kind]}"
+        for entry in registry.components(kind):
+            yield from component_section(entry)
+
+
+def component_section(entry: Entry) -> Iterator[str]:
+    """One component."""
+    record = entry.component
+    yield f"### {entry.name}"
+    yield f"{entry.summary}."
+    facts = {"id": [entry.id], "target": [entry.target], "also called": record.aliases}
+    facts |= {"takes targets": record.accepts, "needs": record.needs, "requires": record.requires}
+    yield "\n".join(f"- {label}: {', '.join(map(quoted, values))}" for label, values in facts.items() if values)
+    package = entry.target.partition(".")[0]
+    yield first_paragraph(entry.load()) if package.startswith("ptb_") else f"A class of the library `{package}`."
+    yield settings_table(entry.settings_model()) or "It has no settings."
+
+
+def config_page() -> Iterator[str]:
+    """The sections and keys of a configuration."""
+    flags = {".".join(path): f"`--{flag}`" for flag, path in FLAGS.items()}
+    yield from ("# Configuration", MARK, CONFIG_INTRO)
+    yield "## Keys outside of sections"
+    yield settings_table(plan.RunSettings, "", flags)
+    yield "## Sections of components"
+    yield CONFIG_COMPONENTS
+    rows = [
+        (f"`{kind}`", flags[f"{kind}.name"], default_name(kind), f"[{TITLES[kind]}](components.md#{anchor(kind)})")
+        for kind in plan.COMPONENT_SECTIONS
+    ]
+    yield table(("section", "flag", "default name", "built-in components"), rows)
+    yield "The flag `--lr` sets `optimizer.lr`."
+    yield "## metrics"
+    yield CONFIG_METRICS
+    defaults = [(quoted(kind), quoted(loss), words(plan.DEFAULT_METRICS[kind])) for kind, loss in targets()]
+    yield "Where nothing is chosen, the loss and the metrics follow from the target kind of the data set:"
+    yield table(("target kind", "loss", "metrics"), defaults)
+    yield "For another target kind the loss must be named, and there are no metrics unless they are named."
+    for section, model in plan.CORE_SECTIONS.items():
+        yield f"## {section}"
+        yield settings_table(model, f"{section}.", flags)
+
+
+def commands_page() -> Iterator[str]:
+    """The help of every command."""
+    yield from ("# Commands", MARK)
+    yield "What each command prints with `--help`. How they end: [exit codes](exit-codes.md)."
+    for path, _ in commands(ptb_command, ("ptb",)):
+        yield f"## {' '.join(path)}"
+        yield code(help_text(path), "text")
+
+
+def python_page() -> Iterator[str]:
+    """The public names of the facade."""
+    yield from ("# Python", MARK, PYTHON_INTRO)
+    errors = [getattr(ptb, name) for name in ptb.__all__ if is_error(getattr(ptb, name))]
+    for name in ptb.__all__:
+        value = getattr(ptb, name)
+        if name in PYTHON_DATA:
+            yield from (f"## {name}", PYTHON_DATA[name])
+        elif value not in errors:
+            yield from public_section(value)
+    yield from ("## Errors", "Each is an exception, and a child of `PtbError` in the end.")
+    rows = [(quoted(e.__name__), quoted(e.__base__.__name__), exit_text(e), first_paragraph(e)) for e in errors]
+    yield table(("error", "is a", "exit code", "meaning"), rows)
+    yield "## What a registry hands out"
+    for value in (Entry, PluginInfo):
+        yield from public_section(value, "###")
+
+
+def public_section(value: Any, level: str = "##") -> Iterator[str]:
+    """A class or function, with the public methods and properties of a class."""
+    yield f"{level} {value.__name__}"
+    yield code(signature(value), "python")
+    yield from docstring(value)
+    if not inspect.isclass(value):
+        return
+    rows = []
+    for name, member in vars(value).items():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if not name.startswith("_") and inspect.isfunction(function):
+            shown = name if isinstance(member, property) else signature(function, width=10_000)
+            rows.append((quoted(shown), first_paragraph(function)))
+    if rows:
+        yield table(("member", "what it is"), rows)
+
+
+def signature(value: Any, width: int = HELP_WIDTH) -> str:
+    """The signature as the source writes it: that of ``__init__`` for a class, or its fields for a dataclass."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body
+    if isinstance(node, ast.FunctionDef):
+        return definition(node.name, arguments(node.args), node.returns, width)
+    assert isinstance(node, ast.ClassDef)
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return definition(node.name, arguments(item.args), None, width)
+    fields = [ast.unparse(item) for item in node.body if isinstance(item, ast.AnnAssign)]
+    return definition(node.name, fields, None, width)
+
+
+def arguments(node: ast.arguments) -> list[str]:
+    """The arguments one by one, without ``self`` and ``cls``."""
+    defaults: list[ast.expr | None] = [None] * (len(node.args) - len(node.defaults)) + list(node.defaults)
+    texts = [argument(arg, default) for arg, default in zip(node.args, defaults, strict=True)]
+    texts = [text for text in texts if text not in ("self", "cls")]
+    if node.vararg:
+        texts.append(f"*{argument(node.vararg, None)}")
+    elif node.kwonlyargs:
+        texts.append("*")
+    texts += [argument(arg, default) for arg, default in zip(node.kwonlyargs, node.kw_defaults, strict=True)]
+    return texts + ([f"**{argument(node.kwarg, None)}"] if node.kwarg else [])
+
+
+def argument(node: ast.arg, default: ast.expr | None) -> str:
+    """One argument with its annotation and default."""
+    text = node.arg + (f": {ast.unparse(node.annotation)}" if node.annotation else "")
+    return text + (f" = {ast.unparse(default)}" if default else "")
+
+
+def definition(name: str, parts: Sequence[str], returns: ast.expr | None, width: int) -> str:
+    """``name(parts) -> returns``, one argument a line where one line is too long."""
+    tail = f" -> {ast.unparse(returns)}".replace("'", "") if returns else ""
+    line = f"{name}({', '.join(parts)}){tail}"
+    return line if len(line) <= width else f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){tail}"
+
+
+def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """The command and all below it, by their paths."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            yield from commands(child, (*path, name))
+
+
+def help_text(path: Sequence[str]) -> str:
+    """What ``--help`` prints, at a fixed width."""
+    command: click.Command = ptb_command
+    context = click.Context(command, info_name=path[0], terminal_width=HELP_WIDTH, **ptb_command.context_settings)
+    for name in path[1:]:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+        context = click.Context(command, info_name=name, parent=context)
+    return command.get_help(context)
+
+
+def settings_table(model: type[BaseModel], prefix: str = "", flags: dict[str, str] | None = None) -> str:
+    """The settings of a model, one a row; nothing where it has none."""
+    header = ("key", "type", "bounds", "default", "description") + (("flag",) if flags else ())
+    rows = []
+    for row in describe(model):
+        default = row.default if row.default in ("none", "required") else quoted(row.default)
+        cells = (quoted(prefix + row.name), quoted(row.type), row.bounds, default, row.description)
+        rows.append((*cells, flags.get(prefix + row.name, "")) if flags else cells)
+    return table(header, rows) if rows else ""
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; columns that are empty throughout are left out."""
+    lines = [header, *rows]
+    kept = [index for index in range(len(header)) if any(line[index] for line in lines[1:])]
+    texts = ["| " + " | ".join(line[index].replace("|", r"\|") for index in kept) + " |" for line in lines]
+    return "\n".join([texts[0], "|" + " --- |" * len(kept), *texts[1:]])
+
+
+def docstring(value: Any) -> Iterator[str]:
+    """A docstring: paragraphs as text, and from its first indented block on as it stands."""
+    paragraphs = (inspect.getdoc(value) or "").split("\n\n")
+    for number, paragraph in enumerate(paragraphs):
+        if "\n " in paragraph or paragraph == "::":
+            yield code(markdown("\n\n".join(paragraphs[number:]).removeprefix("::\n\n")), "text")
+            return
+        yield markdown(paragraph)
+
+
+def first_paragraph(value: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return markdown(" ".join((inspect.getdoc(value) or "").partition("\n\n")[0].split()))
+
+
+def markdown(text: str | None) -> str:
+    """Docstring markup as Markdown."""
+    return (text or "").replace("``", "`")
+
+
+def quoted(text: str) -> str:
+    """The text as code."""
+    return f"`{text}`"
+
+
+def words(names: Sequence[str]) -> str:
+    """Names as code, or a word for none."""
+    return ", ".join(map(quoted, names)) or "none"
+
+
+def code(text: str, language: str) -> str:
+    """A fenced block."""
+    return f"```{language}\n{text}\n```"
+
+
+def anchor(kind: str) -> str:
+    """Where the components of a kind begin on their page."""
+    return TITLES[kind].lower().replace(" ", "-")
+
+
+def default_name(kind: str) -> str:
+    """The component that a run takes where none is named."""
+    fallback = "follows from the data set" if kind == "loss" else "must be chosen"
+    return quoted(plan.DEFAULT_NAMES[kind]) if kind in plan.DEFAULT_NAMES else fallback
+
+
+def targets() -> list[tuple[str, str]]:
+    """The target kinds with a default loss, and that loss."""
+    return list(plan.DEFAULT_LOSSES.items())
+
+
+def is_error(value: Any) -> bool:
+    """Whether it is one of ptb's exceptions."""
+    return inspect.isclass(value) and issubclass(value, PtbError)
+
+
+def exit_text(error: type[PtbError]) -> str:
+    """The exit code of an error; that of ``Interrupted`` is known when a signal has come."""
+    return "130, 143" if error is ptb.Interrupted else str(error.exit_code)
+
+
+def main(arguments: Sequence[str], folder: Path = FOLDER, echo: Callable[[str], None] = print) -> int:
+    """Writes or checks the pages in ``folder``; returns the exit code."""
+    if set(arguments) - {"--check"}:
+        echo("usage: python docs/reference/generate.py [--check]")
+        return 2
+    texts = pages()
+    stale = [
+        name
+        for name, text in texts.items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+    ]
+    for name in stale:
+        if arguments:
+            echo(f"stale: {folder / name}")
+        else:
+            (folder / name).write_text(texts[name], encoding="utf-8", newline="\n")
+            echo(f"wrote {folder / name}")
+    return 1 if stale and arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

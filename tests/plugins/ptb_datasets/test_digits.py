@@ -1,0 +1,131 @@
+import gzip
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ptb import DataError
+from ptb_datasets import digits as module
+from ptb_datasets.digits import digits
+
+
+def rows(bundle):
+    """Every sample of every split as one row of pixels and label, in sorted order."""
+    parts = [
+        torch.cat((x.flatten(1).long(), y[:, None]), dim=1) for x, y in (s.tensors for s in bundle.splits.values())
+    ]
+    return sorted(torch.cat(parts).tolist())
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b)
+        for name in first.splits
+        for a, b in zip(first.splits[name].tensors, second.splits[name].tensors, strict=True)
+    )
+
+
+def test_samples_have_the_shapes_and_dtypes_of_the_spec():
+    bundle = digits(size=12)
+    assert bundle.spec.input_shape == (1, 12, 12)
+    assert (bundle.spec.inputs, bundle.spec.target, bundle.spec.output_size) == ("image", "class", 10)
+    assert bundle.spec.class_names == tuple("0123456789")
+    for split in bundle.splits.values():
+        inputs, targets = split.tensors
+        assert inputs.dtype == torch.uint8
+        assert inputs.shape == (len(split), 1, 12, 12)
+        assert targets.dtype == torch.int64
+        assert targets.shape == (len(split),)
+        assert targets.unique().tolist() == list(range(10))
+
+
+def test_without_resizing_they_are_the_digits_of_scikit_learn_each_once():
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pixels = (data.images * (255 / 16)).round().astype(int).reshape(-1, 64)
+    found = rows(digits(size=8))
+    assert len(found) == 1797
+    assert found == sorted(np.column_stack((pixels, data.target)).tolist())
+
+
+def test_resizing_is_cubic_and_cut_to_the_range_of_grey():
+    small, large = (digits(size=size).train.tensors[0].float() for size in (8, 32))
+    wanted = F.interpolate(small, size=(32, 32), mode="bicubic")
+    assert wanted.min() < -1  # a cubic swings over, and must not wrap around
+    assert wanted.max() > 256
+    assert (large - wanted.clamp(0, 255)).abs().max() < 2
+
+
+def test_each_split_has_the_classes_of_the_whole_in_proportion():
+    bundle = digits(size=8)
+    counts = {name: split.tensors[1].bincount() for name, split in bundle.splits.items()}
+    whole = sum(counts.values())
+    off = {name: (taken - whole * taken.sum() / whole.sum()).abs().max() for name, taken in counts.items()}
+    assert off["val"] < 1
+    assert off["test"] < 1
+    assert off["train"] < 1
+
+
+def test_the_fractions_set_the_sizes():
+    bundle = digits(size=8, val_fraction=0.1, test_fraction=0.3)
+    assert (len(bundle.val), len(bundle.test)) == (180, 539)
+
+
+def test_the_split_depends_on_its_seed_alone():
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = digits(size=8, split_seed=3)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    state = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    assert same(first, digits(size=8, split_seed=3))
+    assert torch.equal(torch.get_rng_state(), state[0])
+    assert np.random.get_state()[1].tolist() == state[1]
+
+
+def test_another_seed_splits_otherwise():
+    first, second = digits(size=8, split_seed=0), digits(size=8, split_seed=1)
+    assert not same(first, second)
+    assert rows(first) == rows(second)
+
+
+def test_prepare_gives_training_inputs_mean_0_and_deviation_1():
+    bundle = digits()
+    prepared = bundle.prepare(bundle.train.tensors[0])
+    assert prepared.dtype == torch.float32
+    assert prepared.mean().item() == pytest.approx(0, abs=1e-4)
+    assert prepared.std().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_scikit_learn_without_the_file_is_a_data_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "distribution", lambda name: SimpleNamespace(locate_file=tmp_path.joinpath))
+    with pytest.raises(DataError, match="reinstall scikit-learn"):
+        digits()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        gzip.compress(b"1,2,3\n"),
+        gzip.compress(b""),
+        gzip.compress(b"a," * 65),
+        gzip.compress(b"1" * 999)[:-9],
+    ],
+    ids=["empty", "not-gz", "narrow", "no-rows", "words", "cut"],
+)
+def test_a_damaged_file_of_digits_is_a_data_error(monkeypatch, tmp_path, content):
+    path = tmp_path / "digits.csv.gz"
+    path.write_bytes(content)
+
+    class Installed:
+        def locate_file(self, _):
+            return path
+
+    monkeypatch.setattr("ptb_datasets.digits.distribution", lambda _: Installed())
+    with pytest.raises(DataError, match="reinstall scikit-learn"):
+        digits()

@@ -1,0 +1,146 @@
+import gzip
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+
+from ptb import DataError
+from ptb_datasets import fashion_mnist as module
+from ptb_datasets.fashion_mnist import CLASS_NAMES, DEBIAN_FOLDER, MEAN, STD, fashion_mnist
+
+
+def encoded(array):
+    return bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+def pair(count, seed):
+    random = np.random.RandomState(seed)
+    return random.randint(0, 256, (count, 28, 28)).astype(np.uint8), random.permutation(count).astype(np.uint8) % 10
+
+
+def write(folder, train=None, test=None):
+    for prefix, (pictures, labels) in (("train", train or pair(60, 0)), ("t10k", test or pair(20, 1))):
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(encoded(pictures))
+        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(encoded(labels)))
+    return str(folder)
+
+
+def test_samples_have_the_shapes_and_dtypes_of_the_spec(tmp_path):
+    bundle = fashion_mnist(root=write(tmp_path), val_size=20)
+    assert bundle.spec.input_shape == (1, 28, 28)
+    assert (bundle.spec.inputs, bundle.spec.target, bundle.spec.output_size) == ("image", "class", 10)
+    assert bundle.spec.class_names == CLASS_NAMES
+    assert {name: len(split) for name, split in bundle.splits.items()} == {"train": 40, "val": 20, "test": 20}
+    for split in bundle.splits.values():
+        inputs, targets = split.tensors
+        assert (inputs.dtype, inputs.shape[1:]) == (torch.uint8, (1, 28, 28))
+        assert (targets.dtype, targets.ndim) == (torch.int64, 1)
+
+
+def test_without_validation_the_files_come_as_they_are(tmp_path):
+    train, test = pair(60, 0), pair(20, 1)
+    bundle = fashion_mnist(root=write(tmp_path, train, test), val_size=0)
+    assert bundle.val is None
+    for split, (pictures, labels) in ((bundle.train, train), (bundle.test, test)):
+        assert np.array_equal(split.tensors[0].squeeze(1).numpy(), pictures)
+        assert np.array_equal(split.tensors[1].numpy(), labels)
+
+
+def test_validation_is_drawn_from_training_as_many_of_each_class(tmp_path):
+    train = pair(60, 0)
+    bundle = fashion_mnist(root=write(tmp_path, train), val_size=20)
+    assert bundle.val.tensors[1].bincount().tolist() == [2] * 10
+    together = torch.cat((bundle.train.tensors[0], bundle.val.tensors[0])).flatten(1)
+    assert sorted(together.tolist()) == sorted(train[0].reshape(60, -1).tolist())
+
+
+def test_the_split_depends_on_its_seed_alone(tmp_path):
+    root = write(tmp_path)
+    first, again, other = (fashion_mnist(root=root, val_size=20, split_seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first.val.tensors[0], again.val.tensors[0])
+    assert not torch.equal(first.val.tensors[0], other.val.tensors[0])
+
+
+def test_prepare_normalises(tmp_path):
+    bundle = fashion_mnist(root=write(tmp_path), val_size=0)
+    inputs = bundle.train.tensors[0]
+    torch.testing.assert_close(bundle.prepare(inputs), (inputs / 255 - MEAN) / STD)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    root = write(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte is missing, and so is t10k-images-idx3-ubyte\.gz"):
+        fashion_mnist(root=root, val_size=20)
+
+
+def test_pictures_and_labels_must_be_as_many(tmp_path):
+    root = write(tmp_path, train=(pair(60, 0)[0], pair(59, 0)[1]))
+    with pytest.raises(DataError, match=r"has 60 pictures, .* has 59 labels"):
+        fashion_mnist(root=root, val_size=20)
+
+
+def test_a_label_above_9_is_told_with_its_place(tmp_path):
+    pictures, labels = pair(20, 1)
+    labels[7] = 10
+    with pytest.raises(DataError, match="label 10 at place 7; valid are 0 to 9"):
+        fashion_mnist(root=write(tmp_path, test=(pictures, labels)), val_size=20)
+
+
+def test_files_without_pictures_are_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no values"):
+        fashion_mnist(root=write(tmp_path, train=pair(0, 0)), val_size=0)
+
+
+@pytest.mark.parametrize("val_size", [60, 5000])
+def test_validation_must_leave_something_to_train_on(tmp_path, val_size):
+    with pytest.raises(DataError, match=f"60 training pictures; dataset.val_size={val_size} leaves none"):
+        fashion_mnist(root=write(tmp_path), val_size=val_size)
+
+
+def test_where_it_is_nowhere_the_message_tells_both_ways_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "nowhere")
+    with pytest.raises(DataError) as caught:
+        fashion_mnist()
+    message = str(caught.value)
+    assert "apt-get install dataset-fashion-mnist" in message
+    assert "https://github.com/zalandoresearch/fashion-mnist" in message
+    assert str(tmp_path / "ptb" / "fashion-mnist") in message
+    assert "dataset.root=" in message
+
+
+def test_the_user_s_own_files_come_before_debian_s(monkeypatch, tmp_path):
+    own, debian = tmp_path / "ptb" / "fashion-mnist", tmp_path / "debian"
+    debian.mkdir()
+    write(debian, train=pair(50, 0))
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", debian)
+    assert len(fashion_mnist(val_size=0).train) == 50
+    own.mkdir(parents=True)
+    write(own)
+    assert len(fashion_mnist(val_size=0).train) == 60
+
+
+def test_the_real_files_are_those_of_the_paper():
+    if not DEBIAN_FOLDER.is_dir():
+        pytest.skip(f"{DEBIAN_FOLDER} is not there: apt-get install dataset-fashion-mnist")
+    bundle = fashion_mnist(root=str(DEBIAN_FOLDER))
+    assert {name: len(split) for name, split in bundle.splits.items()} == {"train": 55000, "val": 5000, "test": 10000}
+    assert bundle.val.tensors[1].bincount().tolist() == [500] * 10
+    assert bundle.test.tensors[1].bincount().tolist() == [1000] * 10
+    pixels = torch.cat((bundle.train.tensors[0], bundle.val.tensors[0])).float() / 255
+    assert pixels.mean().item() == pytest.approx(MEAN, abs=5e-5)
+    assert pixels.std().item() == pytest.approx(STD, abs=5e-5)
+
+
+def test_training_and_test_pictures_of_two_sizes_are_refused(tmp_path):
+    small = (np.zeros((20, 20, 20), np.uint8), np.zeros(20, np.uint8))
+    with pytest.raises(DataError, match=r"two sizes .*\(1, 28, 28\) for training, \(1, 20, 20\) for the test"):
+        fashion_mnist(root=write(tmp_path, test=small), val_size=10)
+
+
+def test_a_home_that_does_not_exist_is_a_data_error():
+    with pytest.raises(DataError, match=r"dataset\.root=~no-such-user-here"):
+        fashion_mnist(root="~no-such-user-here/x")

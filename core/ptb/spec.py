@@ -40,6 +40,8 @@ class DataSpec:
         output_size: width of the model's output: classes, 1 for binary, dimensions, or the embedding size.
         class_names: names of the classes in the order of their numbers, if there are any.
         vocabulary: number of different tokens; tokens only.
+        class_counts: training samples of each class in the order of their numbers (for binary: of 0 and of 1), if known;
+            class weights are balanced by it.
 
     Raises:
         ValueError: a field does not fit the others; the message says which and what is valid.
@@ -51,10 +53,12 @@ class DataSpec:
     output_size: int
     class_names: tuple[str, ...] = ()
     vocabulary: int | None = None
+    class_counts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "class_counts", tuple(map(int, self.class_counts)))
         if self.inputs not in INPUT_KINDS:
             raise ValueError(f"DataSpec.inputs is {self.inputs!r}; valid are {', '.join(INPUT_KINDS)}")
         if self.target not in TARGET_KINDS:
@@ -72,6 +76,9 @@ class DataSpec:
             )
         if self.class_names and self.target == "class" and len(self.class_names) != self.output_size:
             raise ValueError(f"DataSpec has {len(self.class_names)} class_names for output_size {self.output_size}")
+        classes = {"class": self.output_size, "binary": 2}.get(self.target, 0)
+        if self.class_counts and (len(self.class_counts) != classes or min(self.class_counts) < 0):
+            raise ValueError(f"DataSpec.class_counts must be {classes} counts, got {self.class_counts}")
 
     @property
     def input_size(self) -> int:

@@ -26,6 +26,9 @@ def test_a_spec_knows_the_size_of_a_sample():
         ({"vocabulary": 7}, "vocabulary"),
         ({"inputs": "tokens", "input_shape": (4,)}, "vocabulary"),
         ({"class_names": ("a", "b")}, "2 class_names for output_size 10"),
+        ({"class_counts": (1, 2)}, "10 counts"),
+        ({"class_counts": (1,) * 9 + (-1,)}, "10 counts"),
+        ({"class_counts": (1, 2), "target": "real"}, "0 counts"),
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(change, named):

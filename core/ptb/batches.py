@@ -109,6 +109,11 @@ class Batches:
         else:
             self.source = Workers(split, num_workers, 0 if seed is None else seed)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether all samples are at hand without reading them."""
+        return isinstance(self.source, Gather)
+
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size)
         return full + (rest > 0 and not self.drop_last)

@@ -1,9 +1,10 @@
 """Puts a run together: the only place where the registry and torch meet."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -13,13 +14,24 @@ from torch.utils.data import Dataset
 from ptb import preflight
 from ptb.batches import Batches
 from ptb.device import MEMORY_ERRORS, describe_device, resolve_device
-from ptb.errors import DataError, PluginError, PtbError, ResourceError, one_line
+from ptb.errors import (
+    ConfigError,
+    DataError,
+    MisfitError,
+    PluginError,
+    Problem,
+    PtbError,
+    ResourceError,
+    listing,
+    one_line,
+)
 from ptb.plan import Choice, Plan, resolve
 from ptb.registry import Registry, load_registry
 from ptb.run_config import RunConfig
+from ptb.sections import Grouping
 from ptb.seeding import isolated, seed_global
 from ptb.spec import DataBundle, DataSpec
-from ptb.trainer import Metric, Parts
+from ptb.trainer import Metric, Parts, Scheduler
 
 
 @dataclass(frozen=True)
@@ -73,11 +85,11 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
         seed_global(seed, "model")
         model = _build_model(plan, bundle.spec, names).to(device)
         seed_global(seed, "initializer")
-        with torch.no_grad(), _blamed(plan.initializer):
-            plan.initializer.build(model)
+        _initialize(plan, model)
         parts = _assemble(plan, bundle, model, device)
         preflight.check_batches(parts, bundle.spec, names)
         preflight.check_forward(parts, bundle.spec, names)
+        preflight.check_step(parts, names, _build_optimizer(plan, model))
     return Composition(plan, bundle.spec, parts, bundle.splits)
 
 
@@ -100,6 +112,49 @@ def _build_model(plan: Plan, spec: DataSpec, names: preflight.Names) -> nn.Modul
     return model
 
 
+def _initialize(plan: Plan, model: nn.Module) -> None:
+    name = f"initializer '{plan.initializer.entry.name}'"
+    try:
+        with torch.no_grad(), _blamed(plan.initializer, ValueError):
+            plan.initializer.build(model)
+    except ValueError as error:
+        raise MisfitError(f"{name} does not fit model '{plan.model.entry.name}': {error}") from error
+
+
+def _build_optimizer(plan: Plan, model: nn.Module) -> torch.optim.Optimizer:
+    with _blamed(plan.optimizer):
+        return plan.optimizer.build(_parameters(plan, model))  # type: ignore[no-any-return]
+
+
+def _parameters(plan: Plan, model: nn.Module) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
+    """The model's parameters, in groups where the section ``optimizer`` asks for some; the plain ones come first."""
+    grouping = plan.optimizer.shared
+    assert isinstance(grouping, Grouping)
+    if not grouping.groups and grouping.decay_norms_and_biases:
+        return model.parameters()
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        number = next((n for n, g in enumerate(grouping.groups) if fnmatchcase(name, g.match)), -1)
+        bare = not grouping.decay_norms_and_biases and parameter.ndim < 2
+        groups.setdefault((number, bare), []).append(parameter)
+    for number, group in enumerate(grouping.groups):
+        if not any(taken == number for taken, _ in groups):
+            known = listing([name for name, _ in model.named_parameters()])
+            raise ConfigError(
+                Problem(
+                    f"optimizer.groups[{number}].match", f"'{group.match}' matches no parameter; there are: {known}"
+                )
+            )
+    return [
+        {
+            "params": parameters,
+            **({"weight_decay": 0.0} if bare else {}),
+            **(grouping.groups[number].model_dump(exclude={"match"}, exclude_none=True) if number >= 0 else {}),
+        }
+        for (number, bare), parameters in sorted(groups.items())
+    ]
+
+
 def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
     assert plan.loss is not None
     settings = plan.dataset.as_config()
@@ -108,6 +163,7 @@ def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
         dataset=f"data set '{plan.dataset.entry.name}'",
         model=f"model '{plan.model.entry.name}'",
         loss=f"loss '{plan.loss.entry.name}'",
+        optimizer=f"optimizer '{plan.optimizer.entry.name}'",
         remedy="".join(f"change {key} or " for key in shaping) + "choose another model",
     )
 
@@ -124,12 +180,10 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         prepare=bundle.prepare,
         augment=bundle.augment,
     )
-    with _blamed(plan.loss):
-        loss = plan.loss.build(bundle.spec)
-    with _blamed(plan.optimizer):
-        optimizer = plan.optimizer.build(model.parameters())
-    with _blamed(plan.scheduler):
-        scheduler = plan.scheduler.build(optimizer, max(len(train), 1) * plan.trainer.epochs)
+    loss = _build_on_spec(plan, plan.loss, bundle.spec)
+    optimizer = _build_optimizer(plan, model)
+    steps = -(-len(train) // plan.trainer.accumulate)
+    scheduler = _build_scheduler(plan, optimizer, max(steps, 1) * plan.trainer.epochs)
     return Parts(
         model=model,
         loss=loss.to(device) if isinstance(loss, nn.Module) else loss,
@@ -140,9 +194,39 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         train_metrics=_build_metrics(plan, bundle.spec, device),
         eval_metrics=_build_metrics(plan, bundle.spec, device),
         device=device,
+        autocast=_autocast(plan, device),
+        sparse="sparse-gradients" in plan.optimizer.entry.component.needs,
+        ignored=getattr(plan.loss.settings, "ignore_index", None),
+        summed=getattr(plan.loss.settings, "reduction", "mean") == "sum",
         closure="closure" in plan.optimizer.entry.component.needs or _asks_for_closure(optimizer),
         pairs=bundle.spec.target == "similarity",
     )
+
+
+def _build_on_spec(plan: Plan, choice: Choice, spec: DataSpec) -> Any:
+    try:
+        with _blamed(choice, ValueError):
+            return choice.build(spec)
+    except ValueError as error:
+        entry = choice.entry
+        raise MisfitError(
+            f"{entry.kind} '{entry.name}' does not fit data set '{plan.dataset.entry.name}': {error}"
+        ) from error
+
+
+def _build_scheduler(plan: Plan, optimizer: torch.optim.Optimizer, total_steps: int) -> Scheduler:
+    try:
+        with _blamed(plan.scheduler, ValueError):
+            return plan.scheduler.build(optimizer, total_steps)  # type: ignore[no-any-return]
+    except ValueError as error:
+        name = f"scheduler '{plan.scheduler.entry.name}'"
+        raise MisfitError(f"{name} does not fit a run of {total_steps} optimizer steps: {error}") from error
+
+
+def _autocast(plan: Plan, device: torch.device) -> torch.dtype | None:
+    if plan.trainer.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError(Problem("trainer.precision", f"{describe_device(device)} cannot do bf16; use fp16 or fp32"))
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.trainer.precision]
 
 
 def _asks_for_closure(optimizer: torch.optim.Optimizer) -> bool:
@@ -165,8 +249,7 @@ def _batches(plan: Plan, split: Dataset[Any], train: Batches) -> Batches:
 def _build_metrics(plan: Plan, spec: DataSpec, device: torch.device) -> dict[str, Metric]:
     metrics: dict[str, Any] = {}
     for label, choice in (plan.metrics or {}).items():
-        with _blamed(choice):
-            metric = choice.build(spec)
+        metric = _build_on_spec(plan, choice, spec)
         metrics[label] = metric.to(device) if isinstance(metric, nn.Module) else metric
     return metrics
 

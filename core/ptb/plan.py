@@ -5,69 +5,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel
 
 from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
 from ptb.registry import Entry, Registry
 from ptb.run_config import KeyPath, RunConfig
+from ptb.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, LoaderSettings, RunSettings, TrainerSettings
 from ptb.settings import SettingsError, arguments, plain_values, validate
 
 COMPONENT_SECTIONS = ("dataset", "model", "initializer", "loss", "optimizer", "scheduler")
 DEFAULT_NAMES = {"dataset": "digits", "initializer": "default", "optimizer": "adam", "scheduler": "cosine"}
 DEFAULT_LOSSES = {"class": "cross-entropy"}
 DEFAULT_METRICS = {"class": ("accuracy",)}
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
-
-class RunSettings(BaseModel):
-    """The keys that stand in no section."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed: int = Field(0, ge=0, lt=2**63, description="Every random stream of the run is derived from it")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps; auto takes the first GPU, else the CPU")
-
-    @field_validator("device")
-    @classmethod
-    def _is_device(cls, device: str) -> str:
-        if not _DEVICE.fullmatch(device):
-            raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
-        return device
-
-
-class LoaderSettings(BaseModel):
-    """The section ``loader``; each key means what it means in ``torch.utils.data.DataLoader``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch_size: int = Field(32, gt=0, description="Samples in a batch")
-    num_workers: int = Field(0, ge=0, description="Processes that read samples; data held in memory needs none")
-    shuffle: bool = Field(True, description="A new order of the training samples for each epoch")
-    drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
-
-
-class TrainerSettings(BaseModel):
-    """The section ``trainer``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(20, gt=0, description="Passes over the training samples")
-    eval_every: int = Field(1, gt=0, description="Epochs from one evaluation on the validation split to the next")
-    checkpoint_every: int = Field(
-        0, ge=0, description="Optimizer steps from one checkpoint to the next; 0: every epoch"
-    )
-
-
-CORE_SECTIONS: dict[str, type[BaseModel]] = {"loader": LoaderSettings, "trainer": TrainerSettings}
 KEYS = (*RunSettings.model_fields, *COMPONENT_SECTIONS, "metrics", *CORE_SECTIONS)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A component together with its validated settings."""
+    """A component with its validated settings; ``shared`` are those of its section that the core looks after."""
 
     entry: Entry
     settings: BaseModel
+    shared: BaseModel | None = None
 
     def build(self, *runtime: Any) -> Any:
         """Calls the target: ``target(*runtime, **settings)``."""
@@ -75,7 +35,8 @@ class Choice:
 
     def as_config(self) -> dict[str, Any]:
         """The section of a config file that makes this choice again."""
-        return {"name": self.entry.key, **plain_values(self.settings)}
+        shared = {} if self.shared is None else plain_values(self.shared)
+        return {"name": self.entry.key, **plain_values(self.settings), **shared}
 
 
 @dataclass(frozen=True)
@@ -107,7 +68,7 @@ class Plan:
                 sections[section] = choice.as_config()
         if self.metrics is not None:
             sections["metrics"] = {label: choice.as_config() for label, choice in self.metrics.items()}
-        return sections | {"loader": self.loader.model_dump(), "trainer": self.trainer.model_dump()}
+        return sections | {"loader": self.loader.model_dump(), "trainer": self.trainer.model_dump(exclude_none=True)}
 
 
 def resolve(config: RunConfig, registry: Registry, target_kind: str | None = None) -> Plan:
@@ -144,6 +105,8 @@ class _Resolver:
         parts |= {name: self._settings(model, self._table(name) or {}, name) for name, model in CORE_SECTIONS.items()}
         parts |= {section: self._section(section) for section in COMPONENT_SECTIONS}
         parts["metrics"] = self._metrics()
+        if not self.problems:
+            self._check_together(**parts)
         if self.problems:
             raise ConfigError(*self.problems)
         if self.plugin_errors:
@@ -154,6 +117,30 @@ class _Resolver:
         for key in self.config.values:
             if key not in KEYS:
                 self._problem((key,), f"unknown section or key{did_you_mean(key, KEYS)}; valid are {listing(KEYS)}")
+
+    def _check_together(self, optimizer: Choice | None, trainer: TrainerSettings, **_: Any) -> None:
+        """What each key allows and both together do not."""
+        if optimizer is None:
+            return
+        if "closure" in optimizer.entry.component.needs:
+            why = f"'{optimizer.entry.name}' evaluates the loss several times a step"
+            if trainer.accumulate > 1:
+                self._problem(("trainer", "accumulate"), f"must be 1, got {trainer.accumulate}: {why}")
+            if trainer.precision == "fp16":
+                self._problem(
+                    ("trainer", "precision"), f"must be fp32 or bf16, got fp16: {why}, which no loss scaler allows"
+                )
+        fields = type(optimizer.settings).model_fields
+        grouping = optimizer.shared
+        assert isinstance(grouping, Grouping)
+        for number, group in enumerate(grouping.groups):
+            for key in ("lr", "weight_decay"):
+                if getattr(group, key) is not None and key not in fields:
+                    message = f"optimizer '{optimizer.entry.name}' has no {key}"
+                    self._problem(("optimizer", "groups", str(number), key), message)
+        if not grouping.decay_norms_and_biases and "weight_decay" not in fields:
+            message = f"must be true: optimizer '{optimizer.entry.name}' has no weight_decay"
+            self._problem(("optimizer", "decay_norms_and_biases"), message)
 
     def _section(self, section: str) -> Choice | None:
         table = self._table(section)
@@ -211,8 +198,18 @@ class _Resolver:
         except PluginError as error:
             self.plugin_errors.append(error)
             return None
-        settings = self._settings(model, {key: value for key, value in table.items() if key != "name"}, *path)
-        return None if settings is None else Choice(entry, settings)
+        of_core = SHARED_SECTIONS.get(kind)
+        both = set(of_core.model_fields) & set(model.model_fields) if of_core else ()
+        if both:
+            self.plugin_errors.append(PluginError(f"{entry}: a setting cannot be called {listing(sorted(both))}"))
+            return None
+        shared_keys = of_core.model_fields if of_core else {}
+        own = {key: value for key, value in table.items() if key != "name" and key not in shared_keys}
+        settings = self._settings(model, own, *path)
+        if of_core is None:
+            return None if settings is None else Choice(entry, settings)
+        shared = self._settings(of_core, {key: value for key, value in table.items() if key in shared_keys}, *path)
+        return None if settings is None or shared is None else Choice(entry, settings, shared)
 
     def _table(self, section: str) -> Mapping[str, Any] | None:
         table = self.config.values.get(section, {})

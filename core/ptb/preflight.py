@@ -9,16 +9,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ptb.batches import Batches
 from ptb.component import Component
 from ptb.device import MEMORY_ERRORS
-from ptb.errors import DataError, MisfitError, one_line
+from ptb.errors import DataError, MisfitError, listing, one_line
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
 from ptb.trainer import Parts
 
 PROBE_SAMPLES = 2
+SCAN_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Names:
     dataset: str
     model: str
     loss: str
+    optimizer: str
     remedy: str
 
 
@@ -71,7 +74,9 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
         if len(batches) == 0:
             dropped = f": loader.drop_last leaves none of its {batches.size} samples" if batches.size else ""
             raise DataError(f"{names.dataset}: the {name} split is empty{dropped}")
-        _check_samples(batches, spec, f"{names.dataset}, {name} split", parts.pairs)
+        place = f"{names.dataset}, {name} split"
+        _check_form(batches, spec, place, parts.pairs)
+        _check_values(batches, spec, place, parts.ignored)
 
 
 def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
@@ -111,7 +116,90 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
             metric.reset()
 
 
-def _check_samples(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> None:
+def check_step(parts: Parts, names: Names, optimizer: Optimizer) -> None:
+    """Takes one optimizer step on two samples, and puts the model back as it was.
+
+    Args:
+        parts: the built run; its own optimizer is not touched.
+        names: what to call the parts in messages.
+        optimizer: one like that of the run, thrown away afterwards.
+
+    Raises:
+        MisfitError: a parameter gets no gradient, or the optimizer cannot take a step on the gradients.
+    """
+    model = parts.model
+    inputs, targets = _probe(parts.train, names.dataset)
+    saved = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+
+    def gradients() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss = parts.mean_loss(parts.forward(inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return loss
+
+    with isolated():
+        model.train()
+        _check_smallest_batch(parts, names)
+        try:
+            try:
+                gradients()
+            except MEMORY_ERRORS:
+                raise
+            except Exception as error:
+                raise MisfitError(f"{names.model} with {names.loss} cannot be trained: {one_line(error)}") from error
+            _check_gradients(parts, names)
+            try:
+                optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
+            except MEMORY_ERRORS:
+                raise
+            except Exception as error:
+                raise MisfitError(
+                    f"{names.optimizer} cannot take a step on {names.model}: {one_line(error)}"
+                ) from error
+        finally:
+            with torch.no_grad():
+                for tensor, before in saved:
+                    tensor.copy_(before)
+            model.zero_grad(set_to_none=True)
+
+
+def _check_gradients(parts: Parts, names: Names) -> None:
+    parameters = {name: parameter for name, parameter in parts.model.named_parameters() if parameter.requires_grad}
+    unused = [name for name, parameter in parameters.items() if parameter.grad is None]
+    if unused:
+        raise MisfitError(
+            f"{names.model}: no gradient reaches {listing(unused)}: they take no part in the scores; "
+            "use them, or set requires_grad to False"
+        )
+    dense = [
+        name for name, parameter in parameters.items() if parameter.grad is not None and not parameter.grad.is_sparse
+    ]
+    if parts.sparse and dense:
+        raise MisfitError(
+            f"{names.optimizer} takes sparse gradients only, and {names.model} gives dense ones to {listing(dense)}; "
+            "choose another optimizer, or a model whose gradients are sparse (embedding-bag with model.sparse=true)"
+        )
+
+
+def _check_smallest_batch(parts: Parts, names: Names) -> None:
+    """Batch norm has no variance over a single value: a last batch of one sample would stop the first epoch."""
+    train = parts.train
+    rest = train.samples % train.batch_size
+    if rest != 1 and train.batch_size != 1:
+        return
+    try:
+        parts.forward(_probe(train, names.dataset)[0][:1])
+    except ValueError as error:
+        size = (
+            "loader.batch_size is 1" if train.batch_size == 1 else f"the last batch of {train.samples} samples has one"
+        )
+        raise MisfitError(
+            f"{names.model} cannot train on a batch of one sample, and {size}: {one_line(error)}; "
+            "set loader.drop_last=true, or choose another loader.batch_size"
+        ) from error
+
+
+def _check_form(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> None:
     inputs, targets = _probe(batches, place)
     count = len(inputs)
     shape = (count, 2, *spec.input_shape) if pairs else (count, *spec.input_shape)
@@ -119,8 +207,6 @@ def _check_samples(batches: Batches, spec: DataSpec, place: str, pairs: bool) ->
         raise DataError(
             f"{place}: the spec says inputs of shape {shape[1:]}, the samples have {tuple(inputs.shape[1:])}"
         )
-    if not bool(torch.isfinite(inputs).all()):
-        raise DataError(f"{place}: the first samples hold values that are not finite")
     wanted_shape, wanted_dtype = _target_form(spec, count)
     if tuple(targets.shape) != wanted_shape or targets.dtype != wanted_dtype:
         raise DataError(
@@ -139,9 +225,55 @@ def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> 
             f"{names.loss} cannot take scores {_form(tuple(scores.shape), scores.dtype)} with the targets of "
             f"{names.dataset} {_form(tuple(targets.shape), targets.dtype)}: {one_line(error)}"
         ) from error
-    if not isinstance(value, Tensor) or value.ndim != 0:
+    if not isinstance(value, Tensor) or (value.ndim and len(value) != len(scores)):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise MisfitError(f"{names.loss} must give a scalar tensor, it gives {got}")
+        raise MisfitError(f"{names.loss} must give a scalar tensor or one value a sample, it gives {got}")
+
+
+def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | None) -> None:
+    """Holds the values of all samples against the spec, or of some, evenly spaced, if they are not held in memory."""
+    order = torch.arange(batches.size)
+    if not batches.in_memory:
+        order = order[:: max(batches.size // SCAN_SAMPLES, 1)]
+    try:
+        with isolated():
+            inputs, targets = batches.source.take(order)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+    except MEMORY_ERRORS:
+        raise
+    except Exception as error:  # a stranger's data set may raise anything
+        raise DataError(f"{place}: reading {len(order)} samples failed: {one_line(error)}") from error
+    if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
+        raise DataError(f"{place}: sample {int(order[bad])} holds inputs that are not finite")
+    wrong, valid = _wrong_targets(targets, spec, ignored)
+    if (bad := _first(wrong)) is not None:
+        shown = targets[bad].tolist()
+        raise DataError(f"{place}: the target of sample {int(order[bad])} is {shown}; valid are {valid}")
+    if spec.inputs == "tokens" and spec.vocabulary is not None:
+        outside = ((inputs < 0) | (inputs >= spec.vocabulary)).flatten(1).any(1)
+        if (bad := _first(outside)) is not None:
+            raise DataError(f"{place}: sample {int(order[bad])} has tokens outside 0 to {spec.vocabulary - 1}")
+
+
+def _wrong_targets(targets: Tensor, spec: DataSpec, ignored: int | None) -> tuple[Tensor, str]:
+    """Which targets are not valid (a mask ``[N]``), and what is."""
+    if spec.target == "class":
+        wrong = (targets < 0) | (targets >= spec.output_size)
+        return wrong & (targets != ignored) if ignored is not None else wrong, f"0 to {spec.output_size - 1}"
+    if spec.target == "binary":
+        return ((targets != 0) & (targets != 1)).flatten(1).any(1), "0 and 1"
+    if spec.target == "similarity":
+        return (targets != 1) & (targets != -1), "+1 and -1"
+    if spec.target == "distribution":
+        close = torch.isclose(targets.sum(1), torch.ones(()), atol=1e-4)
+        return ~(close & (targets >= 0).all(1)), "rows of probabilities that sum to 1"
+    return ~torch.isfinite(targets).flatten(1).all(1), "finite numbers"
+
+
+def _first(mask: Tensor) -> int | None:
+    """Where the first True stands."""
+    return int(mask.int().argmax()) if bool(mask.any()) else None
 
 
 def _probe(batches: Batches, place: str) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,7 +30,7 @@ from ptb.plan import Plan
 from ptb.run_config import RunConfig
 from ptb.rundir import RunDirectory, git_commit
 from ptb.seeding import isolated, seed_global
-from ptb.trainer import Cadence, Row, Totals, evaluate, fit
+from ptb.trainer import DetailedMetric, Recipe, Row, Totals, evaluate, fit, sample_losses
 
 if TYPE_CHECKING:
     from ptb.registry import Registry
@@ -135,15 +135,17 @@ def execute(composition: Composition, output: Path | None, observer: Observer) -
     recorder = _Recorder(run, composition, observer)
     recorder.line(f"{composition.headline()}")
     recorder.line(f"run directory: {run.path}")
-    cadence = Cadence(plan.trainer.epochs, plan.trainer.eval_every, plan.trainer.checkpoint_every)
+    recipe = Recipe(**plan.trainer.model_dump(exclude={"precision"}))
     try:
         with isolated(), memory_named(plan), _blamed(plan):
             seed_global(plan.run.seed, "train")
-            fit(parts, cadence, recorder, recorder.totals)
+            fit(parts, recipe, recorder, recorder.totals)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
         recorder.finish("interrupted" if interrupted else "failed", one_line(error))
         raise
+    if recorder.totals.epoch < recipe.epochs:
+        recorder.line(f"stopped early: {recipe.patience} evaluations without a smaller validation loss")
     return recorder.finish("finished")
 
 
@@ -153,36 +155,49 @@ def evaluate_run(
     checkpoint: str = "last",
     split: str = "test",
     device: str | None = None,
+    metrics: Sequence[str] = (),
     registry: "Registry | None" = None,
 ) -> dict[str, Any]:
     """Evaluates a saved checkpoint of a run on a split, as the run itself did.
+
+    A loss that gives one value a sample leaves them in ``losses-SPLIT-STEP.csv`` in the run directory.
 
     Args:
         path: the run directory.
         checkpoint: ``"last"``, ``"best"`` (the smallest validation loss) or a step.
         split: ``"train"``, ``"val"`` or ``"test"``.
         device: where to compute; that of the run when left out.
+        metrics: names of metrics; those of the run when left out.
         registry: where its components are looked up; a fresh one of all that is installed when left out.
 
     Returns:
-        ``step``, ``split`` and ``metrics``, a table of figures.
+        ``step``, ``split``, ``metrics``, a table of figures, ``details``, what metrics tell beside their figure, and
+        ``losses``, the file of the losses of the samples or None.
 
     Raises:
         ConfigError: there is no such run, checkpoint or split.
         StorageError: the checkpoint is damaged, or is one of another model.
     """
     run = RunDirectory.open(path)
-    config = RunConfig.read([run.config], {"device": device})
+    config = RunConfig.read([run.config], {"device": device}, metrics=metrics)
     file = _choose_checkpoint(run, checkpoint)
     composition = compose(config, registry)
-    splits = composition.parts.evaluation
+    parts, splits = composition.parts, composition.parts.evaluation
     if split not in splits:
         raise ConfigError(f"the data set has no {split} split; it has: {', '.join(splits)}")
     saved = load_checkpoint(file)
-    saved.restore(composition.parts.model)
-    with isolated(), memory_named(composition.plan):
-        values = evaluate(composition.parts, splits[split])
-    return {"step": saved.step, "split": split, "metrics": {f"{split}/{name}": value for name, value in values.items()}}
+    saved.restore(parts.model)
+    with isolated(), memory_named(composition.plan), _blamed(composition.plan):
+        values = evaluate(parts, splits[split])
+        details = {label: m.details() for label, m in parts.eval_metrics.items() if isinstance(m, DetailedMetric)}
+        losses = sample_losses(parts, splits[split])
+    return {
+        "step": saved.step,
+        "split": split,
+        "metrics": {f"{split}/{name}": value for name, value in values.items()},
+        "details": details,
+        "losses": None if losses is None else str(run.write_losses(split, saved.step, losses.tolist())),
+    }
 
 
 class _Recorder:

@@ -3,7 +3,7 @@
 import json
 import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,12 @@ class RunDirectory:
     def append_log(self, line: str) -> None:
         """Adds one line to ``log.txt``."""
         self._append(self.log, line)
+
+    def write_losses(self, split: str, step: int, losses: Sequence[float]) -> Path:
+        """Writes the loss of each sample of a split, and tells the file."""
+        path = self.path / f"losses-{split}-{step}.csv"
+        self._write(path, "sample,loss\n" + "".join(f"{sample},{loss!r}\n" for sample, loss in enumerate(losses)))
+        return path
 
     def _write(self, path: Path, text: str) -> None:
         # these files are small and made anew with each run; the checkpoints alone must outlive a crash

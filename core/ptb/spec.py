@@ -40,8 +40,8 @@ class DataSpec:
         output_size: width of the model's output: classes, 1 for binary, dimensions, or the embedding size.
         class_names: names of the classes in the order of their numbers, if there are any.
         vocabulary: number of different tokens; tokens only.
-        class_counts: training samples of each class in the order of their numbers (for binary: of 0 and of 1), if known;
-            class weights are balanced by it.
+        class_counts: training samples of each class in the order of their numbers (for binary: of 0 and of 1), if
+            known; class weights are balanced by it.
 
     Raises:
         ValueError: a field does not fit the others; the message says which and what is valid.

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.batches import Batches
+from ptb.batches import Batch, Batches
 from ptb.errors import Interrupted, NumericalError
 
 
@@ -25,6 +26,14 @@ class Metric(Protocol):
 
     def reset(self) -> None:
         """Forgets all batches."""
+
+
+@runtime_checkable
+class DetailedMetric(Protocol):
+    """A metric that has more to tell than its figure."""
+
+    def details(self) -> dict[str, Any]:
+        """JSON values, shown by ``ptb eval``."""
 
 
 class Scheduler(Protocol):
@@ -44,9 +53,15 @@ class Scheduler(Protocol):
 class Parts:
     """The built objects of one training.
 
-    ``evaluation`` holds the splits that there are, by name, each in the order of the data set.
-    ``closure`` says that the optimizer evaluates the loss several times a step (LBFGS); ``pairs`` that the inputs are
-    pairs ``[B, 2, *input_shape]`` and the model embeds both halves.
+    Args:
+        loss: gives a scalar, or one value a sample or element, of which the mean is taken.
+        evaluation: the splits that there are, by name, each in the order of the data set.
+        autocast: the type in which the forward pass computes where that is safe; None is the type of the weights.
+        closure: the optimizer evaluates the loss several times a step (LBFGS).
+        pairs: the inputs are pairs ``[B, 2, *input_shape]``, and the model embeds both halves.
+        summed: the loss adds up over the batch; else it is a mean.
+        sparse: the optimizer takes sparse gradients only.
+        ignored: a class that the loss leaves out, which is therefore a valid target.
     """
 
     model: nn.Module
@@ -58,23 +73,54 @@ class Parts:
     train_metrics: dict[str, Metric]
     eval_metrics: dict[str, Metric]
     device: torch.device
+    autocast: torch.dtype | None = None
     closure: bool = False
     pairs: bool = False
+    summed: bool = False
+    sparse: bool = False
+    ignored: int | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The model's scores ``[B, output_size]``; for pairs its embeddings ``[B, 2, output_size]``."""
+        if self.autocast is None:
+            return self._scores(inputs)
+        with torch.autocast(self.device.type, self.autocast):
+            return self._scores(inputs).float()
+
+    def mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch as a scalar."""
+        loss = self.loss(scores, targets)
+        return loss.mean() if loss.ndim else loss
+
+    def weight(self, targets: Tensor) -> int:
+        """What the loss of this batch counts in a mean over samples."""
+        return 1 if self.summed else len(targets)
+
+    def _scores(self, inputs: Tensor) -> Tensor:
         if not self.pairs:
             return self.model(inputs)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
         return self.model(inputs.flatten(0, 1)).unflatten(0, (-1, 2))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
-class Cadence:
-    """How long to train and how often to look up: epochs, epochs between evaluations, steps between checkpoints."""
+class Recipe:
+    """How a training goes; the fields are the keys of the section ``trainer``.
+
+    Args:
+        epochs: passes over the training samples.
+        eval_every: epochs from one evaluation on the validation split to the next.
+        checkpoint_every: optimizer steps from one checkpoint to the next; 0 is every epoch.
+        accumulate: batches whose gradients make one optimizer step, as if they were one batch.
+        clip_norm: the gradients are scaled down to this norm where theirs is larger; None never.
+        patience: evaluations without a smaller validation loss after which training ends; 0 never.
+    """
 
     epochs: int
     eval_every: int = 1
     checkpoint_every: int = 0
+    accumulate: int = 1
+    clip_norm: float | None = None
+    patience: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +137,10 @@ class Row:
 
 @dataclass
 class Totals:
-    """How far a training has come. ``metrics`` holds the newest figures as ``{"val/accuracy": 0.98}``."""
+    """How far a training has come.
+
+    ``metrics`` holds the newest figures as ``{"val/accuracy": 0.98}``, ``since_best`` counts evaluations.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -100,6 +149,7 @@ class Totals:
     metrics: dict[str, float] = field(default_factory=dict)
     best_step: int | None = None
     best_loss: float = math.inf
+    since_best: int = 0
 
 
 class Stopwatch:
@@ -138,12 +188,12 @@ class Watcher(Protocol):
         """The number of the signal that asks the training to stop, if one has come."""
 
 
-def fit(parts: Parts, cadence: Cadence, watcher: Watcher, totals: Totals) -> None:
+def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
     """Trains, evaluates and saves, in the order in which it reads.
 
     Args:
         parts: what is trained, changed in place.
-        cadence: for how long, and how often to look up.
+        recipe: for how long, and how.
         watcher: is told how it goes on.
         totals: is kept up to date at every moment, also for a caller who catches what is raised.
 
@@ -153,43 +203,58 @@ def fit(parts: Parts, cadence: Cadence, watcher: Watcher, totals: Totals) -> Non
     """
     clock = Stopwatch()
     model, optimizer, scheduler = parts.model, parts.optimizer, parts.scheduler
-    inputs = targets = scores = torch.empty(0)
+    scaler = torch.amp.GradScaler(parts.device.type, enabled=parts.autocast is torch.float16)
+    steps = -(-len(parts.train) // recipe.accumulate)
+    group: list[Batch] = []  # the batches of one optimizer step, on the device
+    batch_scores: list[Tensor] = []
 
     def gradients() -> Tensor:
-        nonlocal scores
         optimizer.zero_grad(set_to_none=True)
-        scores = parts.forward(inputs)
-        loss = parts.loss(scores, targets)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return loss
+        batch_scores.clear()
+        total = torch.zeros((), device=parts.device)
+        weights = sum(parts.weight(targets) for _, targets in group)
+        for inputs, targets in group:
+            scores = parts.forward(inputs)
+            loss = parts.mean_loss(scores, targets)
+            share = 1 if parts.summed else parts.weight(targets) / weights
+            scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() * parts.weight(targets)
+            batch_scores.append(scores.detach())
+        if recipe.clip_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        return total
 
-    for epoch in range(1, cadence.epochs + 1):
+    for epoch in range(1, recipe.epochs + 1):
         model.train()
         reset(parts.train_metrics)
-        watcher.epoch_started(epoch, len(parts.train))
+        watcher.epoch_started(epoch, steps)
         loss_sum = torch.zeros((), device=parts.device)
         seconds_before = clock.seconds
         clock.start()
 
-        for inputs, targets in parts.train.epoch(epoch):  # noqa: B007  # gradients() reads both
+        batches = parts.train.epoch(epoch)
+        while group := list(islice(batches, recipe.accumulate)):
             if parts.closure:
                 loss: Any = optimizer.step(gradients)  # type: ignore[arg-type]  # calls it, returns its first loss
             else:
                 loss = gradients()
-                optimizer.step()
+                scaler.step(optimizer)
+                scaler.update()
             lr = float(optimizer.param_groups[0]["lr"])
             scheduler.step()
 
             totals.step += 1
-            totals.samples += len(targets)
-            loss_sum += loss.detach() * len(targets)
-            update(parts.train_metrics, scores.detach(), targets)
+            loss_sum += loss
+            for scores, (_, targets) in zip(batch_scores, group, strict=True):
+                totals.samples += len(targets)
+                update(parts.train_metrics, scores, targets)
             watcher.step_ended()
             if signal := watcher.stop_signal():
                 totals.seconds = clock.stop()
                 watcher.checkpoint(totals)
                 raise Interrupted(f"stopped by signal {signal} after step {totals.step}; the weights are saved", signal)
-            if _due_inside(totals.step, cadence, len(parts.train)):
+            if _due_inside(totals.step, recipe, steps):
                 totals.seconds = clock.stop()
                 watcher.checkpoint(totals)
                 clock.start()
@@ -205,18 +270,22 @@ def fit(parts: Parts, cadence: Cadence, watcher: Watcher, totals: Totals) -> Non
                 f"{lr:g}: try a smaller optimizer.lr, or look for values in the data that are not finite"
             )
 
-        last = epoch == cadence.epochs
+        last = epoch == recipe.epochs
         improved = False
-        if "val" in parts.evaluation and (last or epoch % cadence.eval_every == 0):
+        if "val" in parts.evaluation and (last or epoch % recipe.eval_every == 0):
             values = evaluate(parts, parts.evaluation["val"])
             improved = values["loss"] < totals.best_loss
+            totals.since_best = 0 if improved else totals.since_best + 1
             if improved:
                 totals.best_step, totals.best_loss = totals.step, values["loss"]
+            last = last or totals.since_best == recipe.patience > 0
             _report(watcher, totals, Row(totals.step, epoch, "val", values, lr))
         if last and "test" in parts.evaluation:
             _report(watcher, totals, Row(totals.step, epoch, "test", evaluate(parts, parts.evaluation["test"]), lr))
-        if last or improved or cadence.checkpoint_every == 0 or totals.step % cadence.checkpoint_every == 0:
+        if last or improved or recipe.checkpoint_every == 0 or totals.step % recipe.checkpoint_every == 0:
             watcher.checkpoint(totals)
+        if last:
+            break
 
 
 @torch.inference_mode()
@@ -227,9 +296,22 @@ def evaluate(parts: Parts, batches: Batches) -> dict[str, float]:
     loss_sum = torch.zeros((), device=parts.device)
     for inputs, targets in batches.epoch():
         scores = parts.forward(inputs)
-        loss_sum += parts.loss(scores, targets) * len(targets)
+        loss_sum += parts.mean_loss(scores, targets) * parts.weight(targets)
         update(parts.eval_metrics, scores, targets)
     return {"loss": float(loss_sum) / batches.samples, **compute(parts.eval_metrics)}
+
+
+@torch.inference_mode()
+def sample_losses(parts: Parts, batches: Batches) -> Tensor | None:
+    """The loss of each sample ``[N]``, in the order of the split; None where the loss gives one value a batch."""
+    parts.model.eval()
+    losses = []
+    for inputs, targets in batches.epoch():
+        loss = parts.loss(parts.forward(inputs), targets)
+        if loss.ndim == 0:
+            return None
+        losses.append(loss.flatten(1).mean(1) if loss.ndim > 1 else loss)
+    return torch.cat(losses)
 
 
 def reset(metrics: dict[str, Metric]) -> None:
@@ -254,6 +336,6 @@ def _report(watcher: Watcher, totals: Totals, row: Row) -> None:
     watcher.row(row)
 
 
-def _due_inside(step: int, cadence: Cadence, steps: int) -> bool:
+def _due_inside(step: int, recipe: Recipe, steps: int) -> bool:
     """Whether a checkpoint is due inside an epoch; at the end of one it waits for the evaluation."""
-    return cadence.checkpoint_every > 0 and step % cadence.checkpoint_every == 0 and step % steps != 0
+    return recipe.checkpoint_every > 0 and step % recipe.checkpoint_every == 0 and step % steps != 0

@@ -60,7 +60,7 @@ PARTS = """
     def raises(spec): raise KeyError("width")
     def shy(spec): return nn.Linear(3, 1)
     def square(spec): return nn.MSELoss()
-    def vector(spec): return nn.MSELoss(reduction="none")
+    def vector(spec): return lambda scores, targets: (scores - targets).square().mean(0)
     def number(spec): return lambda scores, targets: 3.0
     def bad(spec): return nn.NLLLoss()
 
@@ -114,8 +114,12 @@ def test_parts_of_strangers_fit_together(strange):
         (toy(model="nothing"), PluginError, "must give an nn.Module, it gives NoneType"),
         (toy(model="shy"), MisfitError, r"model 'shy' raised on samples of data set 'toy', of shape \(8,\)"),
         (toy(model="lenet"), MisfitError, "lenet takes pictures"),
-        (toy(loss="vector"), MisfitError, r"loss 'vector' must give a scalar tensor, it gives shape \(2, 1\)"),
-        (toy(loss="number"), MisfitError, "loss 'number' must give a scalar tensor, it gives float"),
+        (toy(loss="vector"), MisfitError, r"loss 'vector' must give a scalar tensor or .*, it gives shape \(1,\)"),
+        (
+            toy(loss="number"),
+            MisfitError,
+            "loss 'number' must give a scalar tensor or one value a sample, it gives float",
+        ),
         (toy(loss="bad"), MisfitError, r"loss 'bad' cannot take scores .*float32 \[2, 1\].*data set 'toy'"),
         (toy(loss="cross-entropy"), MisfitError, "takes targets of kind class; the data set's are 'real'"),
         (toy(metrics={"accuracy": {}}), MisfitError, "metric 'accuracy' takes targets of kind class"),

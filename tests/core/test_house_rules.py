@@ -11,7 +11,19 @@ CORE = ROOT / "core" / "ptb"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name.startswith("ptb_"))
 # A module imports only what stands before it. Torch begins at "device".
 ORDER = [
-    *("errors", "component", "spec", "hookspecs", "discovery", "settings", "registry", "run_config", "plan", "rundir"),
+    *(
+        "errors",
+        "component",
+        "spec",
+        "hookspecs",
+        "discovery",
+        "settings",
+        "registry",
+        "run_config",
+        "sections",
+        "plan",
+        "rundir",
+    ),
     *("device", "seeding", "batches", "checkpoint", "trainer", "preflight", "compose", "run"),
 ]
 TORCH_FREE = set(ORDER[: ORDER.index("device")])
@@ -122,13 +134,22 @@ def test_a_built_in_plugin_is_written_as_a_stranger_would(plugin):
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 def test_a_built_in_plugin_registers_without_torch(plugin):
     for name in ("__init__", "settings"):
-        roots = {name.split(".")[0] for name in imports(plugin / f"{name}.py")}
-        assert roots <= {"ptb", "pydantic", "typing", "collections"}
+        assert not {name.split(".")[0] for name in imports(plugin / f"{name}.py")} & HEAVY
+
+
+def statements(path):
+    """Lines of code: without blank lines, comments and docstrings."""
+    tree = ast.parse(path.read_text())
+    told = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            told |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for number, line in lines if number not in told)
 
 
 def test_the_core_is_small():
-    lines = sum(len(path.read_text().splitlines()) for path in CORE.glob("*.py"))
-    assert lines < 3200
+    assert sum(map(statements, CORE.glob("*.py"))) < 2500
 
 
 def test_these_tests_can_fail(tmp_path):

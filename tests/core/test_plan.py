@@ -32,7 +32,8 @@ def test_a_model_is_all_that_must_be_chosen(built_in):
 
 def test_the_target_kind_chooses_the_loss_and_the_metrics(built_in):
     plan = resolve(RunConfig(**LENET, loss={"label_smoothing": 0.1}), built_in, "class")
-    assert plan.loss.as_config() == {"name": "cross-entropy", "label_smoothing": 0.1}
+    assert plan.loss.entry.name == "cross-entropy"
+    assert plan.loss.as_config()["label_smoothing"] == 0.1
     assert list(plan.metrics) == ["accuracy"]
 
 
@@ -46,7 +47,9 @@ def test_a_target_kind_without_a_default_loss_asks_for_one(built_in):
 
 
 def test_nothing_chosen_lists_what_there_is(built_in):
-    assert problems(built_in)["model"] == "no model is chosen; add --model NAME, one of: lenet, mlp"
+    told = problems(built_in)["model"]
+    assert told.startswith("no model is chosen; add --model NAME, one of: ")
+    assert "lenet" in told
 
 
 def test_everything_that_is_wrong_is_told_at_once(built_in):

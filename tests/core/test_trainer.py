@@ -7,7 +7,7 @@ from torch.utils.data import TensorDataset
 
 from ptb import Interrupted, NumericalError
 from ptb.batches import Batches
-from ptb.trainer import Cadence, Parts, Totals, evaluate, fit
+from ptb.trainer import Recipe, Parts, Totals, evaluate, fit
 
 CPU = torch.device("cpu")
 
@@ -78,7 +78,7 @@ def parts(model=None, optimizer=None, loss=None, size=10, batch_size=4, **option
 
 def test_the_loop_does_what_a_loop_by_hand_does():
     ours = parts()
-    fit(ours, Cadence(epochs=3), Notes(), Totals())
+    fit(ours, Recipe(epochs=3), Notes(), Totals())
     by_hand = parts()
     losses = []
     for epoch in (1, 2, 3):
@@ -92,14 +92,14 @@ def test_the_loop_does_what_a_loop_by_hand_does():
     for one, other in zip(ours.model.parameters(), by_hand.model.parameters(), strict=True):
         assert torch.equal(one, other)
     notes = Notes()
-    fit(parts(), Cadence(epochs=3), notes, Totals())
+    fit(parts(), Recipe(epochs=3), notes, Totals())
     trained = [row.values["loss"] for row in notes.rows if row.split == "train"]
     assert trained == pytest.approx([sum(losses[i : i + 3]) / 10 for i in (0, 3, 6)], rel=1e-6)
 
 
 def test_a_closure_optimizer_runs_in_the_same_loop():
     ours = parts(optimizer=torch.optim.LBFGS, closure=True)
-    fit(ours, Cadence(epochs=2), Notes(), Totals())
+    fit(ours, Recipe(epochs=2), Notes(), Totals())
     by_hand = parts(optimizer=torch.optim.LBFGS)
     for epoch in (1, 2):
         for inputs, targets in by_hand.train.epoch(epoch):
@@ -118,7 +118,7 @@ def test_a_closure_optimizer_runs_in_the_same_loop():
 def test_rows_come_once_for_each_step_and_split_and_the_test_split_last():
     notes = Notes()
     totals = Totals()
-    fit(parts(), Cadence(epochs=3, eval_every=2), notes, totals)
+    fit(parts(), Recipe(epochs=3, eval_every=2), notes, totals)
     assert [(row.split, row.step, row.epoch) for row in notes.rows] == [
         ("train", 3, 1),
         ("train", 6, 2),
@@ -135,7 +135,7 @@ def test_rows_come_once_for_each_step_and_split_and_the_test_split_last():
 
 def test_a_row_tells_the_learning_rate_that_its_step_used():
     notes = Notes()
-    fit(parts(), Cadence(epochs=1), notes, Totals())
+    fit(parts(), Recipe(epochs=1), notes, Totals())
     assert notes.rows[0].lr == pytest.approx(0.1 * 0.9**2)
 
 
@@ -144,7 +144,7 @@ def test_a_row_tells_the_learning_rate_that_its_step_used():
 )
 def test_checkpoints_come_when_asked_for_when_best_and_at_the_end(every, steps):
     notes = Notes()
-    fit(parts(), Cadence(epochs=2, checkpoint_every=every), notes, Totals())
+    fit(parts(), Recipe(epochs=2, checkpoint_every=every), notes, Totals())
     assert [step for step, _, _ in notes.saved] == steps
     assert notes.saved[-1][2] == 6
 
@@ -152,7 +152,7 @@ def test_checkpoints_come_when_asked_for_when_best_and_at_the_end(every, steps):
 def test_without_a_validation_split_there_is_no_best():
     notes = Notes()
     totals = Totals()
-    fit(parts(splits=()), Cadence(epochs=2), notes, totals)
+    fit(parts(splits=()), Recipe(epochs=2), notes, totals)
     assert totals.best_step is None
     assert {row.split for row in notes.rows} == {"train"}
 
@@ -166,20 +166,20 @@ def test_the_model_trains_in_train_mode_and_is_judged_in_eval_mode_under_inferen
             return super().forward(inputs)
 
     ours = parts(model=Spy(3, 2))
-    fit(ours, Cadence(epochs=2), Notes(), Totals())
+    fit(ours, Recipe(epochs=2), Notes(), Totals())
     assert modes == ([(True, False, True)] * 3 + [(False, True, False)] * 3) * 2 + [(False, True, False)] * 3
     assert set(ours.eval_metrics["score"].calls) == {(True, False)}
     assert set(ours.train_metrics["score"].calls) == {(False, False)}
 
 
-@pytest.mark.parametrize("cadence", [Cadence(4), Cadence(4, eval_every=3), Cadence(4, checkpoint_every=1)])
+@pytest.mark.parametrize("cadence", [Recipe(4), Recipe(4, eval_every=3), Recipe(4, checkpoint_every=1)])
 def test_neither_evaluation_nor_saving_changes_the_weights(cadence):
     def dropout():
         torch.manual_seed(7)
         return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
 
     plain, other = parts(model=dropout(), splits=(), size=12), parts(model=dropout(), size=12)
-    for ours, how in ((plain, Cadence(4)), (other, cadence)):
+    for ours, how in ((plain, Recipe(4)), (other, cadence)):
         torch.manual_seed(3)
         fit(ours, how, Notes(), Totals())
     for name, tensor in plain.model.state_dict().items():
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_after_it_was_logged_and_is_not_saved():
         return nn.functional.cross_entropy(scores, targets) * (math.nan if notes.steps >= 4 else 1)
 
     with pytest.raises(NumericalError, match="nan in epoch 2") as error:
-        fit(parts(loss=loss), Cadence(epochs=3), notes, Totals())
+        fit(parts(loss=loss), Recipe(epochs=3), notes, Totals())
     assert "optimizer.lr" in str(error.value)
     assert [step for step, _, _ in notes.saved] == [3]
     assert math.isnan(notes.rows[-1].values["loss"])
@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_after_it_was_logged_and_is_not_saved():
 def test_a_signal_stops_after_the_step_and_saves(step):
     notes = Notes(stop_at=step)
     with pytest.raises(Interrupted) as error:
-        fit(parts(), Cadence(epochs=3), notes, Totals())
+        fit(parts(), Recipe(epochs=3), notes, Totals())
     assert error.value.exit_code == 143
     assert notes.steps == notes.saved[-1][0] == step
 
@@ -242,6 +242,6 @@ def test_no_step_reads_a_value_back_from_the_device(monkeypatch):
             ours = parts(size=40, batch_size=batch_size)
             ours.train_metrics.clear()
             ours.eval_metrics.clear()
-            fit(ours, Cadence(epochs=2), Notes(), Totals())
+            fit(ours, Recipe(epochs=2), Notes(), Totals())
         counts[batch_size] = reads
     assert counts[1] == counts[100] > 0

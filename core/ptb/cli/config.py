@@ -11,7 +11,7 @@ from ptb.cli.options import config_options, installed, json_option
 from ptb.errors import ConfigError, PluginError, StorageError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
     from ptb.plan import Plan
     from ptb.registry import Registry
@@ -86,7 +86,8 @@ def sourced(plan: "Plan", config: "RunConfig") -> str:
 
 def config_schema(registry: "Registry") -> dict[str, Any]:
     """The JSON Schema of a config file: for each section one shape for each component that may be named there."""
-    from ptb.plan import COMPONENT_SECTIONS, CORE_SECTIONS, DEFAULT_NAMES, RunSettings
+    from ptb.plan import COMPONENT_SECTIONS, DEFAULT_NAMES
+    from ptb.sections import CORE_SECTIONS, RunSettings
 
     top = RunSettings.model_json_schema()["properties"]
     cores = {
@@ -104,6 +105,9 @@ def config_schema(registry: "Registry") -> dict[str, Any]:
 
 
 def _section_schema(registry: "Registry", kind: str, default: str | None, named_by_key: bool = False) -> dict[str, Any]:
+    from ptb.sections import SHARED_SECTIONS
+
+    shared = SHARED_SECTIONS[kind].model_json_schema() if kind in SHARED_SECTIONS else {}
     shapes = []
     for entry in registry.components(kind):
         names = [entry.id] if entry.conflict else [entry.name, entry.id, *entry.component.aliases]
@@ -112,9 +116,10 @@ def _section_schema(registry: "Registry", kind: str, default: str | None, named_
         except PluginError:  # its settings cannot be had here: anything may stand there
             settings = {"type": "object", "additionalProperties": True}
         shape = {"additionalProperties": False, **settings, "title": entry.key, "description": entry.summary}
-        if "$defs" in settings:  # its references lead inside itself
-            shape["$id"] = f"ptb:{kind}/{entry.id}"
-        shape["properties"] = {"name": {"enum": names}, **settings.get("properties", {})}
+        if definitions := {**settings.get("$defs", {}), **shared.get("$defs", {})}:  # its references lead inside itself
+            shape |= {"$defs": definitions, "$id": f"ptb:{kind}/{entry.id}"}
+        own = settings.get("properties", {})
+        shape["properties"] = {"name": {"enum": names}, **own, **shared.get("properties", {})}
         if entry.name != default and not named_by_key:
             shape["required"] = ["name", *settings.get("required", [])]
         shapes.append(shape)
@@ -125,18 +130,18 @@ def _written(plan: "Plan", comment: Callable[[tuple[str, ...], str], str], with_
     import tomlkit
 
     document = tomlkit.document()
-    for path, values, model in _tables(plan):
+    for path, values, fields in _tables(plan):
         table = document if not path else tomlkit.table()
         for key, value in values.items():
-            field = model.model_fields.get(key)
+            field = fields.get(key)
             item = tomlkit.item(value)
             if text := comment((*path, key), (field.description or "") if field else ""):
                 item.comment(text)
             table.add(key, item)
-        for key in model.model_fields if with_unset else ():
+        for key in fields if with_unset else ():
             if key in values:
                 continue
-            table.add(tomlkit.comment(f"{key} =  # {model.model_fields[key].description or 'not set'}"))
+            table.add(tomlkit.comment(f"{key} =  # {fields[key].description or 'not set'}"))
         if len(path) == 1:
             document.add(tomlkit.nl())
             document.add(path[0], table)
@@ -146,9 +151,10 @@ def _written(plan: "Plan", comment: Callable[[tuple[str, ...], str], str], with_
     return tomlkit.dumps(document)
 
 
-def _tables(plan: "Plan") -> "Iterator[tuple[tuple[str, ...], dict[str, Any], type[BaseModel]]]":
-    yield (), plan.run.model_dump(), type(plan.run)
+def _tables(plan: "Plan") -> "Iterator[tuple[tuple[str, ...], dict[str, Any], dict[str, FieldInfo]]]":
+    yield (), plan.run.model_dump(), type(plan.run).model_fields
     for section, choice in plan.choices().items():
-        yield tuple(section.split(".", 1)), choice.as_config(), type(choice.settings)
-    yield ("loader",), plan.loader.model_dump(), type(plan.loader)
-    yield ("trainer",), plan.trainer.model_dump(), type(plan.trainer)
+        shared = type(choice.shared).model_fields if choice.shared else {}
+        yield tuple(section.split(".", 1)), choice.as_config(), type(choice.settings).model_fields | shared
+    yield ("loader",), plan.loader.model_dump(), type(plan.loader).model_fields
+    yield ("trainer",), plan.trainer.model_dump(exclude_none=True), type(plan.trainer).model_fields

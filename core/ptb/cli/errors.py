@@ -3,6 +3,7 @@
 import errno
 import json
 import traceback
+import warnings
 from typing import Any
 
 import click
@@ -19,7 +20,9 @@ class PtbGroup(click.Group):
         """Runs a command; what it raises becomes a message and an exit code."""
         as_json = "--json" in ctx.args
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_: warn(" ".join(str(message).split()))
+                return super().invoke(ctx)
         except PtbError as error:
             _report(ctx, error, str(error), error.exit_code, as_json)
         except KeyboardInterrupt as error:
@@ -31,9 +34,7 @@ class PtbGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if (
-                isinstance(error, OSError) and error.errno == errno.EPIPE
-            ):  # the reader of our output has gone: click ends
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # nobody reads on: click ends quietly
                 raise
             hint = "" if ctx.meta.get(VERBOSE) else "; run again with -v for the traceback"
             _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)

@@ -55,13 +55,14 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     ptb show model lenet
     """  # noqa: D301  # click wants the backspace itself
     entry = installed().get(kind, name)
+    from ptb.sections import SHARED_SECTIONS
     from ptb.settings import SettingRow, describe  # after the look-up: an unknown name is told without pydantic
 
     model = entry.settings_model()
     if as_schema:
         click.echo(json.dumps(model.model_json_schema(), indent=2))
         return
-    rows = describe(model)
+    rows = describe(model) + (describe(SHARED_SECTIONS[kind]) if kind in SHARED_SECTIONS else [])
     if as_json:
         settings = [vars(row) for row in rows]
         click.echo(json.dumps({"schema": 1, **_facts(entry), "settings": settings}))

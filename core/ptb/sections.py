@@ -1,0 +1,84 @@
+"""The parts of a configuration that belong to the core itself, each a pydantic model. Imports no torch."""
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+
+
+class RunSettings(BaseModel):
+    """The keys that stand in no section."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0, lt=2**63, description="Every random stream of the run is derived from it")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps; auto takes the first GPU, else the CPU")
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+        return device
+
+
+class LoaderSettings(BaseModel):
+    """The section ``loader``; each key means what it means in ``torch.utils.data.DataLoader``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: int = Field(32, gt=0, description="Samples in a batch")
+    num_workers: int = Field(0, ge=0, description="Processes that read samples; data held in memory needs none")
+    shuffle: bool = Field(True, description="A new order of the training samples for each epoch")
+    drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
+
+
+class TrainerSettings(BaseModel):
+    """The section ``trainer``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(20, gt=0, description="Passes over the training samples")
+    eval_every: int = Field(1, gt=0, description="Epochs from one evaluation on the validation split to the next")
+    checkpoint_every: int = Field(
+        0, ge=0, description="Optimizer steps from one checkpoint to the next; 0: every epoch"
+    )
+    accumulate: int = Field(1, gt=0, description="Batches whose gradients make one optimizer step, as if one batch")
+    clip_norm: float | None = Field(
+        None, gt=0, description="Largest norm of the gradients; without it they are not cut"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Type of the forward pass where that is safe (autocast); fp16 scales the loss"
+    )
+    patience: int = Field(
+        0, ge=0, description="Evaluations without a smaller validation loss after which training ends; 0: never"
+    )
+
+
+class ParameterGroup(BaseModel):
+    """One of ``optimizer.groups``: parameters with a learning rate or a weight decay of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    match: str = Field(
+        description="Pattern of parameter names, such as conv*.weight; the first group that matches counts"
+    )
+    lr: float | None = Field(None, ge=0, description="Their learning rate")
+    weight_decay: float | None = Field(None, ge=0, description="Their weight decay")
+
+
+class Grouping(BaseModel):
+    """What the section ``optimizer`` takes beside the settings of the optimizer that it names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decay_norms_and_biases: bool = Field(
+        True, description="false: no weight decay on parameters of one dimension, which are norms and biases"
+    )
+    groups: list[ParameterGroup] = Field([], description="Parameters with a learning rate or weight decay of their own")
+
+
+CORE_SECTIONS: dict[str, type[BaseModel]] = {"loader": LoaderSettings, "trainer": TrainerSettings}
+SHARED_SECTIONS: dict[str, type[BaseModel]] = {"optimizer": Grouping}

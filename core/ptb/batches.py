@@ -26,8 +26,11 @@ class Source(Protocol):
     def take(self, indices: Tensor) -> Batch:
         """These samples as one batch."""
 
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        """The samples in this order, cut into batches, the last one perhaps shorter."""
+    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+        """The samples in this order, cut into batches, the last one perhaps shorter.
+
+        ``seed`` is for what draws at random while it reads them.
+        """
 
 
 class Gather:
@@ -41,7 +44,7 @@ class Gather:
         """As in ``Source``."""
         return self.inputs.index_select(0, indices), self.targets.index_select(0, indices)
 
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
+    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
         """As in ``Source``."""
         return map(self.take, torch.split(order, batch_size) if len(order) else ())
 
@@ -49,23 +52,22 @@ class Gather:
 class Workers:
     """Reads any map-style dataset through a ``DataLoader``."""
 
-    def __init__(self, dataset: Dataset[Any], num_workers: int, seed: int) -> None:
+    def __init__(self, dataset: Dataset[Any], num_workers: int) -> None:
         self.dataset = dataset
         self.num_workers = num_workers
-        self.seed = seed
 
     def take(self, indices: Tensor) -> Batch:
         """As in ``Source``."""
         return _pair(default_collate([self.dataset[index] for index in indices.tolist()]))
 
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
+    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
         """As in ``Source``."""
         loader: DataLoader[Any] = DataLoader(
             self.dataset,
             batch_size=batch_size,
             sampler=order.tolist(),
             num_workers=self.num_workers,
-            generator=generator(self.seed, "workers"),  # without one, a DataLoader draws from the global state
+            generator=torch.Generator().manual_seed(seed),  # without one, a DataLoader draws from the global state
         )
         return map(_pair, loader)
 
@@ -77,7 +79,8 @@ class Batches:
         split: a map-style dataset of ``(inputs, targets)``.
         batch_size: samples in a batch.
         device: where the batches are put.
-        seed: of the order; None keeps the order of the data set.
+        seed: of the order and of the augmentation.
+        shuffle: a new order for each epoch; else that of the data set.
         drop_last: leave out a last batch that is not full.
         num_workers: processes that read samples, for data sets that are not held in memory.
         prepare: applied to the inputs of each batch on the device.
@@ -90,7 +93,8 @@ class Batches:
         *,
         batch_size: int,
         device: torch.device,
-        seed: int | None = None,
+        seed: int = 0,
+        shuffle: bool = False,
         drop_last: bool = False,
         num_workers: int = 0,
         prepare: Callable[[Tensor], Tensor] | None = None,
@@ -100,6 +104,7 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self.seed = seed
+        self.shuffle = shuffle
         self.drop_last = drop_last
         self.prepare = prepare
         self.augment = augment
@@ -107,7 +112,7 @@ class Batches:
         if isinstance(split, TensorDataset):
             self.source = Gather(*_pair(split.tensors))
         else:
-            self.source = Workers(split, num_workers, 0 if seed is None else seed)
+            self.source = Workers(split, num_workers)
 
     @property
     def in_memory(self) -> bool:
@@ -126,10 +131,11 @@ class Batches:
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """The batches of one epoch as ``(inputs[B, *input_shape], targets[B, ...])`` on the device."""
         order = self._order(number)[: self.samples]
-        for index, (inputs, targets) in enumerate(self.source.batches(order, self.batch_size)):
+        seed = derive_seed(self.seed, "workers", number)
+        for index, (inputs, targets) in enumerate(self.source.batches(order, self.batch_size, seed)):
             inputs, targets = self._to_device(inputs, targets)
             if self.augment is not None:
-                inputs = self.augment(inputs, generator(self.seed or 0, "augment", number, index))
+                inputs = self.augment(inputs, generator(self.seed, "augment", number, index))
             yield inputs, targets
 
     def probe(self, count: int = 2) -> Batch:
@@ -137,7 +143,7 @@ class Batches:
         return self._to_device(*self.source.take(torch.arange(min(count, self.size))))
 
     def _order(self, number: int) -> Tensor:
-        if self.seed is None:
+        if not self.shuffle:
             return torch.arange(self.size)
         return torch.randperm(self.size, generator=generator(self.seed, "order", number))
 
@@ -157,7 +163,7 @@ def fingerprint(splits: dict[str, Dataset[Any]]) -> str:
             tensors: tuple[Tensor, ...] = split.tensors
         else:
             chosen = torch.arange(0, size, max(size // FINGERPRINT_SAMPLES, 1))
-            tensors = Workers(split, 0, derive_seed(0)).take(chosen) if size else ()
+            tensors = Workers(split, 0).take(chosen) if size else ()
         for tensor in tensors:
             update_digest(digest, tensor)
     return digest.hexdigest()

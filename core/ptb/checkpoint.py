@@ -94,10 +94,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise StorageError(f"the checkpoint {path} is damaged: its bytes are not those that were saved under this name")
     try:
         size = int.from_bytes(data[:8], "little")
-        facts = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ptb"])
+        facts = dict(json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ptb"]))
         tensors = load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} is not a checkpoint of ptb: {error}") from error
+    if facts.get("step") != int(match[1]):
+        raise StorageError(f"{path} was renamed: it was saved at step {facts.get('step')}")
     if facts.get("format") != FORMAT:
         raise StorageError(f"{path} has format {facts.get('format')!r}; this version of ptb reads format {FORMAT}")
     return Checkpoint(int(match[1]), facts, tensors)

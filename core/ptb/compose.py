@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from ptb import preflight
 from ptb.batches import Batches
-from ptb.device import MEMORY_ERRORS, describe_device, resolve_device
+from ptb.device import describe_device, is_memory_error, resolve_device
 from ptb.errors import (
     ConfigError,
     DataError,
@@ -31,7 +31,7 @@ from ptb.run_config import RunConfig
 from ptb.sections import Grouping
 from ptb.seeding import isolated, seed_global
 from ptb.spec import DataBundle, DataSpec
-from ptb.trainer import Metric, Parts, Scheduler
+from ptb.trainer import Metric, Parts
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,17 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
         plan = _with_device(plan, device)
         assert plan.loss is not None
         components = {section: choice.entry.component for section, choice in plan.choices().items()}
-        preflight.check_declared(bundle.spec, components)
         names = _names(plan, bundle.spec)
+        preflight.check_declared(bundle.spec, components, names.dataset)
         seed_global(seed, "model")
         model = _build_model(plan, bundle.spec, names).to(device)
         seed_global(seed, "initializer")
-        _initialize(plan, model)
-        parts = _assemble(plan, bundle, model, device)
+        with torch.no_grad(), _blamed(plan.initializer, names.model):
+            plan.initializer.build(model)
+        parts = _assemble(plan, bundle, model, device, names)
         preflight.check_batches(parts, bundle.spec, names)
         preflight.check_forward(parts, bundle.spec, names)
-        preflight.check_step(parts, names, _build_optimizer(plan, model))
+        preflight.check_step(parts, names, _build_optimizer(plan, model, names))
     return Composition(plan, bundle.spec, parts, bundle.splits)
 
 
@@ -102,28 +103,20 @@ def _build_dataset(choice: Choice) -> DataBundle:
 
 
 def _build_model(plan: Plan, spec: DataSpec, names: preflight.Names) -> nn.Module:
-    try:
-        with _blamed(plan.model, ValueError):
-            model = plan.model.build(spec)
-    except ValueError as error:
-        raise preflight.inputs_misfit(names, spec, error) from error
+    inputs = f"the inputs of {names.dataset}, of shape {spec.input_shape}"
+    with _blamed(plan.model, inputs, remedy=f"; {names.remedy}"):
+        model = plan.model.build(spec)
     if not isinstance(model, nn.Module):
         raise PluginError(f"{plan.model.entry} must give an nn.Module, it gives {type(model).__name__}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise MisfitError(f"{names.model} has no parameters to train; choose another model")
     return model
 
 
-def _initialize(plan: Plan, model: nn.Module) -> None:
-    name = f"initializer '{plan.initializer.entry.name}'"
-    try:
-        with torch.no_grad(), _blamed(plan.initializer, ValueError):
-            plan.initializer.build(model)
-    except ValueError as error:
-        raise MisfitError(f"{name} does not fit model '{plan.model.entry.name}': {error}") from error
-
-
-def _build_optimizer(plan: Plan, model: nn.Module) -> torch.optim.Optimizer:
-    with _blamed(plan.optimizer):
-        return plan.optimizer.build(_parameters(plan, model))  # type: ignore[no-any-return]
+def _build_optimizer(plan: Plan, model: nn.Module, names: preflight.Names) -> torch.optim.Optimizer:
+    parameters = _parameters(plan, model)
+    with _blamed(plan.optimizer, names.model):
+        return plan.optimizer.build(parameters)  # type: ignore[no-any-return]
 
 
 def _parameters(plan: Plan, model: nn.Module) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
@@ -164,26 +157,29 @@ def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
         model=f"model '{plan.model.entry.name}'",
         loss=f"loss '{plan.loss.entry.name}'",
         optimizer=f"optimizer '{plan.optimizer.entry.name}'",
-        remedy="".join(f"change {key} or " for key in shaping) + "choose another model",
+        remedy="".join(f"change {key} or " for key in shaping if spec.inputs == "image") + "choose another model",
     )
 
 
-def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.device) -> Parts:
+def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.device, names: preflight.Names) -> Parts:
     assert plan.loss is not None
     train = Batches(
         bundle.train,
         batch_size=plan.loader.batch_size,
         device=device,
-        seed=plan.run.seed if plan.loader.shuffle else None,
+        seed=plan.run.seed,
+        shuffle=plan.loader.shuffle,
         drop_last=plan.loader.drop_last,
         num_workers=plan.loader.num_workers,
         prepare=bundle.prepare,
         augment=bundle.augment,
     )
-    loss = _build_on_spec(plan, plan.loss, bundle.spec)
-    optimizer = _build_optimizer(plan, model)
-    steps = -(-len(train) // plan.trainer.accumulate)
-    scheduler = _build_scheduler(plan, optimizer, max(steps, 1) * plan.trainer.epochs)
+    with _blamed(plan.loss, names.dataset):
+        loss = plan.loss.build(bundle.spec)
+    optimizer = _build_optimizer(plan, model, names)
+    total_steps = max(-(-len(train) // plan.trainer.accumulate), 1) * plan.trainer.epochs
+    with _blamed(plan.scheduler, f"a run of {total_steps} optimizer steps"):
+        scheduler = plan.scheduler.build(optimizer, total_steps)
     return Parts(
         model=model,
         loss=loss.to(device) if isinstance(loss, nn.Module) else loss,
@@ -191,8 +187,8 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         scheduler=scheduler,
         train=train,
         evaluation={name: _batches(plan, split, train) for name, split in bundle.splits.items()},
-        train_metrics=_build_metrics(plan, bundle.spec, device),
-        eval_metrics=_build_metrics(plan, bundle.spec, device),
+        train_metrics=_build_metrics(plan, bundle.spec, device, names),
+        eval_metrics=_build_metrics(plan, bundle.spec, device, names),
         device=device,
         autocast=_autocast(plan, device),
         sparse="sparse-gradients" in plan.optimizer.entry.component.needs,
@@ -201,26 +197,6 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         closure="closure" in plan.optimizer.entry.component.needs or _asks_for_closure(optimizer),
         pairs=bundle.spec.target == "similarity",
     )
-
-
-def _build_on_spec(plan: Plan, choice: Choice, spec: DataSpec) -> Any:
-    try:
-        with _blamed(choice, ValueError):
-            return choice.build(spec)
-    except ValueError as error:
-        entry = choice.entry
-        raise MisfitError(
-            f"{entry.kind} '{entry.name}' does not fit data set '{plan.dataset.entry.name}': {error}"
-        ) from error
-
-
-def _build_scheduler(plan: Plan, optimizer: torch.optim.Optimizer, total_steps: int) -> Scheduler:
-    try:
-        with _blamed(plan.scheduler, ValueError):
-            return plan.scheduler.build(optimizer, total_steps)  # type: ignore[no-any-return]
-    except ValueError as error:
-        name = f"scheduler '{plan.scheduler.entry.name}'"
-        raise MisfitError(f"{name} does not fit a run of {total_steps} optimizer steps: {error}") from error
 
 
 def _autocast(plan: Plan, device: torch.device) -> torch.dtype | None:
@@ -246,10 +222,11 @@ def _batches(plan: Plan, split: Dataset[Any], train: Batches) -> Batches:
     )
 
 
-def _build_metrics(plan: Plan, spec: DataSpec, device: torch.device) -> dict[str, Metric]:
+def _build_metrics(plan: Plan, spec: DataSpec, device: torch.device, names: preflight.Names) -> dict[str, Metric]:
     metrics: dict[str, Any] = {}
     for label, choice in (plan.metrics or {}).items():
-        metric = _build_on_spec(plan, choice, spec)
+        with _blamed(choice, names.dataset):
+            metric = choice.build(spec)
         metrics[label] = metric.to(device) if isinstance(metric, nn.Module) else metric
     return metrics
 
@@ -260,15 +237,21 @@ def _with_device(plan: Plan, device: torch.device) -> Plan:
 
 
 @contextmanager
-def _blamed(choice: Choice, *passed_on: type[Exception]) -> Iterator[None]:
-    """Turns what a target raises while it is built into an error that names its plugin."""
+def _blamed(choice: Choice, party: str = "", remedy: str = "") -> Iterator[None]:
+    """Turns what a target raises while it is built into an error that names it.
+
+    A ``ValueError`` says that it does not fit ``party``; any other exception is a fault of its plugin.
+    """
+    entry = choice.entry
     try:
         yield
-    except Exception as error:  # a stranger's code may raise anything
-        if isinstance(error, (PtbError, *MEMORY_ERRORS, *passed_on)):
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        if isinstance(error, PtbError) or is_memory_error(error):
             raise
-        kind = DataError if choice.entry.kind == "dataset" and isinstance(error, OSError) else PluginError
-        raise kind(f"{choice.entry}: building it failed: {one_line(error)}") from error
+        if isinstance(error, ValueError) and party:
+            raise MisfitError(f"{entry.kind} '{entry.name}' does not fit {party}: {error}{remedy}") from error
+        kind = DataError if entry.kind == "dataset" and isinstance(error, OSError) else PluginError
+        raise kind(f"{entry}: building it failed: {one_line(error)}") from error
 
 
 @contextmanager
@@ -276,7 +259,9 @@ def memory_named(plan: Plan) -> Iterator[None]:
     """Turns running out of memory into an error that names the setting to change."""
     try:
         yield
-    except MEMORY_ERRORS as error:
+    except Exception as error:
+        if not is_memory_error(error):
+            raise
         half = max(plan.loader.batch_size // 2, 1)
         raise ResourceError(
             f"out of memory on {plan.run.device} with loader.batch_size={plan.loader.batch_size}; try {half}, "

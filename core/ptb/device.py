@@ -5,7 +5,12 @@ import torch
 from ptb.errors import ConfigError, Problem
 
 # What running out of memory raises: on the host, and on a device.
-MEMORY_ERRORS: tuple[type[Exception], ...] = (MemoryError, torch.OutOfMemoryError)
+MEMORY_ERRORS: tuple[type[BaseException], ...] = (MemoryError, torch.OutOfMemoryError)
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether it says that memory ran out; torch's own allocator on the host raises a plain ``RuntimeError``."""
+    return isinstance(error, MEMORY_ERRORS) or (isinstance(error, RuntimeError) and "CPUAllocator" in str(error))
 
 
 def available_devices() -> list[str]:

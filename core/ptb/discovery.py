@@ -111,9 +111,15 @@ def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
         _check_marked(module)
         manager.register(module)
     _check_hooks(manager)
+    if not any(manager.get_hookcallers(module) for module in modules):
+        raise ContractError(f"implements no hook; there are: {', '.join(HOOKS.values())}")
     seen: dict[tuple[str, str], Component] = {}
     for kind, hook in HOOKS.items():
-        for provided in getattr(manager.hook, hook)():
+        caller = getattr(manager.hook, hook)
+        answers = caller()
+        if len(answers) < len(caller.get_hookimpls()):  # pluggy leaves out what is None
+            raise ContractError(f"{hook} returns nothing: it must return an iterable of Component")
+        for provided in answers:
             for component in _records(hook, provided):
                 for name in (component.name, *component.aliases):
                     if (other := seen.setdefault((kind, name), component)) is not component:

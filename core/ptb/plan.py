@@ -9,14 +9,20 @@ from pydantic import BaseModel
 
 from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
 from ptb.registry import Entry, Registry
-from ptb.run_config import KeyPath, RunConfig
+from ptb.run_config import FLAGS, KeyPath, RunConfig
 from ptb.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, LoaderSettings, RunSettings, TrainerSettings
 from ptb.settings import SettingsError, arguments, plain_values, validate
 
 COMPONENT_SECTIONS = ("dataset", "model", "initializer", "loss", "optimizer", "scheduler")
 DEFAULT_NAMES = {"dataset": "digits", "initializer": "default", "optimizer": "adam", "scheduler": "cosine"}
-DEFAULT_LOSSES = {"class": "cross-entropy"}
-DEFAULT_METRICS = {"class": ("accuracy",)}
+DEFAULT_LOSSES = {
+    "class": "cross-entropy",
+    "binary": "bce-with-logits",
+    "real": "mse",
+    "distribution": "kl-div",
+    "similarity": "cosine-embedding",
+}
+DEFAULT_METRICS = {"class": ("accuracy",), "binary": ("accuracy",), "real": ("mae", "rmse")}
 
 KEYS = (*RunSettings.model_fields, *COMPONENT_SECTIONS, "metrics", *CORE_SECTIONS)
 
@@ -116,7 +122,9 @@ class _Resolver:
     def _check_keys(self) -> None:
         for key in self.config.values:
             if key not in KEYS:
-                self._problem((key,), f"unknown section or key{did_you_mean(key, KEYS)}; valid are {listing(KEYS)}")
+                place = FLAGS.get(key.replace("_", "-"))
+                meant = f" (did you mean '{'.'.join(place)}'?)" if place else did_you_mean(key, KEYS)
+                self._problem((key,), f"unknown section or key{meant}; valid are {listing(KEYS)}")
 
     def _check_together(self, optimizer: Choice | None, trainer: TrainerSettings, **_: Any) -> None:
         """What each key allows and both together do not."""
@@ -137,7 +145,8 @@ class _Resolver:
             for key in ("lr", "weight_decay"):
                 if getattr(group, key) is not None and key not in fields:
                     message = f"optimizer '{optimizer.entry.name}' has no {key}"
-                    self._problem(("optimizer", "groups", str(number), key), message)
+                    source = self.config.source("optimizer", "groups")
+                    self.problems.append(Problem(f"optimizer.groups[{number}].{key}", message, source))
         if not grouping.decay_norms_and_biases and "weight_decay" not in fields:
             message = f"must be true: optimizer '{optimizer.entry.name}' has no weight_decay"
             self._problem(("optimizer", "decay_norms_and_biases"), message)
@@ -148,22 +157,16 @@ class _Resolver:
             return None
         name = table.get("name", self._default_name(section))
         if name is None and "name" not in table:
-            if section == "model" or (section == "loss" and self.target_kind is not None):
-                self._problem((section,), self._nothing_chosen(section))
+            if section == "model":
+                known = listing([e.key if e.conflict else e.name for e in self.registry.components("model")])
+                self._problem(
+                    ("model",), f"no model is chosen; add --model NAME, one of: {known or 'none is installed'}"
+                )
             return None
         return self._choice(section, name, table, (section,))
 
     def _default_name(self, section: str) -> str | None:
         return DEFAULT_LOSSES.get(self.target_kind or "") if section == "loss" else DEFAULT_NAMES.get(section)
-
-    def _nothing_chosen(self, section: str) -> str:
-        entries = self.registry.components(section)
-        if section == "loss":
-            entries = [e for e in entries if not e.component.accepts or self.target_kind in e.component.accepts]
-            return (
-                f"none is the default for target kind '{self.target_kind}'; add --loss NAME, one of: {_names(entries)}"
-            )
-        return f"no {section} is chosen; add --{section} NAME, one of: {_names(entries)}"
 
     def _metrics(self) -> dict[str, Choice] | None:
         if "metrics" not in self.config.values:
@@ -178,6 +181,8 @@ class _Resolver:
                 self._problem(
                     ("metrics", label), "a metric cannot be called 'loss': the loss itself is reported under it"
                 )
+            elif not label.strip():
+                self._problem(("metrics", label), "a metric needs a label that can be read")
             elif not isinstance(table, dict):
                 self._problem(("metrics", label), f"must be a table, got {table!r}; write metrics.{label}.name")
             else:
@@ -228,13 +233,9 @@ class _Resolver:
         except SettingsError as error:
             for problem in error.problems:
                 field = re.split(r"[.\[]", problem.key)[0]
-                key = ".".join((*path, problem.key))
-                self.problems.append(Problem(key, problem.message, self.config.source(*path, field)))
+                key = ".".join(filter(None, (*path, problem.key)))
+                self.problems.append(Problem(key, problem.message, self.config.source(*filter(None, (*path, field)))))
             return None
 
     def _problem(self, path: KeyPath, message: str) -> None:
         self.problems.append(Problem(".".join(path), message, self.config.source(*path)))
-
-
-def _names(entries: list[Entry]) -> str:
-    return listing([entry.key if entry.conflict else entry.name for entry in entries]) or "none is installed"

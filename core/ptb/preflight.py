@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ptb.batches import Batches
 from ptb.component import Component
-from ptb.device import MEMORY_ERRORS
+from ptb.device import is_memory_error
 from ptb.errors import DataError, MisfitError, listing, one_line
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
@@ -34,18 +34,13 @@ class Names:
     remedy: str
 
 
-def inputs_misfit(names: Names, spec: DataSpec, error: Exception) -> MisfitError:
-    """The error for a model that cannot take the data set's inputs: both parties, the shape, the reason, the remedy."""
-    inputs = f"inputs of {names.dataset}, of shape {spec.input_shape}"
-    return MisfitError(f"{names.model} cannot take the {inputs}: {error}; {names.remedy}")
-
-
-def check_declared(spec: DataSpec, components: Mapping[str, Component]) -> None:
+def check_declared(spec: DataSpec, components: Mapping[str, Component], dataset: str) -> None:
     """Compares what losses and metrics say they accept with the data set's target kind.
 
     Args:
         spec: of the data set.
         components: those of the run, by section (``loss``, ``metrics.accuracy``).
+        dataset: what to call the data set in the message.
 
     Raises:
         MisfitError: one does not take the target kind; the message says which kinds it takes.
@@ -54,8 +49,8 @@ def check_declared(spec: DataSpec, components: Mapping[str, Component]) -> None:
         if component.accepts and spec.target not in component.accepts:
             kind = section.partition(".")[0].removesuffix("s") if section.startswith("metrics") else section
             raise MisfitError(
-                f"{kind} '{component.name}' takes targets of kind {' or '.join(component.accepts)}; the data set's are "
-                f"'{spec.target}': choose another {kind} or another data set (`ptb list {kind}`)"
+                f"{kind} '{component.name}' takes targets of kind {' or '.join(component.accepts)}; those of {dataset} "
+                f"are '{spec.target}': choose another {kind} or another data set (`ptb list {kind}`)"
             )
 
 
@@ -91,9 +86,9 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
         parts.model.eval()
         try:
             scores = parts.forward(inputs)
-        except MEMORY_ERRORS:
-            raise
-        except Exception as error:  # a stranger's model may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's model may raise anything
+            if is_memory_error(error):
+                raise
             raise MisfitError(
                 f"{names.model} raised on samples of {names.dataset}, of shape {spec.input_shape}: {one_line(error)}; "
                 f"if that shape does not suit it, {names.remedy}"
@@ -109,9 +104,9 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
             try:
                 metric.update(scores, targets)
                 float(metric.compute())
-            except MEMORY_ERRORS:
-                raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
+                if is_memory_error(error):
+                    raise
                 raise MisfitError(f"metric '{label}' cannot take the scores and targets: {one_line(error)}") from error
             metric.reset()
 
@@ -139,20 +134,20 @@ def check_step(parts: Parts, names: Names, optimizer: Optimizer) -> None:
 
     with isolated():
         model.train()
-        _check_smallest_batch(parts, names)
         try:
             try:
                 gradients()
-            except MEMORY_ERRORS:
-                raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
+                if is_memory_error(error):
+                    raise
                 raise MisfitError(f"{names.model} with {names.loss} cannot be trained: {one_line(error)}") from error
             _check_gradients(parts, names)
+            _check_smallest_batch(parts, names)
             try:
                 optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
-            except MEMORY_ERRORS:
-                raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
+                if is_memory_error(error):
+                    raise
                 raise MisfitError(
                     f"{names.optimizer} cannot take a step on {names.model}: {one_line(error)}"
                 ) from error
@@ -218,9 +213,9 @@ def _check_form(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> No
 def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> None:
     try:
         value = parts.loss(scores, targets)
-    except MEMORY_ERRORS:
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if is_memory_error(error):
+            raise
         raise MisfitError(
             f"{names.loss} cannot take scores {_form(tuple(scores.shape), scores.dtype)} with the targets of "
             f"{names.dataset} {_form(tuple(targets.shape), targets.dtype)}: {one_line(error)}"
@@ -240,9 +235,9 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
             inputs, targets = batches.source.take(order)
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
-    except MEMORY_ERRORS:
-        raise
-    except Exception as error:  # a stranger's data set may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's data set may raise anything
+        if is_memory_error(error):
+            raise
         raise DataError(f"{place}: reading {len(order)} samples failed: {one_line(error)}") from error
     if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
         raise DataError(f"{place}: sample {int(order[bad])} holds inputs that are not finite")
@@ -282,9 +277,9 @@ def _probe(batches: Batches, place: str) -> tuple[Tensor, Tensor]:
             return batches.probe(PROBE_SAMPLES)
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
-    except MEMORY_ERRORS:
-        raise
-    except Exception as error:  # a stranger's data set may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's data set may raise anything
+        if is_memory_error(error):
+            raise
         raise DataError(f"{place}: reading the first samples failed: {one_line(error)}") from error
 
 

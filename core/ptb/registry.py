@@ -209,7 +209,9 @@ class Registry:
         try:
             checked = validate(entry.settings_model(), settings)
         except SettingsError as error:
-            raise ConfigError(*(Problem(f"{kind}.{p.key}", p.message) for p in error.problems)) from None
+            raise ConfigError(
+                *(Problem(".".join(filter(None, (kind, p.key))), p.message) for p in error.problems)
+            ) from None
         return entry.load()(*runtime, **arguments(checked))
 
     def plugins(self) -> list[PluginInfo]:

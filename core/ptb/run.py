@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from ptb.checkpoint import (
     weights_sha256,
 )
 from ptb.compose import Composition, compose, memory_named
-from ptb.device import MEMORY_ERRORS, describe_device
+from ptb.device import describe_device, is_memory_error
 from ptb.discovery import BUILT_IN
 from ptb.errors import ConfigError, PluginError, PtbError, one_line
 from ptb.plan import Plan
@@ -130,14 +130,14 @@ def execute(composition: Composition, output: Path | None, observer: Observer) -
     """
     plan, parts = composition.plan, composition.parts
     run = RunDirectory.create(output, plan.model.entry.name, plan.dataset.entry.name)
-    run.write_config(plan.as_config())
-    run.write_manifest(_manifest(composition))
     recorder = _Recorder(run, composition, observer)
-    recorder.line(f"{composition.headline()}")
-    recorder.line(f"run directory: {run.path}")
     recipe = Recipe(**plan.trainer.model_dump(exclude={"precision"}))
     try:
         with isolated(), memory_named(plan), _blamed(plan):
+            run.write_config(plan.as_config())
+            run.write_manifest(_manifest(composition))
+            recorder.line(composition.headline())
+            recorder.line(f"run directory: {run.path}")
             seed_global(plan.run.seed, "train")
             fit(parts, recipe, recorder, recorder.totals)
     except BaseException as error:
@@ -214,7 +214,8 @@ class _Recorder:
 
     def line(self, text: str) -> None:
         self.run.append_log(text)
-        self.observer.line(text)
+        with suppress(OSError):  # nobody may be looking on any more; the log has the line
+            self.observer.line(text)
 
     def epoch_started(self, epoch: int, steps: int) -> None:
         self._show_rows()
@@ -272,7 +273,7 @@ def _choose_checkpoint(run: RunDirectory, wanted: str) -> Path:
     if wanted == "last":
         return newest
     if wanted == "best":
-        step = load_checkpoint(newest).facts["best_step"]
+        step = load_checkpoint(newest).facts.get("best_step")
         if step is None:
             raise ConfigError(
                 f"{run.path} has no best checkpoint: the best is chosen by the validation loss; use --checkpoint last"
@@ -310,8 +311,8 @@ def _blamed(plan: Plan) -> Iterator[None]:
     """Turns what a component raises while it trains into an error that names its plugin (the innermost)."""
     try:
         yield
-    except Exception as error:
-        if isinstance(error, (PtbError, *MEMORY_ERRORS)):
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        if isinstance(error, PtbError) or is_memory_error(error):
             raise
         modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
         for module in reversed(modules):

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ptb.discovery import BUILT_IN
-from ptb.errors import ConfigError, Problem
+from ptb.errors import ConfigError, Problem, did_you_mean, listing
 
 KeyPath = tuple[str, ...]
 Tree = dict[str, Any]
 
-# The flags that the notes' hyper-parameters deserve; everything else is KEY=VALUE.
+# What everybody sets has a flag; everything else is KEY=VALUE.
 FLAGS: dict[str, KeyPath] = {
     "model": ("model", "name"),
     "dataset": ("dataset", "name"),
@@ -32,6 +32,7 @@ FLAGS: dict[str, KeyPath] = {
     "seed": ("seed",),
 }
 MAX_FILE_BYTES = 1 << 20
+MAX_DEPTH = 32
 
 
 class RunConfig:
@@ -65,7 +66,7 @@ class RunConfig:
 
         Args:
             files: TOML files; a ``.json`` of the same shape is read too.
-            flags: values by a key of ``FLAGS``; None means that the flag was not given.
+            flags: values by a key of ``FLAGS``, a text in TOML syntax; None means that the flag was not given.
             overrides: ``section.key=value`` with the value in TOML syntax; a bare word is a string.
             metrics: the names of the metrics; they replace those that the files choose.
 
@@ -79,9 +80,17 @@ class RunConfig:
                 config._add(*_read_file(Path(file)))
             except ConfigError as error:
                 problems += error.problems
-        given = {
-            FLAGS[flag]: (value, f"--{flag} {value}") for flag, value in (flags or {}).items() if value is not None
-        }
+        given: dict[KeyPath, tuple[Any, str]] = {}
+        for flag, value in (flags or {}).items():
+            if flag not in FLAGS:
+                problems.append(
+                    Problem("", f"unknown flag '{flag}'{did_you_mean(flag, FLAGS)}; valid are {listing(list(FLAGS))}")
+                )
+            elif value is not None:
+                try:
+                    given[FLAGS[flag]] = (_flag_value(flag, value), f"--{flag} {value}")
+                except ConfigError as error:
+                    problems += error.problems
         config._add(_tree({path: value for path, (value, _) in given.items()}), {p: s for p, (_, s) in given.items()})
         if metrics:
             config._choose_metrics(metrics)
@@ -123,6 +132,20 @@ class RunConfig:
         self.sources |= {("metrics", name): f"--metric {name}" for name in names}
 
 
+def _flag_value(flag: str, value: Any) -> Any:
+    """Names are taken as they are, other values are read as TOML."""
+    is_name = FLAGS[flag][-1] == "name" or flag == "device"
+    return value if is_name or not isinstance(value, str) else parse_value(value, f"--{flag} {value}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def parse_override(text: str) -> tuple[KeyPath, Any]:
     """``"optimizer.lr=1e-3"`` as a key path and a value.
 
@@ -137,8 +160,10 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
         )
     try:
         path = _single_path(tomllib.loads(f"{key} = 0"))
-    except (tomllib.TOMLDecodeError, ValueError):
-        raise ConfigError(f"'{key.strip()}' in '{text}' is not a key; write section.key=value") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"'{key.strip()[:60]}' in '{text}' is not a key; write section.key=value") from None
+    if len(path) > MAX_DEPTH:
+        raise ConfigError(f"'{key.strip()[:60]}...' is nested too deeply for a configuration")
     return path, parse_value(written.strip(), text)
 
 
@@ -152,11 +177,13 @@ def parse_value(written: str, text: str) -> Any:
     Raises:
         ConfigError: it begins like a list, a table or a string, and is none.
     """
+    if not written.isprintable() or not _is_utf8(written):
+        raise ConfigError(f"the value in {text!r} holds characters that cannot be shown")
     try:
         parsed = tomllib.loads(f"value = {written}")
         if set(parsed) == {"value"}:
             return parsed["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # tomllib's own error, or a number of thousands of digits
         if written[:1] in ("[", "{", '"', "'"):
             raise ConfigError(f"the value in '{text}' is not valid TOML") from None
     return written
@@ -180,10 +207,11 @@ def _read_file(path: Path) -> tuple[Tree, dict[KeyPath, str]]:
         raise ConfigError(Problem("", f"a config file has at most {MAX_FILE_BYTES} bytes", str(path)))
     try:
         text = raw.decode("utf-8-sig")
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             values, lines = json.loads(text, object_pairs_hook=_unique), {}
         else:
             values, lines = tomllib.loads(text), _line_numbers(text)
+        leaves = list(_leaves(values))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError(Problem("", "a config file is UTF-8 text", f"{path}:{line}")) from None
@@ -195,7 +223,7 @@ def _read_file(path: Path) -> tuple[Tree, dict[KeyPath, str]]:
         raise ConfigError(Problem("", *_toml_fault(error, path, text))) from None
     if not isinstance(values, dict):
         raise ConfigError(Problem("", "a config file holds one table of sections", str(path)))
-    sources = {leaf: f"{path}:{lines[leaf]}" if leaf in lines else str(path) for leaf in _leaves(values)}
+    sources = {leaf: f"{path}:{lines[leaf]}" if leaf in lines else str(path) for leaf in leaves}
     return values, sources
 
 
@@ -204,7 +232,7 @@ def _toml_fault(error: ValueError, path: Path, text: str) -> tuple[str, str]:
     message, _, place = str(error).rpartition(" (at ")
     line = re.search(r"line (\d+)", place)
     number = line[1] if line else str(len(text.splitlines()) or 1)
-    kind = "JSON" if path.suffix == ".json" else "TOML"
+    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     return f"not valid {kind}: {(message or str(error)).rstrip('.')}", f"{path}:{number}"
 
 
@@ -234,6 +262,8 @@ def _line_numbers(text: str) -> dict[KeyPath, int]:
 
 
 def _leaves(tree: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    if len(path) > MAX_DEPTH:
+        raise RecursionError
     if isinstance(tree, dict) and (tree or not path):
         for key, value in tree.items():
             yield from _leaves(value, (*path, key))

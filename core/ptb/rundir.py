@@ -10,7 +10,7 @@ from typing import Any
 
 import tomlkit
 
-from ptb.errors import ConfigError, StorageError
+from ptb.errors import ConfigError, StorageError, one_line
 
 SCHEMA = 1
 RUNS = Path("runs")
@@ -91,8 +91,11 @@ class RunDirectory:
         # these files are small and made anew with each run; the checkpoints alone must outlive a crash
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"cannot write {path} ({len(text)} characters): {error.strerror}") from error
 
@@ -110,15 +113,15 @@ def check_output(output: Path) -> None:
     Raises:
         ConfigError: it is a file, or a directory that is not empty.
     """
-    if output.is_dir():
-        try:
-            used = any(output.iterdir())
-        except OSError as error:
-            raise ConfigError(f"--output {output} cannot be read: {error.strerror}") from error
-        if used:
-            raise ConfigError(f"--output {output} is not empty; name a new directory, or empty this one")
-    elif output.exists():
-        raise ConfigError(f"--output {output} is a file; name a new directory")
+    try:
+        is_folder, there = output.is_dir(), output.exists()
+        used = is_folder and any(output.iterdir())
+    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
+        raise ConfigError(f"the output directory {str(output)[:80]!r} cannot be used: {one_line(error)}") from error
+    if used:
+        raise ConfigError(f"the output directory {output} is not empty; name a new one, or empty it")
+    if there and not is_folder:
+        raise ConfigError(f"the output directory {output} is a file; name a new directory")
 
 
 def git_commit() -> str | None:

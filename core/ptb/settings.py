@@ -102,8 +102,9 @@ def arguments(settings: BaseModel) -> dict[str, Any]:
 
 
 def plain_values(settings: BaseModel) -> dict[str, Any]:
-    """The settings as a config file holds them; what is None is left out, because TOML has no null."""
-    return settings.model_dump(mode="json", exclude_none=True)
+    """The settings as a config file holds them; what is or holds None is left out, because TOML has no null."""
+    written = settings.model_dump(mode="json", exclude_none=True)
+    return {name: value for name, value in written.items() if not _has_null(value)}
 
 
 def describe(model: type[BaseModel]) -> list[SettingRow]:
@@ -174,45 +175,53 @@ def _has_null(value: Any) -> bool:
 
 def _problems(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> Iterator[Problem]:
     """Pydantic's faults in our words; the faults of a union's arms are told as one."""
-    told: dict[str, list[str]] = {}
+    told: dict[str, dict[str, str]] = {}
     for fault in error.errors(include_url=False):
         key, value = _locate(fault["loc"], values)
         if fault["type"] == "missing" and isinstance(fault["loc"][-1], str):
-            key = ".".join(map(str, fault["loc"]))
-        told.setdefault(key, []).append(_message(fault, model, value))
+            key = _key(fault["loc"])
+        message, shown = _message(fault, model, value)
+        told.setdefault(key, {})[message] = shown
     for key, messages in told.items():
-        yield Problem(key, " or ".join(dict.fromkeys(messages)))
+        arms = list(messages)
+        text = " or ".join([arms[0], *(arm.removeprefix("must be ") for arm in arms[1:])])
+        yield Problem(key, text + list(messages.values())[-1])
 
 
 def _locate(location: tuple[int | str, ...], values: Any) -> tuple[str, Any]:
-    """The key path as far as it leads into ``values`` (the rest names arms of a union), and the value there."""
-    key, value = str(location[0]) if location else "", values
-    for depth, part in enumerate(location):
+    """The key as far as the location leads into ``values`` (the rest names arms of a union), and the value there."""
+    value = values
+    for depth, part in enumerate(location, start=1):
         try:
             value = value[part]
         except (TypeError, KeyError, IndexError):
-            break
-        if depth:
-            key += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return key, value
+            return _key(location[: max(depth - 1, 1)]), value
+    return _key(location), value
 
 
-def _message(fault: ErrorDetails, model: type[BaseModel], value: Any) -> str:
+def _key(location: tuple[int | str, ...]) -> str:
+    """``groups[0].lr`` of ``("groups", 0, "lr")``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def _message(fault: ErrorDetails, model: type[BaseModel], value: Any) -> tuple[str, str]:
+    """What is wrong, and what was got."""
+    got = f", got {_shown(value)}"
     if fault["type"] == "missing":
-        few = f"has too few items, got {_shown(value)}"
-        return few if isinstance(fault["loc"][-1], int) else "is required and has no default"
-    if fault["type"] == "extra_forbidden":
-        valid = list(model.model_fields) if len(fault["loc"]) == 1 else []
-        known = (
-            f"; valid are {listing(valid)}" if valid else "; there are no settings" if len(fault["loc"]) == 1 else ""
+        return (
+            ("has too few items", got) if isinstance(fault["loc"][-1], int) else ("is required and has no default", "")
         )
-        return f"unknown key{did_you_mean(str(fault['loc'][-1]), valid)}{known}"
+    if fault["type"] == "extra_forbidden":
+        at_top = len(fault["loc"]) == 1
+        valid = list(model.model_fields) if at_top else []
+        known = f"; valid are {listing(valid)}" if valid else "; there are no settings" if at_top else ""
+        return f"unknown key{did_you_mean(str(fault['loc'][-1]), valid)}{known}", ""
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return f"{text.replace('Input should', 'must', 1)}, got {_shown(value)}"
+    return text.replace("Input should", "must", 1), got
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=repr)
+    text = json.dumps(value, default=repr, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -242,8 +251,8 @@ def _bounds_text(part: Mapping[str, Any]) -> str:
         own = []
     if items := part.get("items"):
         own += [f"each {inner}" for inner in [_bounds_text(items)] if inner]
-    own += [inner for arm in part.get("anyOf", ()) if (inner := _bounds_text(arm))]
-    return ", ".join(own)
+    own += [" or ".join(inner for arm in part.get("anyOf", ()) if (inner := _bounds_text(arm)))]
+    return ", ".join(filter(None, own))
 
 
 def _default_text(part: Mapping[str, Any], default: Any) -> str:

@@ -74,9 +74,9 @@ class DataSpec:
             raise ValueError(
                 f"DataSpec.vocabulary belongs to tokens; got {self.vocabulary!r} with inputs {self.inputs!r}"
             )
-        if self.class_names and self.target == "class" and len(self.class_names) != self.output_size:
-            raise ValueError(f"DataSpec has {len(self.class_names)} class_names for output_size {self.output_size}")
         classes = {"class": self.output_size, "binary": 2}.get(self.target, 0)
+        if self.class_names and classes and len(self.class_names) != classes:
+            raise ValueError(f"DataSpec has {len(self.class_names)} class_names for {classes} classes")
         if self.class_counts and (len(self.class_counts) != classes or min(self.class_counts) < 0):
             raise ValueError(f"DataSpec.class_counts must be {classes} counts, got {self.class_counts}")
 

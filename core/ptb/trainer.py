@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from signal import Signals
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,7 +44,7 @@ class Scheduler(Protocol):
         """Moves on by one optimizer step."""
 
     def state_dict(self) -> Any:
-        """What must be kept to go on later."""
+        """All that it would need to go on later."""
 
     def load_state_dict(self, state: Any) -> None:
         """Takes that up again."""
@@ -198,7 +199,7 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
         totals: is kept up to date at every moment, also for a caller who catches what is raised.
 
     Raises:
-        NumericalError: the mean training loss of an epoch is not finite; nothing is saved after that.
+        NumericalError: a loss is not finite; nothing is saved after that.
         Interrupted: the watcher told of a signal; the weights were saved.
     """
     clock = Stopwatch()
@@ -210,7 +211,7 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
 
     def gradients() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        batch_scores.clear()
+        first = not batch_scores  # LBFGS calls this again: the figures are those of the first call, as the loss is
         total = torch.zeros((), device=parts.device)
         weights = sum(parts.weight(targets) for _, targets in group)
         for inputs, targets in group:
@@ -219,7 +220,8 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
             share = 1 if parts.summed else parts.weight(targets) / weights
             scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * parts.weight(targets)
-            batch_scores.append(scores.detach())
+            if first:
+                batch_scores.append(scores.detach())
         if recipe.clip_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
@@ -235,6 +237,7 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
 
         batches = parts.train.epoch(epoch)
         while group := list(islice(batches, recipe.accumulate)):
+            batch_scores.clear()
             if parts.closure:
                 loss: Any = optimizer.step(gradients)  # type: ignore[arg-type]  # calls it, returns its first loss
             else:
@@ -253,9 +256,12 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
             if signal := watcher.stop_signal():
                 totals.seconds = clock.stop()
                 watcher.checkpoint(totals)
-                raise Interrupted(f"stopped by signal {signal} after step {totals.step}; the weights are saved", signal)
+                raise Interrupted(
+                    f"stopped by {Signals(signal).name} after step {totals.step}; the weights are saved", signal
+                )
             if _due_inside(totals.step, recipe, steps):
                 totals.seconds = clock.stop()
+                check_finite("training", float(loss_sum), totals, lr)
                 watcher.checkpoint(totals)
                 clock.start()
 
@@ -264,11 +270,7 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
         values = {"loss": mean_loss, **compute(parts.train_metrics)}
         speed = parts.train.samples / (clock.seconds - seconds_before)
         _report(watcher, totals, Row(totals.step, epoch, "train", values, lr, speed))
-        if not math.isfinite(mean_loss):
-            raise NumericalError(
-                f"the training loss is {mean_loss} in epoch {epoch} (up to step {totals.step}); the learning rate is "
-                f"{lr:g}: try a smaller optimizer.lr, or look for values in the data that are not finite"
-            )
+        check_finite("training", mean_loss, totals, lr)
 
         last = epoch == recipe.epochs
         improved = False
@@ -280,8 +282,11 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
                 totals.best_step, totals.best_loss = totals.step, values["loss"]
             last = last or totals.since_best == recipe.patience > 0
             _report(watcher, totals, Row(totals.step, epoch, "val", values, lr))
+            check_finite("validation", values["loss"], totals, lr)
         if last and "test" in parts.evaluation:
-            _report(watcher, totals, Row(totals.step, epoch, "test", evaluate(parts, parts.evaluation["test"]), lr))
+            values = evaluate(parts, parts.evaluation["test"])
+            _report(watcher, totals, Row(totals.step, epoch, "test", values, lr))
+            check_finite("test", values["loss"], totals, lr)
         if last or improved or recipe.checkpoint_every == 0 or totals.step % recipe.checkpoint_every == 0:
             watcher.checkpoint(totals)
         if last:
@@ -312,6 +317,19 @@ def sample_losses(parts: Parts, batches: Batches) -> Tensor | None:
             return None
         losses.append(loss.flatten(1).mean(1) if loss.ndim > 1 else loss)
     return torch.cat(losses)
+
+
+def check_finite(what: str, loss: float, totals: Totals, lr: float) -> None:
+    """Stops a training whose loss is not a number any more.
+
+    Raises:
+        NumericalError: the loss is infinite or NaN.
+    """
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the {what} loss is {loss} after step {totals.step} (epoch {totals.epoch} was the last whole one); the "
+            f"learning rate is {lr:g}: try a smaller optimizer.lr, or look for values in the data that are not finite"
+        )
 
 
 def reset(metrics: dict[str, Metric]) -> None:

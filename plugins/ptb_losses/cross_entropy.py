@@ -1,21 +1,86 @@
 """The loss for telling classes apart."""
 
-from torch import nn
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ptb import DataSpec
+from ptb_losses.balance import counts_for_balance
+from ptb_losses.reduction import Reduction, resolve_reduction
 
 
-class CrossEntropy(nn.CrossEntropyLoss):
-    """Mean of ``-log(exp(x[y]) / sum_j exp(x[j]))`` over the batch; it applies the log-softmax itself.
+class CrossEntropy(nn.Module):
+    """``-w[y] log(exp(x[y]) / sum_j exp(x[j]))``, reduced over the batch; it applies the log-softmax itself.
 
-    Takes logits ``[B, C]`` and int64 classes ``[B]``, gives a scalar.
+    Takes logits ``[B, C]`` and int64 classes ``[B]``.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html
 
     Args:
         spec: a data set with targets of kind ``class``.
+        reduction: ``"none"`` gives ``[B]``, ``"sum"`` a scalar, ``"mean"`` the sum by the sum of all ``w[y]`` that are
+            not ignored (NaN if all are).
+        size_average: deprecated, see ``reduction``.
+        reduce: deprecated, see ``reduction``.
+        weight: w, one number a class. ``"balanced"`` is n / (C * samples of the class), from the n training samples.
+            None is 1.
+        ignore_index: a class whose samples cost nothing.
         label_smoothing: in [0, 1]; see Szegedy et al., 2015, arXiv:1512.00567.
+
+    Raises:
+        ValueError: there are not as many weights as classes; or ``"balanced"``, and the data set does not count its
+            classes or lacks one.
     """
 
-    def __init__(self, spec: DataSpec, *, label_smoothing: float = 0.0) -> None:
-        super().__init__(label_smoothing=label_smoothing)
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        reduction: Reduction = "mean",
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        weight: Sequence[float] | Literal["balanced"] | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.reduction = resolve_reduction(reduction, size_average, reduce)
+        self.weight = _class_weights(spec, weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self._on_device: Tensor | None = None
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of logits ``[B, C]``."""
+        return F.cross_entropy(
+            scores,
+            targets,
+            self._weight_like(scores),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def _weight_like(self, scores: Tensor) -> Tensor | None:
+        """The weights in the type and on the device of the scores, brought there once."""
+        held = self._on_device
+        if self.weight is not None and (held is None or held.dtype != scores.dtype or held.device != scores.device):
+            with torch.inference_mode(False):  # made in an evaluation, it must still serve in training
+                self._on_device = torch.tensor(self.weight, dtype=scores.dtype, device=scores.device)
+        return self._on_device
+
+
+def _class_weights(spec: DataSpec, weight: Sequence[float] | Literal["balanced"] | None) -> list[float] | None:
+    if weight is None:
+        return None
+    if isinstance(weight, str):
+        counts = counts_for_balance(spec, "weight")
+        return [sum(counts) / (len(counts) * count) for count in counts]
+    if len(weight) != spec.output_size:
+        raise ValueError(
+            f"weight has {len(weight)} numbers for {spec.output_size} classes; give one for each class, or 'balanced'"
+        )
+    return [float(number) for number in weight]

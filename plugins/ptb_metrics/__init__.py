@@ -12,8 +12,36 @@ def ptb_provide_metrics() -> Iterable[Component]:
         Component(
             "accuracy",
             "ptb_metrics.accuracy:Accuracy",
-            summary="Part of the samples whose class has the highest score",
+            summary="Part of the samples whose class is told right",
             settings="ptb_metrics.settings:Accuracy",
+            accepts=("class", "binary"),
+        ),
+        Component(
+            "top-k",
+            "ptb_metrics.top_k:TopK",
+            summary="Part of the samples whose class is among the k highest scores",
+            settings="ptb_metrics.settings:TopK",
             accepts=("class",),
+        ),
+        Component(
+            "mae",
+            "ptb_metrics.regression:MAE",
+            summary="Mean absolute error, in the units of the targets",
+            settings="ptb_metrics.settings:MAE",
+            accepts=("real",),
+        ),
+        Component(
+            "rmse",
+            "ptb_metrics.regression:RMSE",
+            summary="Root of the mean squared error, in the units of the targets",
+            settings="ptb_metrics.settings:RMSE",
+            accepts=("real",),
+        ),
+        Component(
+            "class-report",
+            "ptb_metrics.class_report:ClassReport",
+            summary="Macro F1; in detail each class and the confusion matrix",
+            settings="ptb_metrics.settings:ClassReport",
+            accepts=("class", "binary"),
         ),
     ]

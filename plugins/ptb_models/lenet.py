@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptb import DataSpec
+from ptb_models.activations import ACTIVATIONS
+from ptb_models.settings import Activation
 
 KERNEL = 5
 SMALLEST = 16  # 16 -> conv 12 -> pool 6 -> conv 2 -> pool 1
@@ -15,17 +16,18 @@ class LeNet(nn.Module):
     """LeNet after LeCun et al., 1998, as today's tutorials write it: ReLU, and pooling without weights.
 
     For 1x32x32 and ten classes: convolutions 1-6-16 with 5x5 kernels, each followed by 2x2 pooling, then linear layers
-    400-120-84-10; 61,706 parameters.
+    400-120-84-10; 61,706 parameters. ``activation="tanh", pool="avg"`` is closer to the paper.
 
     Args:
         spec: pictures ``(channels, height, width)`` of at least 16x16.
         pool: ``"max"`` or ``"avg"``.
+        activation: the function after each layer but the last.
 
     Raises:
         ValueError: the inputs are no pictures, or too small ones.
     """
 
-    def __init__(self, spec: DataSpec, *, pool: Literal["max", "avg"] = "max") -> None:
+    def __init__(self, spec: DataSpec, *, pool: Literal["max", "avg"] = "max", activation: Activation = "relu") -> None:
         super().__init__()
         if spec.inputs != "image":
             raise ValueError(
@@ -40,13 +42,14 @@ class LeNet(nn.Module):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, spec.output_size)
         self.pool = nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
+        self.activation = ACTIVATIONS[activation]()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Pictures ``[B, C, H, W]`` to logits ``[B, output_size]``."""
-        x = self.pool(F.relu(self.conv1(inputs)))  # (B, 6, 14, 14) for 32x32
-        x = self.pool(F.relu(self.conv2(x)))  # (B, 16, 5, 5)
-        x = F.relu(self.fc1(x.flatten(1)))  # (B, 120)
-        x = F.relu(self.fc2(x))  # (B, 84)
+        x = self.pool(self.activation(self.conv1(inputs)))  # (B, 6, 14, 14) for 32x32
+        x = self.pool(self.activation(self.conv2(x)))  # (B, 16, 5, 5)
+        x = self.activation(self.fc1(x.flatten(1)))  # (B, 120)
+        x = self.activation(self.fc2(x))  # (B, 84)
         return self.fc3(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 

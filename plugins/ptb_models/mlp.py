@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, nn
 
 from ptb import DataSpec
-
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+from ptb_models.activations import ACTIVATIONS
+from ptb_models.settings import Activation
 
 
 class MLP(nn.Module):
@@ -18,6 +17,8 @@ class MLP(nn.Module):
         spec: images or vectors of any shape; they are flattened.
         hidden: sizes of the hidden layers; none makes it linear.
         activation: the function between the layers.
+        dropout: in [0, 1), the part of each hidden layer's outputs that training sets to 0 (Srivastava et al., 2014,
+            https://jmlr.org/papers/v15/srivastava14a.html); 0 adds no layer.
 
     Raises:
         ValueError: the inputs are tokens, which need an embedding.
@@ -28,15 +29,18 @@ class MLP(nn.Module):
         spec: DataSpec,
         *,
         hidden: Sequence[int] = (256,),
-        activation: Literal["relu", "tanh", "sigmoid"] = "relu",
+        activation: Activation = "relu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if spec.inputs == "tokens":
-            raise ValueError("mlp takes images or vectors, these inputs are tokens")
+            raise ValueError("mlp takes images or vectors, these inputs are tokens; embedding-bag takes tokens")
         layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise((spec.input_size, *hidden, spec.output_size)):
+        for fan_in, fan_out in pairwise((spec.input_size, *hidden)):
             layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
-        self.layers = nn.Sequential(*layers[:-1])
+            layers += [nn.Dropout(dropout)] if dropout else []
+        last = hidden[-1] if hidden else spec.input_size
+        self.layers = nn.Sequential(*layers, nn.Linear(last, spec.output_size))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[B, *input_shape]`` to scores ``[B, output_size]``."""

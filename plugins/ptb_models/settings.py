@@ -2,19 +2,93 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
+
+Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Linear(BaseModel):
+    """``linear`` has no settings."""
+
+
+class MLP(BaseModel):
+    """Settings of ``mlp``."""
+
+    hidden: list[Positive] = Field([256], description="Sizes of the hidden layers; [] makes it linear")
+    activation: Activation = Field("relu", description="Function between the layers")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Part of each hidden layer's outputs that training sets to 0; 0 adds no layer"
+    )
+
+    @model_validator(mode="after")
+    def _check_hidden(self) -> "MLP":
+        if not self.hidden and (self.dropout or self.activation != "relu"):
+            raise ValueError("hidden = [] leaves no layer for activation or dropout: give hidden sizes or drop these")
+        return self
 
 
 class LeNet(BaseModel):
     """Settings of ``lenet``."""
 
     pool: Literal["max", "avg"] = Field("max", description="How the 2x2 windows are pooled")
+    activation: Activation = Field("relu", description="Function after each layer but the last")
 
 
-class MLP(BaseModel):
-    """Settings of ``mlp``."""
+class CNN(BaseModel):
+    """Settings of ``cnn``."""
 
-    hidden: list[Annotated[int, Field(gt=0)]] = Field(
-        [256], description="Sizes of the hidden layers; [] makes it linear"
+    channels: list[Positive] = Field(
+        [16, 32, 64], min_length=1, description="Output channels of the convolutions, one for each block"
     )
-    activation: Literal["relu", "tanh", "sigmoid"] = Field("relu", description="Function between the layers")
+    kernel_size: Positive | tuple[Positive, Positive] = Field(
+        3, description="Size of the convolutions' windows, one number or [height, width]"
+    )
+    stride: Positive | tuple[Positive, Positive] = Field(
+        1, description="Step of the convolutions, one number or [height, width]"
+    )
+    padding: Natural | tuple[Natural, Natural] | Literal["same"] = Field(
+        "same",
+        description="Zeros put around the pictures before a convolution, one number or [height, width]; "
+        "same keeps the size and needs stride 1",
+    )
+    pool: Literal["max", "avg", "none"] = Field("max", description="How windows are pooled at the end of a block")
+    pool_size: Positive | tuple[Positive, Positive] = Field(
+        2, description="Size and step of these windows, one number or [height, width]"
+    )
+    batch_norm: bool = Field(True, description="Normalise each channel over the batch after each convolution")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Part of the last features that training sets to 0; 0 adds no layer"
+    )
+    activation: Activation = Field("relu", description="Function after each convolution")
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> "CNN":
+        if self.padding == "same" and self.stride not in (1, (1, 1)):
+            raise ValueError(f"padding same needs stride 1, stride is {self.stride}: give padding as a number")
+        if self.pool == "none" and self.pool_size != 2:
+            raise ValueError("pool none has no use for pool_size: choose pool max or avg, or drop pool_size")
+        return self
+
+
+class EmbeddingBag(BaseModel):
+    """Settings of ``embedding-bag``."""
+
+    embedding_dim: int = Field(64, gt=0, description="Size of each token's vector")
+    mode: Literal["mean", "sum", "max"] = Field("mean", description="How the vectors of a sample's tokens are reduced")
+    sparse: bool = Field(
+        False,
+        description="Sparse gradients, as the optimizer sparse-adam takes: the model is then one table of a vector of "
+        "output_size for each token, without a linear layer, embedding_dim and bias; not with mode max",
+    )
+
+    @model_validator(mode="after")
+    def _check_sparse(self) -> "EmbeddingBag":
+        if self.sparse and self.mode == "max":
+            raise ValueError("sparse gradients do not go with mode max: choose mode mean or sum")
+        if self.sparse and self.embedding_dim != 64:
+            raise ValueError(
+                "sparse has no use for embedding_dim, its vectors have output_size values: drop one of them"
+            )
+        return self

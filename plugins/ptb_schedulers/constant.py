@@ -1,9 +1,25 @@
 """For short runs and for comparing optimizers: the learning rate stays as it is."""
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler
+
+from ptb_schedulers.warmup import WarmUp, with_warmup
 
 
-def constant(optimizer: Optimizer, total_steps: int) -> ConstantLR:
-    """``torch.optim.lr_scheduler.ConstantLR`` with factor 1."""
-    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+def constant(
+    optimizer: Optimizer, total_steps: int, *, warmup_steps: int = 0, warmup_start: float = 0.01
+) -> LRScheduler | WarmUp:
+    """``torch.optim.lr_scheduler.ConstantLR`` with factor 1.
+
+    Args:
+        optimizer: its ``lr`` is what stays.
+        total_steps: the optimizer steps of the whole run.
+        warmup_steps: optimizer steps of a linear climb to ``lr`` before it stays.
+        warmup_start: where the climb begins, as a factor of ``lr``.
+
+    Raises:
+        ValueError: the warm-up leaves no step of the run.
+    """
+    return with_warmup(
+        lambda steps: ConstantLR(optimizer, factor=1.0, total_iters=0), total_steps, warmup_steps, warmup_start
+    )

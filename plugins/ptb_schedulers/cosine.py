@@ -1,17 +1,40 @@
 """The scheduler to begin with: large steps first, small ones at the end, nothing to tune but the start."""
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+from ptb_schedulers.warmup import WarmUp, with_warmup
 
 
-def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: float = 0.0) -> CosineAnnealingLR:
+def cosine(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    warmup_steps: int = 0,
+    warmup_start: float = 0.01,
+    min_lr: float = 0.0,
+) -> LRScheduler | WarmUp:
     """After step t of T: ``min_lr + (lr - min_lr) * (1 + cos(pi * t / T)) / 2``.
 
     Loshchilov and Hutter, 2016, arXiv:1608.03983, without restarts; ``torch.optim.lr_scheduler.CosineAnnealingLR``.
+    Parameter groups with another ``lr`` follow curves of their own to the same ``min_lr``.
 
     Args:
         optimizer: its ``lr`` is where the curve begins.
-        total_steps: T, the optimizer steps of the whole run.
-        min_lr: where it ends.
+        total_steps: the optimizer steps of the whole run; T is what the warm-up leaves of them.
+        warmup_steps: optimizer steps of a linear climb to ``lr`` before the curve.
+        warmup_start: where the climb begins, as a factor of ``lr``.
+        min_lr: where the curve ends.
+
+    Raises:
+        ValueError: the warm-up leaves no step of the run, or ``min_lr`` is above the ``lr`` of a parameter group.
     """
-    return CosineAnnealingLR(optimizer, T_max=total_steps, eta_min=min_lr)
+    lowest = min(group["lr"] for group in optimizer.param_groups)
+    if min_lr > lowest:
+        raise ValueError(
+            f"min_lr is {min_lr} and the optimizer's lr {lowest}, so the learning rate would rise; "
+            "choose a min_lr that is not above lr"
+        )
+    return with_warmup(
+        lambda steps: CosineAnnealingLR(optimizer, T_max=steps, eta_min=min_lr), total_steps, warmup_steps, warmup_start
+    )

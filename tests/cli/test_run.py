@@ -70,8 +70,8 @@ def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("run", "--model", "lennet"), 2, "unknown model 'lennet' (did you mean 'lenet'?); available: lenet, mlp"),
-        (("run",), 2, "no model is chosen; add --model NAME, one of: lenet, mlp"),
+        (("run", "--model", "lennet"), 2, "unknown model 'lennet' (did you mean 'lenet'?); available: cnn, "),
+        (("run",), 2, "no model is chosen; add --model NAME, one of: cnn, "),
         (("run", "lenet"), 2, "--model lenet"),
         (("run", "--model", "lenet", "model.pol=avg"), 2, "model.pol: unknown key (did you mean 'pool'?)"),
         (("run", "--model", "lenet", "--epochs", "many"), 2, 'trainer.epochs: must be a valid integer, got "many"'),
@@ -82,8 +82,12 @@ def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
             2,
             "cannot read the config file: No such file or directory  [no.toml]",
         ),
-        (("run", "--model", "lenet", "--output", "."), 2, "--output . is not empty"),
-        (("run", "--model", "lenet", "dataset.size=8"), 3, "model 'lenet' cannot take the inputs of data set 'digits'"),
+        (("run", "--model", "lenet", "--output", "."), 2, "the output directory . is not empty"),
+        (
+            ("run", "--model", "lenet", "dataset.size=8"),
+            3,
+            "model 'lenet' does not fit the inputs of data set 'digits'",
+        ),
         (
             ("run", "--model", "lenet", "--dataset", "fashion-mnist", "dataset.root=."),
             3,

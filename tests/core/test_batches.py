@@ -36,9 +36,7 @@ def listed(batches, epoch=1):
 
 @given(size=st.integers(1, 40), batch_size=st.integers(1, 12), drop_last=st.booleans(), shuffle=st.booleans())
 def test_an_epoch_has_every_sample_once_less_what_is_dropped(size, batch_size, drop_last, shuffle):
-    batches = Batches(
-        numbered(size), batch_size=batch_size, device=CPU, seed=3 if shuffle else None, drop_last=drop_last
-    )
+    batches = Batches(numbered(size), batch_size=batch_size, device=CPU, seed=3, shuffle=shuffle, drop_last=drop_last)
     epoch = listed(batches)
     seen = [number for batch in epoch for number in batch]
     assert len(epoch) == len(batches)
@@ -53,7 +51,7 @@ def test_an_epoch_has_every_sample_once_less_what_is_dropped(size, batch_size, d
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_every_source_and_number_of_workers_gives_the_same_batches(workers, drop_last):
     size = 11
-    options = {"batch_size": 4, "device": CPU, "seed": 5, "drop_last": drop_last}
+    options = {"batch_size": 4, "device": CPU, "seed": 5, "shuffle": True, "drop_last": drop_last}
     gathered = Batches(numbered(size), **options)
     loaded = Batches(Listed(numbered(size)), num_workers=workers, **options)
     for epoch in (1, 2):
@@ -63,17 +61,17 @@ def test_every_source_and_number_of_workers_gives_the_same_batches(workers, drop
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
-    batches = Batches(numbered(50), batch_size=7, device=CPU, seed=1)
+    batches = Batches(numbered(50), batch_size=7, device=CPU, seed=1, shuffle=True)
     first = listed(batches, 1)
     assert listed(batches, 2) != first
     torch.manual_seed(99)
     assert listed(batches, 1) == first
-    assert listed(Batches(numbered(50), batch_size=7, device=CPU, seed=2), 1) != first
+    assert listed(Batches(numbered(50), batch_size=7, device=CPU, seed=2, shuffle=True), 1) != first
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nothing_is_drawn_from_the_global_generators(workers):
-    batches = Batches(Listed(numbered(8)), batch_size=2, device=CPU, seed=1, num_workers=workers)
+    batches = Batches(Listed(numbered(8)), batch_size=2, device=CPU, seed=1, shuffle=True, num_workers=workers)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     listed(batches)
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -88,7 +86,7 @@ def test_inputs_are_prepared_then_augmented_with_a_generator_for_the_batch():
         assert inputs.dtype == torch.float32
         return inputs + torch.rand(inputs.shape, generator=generator)
 
-    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, prepare=prepare, augment=augment)
+    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, shuffle=True, prepare=prepare, augment=augment)
     epochs = [torch.cat([x for x, _ in batches.epoch(number)]) for number in (1, 1, 2)]
     assert torch.equal(epochs[0], epochs[1])
     assert not torch.equal(epochs[0], epochs[2])
@@ -96,8 +94,33 @@ def test_inputs_are_prepared_then_augmented_with_a_generator_for_the_batch():
     assert len(set(noise)) == 3
 
 
+class Noisy(Listed):
+    def __getitem__(self, index):
+        return torch.rand(1), torch.tensor(index)
+
+
+def test_what_a_data_set_draws_while_it_is_read_differs_by_epoch_and_by_seed():
+    def drawn(seed, epoch):
+        batches = Batches(Noisy(numbered(4)), batch_size=2, device=CPU, seed=seed, num_workers=1)
+        return torch.cat([x for x, _ in batches.epoch(epoch)]).flatten().tolist()
+
+    assert drawn(1, 1) == drawn(1, 1)
+    assert len({str(drawn(seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}) == 4
+
+
+def test_augmentation_follows_the_seed_without_shuffling_too():
+    def augmented(seed):
+        def augment(inputs, generator):
+            return torch.rand(inputs.shape, generator=generator)
+
+        batches = Batches(numbered(4), batch_size=2, device=CPU, seed=seed, augment=augment)
+        return torch.cat([x for x, _ in batches.epoch(1)]).flatten().tolist()
+
+    assert augmented(1) == augmented(1) != augmented(2)
+
+
 def test_a_probe_is_prepared_but_neither_shuffled_nor_augmented():
-    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, augment=lambda x, g: 1 / 0)
+    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, shuffle=True, augment=lambda x, g: 1 / 0)
     assert batches.probe(2)[1].tolist() == [0, 1]
     assert Batches(numbered(1), batch_size=2, device=CPU).probe(2)[1].tolist() == [0]
 

@@ -160,3 +160,10 @@ def test_state_that_is_no_tensor_is_told():
 
     with pytest.raises(StorageError, match="_extra_state"):
         model_state(Odd())
+
+
+def test_a_renamed_checkpoint_is_refused(tmp_path):
+    path = save_checkpoint(tmp_path, 7, state(), {})
+    renamed = path.rename(tmp_path / path.name.replace("ckpt-7-", "ckpt-9-"))
+    with pytest.raises(StorageError, match="was renamed: it was saved at step 7"):
+        load_checkpoint(renamed)

@@ -17,7 +17,8 @@ STRANGE = """
 
     @hookimpl
     def ptb_provide_models():
-        return [Component(name, f"strange_parts:{{name}}") for name in ("linear", "narrow", "raises", "nothing", "shy")]
+        names = ("linear", "narrow", "raises", "nothing", "shy", "exits", "bare")
+        return [Component(name, f"strange_parts:{{name}}") for name in names]
 
     @hookimpl
     def ptb_provide_losses():
@@ -57,6 +58,8 @@ PARTS = """
     def linear(spec): return nn.Linear(spec.input_size, spec.output_size)
     def narrow(spec): return nn.Linear(spec.input_size, spec.output_size + 1)
     def nothing(spec): return None
+    def exits(spec): raise SystemExit(0)
+    def bare(spec): return nn.Flatten()
     def raises(spec): raise KeyError("width")
     def shy(spec): return nn.Linear(3, 1)
     def square(spec): return nn.MSELoss()
@@ -98,7 +101,7 @@ def test_the_plan_names_the_device_that_was_found(built_in):
 
 def test_parts_of_strangers_fit_together(strange):
     composition = compose(toy(), strange)
-    assert composition.plan.metrics == {}
+    assert list(composition.plan.metrics) == ["mae", "rmse"]
     assert composition.parameters == 9
 
 
@@ -112,6 +115,8 @@ def test_parts_of_strangers_fit_together(strange):
             r"model 'raises' \(ptb-strange 0\.3\): building it failed: KeyError: 'width'",
         ),
         (toy(model="nothing"), PluginError, "must give an nn.Module, it gives NoneType"),
+        (toy(model="exits"), PluginError, "model 'exits' .*building it failed: SystemExit: 0"),
+        (toy(model="bare"), MisfitError, "model 'bare' has no parameters to train"),
         (toy(model="shy"), MisfitError, r"model 'shy' raised on samples of data set 'toy', of shape \(8,\)"),
         (toy(model="lenet"), MisfitError, "lenet takes pictures"),
         (toy(loss="vector"), MisfitError, r"loss 'vector' must give a scalar tensor or .*, it gives shape \(1,\)"),
@@ -121,7 +126,7 @@ def test_parts_of_strangers_fit_together(strange):
             "loss 'number' must give a scalar tensor or one value a sample, it gives float",
         ),
         (toy(loss="bad"), MisfitError, r"loss 'bad' cannot take scores .*float32 \[2, 1\].*data set 'toy'"),
-        (toy(loss="cross-entropy"), MisfitError, "takes targets of kind class; the data set's are 'real'"),
+        (toy(loss="cross-entropy"), MisfitError, "takes targets of kind class; those of data set 'toy' are 'real'"),
         (toy(metrics={"accuracy": {}}), MisfitError, "metric 'accuracy' takes targets of kind class"),
         (toy(metrics={"crash": {}}), MisfitError, "metric 'crash' cannot take .*no classes here"),
         (
@@ -231,3 +236,224 @@ def test_out_of_memory_while_composing_is_told_as_that(built_in, monkeypatch, er
     monkeypatch.setattr("ptb_models.lenet.LeNet.forward", raises)
     with pytest.raises(ResourceError, match="batch_size=32; try 16"):
         compose(RunConfig(model={"name": "lenet"}), built_in)
+
+
+def groups(built_in, **optimizer):
+    composition = compose(RunConfig(model={"name": "lenet"}, optimizer={"name": "sgd", **optimizer}), built_in)
+    return composition.parts.optimizer.param_groups
+
+
+def test_biases_and_norms_are_left_out_of_weight_decay_in_one_setting(built_in):
+    plain, bare = groups(built_in, weight_decay=0.1, decay_norms_and_biases=False)
+    assert (plain["weight_decay"], bare["weight_decay"]) == (0.1, 0.0)
+    assert {p.ndim for p in bare["params"]} == {1}
+    assert len(plain["params"]) == len(bare["params"]) == 5
+
+
+def test_the_first_group_that_matches_counts_and_the_rest_comes_first(built_in):
+    rest, first, second = groups(built_in, lr=0.5, groups=[{"match": "fc3*", "lr": 0.1}, {"match": "fc*", "lr": 0.2}])
+    assert [group["lr"] for group in (rest, first, second)] == [0.5, 0.1, 0.2]
+    assert [len(group["params"]) for group in (rest, first, second)] == [4, 2, 4]
+
+
+def test_a_pattern_that_matches_nothing_is_told_with_what_there_is(built_in):
+    with pytest.raises(
+        ConfigError, match=r"groups\[0\]\.match: 'head\*' matches no parameter; there are: conv1\.weight"
+    ):
+        groups(built_in, groups=[{"match": "head*"}])
+
+
+ODD = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_datasets():
+        return [Component("odd", "odd_parts:odd")]
+
+    @hookimpl
+    def ptb_provide_models():
+        return [Component(name, f"odd_parts:{name}") for name in ("plain", "norm", "idle", "sparse", "boom", "frozen")]
+
+    @hookimpl
+    def ptb_provide_initializers():
+        return [Component("picky", "odd_parts:picky")]
+
+    @hookimpl
+    def ptb_provide_schedulers():
+        return [Component("short", "odd_parts:short")]
+
+    @hookimpl
+    def ptb_provide_losses():
+        return [Component(name, f"odd_parts:{name}") for name in ("refuses", "detached")]
+
+    @hookimpl
+    def ptb_provide_optimizers():
+        return [
+            Component("sparse-only", "torch.optim:SparseAdam", needs=("sparse-gradients",)),
+            Component("undeclared", "torch.optim:SparseAdam"),
+            Component("plain-adam", "torch.optim:Adam"),
+        ]
+"""
+ODD_PARTS = """
+    import torch
+    from torch import nn
+    from torch.utils.data import Dataset, TensorDataset
+    from ptb import DataBundle, DataSpec
+
+    class Listed(Dataset):
+        def __init__(self, samples): self.samples = samples
+        def __len__(self): return len(self.samples)
+        def __getitem__(self, index):
+            sample = self.samples[index]
+            if isinstance(sample, Exception):
+                raise sample
+            return sample
+
+    def odd(*, kind: str = "class", case: str = "good", listed: bool = False, size: int = 33):
+        inputs = torch.randn(size, 4)
+        targets = {
+            "class": lambda: torch.arange(size) % 3,
+            "binary": lambda: (torch.arange(size) % 2).float()[:, None],
+            "real": lambda: torch.randn(size, 3),
+            "distribution": lambda: torch.full((size, 3), 1 / 3),
+            "similarity": lambda: torch.arange(size).float() % 2 * 2 - 1,
+            "tokens": lambda: torch.arange(size) % 3,
+        }[kind]()
+        spec = DataSpec((4,), "vector", kind if kind != "tokens" else "class", 1 if kind == "binary" else 3)
+        if kind == "similarity":
+            inputs = torch.randn(size, 2, 4)
+        if kind == "tokens":
+            inputs = torch.arange(size * 4).view(size, 4) % 7
+            spec = DataSpec((4,), "tokens", "class", 3, vocabulary=7)
+        bad = {"low": -1, "high": 3, "half": 0.5, "two": 2.0, "zero": 0.0, "nan": float("nan"), "inf": float("inf")}
+        if case in bad:
+            targets[20] = bad[case]
+        if case == "input-nan":
+            inputs[20, 0] = float("nan")
+        if case == "token":
+            inputs[20, 0] = 7
+        if case == "negative":
+            targets[20] = torch.tensor([1.5, -0.5, 0.0])
+        if case == "column":
+            targets = targets[:, None]
+        if case == "float":
+            targets = targets.double()
+        data = TensorDataset(inputs, targets)
+        if listed:
+            samples = list(zip(inputs, targets))
+            if case == "shapes":
+                samples[20] = (torch.zeros(5), samples[20][1])
+            if case == "raises":
+                samples[20] = OSError("disk")
+            if case == "none":
+                samples[20] = None
+            data = Listed(samples)
+        empty = TensorDataset(inputs[:0], targets[:0])
+        return DataBundle(spec, data, val=empty if case == "empty-val" else None)
+
+    def plain(spec): return nn.Linear(spec.input_size, spec.output_size)
+    def norm(spec): return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, spec.output_size))
+    def sparse(spec): return nn.Sequential(nn.EmbeddingBag(spec.vocabulary, spec.output_size, sparse=True))
+
+    class idle(nn.Linear):
+        def __init__(self, spec):
+            super().__init__(spec.input_size, spec.output_size)
+            self.spare = nn.Linear(2, 2)
+
+    def frozen(spec):
+        model = idle(spec)
+        model.spare.requires_grad_(False)
+        return model
+
+    class boom(nn.Linear):
+        def __init__(self, spec): super().__init__(spec.input_size, spec.output_size)
+        def forward(self, inputs):
+            if self.training:
+                raise RuntimeError("only in training")
+            return super().forward(inputs)
+
+    def picky(module): raise ValueError("fits weights of 3 to 5 dimensions")
+    def short(optimizer, total_steps): raise ValueError(f"warm-up of 999 steps, the run has {total_steps}")
+    def refuses(spec): raise ValueError("2 weights for 3 classes")
+    def detached(spec): return lambda scores, targets: scores.detach().sum()
+"""
+
+
+def odd(kind="class", case="good", listed=False, model="plain", size=33, **sections):
+    dataset = {"name": "odd", "kind": kind, "case": case, "listed": listed, "size": size}
+    return RunConfig(**{"dataset": dataset, "model": {"name": model}, "loader": {"batch_size": 8}, **sections})
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (odd(case="low"), "target of sample 20 is -1; valid are 0 to 2"),
+        (odd(case="high"), "target of sample 20 is 3; valid are 0 to 2"),
+        (odd("binary", case="half"), r"target of sample 20 is \[0.5\]; valid are 0 and 1"),
+        (odd("binary", case="two"), r"target of sample 20 is \[2.0\]; valid are 0 and 1"),
+        (odd("similarity", case="zero", loss={"name": "detached"}), r"sample 20 is 0.0; valid are \+1 and -1"),
+        (odd("distribution", case="half", loss={"name": "detached"}), "rows of probabilities that sum to 1"),
+        (odd("distribution", case="negative", loss={"name": "detached"}), "rows of probabilities that sum to 1"),
+        (odd("real", case="nan", loss={"name": "detached"}), "valid are finite numbers"),
+        (odd("real", case="inf", loss={"name": "detached"}), "valid are finite numbers"),
+        (odd(case="input-nan"), "sample 20 holds inputs that are not finite"),
+        (odd("tokens", case="token", model="sparse"), "sample 20 has tokens outside 0 to 6"),
+        (odd(case="column"), r"targets of kind 'class' are int64 \[2\]; the first 2 samples give int64 \[2, 1\]"),
+        (odd(case="float"), "give float64"),
+        (odd("binary", case="float"), r"are float32 \[2, 1\]; .* give float64"),
+        (odd(case="empty-val"), "the val split is empty"),
+        (odd(case="shapes", listed=True), r"train split: reading 33 samples failed: .*equal size"),
+        (odd(case="raises", listed=True), "reading 33 samples failed: OSError: disk"),
+        (odd(case="none", listed=True), "reading 33 samples failed: TypeError"),
+        (
+            odd(model="norm"),
+            "cannot train on a batch of one sample, and the last batch of 33 samples has one.*drop_last",
+        ),
+        (odd(model="norm", loader={"batch_size": 1}), "loader.batch_size is 1"),
+        (odd(model="idle"), r"no gradient reaches spare\.weight, spare\.bias"),
+        (odd(model="boom"), "model 'boom' with loss 'cross-entropy' cannot be trained: RuntimeError: only in training"),
+        (odd(loss={"name": "detached"}), "cannot be trained: RuntimeError: element 0 of tensors does not require grad"),
+        (odd(loss={"name": "refuses"}), "loss 'refuses' does not fit data set 'odd': 2 weights for 3 classes"),
+        (odd(initializer={"name": "picky"}), "initializer 'picky' does not fit model 'plain': fits weights of 3 to 5"),
+        (odd(scheduler={"name": "short"}), "scheduler 'short' does not fit a run of 100 optimizer steps: .*has 100"),
+        (
+            odd(optimizer={"name": "sparse-only"}),
+            "optimizer 'sparse-only' takes sparse gradients only, and model 'plain'",
+        ),
+        (odd(optimizer={"name": "undeclared"}), "optimizer 'undeclared' cannot take a step on model 'plain'"),
+        (odd("tokens", model="sparse", optimizer={"name": "plain-adam"}), "optimizer 'plain-adam' cannot take a step"),
+    ],
+)
+def test_the_preflight_refuses_before_the_first_step(site, config, told):
+    site.add("ptb-odd", ODD, module="ptb_odd")
+    site.write("odd_parts.py", ODD_PARTS)
+    with pytest.raises((DataError, MisfitError), match=told) as error:
+        compose(config, site.registry())
+    assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        odd(),
+        odd(listed=True),
+        odd("binary"),
+        odd(model="norm", loader={"batch_size": 8, "drop_last": True}),
+        odd(model="norm", loader={"batch_size": 11}),
+        odd(model="frozen"),
+        odd("tokens", model="sparse", optimizer={"name": "sparse-only"}),
+        odd("tokens", model="sparse", optimizer={"name": "sgd"}),
+        odd(size=1),
+    ],
+)
+def test_the_preflight_lets_pass_what_trains_and_changes_nothing(site, config):
+    site.add("ptb-odd", ODD, module="ptb_odd")
+    site.write("odd_parts.py", ODD_PARTS)
+    parts = compose(config, site.registry()).parts
+    assert not parts.optimizer.state
+    assert all(parameter.grad is None for parameter in parts.model.parameters())
+    for _ in range(2):
+        for inputs, targets in parts.train.epoch(1):
+            parts.optimizer.zero_grad()
+            parts.mean_loss(parts.forward(inputs), targets).backward()
+            parts.optimizer.step()

@@ -182,3 +182,15 @@ def test_metadata_without_a_name_stops_nobody(site):
 def test_a_marked_function_that_is_no_hook_is_told(site):
     site.add("ptb-odd", GOOD.replace("ptb_provide_models", "provide_models"))
     assert only(site).reason == "ContractError: unknown hook 'provide_models' (did you mean 'ptb_provide_models'?)"
+
+
+def test_a_hook_that_forgets_to_return_is_told(site):
+    site.add("ptb-forgets", GOOD.replace("return [", "["))
+    assert only(site).reason == (
+        "ContractError: ptb_provide_models returns nothing: it must return an iterable of Component"
+    )
+
+
+def test_a_plugin_without_a_hook_is_told(site):
+    site.add("ptb-empty", "x = 1")
+    assert "implements no hook; there are: ptb_provide_datasets" in only(site).reason

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptb import ConfigError, PluginError, RunConfig
+from ptb.component import TARGET_KINDS
 from ptb.plan import KEYS, resolve
 
 LENET = {"model": {"name": "lenet"}}
@@ -41,9 +42,10 @@ def test_no_metrics_can_be_asked_for(built_in):
     assert resolve(RunConfig(**LENET, metrics={}), built_in, "class").metrics == {}
 
 
-def test_a_target_kind_without_a_default_loss_asks_for_one(built_in):
-    with pytest.raises(ConfigError, match="none is the default for target kind 'real'; add --loss NAME"):
-        resolve(RunConfig(**LENET), built_in, "real")
+@pytest.mark.parametrize("kind", TARGET_KINDS)
+def test_every_target_kind_has_a_default_loss_that_takes_it(built_in, kind):
+    loss = resolve(RunConfig(**LENET), built_in, kind).loss.entry
+    assert kind in loss.component.accepts
 
 
 def test_nothing_chosen_lists_what_there_is(built_in):
@@ -172,3 +174,56 @@ def test_the_valid_keys_are_the_documented_sections():
         *("seed", "device", "dataset", "model", "initializer", "loss"),
         *("optimizer", "scheduler", "metrics", "loader", "trainer"),
     }
+
+
+CLOSURE = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_optimizers():
+        return [Component("second", "torch.optim:LBFGS", needs=("closure",)), Component("rprop2", "torch.optim:Rprop")]
+"""
+
+
+@pytest.mark.parametrize(("key", "value"), [("accumulate", 2), ("precision", "fp16")])
+def test_what_a_closure_optimizer_cannot_do_is_told_before_data_is_touched(site, key, value):
+    site.add("ptb-second", CLOSURE)
+    config = RunConfig(**LENET, optimizer={"name": "second"}, trainer={key: value})
+    with pytest.raises(
+        ConfigError, match=f"trainer.{key}: must be .* 'second' evaluates the loss several times a step"
+    ):
+        resolve(config, site.registry())
+
+
+def test_parameter_groups_are_checked_and_written(built_in):
+    groups = [{"match": "fc*", "lr": 0.1}, {"match": "*.bias", "weight_decay": 0.0}]
+    config = RunConfig(**LENET, optimizer={"groups": groups, "decay_norms_and_biases": False})
+    written = resolve(config, built_in).as_config()["optimizer"]
+    assert written["groups"] == groups
+    assert written["decay_norms_and_biases"] is False
+    told = problems(built_in, **LENET, optimizer={"groups": [{"lr": -1, "mach": "x"}], "decay_norms_and_biases": 3})
+    assert set(told) == {
+        *("optimizer.groups[0].lr", "optimizer.groups[0].match", "optimizer.groups[0].mach"),
+        "optimizer.decay_norms_and_biases",
+    }
+
+
+def test_a_group_of_what_the_optimizer_lacks_is_told(site):
+    site.add("ptb-second", CLOSURE)
+    config = RunConfig(
+        **LENET,
+        optimizer={"name": "rprop2", "groups": [{"match": "*", "weight_decay": 1}], "decay_norms_and_biases": False},
+    )
+    with pytest.raises(ConfigError) as error:
+        resolve(config, site.registry())
+    assert {problem.key for problem in error.value.problems} == {
+        "optimizer.groups[0].weight_decay",
+        "optimizer.decay_norms_and_biases",
+    }
+
+
+def test_parameter_groups_survive_a_config_file(built_in, tmp_path):
+    config = RunConfig(**LENET, optimizer={"groups": [{"match": "fc*", "lr": 0.1}, {"match": "*"}]}, seed=2)
+    plan = resolve(config, built_in, "class")
+    (tmp_path / "config.toml").write_text(tomlkit.dumps(plan.as_config()))
+    assert resolve(RunConfig.read([tmp_path / "config.toml"]), built_in, "class").as_config() == plan.as_config()

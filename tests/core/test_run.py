@@ -167,3 +167,29 @@ def test_runs_of_one_second_get_directories_of_their_own(built_in, tmp_path, mon
     outputs = {str(ptb.train(short, registry=built_in).output) for _ in range(3)}
     assert len(outputs) == 3
     assert all(output.startswith("runs/") and "-mlp-digits" in output for output in outputs)
+
+
+def test_settings_that_hold_nothing_can_be_written(site, tmp_path):
+    site.add(
+        "ptb-acme",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_optimizers():
+            return [Component("factor", "torch.optim:Adafactor")]
+        """,
+    )
+    config = RunConfig(**MLP | {"trainer": {"epochs": 1}}, optimizer={"name": "factor"})
+    result = ptb.train(config, registry=site.registry(), output=tmp_path / "run")
+    assert "eps" not in tomllib.loads((result.output / "config.toml").read_text())["optimizer"]
+
+
+def test_a_training_that_cannot_be_recorded_says_so_in_its_summary(built_in, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ptb.run.save_checkpoint", full)
+    with pytest.raises(OSError, match="No space"):
+        ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"

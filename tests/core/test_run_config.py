@@ -94,7 +94,6 @@ def test_json_of_the_same_shape_is_read_too(tmp_path):
         ("model.empty=", ("model", "empty"), ""),
         ("model.table={a = 1}", ("model", "table"), {"a": 1}),
         (" seed = 3 ", ("seed",), 3),
-        ("a.b=1\nc.d=2", ("a", "b"), "1\nc.d=2"),
     ],
 )
 def test_an_override_is_a_key_and_a_toml_value(text, path, value):
@@ -107,6 +106,23 @@ def test_an_override_is_a_key_and_a_toml_value(text, path, value):
 def test_what_is_no_override_is_told(text):
     with pytest.raises(ConfigError, match=r"KEY=VALUE|in '|value in"):
         parse_override(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a.b=1\nc.d=2", "a=\x1b[31m", "a=\udcff", "a=[" + "9" * 5000 + "]", ".".join("a" * 3000) + "=1"]
+)
+def test_what_cannot_be_shown_or_read_is_told(text):
+    with pytest.raises(ConfigError):
+        assert parse_override(text)[1] != text.partition("=")[2]
+
+
+def test_flags_are_read_like_overrides_and_keep_their_text():
+    config = RunConfig.read(flags={"lr": "1e-2", "epochs": "3", "model": "1", "device": "cpu"})
+    assert config.values["optimizer"]["lr"] == 0.01
+    assert config.values["model"]["name"] == "1"
+    assert config.source("optimizer", "lr") == "--lr 1e-2"
+    with pytest.raises(ConfigError, match=r"unknown flag 'trainer\.epochs' \(did you mean 'epochs'"):
+        RunConfig.read(flags={"trainer.epochs": 1})
 
 
 @given(st.text())
@@ -135,7 +151,9 @@ def test_broken_toml_is_told_with_file_and_line(tmp_path, text, told):
     assert str(tmp_path / "layer0.toml") + told in str(error.value)
 
 
-@pytest.mark.parametrize("text", ['{"a": 1,\n}', "[1]", '{"a": 1, "a": 2}', "", "{" * 100_000])
+@pytest.mark.parametrize(
+    "text", ['{"a": 1,\n}', "[1]", '{"a": 1, "a": 2}', "", "{" * 100_000, '{"a":' * 900 + "1" + "}" * 900]
+)
 def test_broken_json_is_told_with_the_file(tmp_path, text):
     file = tmp_path / "run.json"
     file.write_text(text)

@@ -25,7 +25,7 @@ def test_a_spec_knows_the_size_of_a_sample():
         ({"output_size": 2, "target": "binary"}, "1 for a binary target"),
         ({"vocabulary": 7}, "vocabulary"),
         ({"inputs": "tokens", "input_shape": (4,)}, "vocabulary"),
-        ({"class_names": ("a", "b")}, "2 class_names for output_size 10"),
+        ({"class_names": ("a", "b")}, "2 class_names for 10 classes"),
         ({"class_counts": (1, 2)}, "10 counts"),
         ({"class_counts": (1,) * 9 + (-1,)}, "10 counts"),
         ({"class_counts": (1, 2), "target": "real"}, "0 counts"),

@@ -7,7 +7,7 @@ from torch.utils.data import TensorDataset
 
 from ptb import Interrupted, NumericalError
 from ptb.batches import Batches
-from ptb.trainer import Recipe, Parts, Totals, evaluate, fit
+from ptb.trainer import Parts, Recipe, Totals, evaluate, fit, sample_losses
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def parts(model=None, optimizer=None, loss=None, size=10, batch_size=4, **option
         loss=loss or nn.CrossEntropyLoss(),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
-        train=Batches(data, batch_size=batch_size, device=CPU, seed=0),
+        train=Batches(data, batch_size=batch_size, device=CPU, seed=0, shuffle=True),
         evaluation={
             name: Batches(data, batch_size=batch_size, device=CPU) for name in options.pop("splits", ("val", "test"))
         },
@@ -199,7 +199,7 @@ def test_a_loss_that_is_not_finite_stops_after_it_was_logged_and_is_not_saved():
     def loss(scores, targets):
         return nn.functional.cross_entropy(scores, targets) * (math.nan if notes.steps >= 4 else 1)
 
-    with pytest.raises(NumericalError, match="nan in epoch 2") as error:
+    with pytest.raises(NumericalError, match="the training loss is nan after step 6") as error:
         fit(parts(loss=loss), Recipe(epochs=3), notes, Totals())
     assert "optimizer.lr" in str(error.value)
     assert [step for step, _, _ in notes.saved] == [3]
@@ -245,3 +245,120 @@ def test_no_step_reads_a_value_back_from_the_device(monkeypatch):
             fit(ours, Recipe(epochs=2), Notes(), Totals())
         counts[batch_size] = reads
     assert counts[1] == counts[100] > 0
+
+
+@pytest.mark.parametrize("size", [8, 10, 11])
+def test_accumulated_batches_train_as_one_batch_of_their_size(size):
+    small, large = parts(size=size, batch_size=2), parts(size=size, batch_size=6)
+    notes = Notes(), Notes()
+    fit(small, Recipe(epochs=3, accumulate=3), notes[0], Totals())
+    fit(large, Recipe(epochs=3), notes[1], Totals())
+    torch.testing.assert_close(small.model.weight, large.model.weight, rtol=1e-5, atol=1e-6)
+    one, other = ([(row.step, row.split) for row in each.rows] for each in notes)
+    assert one == other
+    for row, twin in zip(notes[0].rows, notes[1].rows, strict=True):
+        assert row.values["loss"] == pytest.approx(twin.values["loss"], rel=1e-4)
+
+
+def test_a_loss_that_adds_up_is_not_weighed_again():
+    ours = parts(batch_size=4, loss=nn.CrossEntropyLoss(reduction="sum"), summed=True)
+    mean = parts(batch_size=4)
+    assert evaluate(ours, ours.evaluation["val"])["loss"] == pytest.approx(
+        evaluate(mean, mean.evaluation["val"])["loss"], rel=1e-6
+    )
+    by_hand = parts(batch_size=4, loss=nn.CrossEntropyLoss(reduction="sum"))
+    fit(ours, Recipe(epochs=1), Notes(), Totals())
+    for inputs, targets in by_hand.train.epoch(1):
+        by_hand.optimizer.zero_grad()
+        by_hand.loss(by_hand.model(inputs), targets).backward()
+        by_hand.optimizer.step()
+        by_hand.scheduler.step()
+    assert torch.equal(ours.model.weight, by_hand.model.weight)
+
+
+def test_of_a_loss_for_each_sample_the_mean_drives_the_step():
+    each, mean = parts(loss=nn.CrossEntropyLoss(reduction="none")), parts()
+    assert sample_losses(mean, mean.evaluation["val"]) is None
+    losses = sample_losses(each, each.evaluation["val"])
+    assert losses.shape == (10,)
+    assert float(losses.mean()) == pytest.approx(evaluate(each, each.evaluation["val"])["loss"], rel=1e-6)
+    fit(each, Recipe(epochs=2), Notes(), Totals())
+    fit(mean, Recipe(epochs=2), Notes(), Totals())
+    torch.testing.assert_close(each.model.weight, mean.model.weight)
+
+
+def test_gradients_are_scaled_down_to_the_norm_that_is_allowed():
+    def norms(clip_norm):
+        ours, seen = parts(), []
+
+        def spy(*_):
+            seen.append(float(nn.utils.get_total_norm([p.grad for p in ours.model.parameters()])))
+
+        ours.optimizer.register_step_pre_hook(spy)
+        fit(ours, Recipe(epochs=2, clip_norm=clip_norm), Notes(), Totals())
+        return seen
+
+    free = norms(None)
+    limit = sorted(free)[2]
+    assert max(norms(limit)) <= limit * 1.0001 < max(free)
+    assert norms(1e9) == free
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_lower_precision_computes_in_that_type_and_trains(dtype):
+    seen = set()
+
+    class Spy(nn.Linear):
+        def forward(self, inputs):
+            scores = super().forward(inputs)
+            seen.add(scores.dtype)
+            return scores
+
+    ours = parts(model=Spy(3, 2), autocast=dtype)
+    before = evaluate(ours, ours.evaluation["val"])["loss"]
+    fit(ours, Recipe(epochs=20), Notes(), Totals())
+    assert evaluate(ours, ours.evaluation["val"])["loss"] < before
+    assert seen == {dtype}
+    assert ours.model.weight.dtype == torch.float32
+
+
+def test_training_ends_when_patience_does_and_the_test_split_is_still_measured():
+    notes, totals = Notes(), Totals()
+    ours = parts()
+    ours.optimizer.param_groups[0]["lr"] = 0.0
+    ours.scheduler.base_lrs = [0.0]
+    fit(ours, Recipe(epochs=50, patience=3), notes, totals)
+    assert totals.epoch == 4
+    assert notes.rows[-1].split == "test"
+    assert notes.saved[-1][0] == totals.step
+    assert totals.best_step == 3
+
+
+def test_a_scheduler_is_told_of_optimizer_steps_not_of_batches():
+    notes = Notes()
+    fit(parts(size=10, batch_size=2), Recipe(epochs=1, accumulate=2), notes, Totals())
+    assert notes.steps == 3
+    assert notes.events[0] == ("epoch", 1, 3)
+
+
+def test_a_validation_loss_that_is_not_finite_stops_and_is_not_saved():
+    notes = Notes()
+
+    def loss(scores, targets):
+        return nn.functional.cross_entropy(scores, targets) * (1 if torch.is_grad_enabled() else math.inf)
+
+    with pytest.raises(NumericalError, match="the validation loss is inf after step 3"):
+        fit(parts(loss=loss), Recipe(epochs=3), notes, Totals())
+    assert notes.saved == []
+
+
+def test_a_checkpoint_inside_an_epoch_is_not_saved_with_a_loss_that_is_not_finite():
+    notes = Notes()
+
+    def loss(scores, targets):
+        return nn.functional.cross_entropy(scores, targets) * (math.nan if notes.steps >= 1 else 1)
+
+    with pytest.raises(NumericalError):
+        fit(parts(loss=loss), Recipe(epochs=3, checkpoint_every=1), notes, Totals())
+    assert [step for step, _, _ in notes.saved] == [1]

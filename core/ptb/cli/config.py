@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import config_options, installed, json_option
+from ptb.cli.options import config_options, installed, json_option, results_apart
 from ptb.errors import ConfigError, PluginError, StorageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def init(config: "RunConfig", file: Path | None) -> None:
     """Print a config file with every setting of the chosen components explained."""
     from ptb.plan import resolve
 
-    text = commented(resolve(config, installed()))
+    registry = installed()
+    with results_apart():
+        text = commented(resolve(config, registry))
     if file is None:
         click.echo(text, nl=False)
         return
@@ -42,6 +45,8 @@ def init(config: "RunConfig", file: Path | None) -> None:
     except FileExistsError:
         raise ConfigError(f"{file} is there already; name a new file") from None
     except OSError as error:
+        with suppress(OSError):
+            file.unlink()
         raise StorageError(f"cannot write {file}: {error.strerror}") from error
     click.echo(f"wrote {file}; run it with: ptb run -c {file}")
 
@@ -53,7 +58,9 @@ def show_config(config: "RunConfig", as_json: bool) -> None:
     """Print the checked configuration, and for each value that is no default, where it came from."""
     from ptb.plan import resolve
 
-    plan = resolve(config, installed())
+    registry = installed()
+    with results_apart():
+        plan = resolve(config, registry)
     if as_json:
         click.echo(json.dumps({"schema": 1, "config": plan.as_config()}))
         return
@@ -63,7 +70,10 @@ def show_config(config: "RunConfig", as_json: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of config files, for editors; it describes every installed component."""
-    click.echo(json.dumps(config_schema(installed()), indent=2))
+    registry = installed()
+    with results_apart():
+        described = config_schema(registry)
+    click.echo(json.dumps(described, indent=2))
 
 
 def commented(plan: "Plan") -> str:

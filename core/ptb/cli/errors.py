@@ -4,6 +4,7 @@ import errno
 import json
 import traceback
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -36,6 +37,8 @@ class PtbGroup(click.Group):
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:  # nobody reads on: click ends quietly
                 raise
+            if isinstance(error, OSError):
+                _report(ctx, error, f"reading or writing failed: {one_line(error)}", 5, as_json)
             hint = "" if ctx.meta.get(VERBOSE) else "; run again with -v for the traceback"
             _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)
 
@@ -63,4 +66,6 @@ def _report(ctx: click.Context, error: BaseException, message: str, code: int, a
 def _print_json(error: BaseException, message: str, code: int) -> None:
     problems = [vars(problem) for problem in error.problems] if isinstance(error, ConfigError) else []
     facts = {"type": type(error).__name__, "message": message, "exit_code": code, "problems": problems}
-    click.echo(json.dumps({"schema": 1, "status": "failed", "error": facts}))
+    status = "interrupted" if code > 128 else "failed"
+    with suppress(OSError):  # there may be no place left to tell it
+        click.echo(json.dumps({"schema": 1, "status": status, "error": facts}))

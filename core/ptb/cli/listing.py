@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import ComponentName, installed, json_option, verbose_option
+from ptb.cli.options import ComponentName, installed, json_option, results_apart, verbose_option
 from ptb.cli.text import columns
 from ptb.component import KINDS
 
@@ -58,7 +58,8 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     from ptb.sections import SHARED_SECTIONS
     from ptb.settings import SettingRow, describe  # after the look-up: an unknown name is told without pydantic
 
-    model = entry.settings_model()
+    with results_apart():  # a component without a settings model is imported for its signature
+        model = entry.settings_model()
     if as_schema:
         click.echo(json.dumps(model.model_json_schema(), indent=2))
         return

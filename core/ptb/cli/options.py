@@ -74,12 +74,9 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_config(
         *, files: tuple[Path, ...], metric: tuple[str, ...], overrides: tuple[str, ...], **rest: Any
     ) -> Any:
-        from ptb.run_config import RunConfig, parse_value
+        from ptb.run_config import RunConfig
 
-        flags: dict[str, Any] = {flag: rest.pop(flag) for flag in (*_NAMES, "device")}
-        for flag in _VALUES:
-            written = rest.pop(flag.replace("-", "_"))
-            flags[flag] = None if written is None else parse_value(written, f"--{flag} {written}")
+        flags = {flag: rest.pop(flag.replace("-", "_")) for flag in (*_NAMES, *_VALUES, "device")}
         return command(config=RunConfig.read(files, flags, overrides, metric), **rest)
 
     decorators = [

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 REDRAW_SECONDS = 0.2
+# Ctrl-C, the polite kill, and a terminal that was closed (which Windows does not know)
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class StopOnSignal:
-    """Remembers the first SIGINT or SIGTERM; a second one ends the process at once."""
+    """Remembers the first of ``SIGNALS``; a second one ends the process at once."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -27,8 +29,7 @@ class StopOnSignal:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Listens inside the block only."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        former = [(number, signal.signal(number, self._handle)) for number in signals]
+        former = [(number, signal.signal(number, self._handle)) for number in SIGNALS]
         try:
             yield
         finally:
@@ -39,9 +40,10 @@ class StopOnSignal:
         if os.getpid() != self._process:  # a worker process has inherited this handler: its parent will end it
             return
         self.number = number
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        click.echo("stopping after this step and saving; once more to leave at once", err=True)
+        with suppress(OSError):  # the terminal may be what has gone
+            click.echo("stopping after this step and saving; once more to leave at once", err=True)
 
 
 class Lines:

@@ -1,36 +1,120 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from ptb import DataSpec
-from ptb_losses.cross_entropy import CrossEntropy
+from ptb import ConfigError, DataSpec
 
-SPEC = DataSpec((4,), "vector", "class", 5)
+CLASSES = 5
+SPEC = DataSpec((4,), "vector", "class", CLASSES, class_counts=(10, 30, 7, 2, 1))
+WEIGHT = [0.1, 2.3, 1.0, 0.7, 3.3]
+BALANCED = [50 / (5 * count) for count in SPEC.class_counts]
+REDUCTIONS = ["none", "mean", "sum"]
+random = np.random.RandomState(0)
+SCORES, TARGETS, COTANGENT = random.randn(12, CLASSES), np.arange(12) % CLASSES, random.randn(12)
 
 
-def by_hand(scores, targets, smoothing):
-    """Value and gradient of the mean of ``-sum_c q[c] log p[c]``, q the smoothed target, p the softmax."""
-    count, classes = scores.shape
-    wanted = (1 - smoothing) * np.eye(classes)[targets] + smoothing / classes
+def by_hand(scores, targets, weight, ignored, smoothing, reduction):
+    """Value and gradient of ``-sum_c w[c] q[c] log p[c]``, q the smoothed target, p the softmax of the scores.
+
+    The mean is over the weights of the targets. Of ``none``, the gradient is against COTANGENT.
+    """
+    counted = targets != ignored
+    known = np.where(counted, targets, 0)
+    q = (1 - smoothing) * np.eye(CLASSES)[known] + smoothing / CLASSES
+    q *= np.asarray(weight) * counted[:, None]
     shifted = scores - scores.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return -(wanted * log_p).sum() / count, (np.exp(log_p) - wanted) / count
+    losses, slopes = -(q * log_p).sum(axis=1), np.exp(log_p) * q.sum(axis=1, keepdims=True) - q
+    if reduction == "none":
+        return losses, slopes * COTANGENT[:, None]
+    divisor = (np.asarray(weight)[known] * counted).sum() if reduction == "mean" else 1
+    return losses.sum() / divisor, slopes / divisor
 
 
+def value_and_gradient(loss, scores, targets):
+    scores = torch.tensor(scores, requires_grad=True)
+    value = loss(scores, torch.tensor(targets))
+    value.backward(torch.tensor(COTANGENT) if value.ndim else None)
+    return value.detach().numpy(), scores.grad.numpy()
+
+
+def check(loss, scores, targets, *options):
+    wanted = by_hand(scores, targets, *options)
+    for ours, by_formula in zip(value_and_gradient(loss, scores, targets), wanted, strict=True):
+        np.testing.assert_allclose(ours, by_formula, rtol=1e-10, atol=1e-10)
+        assert ours.shape == by_formula.shape
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("scale", [1, 100])
-def test_values_and_gradients_are_those_of_the_formula(smoothing, scale):
-    random = np.random.RandomState(0)
-    values, targets = random.randn(8, 5) * scale, random.randint(0, 5, 8)
-    scores = torch.tensor(values, requires_grad=True)
-    loss = CrossEntropy(SPEC, label_smoothing=smoothing)(scores, torch.tensor(targets))
-    loss.backward()
-    value, gradient = by_hand(values, targets, smoothing)
-    assert loss.shape == ()
-    assert loss.item() == pytest.approx(value, rel=1e-10)
-    np.testing.assert_allclose(scores.grad, gradient, rtol=1e-10, atol=1e-10)
+@pytest.mark.parametrize("ignored", [-100, 2, 0])
+@pytest.mark.parametrize(("weight", "numbers"), [(None, [1] * 5), (WEIGHT, WEIGHT), ("balanced", BALANCED)], ids=str)
+def test_values_and_gradients_are_those_of_the_formula(built_in, weight, numbers, ignored, smoothing, reduction):
+    settings = {"reduction": reduction, "ignore_index": ignored, "label_smoothing": smoothing}
+    settings |= {} if weight is None else {"weight": weight}
+    loss = built_in.build("loss", "cross-entropy", SPEC, **settings)
+    check(loss, SCORES, TARGETS, numbers, ignored, smoothing, reduction)
 
 
-def test_it_smooths_nothing_unless_told_to():
-    scores, targets = torch.randn(3, 5), torch.tensor([0, 4, 2])
-    assert torch.equal(CrossEntropy(SPEC)(scores, targets), CrossEntropy(SPEC, label_smoothing=0.0)(scores, targets))
+def test_large_scores_stay_exact(built_in):
+    loss = built_in.build("loss", "cross-entropy", SPEC, label_smoothing=0.1)
+    check(loss, SCORES * 300, TARGETS, [1] * 5, -100, 0.1, "mean")
+
+
+def test_samples_marked_with_the_default_ignore_index_cost_nothing(built_in):
+    loss = built_in.build("loss", "cross-entropy", SPEC, weight=WEIGHT)
+    targets = np.where(TARGETS == 3, -100, TARGETS)
+    check(loss, SCORES, targets, WEIGHT, -100, 0.0, "mean")
+    assert not value_and_gradient(loss, SCORES, targets)[1][TARGETS == 3].any()
+
+
+def test_where_all_samples_are_ignored_the_mean_is_of_nothing_and_the_sum_is_0(built_in):
+    scores, targets = torch.tensor(SCORES), torch.full((12,), -100)
+    assert built_in.build("loss", "cross-entropy", SPEC)(scores, targets).isnan()
+    assert built_in.build("loss", "cross-entropy", SPEC, reduction="sum")(scores, targets) == 0
+
+
+def test_gradients_agree_with_differences(built_in):
+    scores = torch.tensor(SCORES, requires_grad=True)
+    loss = built_in.build("loss", "cross-entropy", SPEC, weight=WEIGHT, label_smoothing=0.2, reduction="none")
+    assert torch.autograd.gradcheck(lambda s: loss(s, torch.tensor(TARGETS)), (scores,))
+
+
+def test_without_settings_it_is_torch_s(built_in):
+    scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)
+    assert torch.equal(built_in.build("loss", "cross-entropy", SPEC)(scores, targets), F.cross_entropy(scores, targets))
+
+
+def test_the_weights_follow_the_type_of_the_scores_and_serve_training_after_inference(built_in):
+    loss = built_in.build("loss", "cross-entropy", SPEC, weight=WEIGHT)
+    scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)
+    with torch.inference_mode():
+        assert loss(scores.float(), targets).dtype == torch.float32
+        loss(scores, targets)
+    check(loss, SCORES, TARGETS, WEIGHT, -100, 0.0, "mean")
+    assert loss(scores.float(), targets).dtype == torch.float32
+    assert loss(scores.to("meta"), targets.to("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_there_must_be_as_many_weights_as_classes(built_in, count):
+    with pytest.raises(ValueError, match=f"weight has {count} numbers for 5 classes"):
+        built_in.build("loss", "cross-entropy", SPEC, weight=[1.0] * count)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weight": [1, 2, 0, 1, 1]},
+        {"weight": [1, 2, -1, 1, 1]},
+        {"weight": "even"},
+        {"weight": 2.0},
+        {"label_smoothing": 1.1},
+        {"ignore_index": 0.5},
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused(built_in, settings):
+    with pytest.raises(ConfigError, match=f"loss.{next(iter(settings))}"):
+        built_in.build("loss", "cross-entropy", SPEC, **settings)

@@ -1,52 +1,45 @@
-import math
-
 import numpy as np
+import pytest
 import torch
+from sklearn.metrics import accuracy_score
 
 from ptb import DataSpec
 from ptb_metrics.accuracy import Accuracy
 
 SPEC = DataSpec((4,), "vector", "class", 5)
+BINARY = DataSpec((4,), "vector", "binary", 1)
 
 
-def batches(sizes):
-    random = np.random.RandomState(0)
-    return [(random.randn(size, 5).astype(np.float32), random.randint(0, 5, size)) for size in sizes]
-
-
-def shown(metric, batches):
-    for scores, targets in batches:
-        metric.update(torch.from_numpy(scores), torch.from_numpy(targets))
+def shown(metric, scores, targets):
+    for part in (slice(0, 8), slice(8, 16), slice(16, None)):
+        metric.update(torch.tensor(scores[part]), torch.tensor(targets[part]))
     return metric
 
 
 def test_it_is_the_part_of_samples_whose_class_has_the_highest_score():
-    parts = batches([8, 8, 3])
-    right = np.concatenate([scores.argmax(axis=1) == targets for scores, targets in parts])
-    assert 0 < right.mean() < 1
-    assert shown(Accuracy(SPEC), parts).compute() == right.mean()
+    random = np.random.RandomState(0)
+    scores, targets = random.randn(19, 5).astype(np.float32), random.randint(0, 5, 19)
+    wanted = accuracy_score(targets, scores.argmax(axis=1))
+    assert 0 < wanted < 1
+    assert shown(Accuracy(SPEC), scores, targets).compute() == wanted
 
 
-def test_reset_forgets_and_one_compute_does_not():
-    first, second = batches([20, 30])
-    metric = shown(Accuracy(SPEC), [first])
-    metric.compute()
-    both = shown(metric, [second]).compute()
-    assert both == shown(Accuracy(SPEC), [first, second]).compute()
-    metric.reset()
-    assert math.isnan(metric.compute())
-    assert shown(metric, [second]).compute() == shown(Accuracy(SPEC), [second]).compute()
+def test_a_binary_target_is_1_where_the_logit_is_above_0():
+    random = np.random.RandomState(0)
+    scores, targets = random.randn(19, 1).astype(np.float32), random.randint(0, 2, (19, 1)).astype(np.float32)
+    wanted = accuracy_score(targets[:, 0], scores[:, 0] > 0)
+    assert 0 < wanted < 1
+    assert shown(Accuracy(BINARY), scores, targets).compute() == wanted
 
 
-def test_it_goes_on_outside_inference_mode():
-    parts = batches([8, 8])
-    metric = Accuracy(SPEC)
-    with torch.inference_mode():
-        shown(metric, parts[:1])
-    assert shown(metric, parts[1:]).compute() == shown(Accuracy(SPEC), parts).compute()
+@pytest.mark.parametrize(("logit", "target"), [(0.0, 0.0), (1e-30, 1.0), (-1e-30, 0.0)])
+def test_a_logit_of_0_is_no_yes(logit, target):
+    metric = Accuracy(BINARY)
+    metric.update(torch.tensor([[logit]]), torch.tensor([[target]]))
+    assert metric.compute() == 1
 
 
-def test_it_keeps_no_gradients():
-    metric = Accuracy(SPEC)
-    metric.update(torch.randn(3, 5, requires_grad=True), torch.tensor([0, 1, 2]))
-    assert isinstance(metric.compute(), float)
+def test_one_class_alone_is_always_right():
+    metric = Accuracy(DataSpec((4,), "vector", "class", 1))
+    metric.update(torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 0]))
+    assert metric.compute() == 1

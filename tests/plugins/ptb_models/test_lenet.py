@@ -88,3 +88,16 @@ def test_average_pooling_averages():
     assert not torch.equal(averaging(inputs), model(inputs))
     x = F.avg_pool2d(F.relu(model.conv2(F.avg_pool2d(F.relu(model.conv1(inputs)), 2))), 2)
     assert torch.equal(averaging(inputs), model.fc3(F.relu(model.fc2(F.relu(model.fc1(x.flatten(1)))))))
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu", "tanh", "sigmoid"])
+def test_the_activation_follows_each_layer_but_the_last(activation):
+    model, inputs = LeNet(images(1, 32, 32), activation=activation), torch.randn(3, 1, 32, 32)
+    function = getattr(F, activation)
+    x = F.max_pool2d(function(model.conv2(F.max_pool2d(function(model.conv1(inputs)), 2))), 2)
+    assert torch.equal(model(inputs), model.fc3(function(model.fc2(function(model.fc1(x.flatten(1)))))))
+
+
+def test_the_activation_adds_no_parameters():
+    names = [f"{layer}.{kind}" for layer in ("conv1", "conv2", "fc1", "fc2", "fc3") for kind in ("weight", "bias")]
+    assert list(LeNet(images(1, 32, 32), activation="gelu").state_dict()) == names

@@ -1,0 +1,45 @@
+"""For many classes that are hard to tell apart: whether the right one is among the first guesses."""
+
+import torch
+from torch import Tensor
+
+from ptb import DataSpec
+from ptb_metrics.mean import RunningMean
+
+
+class TopK:
+    """Samples whose class is among the k highest scores, over all samples.
+
+    Of equal scores the one of the lower class counts as the higher, so that a model which tells nothing apart gains
+    nothing by it, and k = 1 is the accuracy.
+
+    Args:
+        spec: a data set with targets of kind ``class``.
+        k: how many guesses, from 1 to the number of classes.
+
+    Raises:
+        ValueError: k is above the number of classes.
+    """
+
+    def __init__(self, spec: DataSpec, *, k: int = 5) -> None:
+        if not 1 <= k <= spec.output_size:
+            raise ValueError(f"k is {k}, and there are {spec.output_size} classes; choose k from 1 to that number")
+        self._k = k
+        self._hits = RunningMean()
+
+    def update(self, scores: Tensor, targets: Tensor) -> None:
+        """Takes in logits ``[B, C]`` and classes ``[B]``."""
+        counted = (targets >= 0) & (targets < scores.shape[1])  # others mark samples that the loss ignores
+        true = targets.clamp(0, scores.shape[1] - 1)[:, None]
+        own = scores.gather(1, true)
+        before = torch.arange(scores.shape[1], device=scores.device) < true
+        ahead = ~(scores <= own) | ((scores == own) & before)  # the first part holds for NaN too: no hit
+        self._hits.add(ahead.sum(dim=1) < self._k, counted)
+
+    def compute(self) -> float:
+        """The part of hits in [0, 1] over all batches since the last reset; NaN before the first."""
+        return self._hits.value()
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        self._hits.reset()

@@ -1,0 +1,71 @@
+"""For large models, large batches and optimizers that begin blind: a linear climb before any other schedule."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class WarmUp:
+    """Step t of the W steps of the climb has ``first * (start * (1 - t / W) + t / W)``; then ``schedule`` goes on.
+
+    Args:
+        schedule: a schedule that was just built, so that the optimizer's ``lr`` is its ``first`` value.
+        steps: W, optimizer steps.
+        start: where the climb begins, as a factor of ``first``.
+    """
+
+    def __init__(self, schedule: LRScheduler, steps: int, start: float) -> None:
+        self._schedule = schedule
+        self._steps = steps
+        self._start = start
+        self._done = 0
+        self._first = [float(group["lr"]) for group in schedule.optimizer.param_groups]
+        self._climb()
+
+    def step(self) -> None:
+        """Moves on by one optimizer step."""
+        self._done += 1
+        if self._done > self._steps:
+            self._schedule.step()
+        else:
+            self._climb()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The steps done, and the state of the schedule."""
+        return {"done": self._done, "schedule": self._schedule.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes that up again; the learning rates themselves stand in the optimizer's own state."""
+        self._done = state["done"]
+        self._schedule.load_state_dict(state["schedule"])
+
+    def _climb(self) -> None:
+        climbed = self._done / self._steps
+        factor = self._start * (1 - climbed) + climbed  # exactly start at the beginning, exactly 1 at the end
+        for group, first in zip(self._schedule.optimizer.param_groups, self._first, strict=True):
+            group["lr"] = first * factor
+
+
+def with_warmup(
+    build: Callable[[int], LRScheduler], total_steps: int, warmup_steps: int, warmup_start: float
+) -> LRScheduler | WarmUp:
+    """A schedule over the steps that a warm-up leaves it; without a warm-up the schedule itself.
+
+    Args:
+        build: makes the schedule for a number of optimizer steps.
+        total_steps: the optimizer steps of the whole run.
+        warmup_steps: how many of them are the climb.
+        warmup_start: where the climb begins, as a factor of the schedule's first learning rate.
+
+    Raises:
+        ValueError: the warm-up leaves no step of the run.
+    """
+    if warmup_steps == 0:
+        return build(total_steps)
+    if warmup_steps >= total_steps:
+        raise ValueError(
+            f"warmup_steps is {warmup_steps} and the run has {total_steps} optimizer steps; "
+            "warm up for fewer steps, or train for more"
+        )
+    return WarmUp(build(total_steps - warmup_steps), warmup_steps, warmup_start)

@@ -250,7 +250,7 @@ def _blamed(choice: Choice, party: str = "", remedy: str = "") -> Iterator[None]
             raise
         if isinstance(error, ValueError) and party:
             raise MisfitError(f"{entry.kind} '{entry.name}' does not fit {party}: {error}{remedy}") from error
-        kind = DataError if entry.kind == "dataset" and isinstance(error, OSError) else PluginError
+        kind = DataError if entry.kind == "dataset" and isinstance(error, OSError | ValueError) else PluginError
         raise kind(f"{entry}: building it failed: {one_line(error)}") from error
 
 

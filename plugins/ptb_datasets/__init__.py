@@ -7,18 +7,35 @@ from ptb import Component, hookimpl
 
 @hookimpl
 def ptb_provide_datasets() -> Iterable[Component]:
-    """Real pictures that need no account and no network."""
+    """Real data that needs no account, your own pictures and tables, and random samples of any form."""
     return [
-        Component(
-            "digits",
-            "ptb_datasets.digits:digits",
-            summary="1,797 real handwritten digits, shipped with scikit-learn; needs no download",
-            settings="ptb_datasets.settings:Digits",
-        ),
-        Component(
+        _component("digits", "digits:digits", "1,797 real handwritten digits, shipped with scikit-learn; no download"),
+        _component("digit-pairs", "digit_pairs:digit_pairs", "Pairs of these digits, same or different (similarity)"),
+        _component("mnist", "mnist:mnist", "70,000 handwritten digits, 28x28, 10 classes, from IDX files"),
+        _component(
             "fashion-mnist",
-            "ptb_datasets.fashion_mnist:fashion_mnist",
-            summary="70,000 pictures of clothes, 28x28, 10 classes, from IDX files",
-            settings="ptb_datasets.settings:FashionMnist",
+            "fashion_mnist:fashion_mnist",
+            "70,000 pictures of clothes, 28x28, 10 classes, from IDX files",
         ),
+        _component("iris", "shipped_tables:iris", "150 iris flowers, 4 lengths, 3 species; no download"),
+        _component("wine", "shipped_tables:wine", "178 wines, 13 measurements, 3 growers; no download"),
+        _component(
+            "breast-cancer", "shipped_tables:breast_cancer", "569 tumours, 30 measurements, binary target; no download"
+        ),
+        _component("diabetes", "shipped_tables:diabetes", "442 patients, 10 measurements, real target; no download"),
+        _component("image-folder", "image_folder:image_folder", "Your own pictures, one folder for each class"),
+        Component(
+            "csv",
+            "ptb_datasets.csv_table:csv_table",
+            summary="Your own table: numbers, categories or a column of text, from a CSV file",
+            settings="ptb_datasets.settings:Csv",
+            requires=("pandas>=2.2",),
+            extra="csv",
+        ),
+        _component("random", "random_data:random_data", "Random samples of any form, to try things out"),
     ]
+
+
+def _component(name: str, target: str, summary: str) -> Component:
+    settings = "".join(part.capitalize() for part in name.split("-"))
+    return Component(name, f"ptb_datasets.{target}", summary, f"ptb_datasets.settings:{settings}")

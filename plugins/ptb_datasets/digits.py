@@ -1,20 +1,29 @@
 """Real handwritten digits for a first run: small enough to train on in seconds, and already on the machine."""
 
-import gzip
-import zlib
-from importlib.metadata import distribution
-from pathlib import Path
+from typing import IO, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from ptb import DataBundle, DataError, DataSpec
-from ptb_datasets.images import Normalize, stratified_split
+from ptb import DataBundle, DataSpec
+from ptb_datasets.images import Normalize
+from ptb_datasets.shipped import numbers, read_shipped
+from ptb_datasets.splits import class_counts, stratified_split
+
+CLASS_NAMES = tuple("0123456789")
+DEFAULT_SMOOTHING = 0.1
 
 
 def digits(
-    *, size: int = 32, val_fraction: float = 0.15, test_fraction: float = 0.15, split_seed: int = 0
+    *,
+    size: int = 32,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    split_seed: int = 0,
+    target: Literal["class", "distribution"] = "class",
+    smoothing: float | None = None,
 ) -> DataBundle:
     """The 1,797 digits of the "Optical Recognition of Handwritten Digits" set (Alpaydin and Kaynak, 1998).
 
@@ -23,40 +32,63 @@ def digits(
         val_fraction: part of each class for validation.
         test_fraction: part of each class for the test.
         split_seed: chooses which samples go where.
+        target: ``"class"``, or ``"distribution"`` for losses that compare distributions.
+        smoothing: distribution only, the s of ``smoothed``; None means 0.1.
 
     Returns:
-        uint8 inputs ``[N, 1, size, size]``, int64 targets ``[N]`` in 0..9.
+        uint8 inputs ``[N, 1, size, size]``; targets int64 ``[N]`` in 0..9, or float32 ``[N, 10]`` whose rows sum to 1.
 
     Raises:
         DataError: the installed scikit-learn does not hold the file.
+        ValueError: ``smoothing`` is given for a class target.
     """
-    pictures, labels = _read()
-    pixels = torch.from_numpy(_resized(pictures, size)).unsqueeze(1)  # (N, 1, size, size)
+    if target == "class" and smoothing is not None:
+        raise ValueError(f"smoothing={smoothing} belongs to target='distribution', this is target='class'")
+    pixels, labels = read_digits(size)
     targets = torch.from_numpy(labels)
-    train, val, test = map(torch.from_numpy, stratified_split(labels, (val_fraction, test_fraction), split_seed))
-    values = pixels[train].float() / 255
-    spec = DataSpec((1, size, size), "image", "class", 10, class_names=tuple("0123456789"))
-    return DataBundle(
-        spec,
-        train=TensorDataset(pixels[train], targets[train]),
-        val=TensorDataset(pixels[val], targets[val]),
-        test=TensorDataset(pixels[test], targets[test]),
-        prepare=Normalize(float(values.mean()), float(values.std())),
-    )
+    counts: tuple[int, ...] = ()
+    parts = stratified_split(labels, (val_fraction, test_fraction), split_seed)
+    if target == "distribution":
+        targets = smoothed(targets, len(CLASS_NAMES), DEFAULT_SMOOTHING if smoothing is None else smoothing)
+    else:
+        counts = class_counts(labels[parts[0]], len(CLASS_NAMES))
+    spec = DataSpec((1, size, size), "image", target, len(CLASS_NAMES), CLASS_NAMES, class_counts=counts)
+    train, val, test = (TensorDataset(pixels[part], targets[part]) for part in map(torch.from_numpy, parts))
+    return DataBundle(spec, train, val, test, prepare=normalize(train.tensors[0]))
 
 
-def _read() -> tuple[np.ndarray, np.ndarray]:
-    # sklearn.datasets.load_digits reads this file too, but importing it costs as much as importing torch
-    path = Path(str(distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")))
-    try:
-        with gzip.open(path, "rt") as stream:
-            table = np.array([line.split(",") for line in stream], dtype=float).astype(np.int64)
-        pictures, labels = table[:, :64].reshape(-1, 8, 8), table[:, 64]  # 64 pixels in 0..16, then the digit
-    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
-        raise DataError(
-            f"cannot read the digits that scikit-learn ships, {path}: {error}; reinstall scikit-learn"
-        ) from error
-    return pictures, labels
+def read_digits(size: int) -> tuple[Tensor, np.ndarray]:
+    """All digits in the order of the file: uint8 ``[1797, 1, size, size]``, and their int64 labels ``[1797]``."""
+    pictures, labels = read_shipped("digits.csv.gz", _parse)
+    return torch.from_numpy(_resized(pictures, size)).unsqueeze(1), labels
+
+
+def normalize(pixels: Tensor) -> Normalize:
+    """The normalising that gives these pixels mean 0 and deviation 1."""
+    values = pixels.float() / 255
+    return Normalize(float(values.mean()), float(values.std()))
+
+
+def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Labels as distributions: ``1 - s`` on the class, and ``s / classes`` on every class (itself too).
+
+    Label smoothing of Szegedy et al., 2016, arXiv:1512.00567, section 7.
+
+    Args:
+        labels: int64 ``[N]``.
+        classes: how many there are.
+        smoothing: s, above 0 and below 1.
+
+    Returns:
+        float32 ``[N, classes]``, rows sum to 1.
+    """
+    spread = torch.full((len(labels), classes), smoothing / classes, dtype=torch.float32)
+    return spread.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)
+
+
+def _parse(stream: IO[str]) -> tuple[np.ndarray, np.ndarray]:
+    table = numbers(stream).astype(np.int64)
+    return table[:, :64].reshape(-1, 8, 8), table[:, 64]  # 64 pixels in 0..16, then the digit
 
 
 def _resized(pictures: np.ndarray, size: int) -> np.ndarray:

@@ -1,24 +1,210 @@
 """The settings of the built-in data sets."""
 
-from pydantic import BaseModel, Field
+import os
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+FractionOrNone = Annotated[float, Field(ge=0, lt=0.5)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+Column = Annotated[str, Field(min_length=1)]
+# Made absolute, so that the recorded config of a run finds the files from any folder.
+Location = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
+
+_VAL = Field(0.15, description="Part of each class that is kept for validation")
+_TEST = Field(0.15, description="Part of each class that is kept for the last test")
+_SPLIT_SEED = Field(0, description="Chooses which samples go where; independent of the run's seed")
+_DOWNLOAD = Field(
+    False, description="Fetch the files that are missing, over https and checked, into root or the user's data folder"
+)
 
 
 class Digits(BaseModel):
     """Settings of ``digits``."""
 
     size: int = Field(32, ge=8, le=256, description="Height and width to which the 8x8 pictures are resized")
-    val_fraction: float = Field(0.15, gt=0, lt=0.5, description="Part of each class that is kept for validation")
-    test_fraction: float = Field(0.15, gt=0, lt=0.5, description="Part of each class that is kept for the last test")
-    split_seed: int = Field(
-        0, ge=0, lt=2**32, description="Chooses which samples go where; independent of the run's seed"
+    val_fraction: Fraction = _VAL
+    test_fraction: Fraction = _TEST
+    split_seed: Seed = _SPLIT_SEED
+    target: Literal["class", "distribution"] = Field(
+        "class", description="class, or distribution: smoothed one-hot rows for losses that compare distributions"
+    )
+    smoothing: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="With target=distribution: s in (1 - s) on the class plus s/10 everywhere; else 0.1",
+    )
+
+    @model_validator(mode="after")
+    def _smoothing_is_used(self) -> "Digits":
+        if self.target == "class" and self.smoothing is not None:
+            raise ValueError("smoothing belongs to target=distribution; leave it out, or set target")
+        return self
+
+
+class DigitPairs(BaseModel):
+    """Settings of ``digit-pairs``."""
+
+    size: int = Field(32, ge=8, le=64, description="Height and width to which the 8x8 pictures are resized")
+    pairs: int = Field(
+        1, ge=1, le=10, description="For each picture, pairs with the same digit, and as many with other digits"
+    )
+    embedding: int = Field(16, ge=1, le=4096, description="Values in the embedding: the model's output size")
+    val_fraction: Fraction = _VAL
+    test_fraction: Fraction = _TEST
+    split_seed: Seed = Field(
+        0, description="Chooses which digits go where, and their pairs; independent of the run's seed"
     )
 
 
-class FashionMnist(BaseModel):
-    """Settings of ``fashion-mnist``."""
-
-    root: str | None = Field(
+class _IdxPictures(BaseModel):
+    root: Location | None = Field(
         None, description="Folder with the four IDX files, plain or .gz; without it the usual folders are searched"
     )
+    download: bool = _DOWNLOAD
     val_size: int = Field(5000, ge=0, lt=60000, description="Training pictures that are kept for validation; 0: none")
-    split_seed: int = Field(0, ge=0, lt=2**32, description="Chooses which these are; independent of the run's seed")
+    split_seed: Seed = Field(0, description="Chooses which these are; independent of the run's seed")
+
+
+class Mnist(_IdxPictures):
+    """Settings of ``mnist``."""
+
+
+class FashionMnist(_IdxPictures):
+    """Settings of ``fashion-mnist``."""
+
+
+class _ShippedTable(BaseModel):
+    val_fraction: Fraction = _VAL
+    test_fraction: Fraction = _TEST
+    split_seed: Seed = _SPLIT_SEED
+
+
+class Iris(_ShippedTable):
+    """Settings of ``iris``."""
+
+
+class Wine(_ShippedTable):
+    """Settings of ``wine``."""
+
+
+class BreastCancer(_ShippedTable):
+    """Settings of ``breast-cancer``."""
+
+
+class Diabetes(_ShippedTable):
+    """Settings of ``diabetes``."""
+
+    standardize_target: bool = Field(
+        True, description="Predict (progression - mean) / deviation of the training samples, else the progression"
+    )
+
+
+class ImageFolder(BaseModel):
+    """Settings of ``image-folder``."""
+
+    root: Location = Field(description="The folder with a folder for each class, or with train, val and test folders")
+    size: Side | tuple[Side, Side] = Field(32, description="Height and width of the pictures; one number is both")
+    colour: Literal["grey", "colour"] = Field("colour", description="Three channels (red, green, blue), or one")
+    val_fraction: FractionOrNone | None = Field(
+        None, description="Part of each class for validation, 0: none; without it 0.15, or none with split folders"
+    )
+    test_fraction: FractionOrNone | None = Field(
+        None, description="Part of each class for the last test, 0: none; without it 0.15, or none with split folders"
+    )
+    split_seed: Seed = _SPLIT_SEED
+    on_bad_sample: Literal["error", "skip"] = Field(
+        "error", description="Stop and list the files that cannot be used, or train on the others"
+    )
+    check: Literal["decode", "header"] = Field(
+        "decode", description="Decode every picture at the start, or only read its size (for very many pictures)"
+    )
+    max_pixels: int = Field(64_000_000, ge=1, le=2**30, description="A picture with more pixels is refused")
+
+
+class Csv(BaseModel):
+    """Settings of ``csv``."""
+
+    path: Location = Field(description="The file, UTF-8, with a header")
+    target: Column = Field(description="The column that is predicted")
+    features: tuple[Column, ...] | None = Field(
+        None, min_length=1, description="Columns that the model sees; without it all others"
+    )
+    categorical: tuple[Column, ...] = Field((), description="Features whose values are names even if they look numeric")
+    text: Column | None = Field(None, description="A column of text to use as tokens instead of features")
+    max_length: int | None = Field(
+        None, ge=1, le=100_000, description="With text: tokens of a sample, the rest is cut off; without it 64"
+    )
+    vocabulary: int | None = Field(
+        None, ge=3, le=10_000_000, description="With text: the most different tokens; without it 10,000"
+    )
+    kind: Literal["auto", "class", "binary", "real"] = Field(
+        "auto", description="What the target is; auto: two values binary, text and few whole numbers class, else real"
+    )
+    standardize_target: bool = Field(
+        True, description="With a real target: predict (value - mean) / deviation of the training rows, else the value"
+    )
+    missing: Literal["error", "drop", "mean"] = Field(
+        "error", description="Rows that lack a value: stop, leave them out, or use the mean of the training rows"
+    )
+    missing_values: tuple[str, ...] = Field(
+        ("", "NA", "N/A", "NaN", "nan", "null", "NULL"), description="What stands for a missing value"
+    )
+    separator: str = Field(",", min_length=1, max_length=1, description="The character between two values")
+    val_fraction: FractionOrNone = Field(0.15, description="Part of the rows that is kept for validation; 0: none")
+    test_fraction: FractionOrNone = Field(0.15, description="Part of the rows that is kept for the last test; 0: none")
+    split_seed: Seed = _SPLIT_SEED
+    max_bytes: int = Field(256 * 2**20, ge=1, description="A larger file is refused; the table is held in memory")
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> "Csv":
+        if self.separator in '"\n\r ':
+            raise ValueError("separator cannot be a quote, a space or the end of a line")
+        if self.text is None:
+            for name in ("max_length", "vocabulary"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} belongs to text; leave it out, or name a column of text")
+        elif self.features is not None or self.categorical:
+            raise ValueError("text is used instead of features and categorical; leave them out")
+        if self.features is not None and len(set(self.features)) < len(self.features):
+            raise ValueError("features names a column twice")
+        return self
+
+
+class Random(BaseModel):
+    """Settings of ``random``."""
+
+    inputs: Literal["image", "vector", "tokens"] = Field("image", description="What the samples are")
+    input_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, min_length=1, max_length=8, description="Shape of a sample; without it [1, 28, 28], [16] or [32]"
+    )
+    target: Literal["class", "binary", "real", "distribution", "similarity"] = Field(
+        "class", description="What is predicted"
+    )
+    output_size: int | None = Field(
+        None, ge=1, le=1_000_000, description="Classes, dimensions or embedding size; without it 10, 1 or 16"
+    )
+    vocabulary: int | None = Field(None, ge=1, description="With tokens: different tokens; without it 100")
+    samples: int = Field(
+        512, ge=1, le=10_000_000, description="Samples for training; a quarter of it for validation and for the test"
+    )
+    data_seed: int = Field(0, ge=0, lt=2**63, description="Of the samples; independent of the run's seed")
+
+    @model_validator(mode="after")
+    def _form_is_possible(self) -> "Random":
+        if self.inputs == "image" and self.input_shape is not None and len(self.input_shape) != 3:
+            raise ValueError("input_shape of images is [channels, height, width]")
+        if self.inputs == "tokens" and self.input_shape is not None and len(self.input_shape) != 1:
+            raise ValueError("input_shape of tokens is [length]")
+        if self.inputs != "tokens" and self.vocabulary is not None:
+            raise ValueError("vocabulary belongs to inputs=tokens")
+        if self.target == "binary" and self.output_size not in (None, 1):
+            raise ValueError("output_size is 1 for a binary target")
+        values = self.samples * max(prod(self.input_shape or (1000,)), self.output_size or 1)
+        if values > 2**30:
+            raise ValueError(f"samples times the values of each are {values:,}, more than {2**30:,}")
+        return self

@@ -65,7 +65,8 @@ def test_the_schema_can_be_written_as_json(entry):
 @every_component
 def test_the_defaults_are_valid_settings(entry):
     model = entry.settings_model()
-    defaults = model()
+    required = {name: "some/place" for name, field in model.model_fields.items() if field.is_required()}
+    defaults = model(**required)
     written = defaults.model_dump_json(exclude_none=True)
     assert model.model_validate_json(written, strict=True, extra="forbid") == defaults
 

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ptb import DataError
-from ptb_datasets import digits as module
+from ptb import ConfigError, DataError
+from ptb_datasets import shipped
 from ptb_datasets.digits import digits
 
 
@@ -39,6 +40,48 @@ def test_samples_have_the_shapes_and_dtypes_of_the_spec():
         assert targets.dtype == torch.int64
         assert targets.shape == (len(split),)
         assert targets.unique().tolist() == list(range(10))
+
+
+def test_the_spec_counts_the_training_samples_of_each_class():
+    bundle = digits(size=8)
+    assert bundle.spec.class_counts == tuple(bundle.train.tensors[1].bincount().tolist())
+
+
+def test_the_default_data_never_changes():
+    digest = hashlib.sha256()
+    bundle = digits()
+    for split in bundle.splits.values():
+        for tensor in split.tensors:
+            digest.update(tensor.numpy().tobytes())
+    assert digest.hexdigest() == "bebf0dc6112344ec63da336fba92ff2cb699ede25faef83d856aa2b6937513a7"
+    assert (bundle.prepare.mean, bundle.prepare.std) == (0.3129998445510864, 0.35655641555786133)
+
+
+@pytest.mark.parametrize("smoothing", [None, 0.02, 0.5])
+def test_distributions_are_the_smoothed_classes(smoothing):
+    classes, soft = digits(size=8), digits(size=8, target="distribution", smoothing=smoothing)
+    s = 0.1 if smoothing is None else smoothing
+    assert (soft.spec.target, soft.spec.output_size, soft.spec.class_counts) == ("distribution", 10, ())
+    for name, split in soft.splits.items():
+        inputs, targets = classes.splits[name].tensors
+        assert torch.equal(split.tensors[0], inputs)
+        assert split.tensors[1].dtype == torch.float32
+        torch.testing.assert_close(split.tensors[1], F.one_hot(targets, 10) * (1 - s) + s / 10)
+        torch.testing.assert_close(split.tensors[1].sum(1), torch.ones(len(split)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"smoothing": 0.1}, "smoothing belongs to target=distribution"),
+        ({"target": "distribution", "smoothing": 0.0}, "must be greater than 0"),
+        ({"target": "distribution", "smoothing": 1.0}, "must be less than 1"),
+    ],
+    ids=["class", "none", "all"],
+)
+def test_smoothing_that_would_be_ignored_or_senseless_is_refused(built_in, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        built_in.build("dataset", "digits", **settings)
 
 
 def test_without_resizing_they_are_the_digits_of_scikit_learn_each_once():
@@ -101,7 +144,7 @@ def test_prepare_gives_training_inputs_mean_0_and_deviation_1():
 
 
 def test_a_scikit_learn_without_the_file_is_a_data_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "distribution", lambda name: SimpleNamespace(locate_file=tmp_path.joinpath))
+    monkeypatch.setattr(shipped, "distribution", lambda name: SimpleNamespace(locate_file=tmp_path.joinpath))
     with pytest.raises(DataError, match="reinstall scikit-learn"):
         digits()
 
@@ -126,6 +169,6 @@ def test_a_damaged_file_of_digits_is_a_data_error(monkeypatch, tmp_path, content
         def locate_file(self, _):
             return path
 
-    monkeypatch.setattr("ptb_datasets.digits.distribution", lambda _: Installed())
+    monkeypatch.setattr(shipped, "distribution", lambda _: Installed())
     with pytest.raises(DataError, match="reinstall scikit-learn"):
         digits()

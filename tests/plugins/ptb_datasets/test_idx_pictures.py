@@ -1,4 +1,6 @@
 import gzip
+import hashlib
+from dataclasses import replace
 
 import numpy as np
 import platformdirs
@@ -6,8 +8,15 @@ import pytest
 import torch
 
 from ptb import DataError
-from ptb_datasets import fashion_mnist as module
-from ptb_datasets.fashion_mnist import CLASS_NAMES, DEBIAN_FOLDER, MEAN, STD, fashion_mnist
+from ptb_datasets import idx_pictures
+from ptb_datasets.fashion_mnist import FASHION_MNIST, fashion_mnist
+from ptb_datasets.mnist import MNIST, mnist
+
+CLASS_NAMES, MEAN, STD = FASHION_MNIST.class_names, FASHION_MNIST.mean, FASHION_MNIST.std
+DEBIAN_FOLDER = FASHION_MNIST.package[0]
+every_set = pytest.mark.parametrize(
+    ("build", "data"), [(mnist, MNIST), (fashion_mnist, FASHION_MNIST)], ids=["mnist", "fashion"]
+)
 
 
 def encoded(array):
@@ -26,11 +35,13 @@ def write(folder, train=None, test=None):
     return str(folder)
 
 
-def test_samples_have_the_shapes_and_dtypes_of_the_spec(tmp_path):
-    bundle = fashion_mnist(root=write(tmp_path), val_size=20)
+@every_set
+def test_samples_have_the_shapes_and_dtypes_of_the_spec(tmp_path, build, data):
+    bundle = build(root=write(tmp_path), val_size=20)
     assert bundle.spec.input_shape == (1, 28, 28)
     assert (bundle.spec.inputs, bundle.spec.target, bundle.spec.output_size) == ("image", "class", 10)
-    assert bundle.spec.class_names == CLASS_NAMES
+    assert bundle.spec.class_names == data.class_names
+    assert bundle.spec.class_counts == (4,) * 10
     assert {name: len(split) for name, split in bundle.splits.items()} == {"train": 40, "val": 20, "test": 20}
     for split in bundle.splits.values():
         inputs, targets = split.tensors
@@ -99,28 +110,97 @@ def test_validation_must_leave_something_to_train_on(tmp_path, val_size):
         fashion_mnist(root=write(tmp_path), val_size=val_size)
 
 
-def test_where_it_is_nowhere_the_message_tells_both_ways_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path / "nowhere")
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """No files but those in the folder that stands for the user's own."""
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / "own" / name)
+    for name, data in (("mnist", MNIST), ("fashion_mnist", FASHION_MNIST)):
+        package = data.package and (tmp_path / "debian", data.package[1])
+        monkeypatch.setattr(f"ptb_datasets.{name}.{name.upper()}", replace(data, package=package))
+    return tmp_path / "own" / "ptb"
+
+
+@every_set
+def test_where_it_is_nowhere_the_message_tells_all_ways_to_get_it(nowhere, build, data):
     with pytest.raises(DataError) as caught:
-        fashion_mnist()
+        build()
     message = str(caught.value)
-    assert "apt-get install dataset-fashion-mnist" in message
-    assert "https://github.com/zalandoresearch/fashion-mnist" in message
-    assert str(tmp_path / "ptb" / "fashion-mnist") in message
+    assert "dataset.download=true" in message
+    assert data.address in message
+    assert str(nowhere / data.name) in message
     assert "dataset.root=" in message
+    assert ("apt-get install dataset-fashion-mnist" in message) == (data is FASHION_MNIST)
 
 
-def test_the_user_s_own_files_come_before_debian_s(monkeypatch, tmp_path):
-    own, debian = tmp_path / "ptb" / "fashion-mnist", tmp_path / "debian"
+@every_set
+def test_download_fetches_what_is_missing_and_is_not_asked_for_more(nowhere, monkeypatch, tmp_path, build, data):
+    published, fetched = tmp_path / "published", []
+    published.mkdir()
+    write(published)
+
+    def fetch(url, sha256, size, path):
+        archive = next(item for item in data.archives if f"{item.name}.gz" == path.name)
+        assert (url, sha256, size) == (f"{data.address}{path.name}", archive.sha256, archive.size)
+        fetched.append(path.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = next(published.glob(f"{archive.name}*")).read_bytes()
+        path.write_bytes(content if content.startswith(b"\x1f\x8b") else gzip.compress(content))
+
+    monkeypatch.setattr(idx_pictures, "fetch", fetch)
+    assert len(build(download=True, val_size=0).train) == 60
+    assert sorted(fetched) == sorted(f"{item.name}.gz" for item in data.archives)
+    assert {path.name for path in (nowhere / data.name).iterdir()} == set(fetched)
+    (nowhere / data.name / fetched.pop()).unlink()
+    gone, fetched[:] = 4 - len(fetched), []
+    assert len(build(download=True, val_size=0).train) == 60
+    assert (gone, len(fetched)) == (1, 1)
+    build(val_size=0)
+    assert len(fetched) == 1
+
+
+@every_set
+def test_a_download_that_fails_leaves_the_folder_as_it_was(nowhere, monkeypatch, build, data):
+    def fetch(url, sha256, size, path):
+        raise DataError("no network")
+
+    monkeypatch.setattr(idx_pictures, "fetch", fetch)
+    with pytest.raises(DataError, match="no network"):
+        build(download=True)
+    assert not nowhere.exists()
+
+
+@every_set
+def test_addresses_are_https_and_the_files_are_pinned(build, data):
+    assert data.address.startswith("https://")
+    assert data.address.endswith("/")
+    assert [item.name for item in data.archives] == [
+        f"{prefix}-{kind}-ubyte" for prefix in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+    ]
+    assert all(len(bytes.fromhex(item.sha256)) == 32 and item.size > 4000 for item in data.archives)
+
+
+def test_the_user_s_own_files_come_before_debian_s_unless_some_are_missing(nowhere, tmp_path):
+    own, debian = nowhere / "fashion-mnist", tmp_path / "debian"
     debian.mkdir()
     write(debian, train=pair(50, 0))
-    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(module, "DEBIAN_FOLDER", debian)
     assert len(fashion_mnist(val_size=0).train) == 50
     own.mkdir(parents=True)
     write(own)
     assert len(fashion_mnist(val_size=0).train) == 60
+    (own / "t10k-images-idx3-ubyte").unlink()
+    assert len(fashion_mnist(val_size=0).train) == 50
+
+
+def test_the_fashion_archives_are_debian_s_with_the_name_that_debian_took_out_of_their_headers():
+    if not DEBIAN_FOLDER.is_dir():
+        pytest.skip(f"{DEBIAN_FOLDER} is not there: apt-get install dataset-fashion-mnist")
+    modified = {"train": 1504176606, "t10k-images": 1504176627, "t10k-labels": 1504176627}
+    for archive in FASHION_MNIST.archives:
+        stripped = (DEBIAN_FOLDER / f"{archive.name}.gz").read_bytes()
+        when = next(value for prefix, value in modified.items() if archive.name.startswith(prefix))
+        head = b"\x1f\x8b\x08\x08" + when.to_bytes(4, "little") + stripped[8:10] + archive.name.encode() + b"\0"
+        assert hashlib.sha256(head + stripped[10:]).hexdigest() == archive.sha256
+        assert len(head + stripped[10:]) == archive.size
 
 
 def test_the_real_files_are_those_of_the_paper():

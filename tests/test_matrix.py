@@ -1,0 +1,209 @@
+"""Every combination of built-in components trains, or is refused before the first step with both parties named."""
+
+import dataclasses
+import itertools
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+import ptb
+from ptb.compose import compose
+from ptb.trainer import Recipe, Totals, fit
+
+MODELS = ["linear", "mlp", "lenet", "cnn", "embedding-bag"]
+LOSSES = ["bce", "bce-with-logits", "cross-entropy", "mse", "l1", "smooth-l1", "kl-div", "cosine-embedding"]
+OPTIMIZERS = [
+    *("asgd", "adadelta", "adagrad", "adam", "adamw", "adamax", "lbfgs", "rmsprop", "rprop", "sgd", "sparse-adam"),
+    *("nadam", "radam", "adafactor"),
+]
+RANDOM = {"name": "random", "samples": 40}
+DATASETS = {
+    "digits": {"size": 16},
+    "digits-distribution": {"name": "digits", "size": 16, "target": "distribution"},
+    "digit-pairs": {"size": 16},
+    "mnist": {"val_size": 10},
+    "fashion-mnist": {"val_size": 10},
+    "iris": {},
+    "wine": {},
+    "breast-cancer": {},
+    "diabetes": {},
+    "image-folder": {"size": 16},
+    "csv": {"target": "kind"},
+    "csv-text": {"name": "csv", "target": "kind", "text": "words"},
+    "random-class": RANDOM | {"inputs": "image", "input_shape": [1, 16, 16], "target": "class", "output_size": 3},
+    "random-tokens": RANDOM
+    | {"inputs": "tokens", "input_shape": [5], "vocabulary": 9, "target": "class", "output_size": 3},
+    "random-binary": RANDOM | {"inputs": "tokens", "input_shape": [5], "vocabulary": 9, "target": "binary"},
+    "random-real": RANDOM | {"inputs": "vector", "input_shape": [5], "target": "real", "output_size": 2},
+    "random-distribution": RANDOM
+    | {"inputs": "vector", "input_shape": [5], "target": "distribution", "output_size": 3},
+    "random-similarity": RANDOM
+    | {"inputs": "image", "input_shape": [1, 16, 16], "target": "similarity", "output_size": 3},
+}
+MODEL_SETTINGS = {"embedding-bag": {}, "embedding-bag-sparse": {"name": "embedding-bag", "sparse": True}}
+
+
+class ThreeSteps:
+    """A watcher that asks the training to stop after three steps."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def epoch_started(self, epoch, steps): ...
+
+    def step_ended(self):
+        self.steps += 1
+
+    def row(self, row): ...
+
+    def checkpoint(self, totals): ...
+
+    def stop_signal(self):
+        return 2 if self.steps == 3 else None
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Small files for the data sets that read some."""
+    root = tmp_path_factory.mktemp("files")
+    random = np.random.RandomState(0)
+    for prefix, count in (("train", 60), ("t10k", 20)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        for name, array in (
+            ("images-idx3", random.randint(0, 256, (count, 28, 28)).astype(np.uint8)),
+            ("labels-idx1", labels),
+        ):
+            sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (root / f"{prefix}-{name}-ubyte").write_bytes(bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes())
+    for label in ("cat", "dog"):
+        (root / "pictures" / label).mkdir(parents=True)
+        for number in range(15):
+            cv2.imwrite(
+                str(root / "pictures" / label / f"{number}.png"), random.randint(0, 256, (20, 20)).astype(np.uint8)
+            )
+    rows = [
+        f"{random.rand():.3f},{random.rand():.3f},{'some words here' if i % 2 else 'other text'},{'ab'[i % 2]}"
+        for i in range(40)
+    ]
+    (root / "table.csv").write_text("\n".join(["x,y,words,kind", *rows]) + "\n")
+    return {
+        "mnist": {"root": str(root)},
+        "fashion-mnist": {"root": str(root)},
+        "image-folder": {"root": str(root / "pictures")},
+        "csv": {"path": str(root / "table.csv")},
+    }
+
+
+def outcome(registry, files, dataset, model, loss=None, optimizer="adam", **sections):
+    """``trained`` after three steps of finite loss, or the message with which the combination was refused."""
+    chosen = {"name": dataset} | DATASETS[dataset]
+    chosen |= files.get(chosen["name"], {})
+    model = {"name": model} | MODEL_SETTINGS.get(model, {})
+    config = {
+        "dataset": chosen,
+        "model": model,
+        "optimizer": {"name": optimizer},
+        "loader": {"batch_size": 8},
+        "device": "cpu",
+    }
+    if loss is not None:
+        config["loss"] = {"name": loss}
+    names = {chosen["name"], model["name"], optimizer, *([loss] if loss else ())}
+    names |= {section["name"] for section in sections.values() if "name" in section} | set(sections.get("metrics", ()))
+    try:
+        parts = compose(ptb.RunConfig(**config, **sections), registry).parts
+    except ptb.PtbError as error:
+        refusal = error
+    else:
+        refusal = None
+    if refusal is not None:
+        assert refusal.exit_code in (2, 3), f"{config}: {refusal}"
+        assert sum(f"'{name}'" in str(refusal) for name in names) >= 2, f"{sorted(names)} in: {refusal}"
+        return str(refusal)
+    seen = []
+
+    def recorded(scores, targets):
+        seen.append(parts.loss(scores, targets))
+        return seen[-1]
+
+    watcher = ThreeSteps()
+    with pytest.raises(ptb.Interrupted):
+        fit(dataclasses.replace(parts, loss=recorded), Recipe(epochs=3), watcher, Totals())
+    assert watcher.steps == 3
+    assert all(math.isfinite(float(value.detach().mean())) for value in seen), config
+    return "trained"
+
+
+ALL = {
+    "dataset": list(DATASETS),
+    "model": [*MODELS, "embedding-bag-sparse"],
+    "loss": [None, *LOSSES],
+    "optimizer": OPTIMIZERS,
+}
+USUAL = {"dataset": "digits", "model": "mlp", "loss": None, "optimizer": "adam"}
+
+
+def pairs():
+    seen = set()
+    for one, other in itertools.combinations(ALL, 2):
+        for values in itertools.product(ALL[one], ALL[other]):
+            combination = tuple((USUAL | dict(zip((one, other), values, strict=True))).items())
+            if combination not in seen:
+                seen.add(combination)
+                yield dict(combination)
+
+
+def test_every_built_in_is_in_the_matrix(built_in):
+    for kind, listed in ALL.items():
+        registered = {entry.name for entry in built_in.components(kind)}
+        named = {DATASETS.get(name, {}).get("name", name) if kind == "dataset" else name for name in listed if name}
+        assert registered == named - {"embedding-bag-sparse"}, kind
+
+
+def counted(registry, files, combinations):
+    results = [outcome(registry, files, **combination) for combination in combinations]
+    trained = results.count("trained")
+    print(f"\n{len(results)} combinations: {trained} trained, {len(results) - trained} refused")
+    return trained, len(results) - trained
+
+
+@pytest.mark.slow
+def test_every_pair_trains_or_is_refused(built_in, files):
+    trained, refused = counted(built_in, files, pairs())
+    assert trained > 150
+    assert refused > 150
+
+
+@pytest.mark.matrix
+def test_the_whole_product_trains_or_is_refused(built_in, files):
+    combinations = (dict(zip(ALL, values, strict=True)) for values in itertools.product(*ALL.values()))
+    trained, refused = counted(built_in, files, combinations)
+    assert min(trained, refused) > 1000
+
+
+def test_every_data_set_trains_with_what_fits_it(built_in, files):
+    models = {"csv-text": "embedding-bag", "random-tokens": "embedding-bag", "random-binary": "embedding-bag"}
+    for dataset in DATASETS:
+        assert outcome(built_in, files, dataset, models.get(dataset, "mlp")) == "trained", dataset
+
+
+@pytest.mark.parametrize(
+    "dataset", ["digits", "diabetes", "breast-cancer", "digit-pairs", "digits-distribution", "csv-text"]
+)
+@pytest.mark.parametrize("kind", ["initializer", "scheduler"])
+def test_every_initializer_and_scheduler_meets_every_target_kind(built_in, files, dataset, kind):
+    model = "embedding-bag" if dataset == "csv-text" else "lenet" if "digit" in dataset else "mlp"
+    results = {}
+    for entry in built_in.components(kind):
+        settings = {"milestones": [2, 4]} if entry.name == "multi-step" else {}
+        results[entry.name] = outcome(built_in, files, dataset, model, **{kind: {"name": entry.name, **settings}})
+    assert sum(result == "trained" for result in results.values()) >= 5, results
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_metric_is_computed_or_refused(built_in, files, dataset):
+    model = "embedding-bag" if "text" in dataset or "tokens" in dataset or dataset == "random-binary" else "mlp"
+    for entry in built_in.components("metric"):
+        outcome(built_in, files, dataset, model, metrics={entry.name: {"name": entry.name}})

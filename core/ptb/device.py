@@ -1,5 +1,8 @@
 """Which device a run computes on: never another one than was asked for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from ptb.errors import ConfigError, Problem
@@ -36,8 +39,19 @@ def resolve_device(name: str, source: str = "") -> torch.device:
     return torch.device(wanted)
 
 
-def describe_device(device: torch.device) -> str:
+@contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Lets torch compute with that many CPU threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def describe_device(device: torch.device, threads: int) -> str:
     """The device for people: ``cpu (2 threads)`` or ``cuda:0 (NVIDIA H100)``."""
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads)"
+        return f"cpu ({threads} thread{'s' if threads > 1 else ''})"
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

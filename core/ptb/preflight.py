@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ptb.batches import Batches
@@ -109,6 +109,34 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
                     raise
                 raise MisfitError(f"metric '{label}' cannot take the scores and targets: {one_line(error)}") from error
             metric.reset()
+
+
+def step_operations(parts: Parts, names: Names) -> float:
+    """About how many floating-point operations one training step takes: three forward passes over a batch.
+
+    Counted are the layers with a weight of two or more dimensions: each output value takes two operations for each of
+    the inputs that it sees.
+    """
+    inputs, _ = _probe(parts.train, names.dataset)
+    counted = 0.0
+
+    def count(module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal counted
+        weight = getattr(module, "weight", None)
+        if isinstance(output, Tensor) and isinstance(weight, Tensor) and weight.ndim > 1:
+            counted += 2 * output.numel() * weight[0].numel()
+
+    hooks = [module.register_forward_hook(count) for module in parts.model.modules()]
+    was_training = parts.model.training
+    try:
+        with isolated(), torch.no_grad():
+            parts.model.eval()
+            parts.forward(inputs)
+    finally:
+        parts.model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return 3 * counted / len(inputs) * parts.train.batch_size
 
 
 def check_step(parts: Parts, names: Names, optimizer: Optimizer) -> None:

@@ -23,7 +23,7 @@ from ptb.checkpoint import (
     weights_sha256,
 )
 from ptb.compose import Composition, compose, memory_named
-from ptb.device import describe_device, is_memory_error
+from ptb.device import cpu_threads, describe_device, is_memory_error
 from ptb.discovery import BUILT_IN
 from ptb.errors import ConfigError, PluginError, PtbError, one_line
 from ptb.plan import Plan
@@ -133,7 +133,7 @@ def execute(composition: Composition, output: Path | None, observer: Observer) -
     recorder = _Recorder(run, composition, observer)
     recipe = Recipe(**plan.trainer.model_dump(exclude={"precision"}))
     try:
-        with isolated(), memory_named(plan), _blamed(plan):
+        with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
             run.write_config(plan.as_config())
             run.write_manifest(_manifest(composition))
             recorder.line(composition.headline())
@@ -187,7 +187,8 @@ def evaluate_run(
         raise ConfigError(f"the data set has no {split} split; it has: {', '.join(splits)}")
     saved = load_checkpoint(file)
     saved.restore(parts.model)
-    with isolated(), memory_named(composition.plan), _blamed(composition.plan):
+    plan = composition.plan
+    with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
         values = evaluate(parts, splits[split])
         details = {label: m.details() for label, m in parts.eval_metrics.items() if isinstance(m, DetailedMetric)}
         losses = sample_losses(parts, splits[split])
@@ -293,8 +294,8 @@ def _manifest(composition: Composition) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": str(composition.parts.device),
-        "device_name": describe_device(composition.parts.device),
-        "threads": torch.get_num_threads(),
+        "device_name": describe_device(composition.parts.device, plan.run.threads),
+        "threads": plan.run.threads,
         "seed": plan.run.seed,
         "argv": sys.argv,
         "git_commit": git_commit(),

@@ -14,6 +14,9 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(0, ge=0, lt=2**63, description="Every random stream of the run is derived from it")
+    threads: int = Field(
+        0, ge=0, le=4096, description="CPU threads of torch; 0: one where a step has little to do, else as torch does"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps; auto takes the first GPU, else the CPU")
 
     @field_validator("device")

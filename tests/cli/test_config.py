@@ -48,7 +48,7 @@ def schema(ptb):
 
 def test_the_schema_knows_every_section_and_component(schema):
     assert set(schema["properties"]) == {
-        *("seed", "device", "dataset", "model", "initializer", "loss", "optimizer", "scheduler"),
+        *("seed", "threads", "device", "dataset", "model", "initializer", "loss", "optimizer", "scheduler"),
         *("metrics", "loader", "trainer"),
     }
     models = {shape["title"]: shape for shape in schema["properties"]["model"]["anyOf"]}

@@ -457,3 +457,24 @@ def test_the_preflight_lets_pass_what_trains_and_changes_nothing(site, config):
             parts.optimizer.zero_grad()
             parts.mean_loss(parts.forward(inputs), targets).backward()
             parts.optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("config", "threads"),
+    [
+        ({"model": {"name": "lenet"}}, 1),
+        ({"model": {"name": "lenet"}, "threads": 3}, 3),
+        ({"model": {"name": "mlp", "hidden": [4000, 4000]}}, torch.get_num_threads()),
+    ],
+    ids=["small", "asked-for", "large"],
+)
+def test_small_steps_are_left_to_one_thread_and_the_plan_says_so(built_in, config, threads):
+    assert compose(RunConfig(**config), built_in).plan.run.threads == threads
+
+
+def test_the_operations_of_a_step_are_counted(built_in):
+    from ptb.preflight import Names, step_operations
+
+    config = RunConfig(model={"name": "mlp", "hidden": [7]}, dataset={"size": 8}, loader={"batch_size": 5})
+    parts = compose(config, built_in).parts
+    assert step_operations(parts, Names("", "", "", "", "")) == 3 * 2 * 5 * (64 * 7 + 7 * 10)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ptb import ConfigError
-from ptb.device import available_devices, describe_device, resolve_device
+from ptb.device import available_devices, cpu_threads, describe_device, resolve_device
 
 
 def test_the_cpu_is_always_there():
@@ -30,10 +30,18 @@ def test_a_device_that_is_not_there_is_never_replaced():
 
 
 def test_a_device_is_described_for_people():
-    assert describe_device(torch.device("cpu")) == f"cpu ({torch.get_num_threads()} threads)"
+    assert describe_device(torch.device("cpu"), 1) == "cpu (1 thread)"
+    assert describe_device(torch.device("cpu"), 8) == "cpu (8 threads)"
+
+
+def test_threads_are_set_inside_a_block_only():
+    before = torch.get_num_threads()
+    with cpu_threads(3):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_a_gpu_is_described_with_its_name():
-    assert torch.cuda.get_device_name(0) in describe_device(torch.device("cuda:0"))
+    assert torch.cuda.get_device_name(0) in describe_device(torch.device("cuda:0"), 1)

@@ -171,7 +171,7 @@ def test_a_mistyped_key_is_never_taken(built_in, data):
 
 def test_the_valid_keys_are_the_documented_sections():
     assert set(KEYS) == {
-        *("seed", "device", "dataset", "model", "initializer", "loss"),
+        *("seed", "threads", "device", "dataset", "model", "initializer", "loss"),
         *("optimizer", "scheduler", "metrics", "loader", "trainer"),
     }
 

@@ -97,3 +97,11 @@ def test_the_plugin_package_installs_lists_and_trains(tmp_path):
     assert not (work / "none").exists()
 
     run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=package)
+
+
+def test_the_table_of_docstrings_is_written_and_learned_with_sparse_gradients(tmp_path):
+    run(sys.executable, EXAMPLES / "docstrings_csv.py", "docstrings.csv", cwd=tmp_path)
+    text = ("dataset.path=docstrings.csv", "dataset.target=package", "dataset.text=words")
+    sparse = ("--optimizer", "sparse-adam", "model.sparse=true", "--lr", "0.01")
+    done = ptb("run", "--model", "embedding-bag", "--dataset", "csv", *text, *sparse, "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["metrics"]["test/accuracy"] > 0.75

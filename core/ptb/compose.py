@@ -84,6 +84,9 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
         plan = _with_device(plan, device)
         assert plan.loss is not None
         components = {section: choice.entry.component for section, choice in plan.choices().items()}
+        if plan.trainer.patience and bundle.val is None:
+            message = f"waits for the validation loss, and data set '{plan.dataset.entry.name}' has no validation split"
+            raise ConfigError(Problem("trainer.patience", message, config.source("trainer", "patience")))
         names = _names(plan, bundle.spec)
         preflight.check_declared(bundle.spec, components, names.dataset)
         seed_global(seed, "model")

@@ -11,7 +11,7 @@
     |-- StorageError          exit 5   a file or checkpoint that cannot be written or trusted
     |-- ResourceError         exit 6   out of memory
     |-- PluginError           exit 7   a plugin that breaks its contract
-    `-- Interrupted           exit 130 or 143   stopped by a signal, after saving
+    `-- Interrupted           exit 128 + N   stopped by signal N (130: SIGINT, 143: SIGTERM), after saving
 
 A caller who wants to go on after any of them writes ``except ptb.PtbError as error``; ``str(error)`` says what
 happened, with which value, what is valid and what to do.

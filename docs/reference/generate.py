@@ -28,6 +28,7 @@ from ptb.discovery import find_plugins, load_plugin
 from ptb.errors import PtbError
 from ptb.registry import Entry, PluginInfo, Registry
 from ptb.run_config import FLAGS, MAX_FILE_BYTES
+from ptb.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
 from ptb.settings import describe
 
 FOLDER = Path(__file__).parent
@@ -53,7 +54,7 @@ has a parameter, or if a function `ptb_provide_...` is not marked; see
 COMPONENTS_INTRO = """\
 The components that ptb brings along. `ptb list` shows these and those of the installed plugins, `ptb show KIND NAME`
 shows one. A setting is written in the section of its kind: `size` of the data set is `dataset.size`; a metric's section
-is `metrics.LABEL`."""
+is `metrics.LABEL`. The section `optimizer` has [two keys more](config.md#optimizer), which every optimizer shares."""
 
 CONFIG_INTRO = f"""\
 A configuration is a tree of sections. The same keys are used in files, in flags and as `KEY=VALUE` on the command line;
@@ -98,6 +99,29 @@ CONFIG_COMPONENTS = """\
 In each of these sections `name` chooses the component, as a short name (`lenet`), an alias or an id
 (`pytorch-basics:lenet`); the other keys are its settings. A section without `name` sets the default component."""
 
+CONFIG_SHARED = {
+    "optimizer": "Beside the settings of the optimizer that it names, this section has keys which the core looks after:"
+}
+
+CONFIG_GROUPS = """\
+Each table of `optimizer.groups` makes a group of parameters. A parameter belongs to the first group whose pattern
+matches its name, as in a shell: `*` stands for any text. What a group does not set, and the parameters that no group
+matches, have the values of the section. A pattern that matches nothing is an error, which lists the names; so is a
+value that the optimizer does not have."""
+
+CONFIG_GROUPS_EXAMPLE = """\
+```toml
+[optimizer]
+name = "sgd"
+lr = 0.05
+weight_decay = 1e-4
+decay_norms_and_biases = false
+
+[[optimizer.groups]]
+match = "fc3.*"
+lr = 0.01
+```"""
+
 CONFIG_METRICS = """\
 `metrics` holds one table for each metric. The key of the table is the label under which the figure is reported;
 `name` chooses the component, and where it is left out the label is the name. A metric cannot be labelled `loss`. An
@@ -109,6 +133,19 @@ empty `metrics` table turns metrics off.
 [metrics.top1]
 name = "accuracy"
 ```"""
+
+CONFIG_NOTES = {
+    "trainer": (
+        """\
+- `accumulate`: the last group of an epoch may have fewer batches. The gradients are those of one large batch: the loss
+  of each batch counts by its number of samples. Batch norm still sees one batch at a time. `lbfgs` needs 1.
+- `clip_norm`: a setting without a default value; where it is left out, gradients are not cut.
+- `precision`: `bf16` needs a GPU that has it, or the CPU. With `fp16` the loss is scaled, so that small gradients do
+  not become 0; `lbfgs` cannot take it. Weights and checkpoints stay in fp32.
+- `patience` counts evaluations, not epochs, and needs a data set with a validation split. The test split is evaluated
+  with the last weights; `ptb eval --checkpoint best` evaluates the best.""",
+    )
+}
 
 PYTHON_INTRO = """\
 `import ptb` gives the names below and imports no torch; each name is loaded when it is first used. Only `train` and
@@ -170,7 +207,7 @@ def config_page() -> Iterator[str]:
     flags = {".".join(path): f"`--{flag}`" for flag, path in FLAGS.items()}
     yield from ("# Configuration", MARK, CONFIG_INTRO)
     yield "## Keys outside of sections"
-    yield settings_table(plan.RunSettings, "", flags)
+    yield settings_table(RunSettings, "", flags)
     yield "## Sections of components"
     yield CONFIG_COMPONENTS
     rows = [
@@ -179,15 +216,23 @@ def config_page() -> Iterator[str]:
     ]
     yield table(("section", "flag", "default name", "built-in components"), rows)
     yield "The flag `--lr` sets `optimizer.lr`."
+    for kind, model in SHARED_SECTIONS.items():
+        yield f"## {kind}"
+        yield CONFIG_SHARED[kind]
+        yield settings_table(model, f"{kind}.")
+    yield CONFIG_GROUPS
+    yield settings_table(ParameterGroup)
+    yield CONFIG_GROUPS_EXAMPLE
     yield "## metrics"
     yield CONFIG_METRICS
-    defaults = [(quoted(kind), quoted(loss), words(plan.DEFAULT_METRICS[kind])) for kind, loss in targets()]
+    defaults = [(quoted(kind), quoted(loss), words(plan.DEFAULT_METRICS.get(kind, ()))) for kind, loss in targets()]
     yield "Where nothing is chosen, the loss and the metrics follow from the target kind of the data set:"
     yield table(("target kind", "loss", "metrics"), defaults)
     yield "For another target kind the loss must be named, and there are no metrics unless they are named."
-    for section, model in plan.CORE_SECTIONS.items():
+    for section, model in CORE_SECTIONS.items():
         yield f"## {section}"
         yield settings_table(model, f"{section}.", flags)
+        yield from CONFIG_NOTES.get(section, ())
 
 
 def commands_page() -> Iterator[str]:
@@ -369,7 +414,7 @@ def is_error(value: Any) -> bool:
 
 def exit_text(error: type[PtbError]) -> str:
     """The exit code of an error; that of ``Interrupted`` is known when a signal has come."""
-    return "130, 143" if error is ptb.Interrupted else str(error.exit_code)
+    return "129, 130, 143" if error is ptb.Interrupted else str(error.exit_code)
 
 
 def main(arguments: Sequence[str], folder: Path = FOLDER, echo: Callable[[str], None] = print) -> int:

@@ -478,3 +478,10 @@ def test_the_operations_of_a_step_are_counted(built_in):
     config = RunConfig(model={"name": "mlp", "hidden": [7]}, dataset={"size": 8}, loader={"batch_size": 5})
     parts = compose(config, built_in).parts
     assert step_operations(parts, Names("", "", "", "", "")) == 3 * 2 * 5 * (64 * 7 + 7 * 10)
+
+
+def test_patience_without_a_validation_split_is_not_ignored(site):
+    site.add("ptb-odd", ODD, module="ptb_odd")
+    site.write("odd_parts.py", ODD_PARTS)
+    with pytest.raises(ConfigError, match="trainer.patience: waits for the validation loss, and data set 'odd' has no"):
+        compose(odd(trainer={"patience": 2}), site.registry())

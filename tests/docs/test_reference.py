@@ -11,8 +11,9 @@ import click
 import pytest
 
 import ptb
-from ptb import errors, plan
+from ptb import errors, plan, sections
 from ptb.cli import main
+from ptb.cli.progress import SIGNALS
 from ptb.component import KINDS
 from ptb.discovery import find_plugins, load_plugin
 from ptb.hookspecs import HOOKS
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 CORE = ROOT / "core" / "ptb"
 GENERATOR = DOCS / "reference" / "generate.py"
+STOPPED = ("129", "130", "143")
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +48,10 @@ def headings(name, level):
     return re.findall(rf"^#{{{level}}} (.+)$", page(name), re.M)
 
 
-def section(name, heading):
-    """The text under a heading, up to the next one of any level."""
-    return re.split(r"^#+ .+$", page(name).split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.M)[0]
+def section(name, heading, after="# "):
+    """The text under a heading, the first one behind ``after``, up to the next one of any level."""
+    rest = page(name).split(after, 1)[1].split(f"# {heading}\n", 1)[1]
+    return re.split(r"^#+ .+$", rest, maxsplit=1, flags=re.M)[0]
 
 
 def keys(text):
@@ -103,17 +106,21 @@ def test_every_component_and_no_other_is_described(built_in):
     assert len(headings("reference/components.md", 2)) == len(KINDS)
 
 
-def test_every_setting_and_no_other_is_described(built_in):
+def test_every_setting_and_no_other_is_described(built_in, generate):
     for entry in built_in.components():
-        assert keys(section("reference/components.md", entry.name)) == list(entry.settings_model().model_fields), entry
+        text = section("reference/components.md", entry.name, after=f"\n## {generate.TITLES[entry.kind]}\n")
+        assert keys(text) == list(entry.settings_model().model_fields), entry
 
 
 def test_every_configuration_key_and_no_other_is_described():
-    assert keys(section("reference/config.md", "Keys outside of sections")) == list(plan.RunSettings.model_fields)
+    assert keys(section("reference/config.md", "Keys outside of sections")) == list(sections.RunSettings.model_fields)
     assert keys(section("reference/config.md", "Sections of components")) == list(plan.COMPONENT_SECTIONS)
-    for name, model in plan.CORE_SECTIONS.items():
-        assert keys(section("reference/config.md", name)) == [f"{name}.{key}" for key in model.model_fields]
-    assert set(headings("reference/config.md", 2)) >= {"metrics", *plan.CORE_SECTIONS}
+    of_core = {**sections.CORE_SECTIONS, **sections.SHARED_SECTIONS}
+    groups = list(sections.ParameterGroup.model_fields)
+    for name, model in of_core.items():
+        more = groups if name == "optimizer" else []
+        assert keys(section("reference/config.md", name)) == [f"{name}.{key}" for key in model.model_fields] + more
+    assert set(headings("reference/config.md", 2)) >= {"metrics", *of_core}
 
 
 def test_every_flag_is_described():
@@ -138,9 +145,10 @@ def test_every_exit_code_and_error_is_described():
     text = page("reference/exit-codes.md")
     rows = dict(re.findall(r"^\| (\d+) \| (.*?) \|", text, re.M))
     for error in error_classes():
-        codes = ("130", "143") if error is errors.Interrupted else (str(error.exit_code),)
+        codes = STOPPED if error is errors.Interrupted else (str(error.exit_code),)
         assert all(f"`{error.__name__}`" in rows[code] for code in codes), error
-    assert set(rows) == {"0", "130", "143"} | {str(e.exit_code) for e in error_classes() if e is not errors.Interrupted}
+    assert {str(128 + number) for number in SIGNALS} <= set(STOPPED)
+    assert set(rows) == {"0", *STOPPED} | {str(e.exit_code) for e in error_classes() if e is not errors.Interrupted}
 
 
 def module_files():

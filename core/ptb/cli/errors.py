@@ -22,7 +22,8 @@ class PtbGroup(click.Group):
         as_json = "--json" in ctx.args
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_: warn(" ".join(str(message).split()))
+                told: set[str] = set()  # a configuration is looked through more than once
+                warnings.showwarning = lambda message, *_: _warn_once(" ".join(str(message).split()), told)
                 return super().invoke(ctx)
         except PtbError as error:
             _report(ctx, error, str(error), error.exit_code, as_json)
@@ -46,6 +47,12 @@ class PtbGroup(click.Group):
 def warn(message: str) -> None:
     """One warning line on standard error."""
     click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
+
+
+def _warn_once(message: str, told: set[str]) -> None:
+    if message not in told:
+        told.add(message)
+        warn(message)
 
 
 def remember_verbose(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:

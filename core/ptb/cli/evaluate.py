@@ -56,7 +56,8 @@ def _table(value: Any) -> str:
         cells = [[_cell(cell) for cell in row.values()] for row in value]
         return columns([[str(key).upper() for key in value[0]], *cells], indent="  ")
     if isinstance(value, list) and value and all(isinstance(row, list) for row in value):
-        return columns([[""] * len(value[0]), *([_cell(cell) for cell in row] for row in value)], indent="  ").lstrip()
+        width = max(len(_cell(cell)) for row in value for cell in row)
+        return "\n".join("  " + "  ".join(_cell(cell).rjust(width) for cell in row) for row in value)
     return f"  {json.dumps(value)}"
 
 

@@ -97,7 +97,8 @@ def _print_config(composition: "Composition", as_json: bool) -> None:
 
 def _print_result(result: "RunResult") -> None:
     click.echo(
-        f"{result.status}: {result.epoch} epochs, {result.step} steps, {result.train_seconds:.1f} s of training "
+        f"{result.status}: {result.epoch} epoch{'s' * (result.epoch != 1)}, {result.step} steps, "
+        f"{result.train_seconds:.1f} s of training "
         f"({result.samples_per_second:,.0f} samples/s)"
     )
     splits: dict[str, list[str]] = {}

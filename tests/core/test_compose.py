@@ -483,5 +483,7 @@ def test_the_operations_of_a_step_are_counted(built_in):
 def test_patience_without_a_validation_split_is_not_ignored(site):
     site.add("ptb-odd", ODD, module="ptb_odd")
     site.write("odd_parts.py", ODD_PARTS)
-    with pytest.raises(ConfigError, match="trainer.patience: waits for the validation loss, and data set 'odd' has no"):
+    with pytest.raises(
+        ConfigError, match=r"trainer\.patience: waits for the validation loss, and data set 'odd' has no"
+    ):
         compose(odd(trainer={"patience": 2}), site.registry())

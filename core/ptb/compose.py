@@ -98,7 +98,7 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
         preflight.check_batches(parts, bundle.spec, names)
         preflight.check_forward(parts, bundle.spec, names)
         plan = _with_threads(plan, preflight.step_operations(parts, names))
-        preflight.check_step(parts, names, _build_optimizer(plan, model, names))
+        preflight.check_step(parts, names, _build_optimizer(plan, model, names), plan.trainer.clip_norm)
     return Composition(plan, bundle.spec, parts, bundle.splits)
 
 
@@ -141,11 +141,10 @@ def _parameters(plan: Plan, model: nn.Module) -> Iterable[nn.Parameter] | list[d
     for number, group in enumerate(grouping.groups):
         if not any(taken == number for taken, _ in groups):
             known = listing([name for name, _ in model.named_parameters()])
-            raise ConfigError(
-                Problem(
-                    f"optimizer.groups[{number}].match", f"'{group.match}' matches no parameter; there are: {known}"
-                )
-            )
+            taken = listing([name for name, _ in model.named_parameters() if fnmatchcase(name, group.match)])
+            matched = f"matches only what earlier groups have taken ({taken}); put it before them"
+            message = matched if taken else f"matches no parameter; there are: {known}"
+            raise ConfigError(Problem(f"optimizer.groups[{number}].match", f"'{group.match}' {message}"))
     return [
         {
             "params": parameters,

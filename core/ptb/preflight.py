@@ -139,13 +139,14 @@ def step_operations(parts: Parts, names: Names) -> float:
     return 3 * counted / len(inputs) * parts.train.batch_size
 
 
-def check_step(parts: Parts, names: Names, optimizer: Optimizer) -> None:
+def check_step(parts: Parts, names: Names, optimizer: Optimizer, clip_norm: float | None) -> None:
     """Takes one optimizer step on two samples, and puts the model back as it was.
 
     Args:
         parts: the built run; its own optimizer is not touched.
         names: what to call the parts in messages.
         optimizer: one like that of the run, thrown away afterwards.
+        clip_norm: the largest norm of the gradients, if there is one.
 
     Raises:
         MisfitError: a parameter gets no gradient, or the optimizer cannot take a step on the gradients.
@@ -170,6 +171,8 @@ def check_step(parts: Parts, names: Names, optimizer: Optimizer) -> None:
                     raise
                 raise MisfitError(f"{names.model} with {names.loss} cannot be trained: {one_line(error)}") from error
             _check_gradients(parts, names)
+            if clip_norm is not None:
+                _check_clipping(parts, names, clip_norm)
             _check_smallest_batch(parts, names)
             try:
                 optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
@@ -184,6 +187,18 @@ def check_step(parts: Parts, names: Names, optimizer: Optimizer) -> None:
                 for tensor, before in saved:
                     tensor.copy_(before)
             model.zero_grad(set_to_none=True)
+
+
+def _check_clipping(parts: Parts, names: Names, clip_norm: float) -> None:
+    try:
+        nn.utils.clip_grad_norm_(parts.model.parameters(), clip_norm)
+    except (RuntimeError, NotImplementedError) as error:  # torch has no norm of sparse gradients
+        raise MisfitError(
+            f"trainer.clip_norm={clip_norm:g} cannot be used with the gradients of {names.model}: "
+            "they are sparse; leave it out"
+            if any(p.grad is not None and p.grad.is_sparse for p in parts.model.parameters())
+            else f"trainer.clip_norm={clip_norm:g} cannot be used with {names.model}: {one_line(error)}"
+        ) from error
 
 
 def _check_gradients(parts: Parts, names: Names) -> None:

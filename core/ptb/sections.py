@@ -48,7 +48,9 @@ class TrainerSettings(BaseModel):
     checkpoint_every: int = Field(
         0, ge=0, description="Optimizer steps from one checkpoint to the next; 0: every epoch"
     )
-    accumulate: int = Field(1, gt=0, description="Batches whose gradients make one optimizer step, as if one batch")
+    accumulate: int = Field(
+        1, gt=0, description="Batches whose gradients make one optimizer step, as one batch of all their samples would"
+    )
     clip_norm: float | None = Field(
         None, gt=0, description="Largest norm of the gradients; without it they are not cut"
     )

@@ -487,3 +487,16 @@ def test_patience_without_a_validation_split_is_not_ignored(site):
         ConfigError, match=r"trainer\.patience: waits for the validation loss, and data set 'odd' has no"
     ):
         compose(odd(trainer={"patience": 2}), site.registry())
+
+
+def test_a_pattern_whose_parameters_are_taken_is_told_by_whom(built_in):
+    with pytest.raises(ConfigError, match=r"'fc\*' matches only what earlier groups have taken \(fc1\.weight"):
+        groups(built_in, groups=[{"match": "*"}, {"match": "fc*", "lr": 1.0}])
+
+
+def test_sparse_gradients_are_not_clipped(site):
+    site.add("ptb-odd", ODD, module="ptb_odd")
+    site.write("odd_parts.py", ODD_PARTS)
+    config = odd("tokens", model="sparse", optimizer={"name": "sparse-only"}, trainer={"clip_norm": 1.0})
+    with pytest.raises(MisfitError, match="clip_norm=1 cannot be used with the gradients of model 'sparse'"):
+        compose(config, site.registry())

@@ -33,9 +33,9 @@ from ptb.seeding import isolated, seed_global
 from ptb.spec import DataBundle, DataSpec
 from ptb.trainer import Metric, Parts
 
-# Floating-point operations below which a training step is left to one thread: on two cores LeNet at batch size 64 has
-# 1.1e8 and gains a tenth from the second core; with another process on the machine it loses nine tenths.
-SMALL_STEP = 2e8
+# Floating-point operations below which a training step is left to one thread. On two idle cores a second one gains a
+# tenth for LeNet (1e8 at batch size 64) and a quarter for a small CNN (4e8); on a busy machine it costs nine tenths.
+SMALL_STEP = 1e9
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The command line: ``ptb``. Each file holds one group of commands; torch is imported inside those that need it."""
 
-import os
-
 import click
 
 from ptb.cli.config import config
@@ -32,8 +30,6 @@ def main() -> None:
     ptb show model lenet                     one component and its settings
     ptb run --model mlp model.hidden=[64] --epochs 5
     """  # noqa: D301  # click wants the backspace itself
-    # Threads that spin while they wait starve each other on a busy machine; torch reads this when it is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 for command in (run, check, evaluate, list_components, show, config):

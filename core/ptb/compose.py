@@ -1,14 +1,14 @@
 """Puts a run together: the only place where the registry and torch meet."""
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ptb import preflight
@@ -96,8 +96,7 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
             plan.initializer.build(model)
         parts = _assemble(plan, bundle, model, device, names)
         preflight.check_batches(parts, bundle.spec, names)
-        preflight.check_forward(parts, bundle.spec, names)
-        plan = _with_threads(plan, preflight.step_operations(parts, names))
+        plan = _with_threads(plan, preflight.check_forward(parts, bundle.spec, names))
         preflight.check_step(parts, names, _build_optimizer(plan, model, names), plan.trainer.clip_norm)
     return Composition(plan, bundle.spec, parts, bundle.splits)
 
@@ -201,9 +200,16 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         sparse="sparse-gradients" in plan.optimizer.entry.component.needs,
         ignored=getattr(plan.loss.settings, "ignore_index", None),
         summed=getattr(plan.loss.settings, "reduction", "mean") == "sum",
+        denominator=_denominator(plan.loss, loss),
         closure="closure" in plan.optimizer.entry.component.needs or _asks_for_closure(optimizer),
         pairs=bundle.spec.target == "similarity",
     )
+
+
+def _denominator(choice: Choice, loss: Any) -> Callable[[Tensor], Tensor | int]:
+    """By what the loss divides to make its mean; a mean over values that are not reduced is one over samples."""
+    own = getattr(loss, "denominator", None)
+    return own if callable(own) and getattr(choice.settings, "reduction", "mean") == "mean" else len
 
 
 def _autocast(plan: Plan, device: torch.device) -> torch.dtype | None:

@@ -41,7 +41,10 @@ def ptb_provide_initializers() -> Iterable[Component]:
 
 @hookspec
 def ptb_provide_losses() -> Iterable[Component]:
-    """Losses: ``target(spec, **settings)`` returns a callable from ``(scores, targets)`` to a scalar tensor."""
+    """Losses: ``target(spec, **settings)`` returns a callable from ``(scores, targets)`` to a scalar tensor.
+
+    One whose mean is not over the samples of the batch has ``denominator(targets)``, by what it divides.
+    """
     return ()
 
 

@@ -4,7 +4,8 @@ Declared contracts are compared first; then two samples go through the model and
 random state put back afterwards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch.optim import Optimizer
 from ptb.batches import Batches
 from ptb.component import Component
 from ptb.device import is_memory_error
-from ptb.errors import DataError, MisfitError, listing, one_line
+from ptb.errors import DataError, MisfitError, PtbError, listing, one_line
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
 from ptb.trainer import Parts
@@ -74,25 +75,25 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
         _check_values(batches, spec, place, parts.ignored)
 
 
-def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
+def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
     """Sends two training samples through the model, the loss and the metrics.
+
+    Returns:
+        About how many floating-point operations one training step takes.
 
     Raises:
         MisfitError: one of them raises, or gives a tensor of another shape; the message names both parties and shapes.
     """
     inputs, targets = _probe(parts.train, names.dataset)
     was_training = parts.model.training
-    with isolated(), torch.no_grad():
+    with isolated(), torch.no_grad(), _operations(parts.model) as operations:
         parts.model.eval()
         try:
-            scores = parts.forward(inputs)
-        except (Exception, SystemExit) as error:  # a stranger's model may raise anything
-            if is_memory_error(error):
-                raise
-            raise MisfitError(
-                f"{names.model} raised on samples of {names.dataset}, of shape {spec.input_shape}: {one_line(error)}; "
-                f"if that shape does not suit it, {names.remedy}"
-            ) from error
+            with _misfit(
+                f"{names.model} raised on samples of {names.dataset}, of shape {spec.input_shape}",
+                f"; if that shape does not suit it, {names.remedy}",
+            ):
+                scores = parts.forward(inputs)
         finally:
             parts.model.train(was_training)
         wanted = (len(inputs), 2, spec.output_size) if parts.pairs else (len(inputs), spec.output_size)
@@ -101,42 +102,11 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> None:
             raise MisfitError(f"{names.model} must give scores of shape {wanted} for {names.dataset}, it gives {got}")
         _check_loss(parts, scores, targets, names)
         for label, metric in parts.eval_metrics.items():
-            try:
+            with _misfit(f"metric '{label}' cannot take the scores and targets"):
                 metric.update(scores, targets)
                 float(metric.compute())
-            except (Exception, SystemExit) as error:
-                if is_memory_error(error):
-                    raise
-                raise MisfitError(f"metric '{label}' cannot take the scores and targets: {one_line(error)}") from error
             metric.reset()
-
-
-def step_operations(parts: Parts, names: Names) -> float:
-    """About how many floating-point operations one training step takes: three forward passes over a batch.
-
-    Counted are the layers with a weight of two or more dimensions: each output value takes two operations for each of
-    the inputs that it sees.
-    """
-    inputs, _ = _probe(parts.train, names.dataset)
-    counted = 0.0
-
-    def count(module: nn.Module, _inputs: object, output: object) -> None:
-        nonlocal counted
-        weight = getattr(module, "weight", None)
-        if isinstance(output, Tensor) and isinstance(weight, Tensor) and weight.ndim > 1:
-            counted += 2 * output.numel() * weight[0].numel()
-
-    hooks = [module.register_forward_hook(count) for module in parts.model.modules()]
-    was_training = parts.model.training
-    try:
-        with isolated(), torch.no_grad():
-            parts.model.eval()
-            parts.forward(inputs)
-    finally:
-        parts.model.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    return 3 * counted / len(inputs) * parts.train.batch_size
+    return 3 * sum(operations) / len(inputs) * parts.train.batch_size  # forward, and two products as large backward
 
 
 def check_step(parts: Parts, names: Names, optimizer: Optimizer, clip_norm: float | None) -> None:
@@ -164,41 +134,22 @@ def check_step(parts: Parts, names: Names, optimizer: Optimizer, clip_norm: floa
     with isolated():
         model.train()
         try:
-            try:
+            with _misfit(f"{names.model} with {names.loss} cannot be trained"):
                 gradients()
-            except (Exception, SystemExit) as error:
-                if is_memory_error(error):
-                    raise
-                raise MisfitError(f"{names.model} with {names.loss} cannot be trained: {one_line(error)}") from error
             _check_gradients(parts, names)
-            if clip_norm is not None:
-                _check_clipping(parts, names, clip_norm)
-            _check_smallest_batch(parts, names)
-            try:
-                optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
-            except (Exception, SystemExit) as error:
-                if is_memory_error(error):
-                    raise
+            if clip_norm is not None and any(p.grad.is_sparse for p in model.parameters() if p.grad is not None):
                 raise MisfitError(
-                    f"{names.optimizer} cannot take a step on {names.model}: {one_line(error)}"
-                ) from error
+                    f"trainer.clip_norm={clip_norm:g} cannot be used with the gradients of {names.model}: they are "
+                    "sparse; leave it out"
+                )
+            _check_smallest_batch(parts, names)
+            with _misfit(f"{names.optimizer} cannot take a step on {names.model}"):
+                optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
         finally:
             with torch.no_grad():
                 for tensor, before in saved:
                     tensor.copy_(before)
             model.zero_grad(set_to_none=True)
-
-
-def _check_clipping(parts: Parts, names: Names, clip_norm: float) -> None:
-    try:
-        nn.utils.clip_grad_norm_(parts.model.parameters(), clip_norm)
-    except (RuntimeError, NotImplementedError) as error:  # torch has no norm of sparse gradients
-        raise MisfitError(
-            f"trainer.clip_norm={clip_norm:g} cannot be used with the gradients of {names.model}: "
-            "they are sparse; leave it out"
-            if any(p.grad is not None and p.grad.is_sparse for p in parts.model.parameters())
-            else f"trainer.clip_norm={clip_norm:g} cannot be used with {names.model}: {one_line(error)}"
-        ) from error
 
 
 def _check_gradients(parts: Parts, names: Names) -> None:
@@ -254,15 +205,11 @@ def _check_form(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> No
 
 
 def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> None:
-    try:
+    given = f"{_form(tuple(scores.shape), scores.dtype)} with the targets of"
+    with _misfit(
+        f"{names.loss} cannot take scores {given} {names.dataset} {_form(tuple(targets.shape), targets.dtype)}"
+    ):
         value = parts.loss(scores, targets)
-    except (Exception, SystemExit) as error:
-        if is_memory_error(error):
-            raise
-        raise MisfitError(
-            f"{names.loss} cannot take scores {_form(tuple(scores.shape), scores.dtype)} with the targets of "
-            f"{names.dataset} {_form(tuple(targets.shape), targets.dtype)}: {one_line(error)}"
-        ) from error
     if not isinstance(value, Tensor) or (value.ndim and len(value) != len(scores)):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise MisfitError(f"{names.loss} must give a scalar tensor or one value a sample, it gives {got}")
@@ -273,17 +220,12 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
     order = torch.arange(batches.size)
     if not batches.in_memory:
         order = order[:: max(batches.size // SCAN_SAMPLES, 1)]
-    try:
-        with isolated():
-            inputs, targets = batches.source.take(order)
-    except DataError as error:
-        raise DataError(f"{place}: {error}") from error
-    except (Exception, SystemExit) as error:  # a stranger's data set may raise anything
-        if is_memory_error(error):
-            raise
-        raise DataError(f"{place}: reading {len(order)} samples failed: {one_line(error)}") from error
+    with _reading(place, f"{len(order)} samples"), isolated():
+        inputs, targets = batches.source.take(order)
     if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
         raise DataError(f"{place}: sample {int(order[bad])} holds inputs that are not finite")
+    if ignored is not None and bool((targets == ignored).all()):
+        raise DataError(f"{place}: loss.ignore_index={ignored} leaves out every sample; leave it away")
     wrong, valid = _wrong_targets(targets, spec, ignored)
     if (bad := _first(wrong)) is not None:
         shown = targets[bad].tolist()
@@ -315,15 +257,53 @@ def _first(mask: Tensor) -> int | None:
 
 
 def _probe(batches: Batches, place: str) -> tuple[Tensor, Tensor]:
+    with _reading(place, "the first samples"), isolated():
+        return batches.probe(PROBE_SAMPLES)
+
+
+@contextmanager
+def _operations(model: nn.Module) -> Iterator[list[float]]:
+    """Lists the operations of the forward passes inside, of those layers whose weight has two or more dimensions.
+
+    Each output value takes two operations for each of the inputs that it sees.
+    """
+    counted: list[float] = []
+
+    def count(module: nn.Module, _inputs: object, output: object) -> None:
+        weight = getattr(module, "weight", None)
+        if isinstance(output, Tensor) and isinstance(weight, Tensor) and weight.ndim > 1:
+            counted.append(2 * output.numel() * weight[0].numel())
+
+    hooks = [module.register_forward_hook(count) for module in model.modules()]
     try:
-        with isolated():
-            return batches.probe(PROBE_SAMPLES)
+        yield counted
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _misfit(message: str, remedy: str = "") -> Iterator[None]:
+    """Turns what a stranger's code raises inside, which may be anything, into a ``MisfitError``."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, PtbError) or is_memory_error(error):
+            raise
+        raise MisfitError(f"{message}: {one_line(error)}{remedy}") from error
+
+
+@contextmanager
+def _reading(place: str, what: str) -> Iterator[None]:
+    """Turns what a data set raises inside, which may be anything, into a ``DataError`` that names the place."""
+    try:
+        yield
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
-    except (Exception, SystemExit) as error:  # a stranger's data set may raise anything
+    except (Exception, SystemExit) as error:
         if is_memory_error(error):
             raise
-        raise DataError(f"{place}: reading the first samples failed: {one_line(error)}") from error
+        raise DataError(f"{place}: reading {what} failed: {one_line(error)}") from error
 
 
 def _target_form(spec: DataSpec, count: int) -> tuple[tuple[int, ...], torch.dtype]:

@@ -61,6 +61,8 @@ class Parts:
         closure: the optimizer evaluates the loss several times a step (LBFGS).
         pairs: the inputs are pairs ``[B, 2, *input_shape]``, and the model embeds both halves.
         summed: the loss adds up over the batch; else it is a mean.
+        denominator: what the loss of a batch with these targets was divided by to make it a mean; so much it counts in
+            the mean of several batches. Weighted or ignored samples make it another number than that of the samples.
         sparse: the optimizer takes sparse gradients only.
         ignored: a class that the loss leaves out, which is therefore a valid target.
     """
@@ -78,6 +80,7 @@ class Parts:
     closure: bool = False
     pairs: bool = False
     summed: bool = False
+    denominator: Callable[[Tensor], Tensor | int] = len
     sparse: bool = False
     ignored: int | None = None
 
@@ -92,10 +95,6 @@ class Parts:
         """The loss of a batch as a scalar."""
         loss = self.loss(scores, targets)
         return loss.mean() if loss.ndim else loss
-
-    def weight(self, targets: Tensor) -> int:
-        """What the loss of this batch counts in a mean over samples."""
-        return 1 if self.summed else len(targets)
 
     def _scores(self, inputs: Tensor) -> Tensor:
         if not self.pairs:
@@ -140,7 +139,8 @@ class Row:
 class Totals:
     """How far a training has come.
 
-    ``metrics`` holds the newest figures as ``{"val/accuracy": 0.98}``, ``since_best`` counts evaluations.
+    ``metrics`` holds the newest figures as ``{"val/accuracy": 0.98}``, ``since_best`` counts evaluations, ``skipped``
+    the steps whose fp16 gradients overflowed, so that the weights stayed as they were.
     """
 
     epoch: int = 0
@@ -151,6 +151,34 @@ class Totals:
     best_step: int | None = None
     best_loss: float = math.inf
     since_best: int = 0
+    skipped: int = 0
+
+
+class MeanLoss:
+    """The mean loss over batches, as if they were one; added up on the device."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        self._sum = torch.zeros((), device=self._parts.device)
+        self._count: Tensor | int = 0
+
+    def add(self, loss: Tensor, targets: Tensor) -> None:
+        """Takes in the loss of a batch, a scalar; a loss that adds up counts by its samples."""
+        if self._parts.summed:
+            self._sum += loss
+            self._count += len(targets)
+        else:
+            count = self._parts.denominator(targets)
+            self._sum += loss * count
+            self._count = self._count + count
+
+    def compute(self) -> float:
+        """The mean; waits for the device."""
+        return float(self._sum / self._count)
 
 
 class Stopwatch:
@@ -199,7 +227,7 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
         totals: is kept up to date at every moment, also for a caller who catches what is raised.
 
     Raises:
-        NumericalError: a loss is not finite; nothing is saved after that.
+        NumericalError: a loss is not finite, and nothing is saved after that; or all fp16 gradients overflow.
         Interrupted: the watcher told of a signal; the weights were saved.
     """
     clock = Stopwatch()
@@ -208,47 +236,53 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
     steps = -(-len(parts.train) // recipe.accumulate)
     group: list[Batch] = []  # the batches of one optimizer step, on the device
     batch_scores: list[Tensor] = []
+    loss_mean = MeanLoss(parts)
 
     def gradients() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        first = not batch_scores  # LBFGS calls this again: the figures are those of the first call, as the loss is
-        total = torch.zeros((), device=parts.device)
-        weights = sum(parts.weight(targets) for _, targets in group)
+        first = not batch_scores  # LBFGS calls this again: the figures are those of the first call
+        losses = []
+        whole = sum(parts.denominator(targets) for _, targets in group) if len(group) > 1 else None
         for inputs, targets in group:
             scores = parts.forward(inputs)
             loss = parts.mean_loss(scores, targets)
-            share = 1 if parts.summed else parts.weight(targets) / weights
-            scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach() * parts.weight(targets)
             if first:
                 batch_scores.append(scores.detach())
+                loss_mean.add(loss.detach(), targets)
+            if whole is not None and not parts.summed:
+                loss = loss * (parts.denominator(targets) / whole)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
         if recipe.clip_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        return total
+        return losses[0] if whole is None else torch.stack(losses).sum()
 
     for epoch in range(1, recipe.epochs + 1):
         model.train()
         reset(parts.train_metrics)
         watcher.epoch_started(epoch, steps)
-        loss_sum = torch.zeros((), device=parts.device)
+        loss_mean.reset()
         seconds_before = clock.seconds
         clock.start()
 
         batches = parts.train.epoch(epoch)
         while group := list(islice(batches, recipe.accumulate)):
             batch_scores.clear()
-            if parts.closure:
-                loss: Any = optimizer.step(gradients)  # type: ignore[arg-type]  # calls it, returns its first loss
-            else:
-                loss = gradients()
-                scaler.step(optimizer)
-                scaler.update()
             lr = float(optimizer.param_groups[0]["lr"])
-            scheduler.step()
+            if parts.closure:
+                optimizer.step(gradients)  # type: ignore[arg-type]  # calls it, several times
+                stepped = True
+            else:
+                gradients()
+                stepped = _step_scaled(optimizer, scaler)
+            if stepped:
+                scheduler.step()
+            else:
+                totals.skipped += 1
+                _check_scale(scaler, totals)
 
             totals.step += 1
-            loss_sum += loss
             for scores, (_, targets) in zip(batch_scores, group, strict=True):
                 totals.samples += len(targets)
                 update(parts.train_metrics, scores, targets)
@@ -261,11 +295,11 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
                 )
             if _due_inside(totals.step, recipe, steps):
                 totals.seconds = clock.stop()
-                check_finite("training", float(loss_sum), totals, lr)
+                check_finite("training", loss_mean.compute(), totals, lr)
                 watcher.checkpoint(totals)
                 clock.start()
 
-        mean_loss = float(loss_sum) / parts.train.samples  # waits for the device
+        mean_loss = loss_mean.compute()  # waits for the device
         totals.epoch, totals.seconds = epoch, clock.stop()
         values = {"loss": mean_loss, **compute(parts.train_metrics)}
         speed = parts.train.samples / (clock.seconds - seconds_before)
@@ -291,6 +325,11 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
             watcher.checkpoint(totals)
         if last:
             break
+    if 0 < totals.skipped == totals.step:
+        raise NumericalError(
+            f"no step could be taken: the fp16 gradients overflowed in all {totals.step} of them; train for more "
+            "steps, so that their scale can adapt, or use trainer.precision=bf16 or fp32"
+        )
 
 
 @torch.inference_mode()
@@ -298,12 +337,12 @@ def evaluate(parts: Parts, batches: Batches) -> dict[str, float]:
     """The mean loss and every metric over a split, in eval mode and without gradients."""
     parts.model.eval()
     reset(parts.eval_metrics)
-    loss_sum = torch.zeros((), device=parts.device)
+    loss_mean = MeanLoss(parts)
     for inputs, targets in batches.epoch():
         scores = parts.forward(inputs)
-        loss_sum += parts.mean_loss(scores, targets) * parts.weight(targets)
+        loss_mean.add(parts.mean_loss(scores, targets), targets)
         update(parts.eval_metrics, scores, targets)
-    return {"loss": float(loss_sum) / batches.samples, **compute(parts.eval_metrics)}
+    return {"loss": loss_mean.compute(), **compute(parts.eval_metrics)}
 
 
 @torch.inference_mode()
@@ -347,6 +386,23 @@ def update(metrics: dict[str, Metric], scores: Tensor, targets: Tensor) -> None:
 def compute(metrics: dict[str, Metric]) -> dict[str, float]:
     """The figures of all of them; waits for the device."""
     return {label: float(metric.compute()) for label, metric in metrics.items()}
+
+
+def _step_scaled(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> bool:
+    """Takes the step on scaled gradients; False where they overflowed fp16, and the weights stay as they were."""
+    scale = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return scaler.get_scale() >= scale
+
+
+def _check_scale(scaler: torch.amp.GradScaler, totals: Totals) -> None:
+    if scaler.get_scale() < 1:  # below 1 it would make small what has overflowed without it
+        raise NumericalError(
+            f"the fp16 gradients overflow at step {totals.step + 1}, even when they are not scaled up any more "
+            f"(steps skipped so far: {totals.skipped}): use trainer.precision=bf16 or fp32, "
+            "or a smaller optimizer.lr"
+        )
 
 
 def _report(watcher: Watcher, totals: Totals, row: Row) -> None:

@@ -137,13 +137,11 @@ name = "accuracy"
 CONFIG_NOTES = {
     "trainer": (
         """\
-- `accumulate`: the last group of an epoch may have fewer batches. The gradients are those of one large batch: the loss
-  of each batch counts by its number of samples. Batch norm still sees one batch at a time. `lbfgs` needs 1.
-  With class weights or an ignored class this holds only nearly: batches count by their samples, not by their weights;
-  the same is true of the mean loss of an epoch.
+- `accumulate`: the last group of an epoch may have fewer batches. The gradients are those of one large batch, also
+  with class weights or an ignored class. Batch norm still sees one batch at a time. `lbfgs` needs 1.
 - `clip_norm`: a setting without a default value; where it is left out, gradients are not cut.
 - `precision`: `bf16` needs a GPU that has it, or the CPU. With `fp16` the loss is scaled, so that small gradients do
-  not become 0; `lbfgs` cannot take it. Weights and checkpoints stay in fp32.
+  not become 0, and steps whose gradients overflow are skipped, counted and told; `lbfgs` cannot take it. Weights and checkpoints stay in fp32.
 - `patience` counts evaluations, not epochs, and needs a data set with a validation split. The test split is evaluated
   with the last weights; `ptb eval --checkpoint best` evaluates the best.""",
     )

@@ -22,7 +22,7 @@ class CrossEntropy(nn.Module):
     Args:
         spec: a data set with targets of kind ``class``.
         reduction: ``"none"`` gives ``[B]``, ``"sum"`` a scalar, ``"mean"`` the sum by the sum of all ``w[y]`` that are
-            not ignored (NaN if all are).
+            not ignored, see ``denominator`` (0 if all are, where PyTorch gives NaN).
         size_average: deprecated, see ``reduction``.
         reduce: deprecated, see ``reduction``.
         weight: w, one number a class. ``"balanced"`` is n / (C * samples of the class), from the n training samples.
@@ -55,21 +55,36 @@ class CrossEntropy(nn.Module):
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits ``[B, C]``."""
-        return F.cross_entropy(
+        loss = F.cross_entropy(
             scores,
             targets,
-            self._weight_like(scores),
+            self._weight_on(scores.device, scores.dtype),
             ignore_index=self.ignore_index,
-            reduction=self.reduction,
+            reduction="sum" if self.reduction == "mean" else self.reduction,
             label_smoothing=self.label_smoothing,
         )
+        return loss / self._denominator(targets, scores.dtype) if self.reduction == "mean" else loss
 
-    def _weight_like(self, scores: Tensor) -> Tensor | None:
-        """The weights in the type and on the device of the scores, brought there once."""
+    def denominator(self, targets: Tensor) -> Tensor:
+        """By what the mean is divided: the number of samples ``[B]`` that are not ignored, or the sum of their weights.
+
+        It is never 0, so that the mean of a batch of ignored samples is 0.
+        """
+        return self._denominator(targets, torch.float32)
+
+    def _denominator(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        kept = targets != self.ignore_index
+        weight = self._weight_on(targets.device, dtype)
+        if weight is None:
+            return kept.sum().clamp(min=1)
+        return (weight[torch.where(kept, targets, 0)] * kept).sum().clamp(min=torch.finfo(dtype).tiny)
+
+    def _weight_on(self, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        """The weights on that device and in that type, brought there once."""
         held = self._on_device
-        if self.weight is not None and (held is None or held.dtype != scores.dtype or held.device != scores.device):
+        if self.weight is not None and (held is None or held.dtype != dtype or held.device != device):
             with torch.inference_mode(False):  # made in an evaluation, it must still serve in training
-                self._on_device = torch.tensor(self.weight, dtype=scores.dtype, device=scores.device)
+                self._on_device = torch.tensor(self.weight, dtype=dtype, device=device)
         return self._on_device
 
 

@@ -473,11 +473,11 @@ def test_small_steps_are_left_to_one_thread_and_the_plan_says_so(built_in, confi
 
 
 def test_the_operations_of_a_step_are_counted(built_in):
-    from ptb.preflight import Names, step_operations
+    from ptb.preflight import Names, check_forward
 
     config = RunConfig(model={"name": "mlp", "hidden": [7]}, dataset={"size": 8}, loader={"batch_size": 5})
-    parts = compose(config, built_in).parts
-    assert step_operations(parts, Names("", "", "", "", "")) == 3 * 2 * 5 * (64 * 7 + 7 * 10)
+    done = compose(config, built_in)
+    assert check_forward(done.parts, done.spec, Names("", "", "", "", "")) == 3 * 2 * 5 * (64 * 7 + 7 * 10)
 
 
 def test_patience_without_a_validation_split_is_not_ignored(site):

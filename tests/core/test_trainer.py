@@ -55,7 +55,8 @@ class Notes:
 
 def parts(model=None, optimizer=None, loss=None, size=10, batch_size=4, **options):
     generator = torch.Generator().manual_seed(0)
-    data = TensorDataset(torch.randn(size, 3, generator=generator), torch.randint(2, (size,), generator=generator))
+    inputs, targets = torch.randn(size, 3, generator=generator), torch.randint(2, (size,), generator=generator)
+    data = TensorDataset(inputs, options.pop("targets", targets))
     torch.manual_seed(1)
     model = model or nn.Linear(3, 2)
     optimizer = optimizer or torch.optim.SGD
@@ -97,10 +98,14 @@ def test_the_loop_does_what_a_loop_by_hand_does():
     assert trained == pytest.approx([sum(losses[i : i + 3]) / 10 for i in (0, 3, 6)], rel=1e-6)
 
 
-def test_a_closure_optimizer_runs_in_the_same_loop():
-    ours = parts(optimizer=torch.optim.LBFGS, closure=True)
+@pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
+def test_a_closure_optimizer_runs_in_the_same_loop(line_search):
+    def lbfgs(parameters, lr):
+        return torch.optim.LBFGS(parameters, lr, line_search_fn=line_search)
+
+    ours = parts(optimizer=lbfgs, closure=True)
     fit(ours, Recipe(epochs=2), Notes(), Totals())
-    by_hand = parts(optimizer=torch.optim.LBFGS)
+    by_hand = parts(optimizer=lbfgs)
     for epoch in (1, 2):
         for inputs, targets in by_hand.train.epoch(epoch):
 
@@ -260,6 +265,44 @@ def test_accumulated_batches_train_as_one_batch_of_their_size(size):
         assert row.values["loss"] == pytest.approx(twin.values["loss"], rel=1e-4)
 
 
+class Weighed:
+    """Class weights and an ignored class: its mean is not one over samples."""
+
+    weight = torch.tensor([1.0, 5.0])
+
+    def __call__(self, scores, targets):
+        total = nn.functional.cross_entropy(scores, targets, self.weight, reduction="sum", ignore_index=-1)
+        return total / self.denominator(targets)
+
+    def denominator(self, targets):
+        return (self.weight[targets.clamp(min=0)] * (targets >= 0)).sum().clamp(min=1e-30)
+
+
+def weighed(size=12, batch_size=4):
+    targets = torch.arange(size) % 2
+    targets[: size // 3] = -1  # at small batch sizes a batch of ignored samples only
+    return parts(loss=Weighed(), denominator=Weighed().denominator, batch_size=batch_size, targets=targets, size=size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_mean_of_a_weighed_loss_is_the_same_at_every_batch_size(batch_size):
+    whole, small = weighed(batch_size=12), weighed(batch_size=batch_size)
+    wanted = evaluate(whole, whole.evaluation["val"])["loss"]
+    ((inputs, targets),) = whole.evaluation["val"].epoch()
+    assert wanted == pytest.approx(whole.loss(whole.model(inputs), targets).item(), rel=1e-6)
+    assert evaluate(small, small.evaluation["val"])["loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_accumulated_batches_of_a_weighed_loss_train_as_one_batch():
+    small, large = weighed(size=12, batch_size=2), weighed(size=12, batch_size=6)
+    notes = Notes(), Notes()
+    fit(small, Recipe(epochs=3, accumulate=3), notes[0], Totals())
+    fit(large, Recipe(epochs=3), notes[1], Totals())
+    torch.testing.assert_close(small.model.weight, large.model.weight, rtol=1e-5, atol=1e-6)
+    for row, twin in zip(notes[0].rows, notes[1].rows, strict=True):
+        assert row.values["loss"] == pytest.approx(twin.values["loss"], rel=1e-4)
+
+
 def test_a_loss_that_adds_up_is_not_weighed_again():
     ours = parts(batch_size=4, loss=nn.CrossEntropyLoss(reduction="sum"), summed=True)
     mean = parts(batch_size=4)
@@ -304,7 +347,6 @@ def test_gradients_are_scaled_down_to_the_norm_that_is_allowed():
     assert norms(1e9) == free
 
 
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_lower_precision_computes_in_that_type_and_trains(dtype):
     seen = set()
@@ -321,6 +363,43 @@ def test_a_lower_precision_computes_in_that_type_and_trains(dtype):
     assert evaluate(ours, ours.evaluation["val"])["loss"] < before
     assert seen == {dtype}
     assert ours.model.weight.dtype == torch.float32
+
+
+class Large(torch.autograd.Function):
+    """Multiplies the gradients, so that they overflow fp16 until their scale has come down."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(_, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(_, gradients):
+        return gradients * Large.factor
+
+
+class Overflowing(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs.half()) if inputs.dtype == torch.float16 else Large.apply(super().forward(inputs))
+
+
+def test_fp16_steps_whose_gradients_overflow_are_skipped_counted_and_leave_the_schedule_alone():
+    ours, totals = parts(model=Overflowing(3, 2), autocast=torch.float16), Totals()
+    Large.factor = 4.0
+    fit(ours, Recipe(epochs=10), Notes(), totals)
+    assert 0 < totals.skipped < totals.step == 30
+    assert ours.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.9 ** (30 - totals.skipped))
+
+
+@pytest.mark.parametrize(("epochs", "said"), [(1, "no step could be taken"), (20, "even when they are not scaled up")])
+def test_a_training_all_of_whose_steps_are_skipped_is_not_called_finished(epochs, said):
+    ours = parts(model=Overflowing(3, 2), autocast=torch.float16)
+    before = ours.model.weight.clone()
+    Large.factor = math.inf
+    with pytest.raises(NumericalError, match=said):
+        fit(ours, Recipe(epochs=epochs), Notes(), Totals())
+    assert torch.equal(ours.model.weight, before)
 
 
 def test_training_ends_when_patience_does_and_the_test_split_is_still_measured():

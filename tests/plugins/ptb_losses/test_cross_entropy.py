@@ -69,10 +69,23 @@ def test_samples_marked_with_the_default_ignore_index_cost_nothing(built_in):
     assert not value_and_gradient(loss, SCORES, targets)[1][TARGETS == 3].any()
 
 
-def test_where_all_samples_are_ignored_the_mean_is_of_nothing_and_the_sum_is_0(built_in):
-    scores, targets = torch.tensor(SCORES), torch.full((12,), -100)
-    assert built_in.build("loss", "cross-entropy", SPEC)(scores, targets).isnan()
-    assert built_in.build("loss", "cross-entropy", SPEC, reduction="sum")(scores, targets) == 0
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+def test_where_all_samples_are_ignored_the_loss_and_its_gradient_are_0(built_in, weight, reduction):
+    settings = {"reduction": reduction} | ({} if weight is None else {"weight": weight})
+    loss = built_in.build("loss", "cross-entropy", SPEC, **settings)
+    value, gradient = value_and_gradient(loss, SCORES, np.full(12, -100))
+    assert value == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("weight", "counted"), [(None, sum(TARGETS != 2)), (WEIGHT, sum(WEIGHT[y] for y in TARGETS if y != 2))]
+)
+def test_the_denominator_is_what_the_sum_is_divided_by(built_in, weight, counted):
+    settings = {"ignore_index": 2} | ({} if weight is None else {"weight": weight})
+    loss = built_in.build("loss", "cross-entropy", SPEC, **settings)
+    assert float(loss.denominator(torch.tensor(TARGETS))) == pytest.approx(counted)
 
 
 def test_gradients_agree_with_differences(built_in):

@@ -22,6 +22,7 @@ from ptb.trainer import Parts
 
 PROBE_SAMPLES = 2
 SCAN_SAMPLES = 64
+USUAL_IGNORE_INDEX = -100  # what PyTorch's losses leave out unless they are told otherwise
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,21 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
 
     Raises:
         DataError: a split is empty, or its samples are not what the spec says.
+        MisfitError: the loss leaves out a class that there is not.
     """
+    ignores = parts.ignored in (None, USUAL_IGNORE_INDEX)
     for name, batches in {**parts.evaluation, "train": parts.train}.items():
         if len(batches) == 0:
             dropped = f": loader.drop_last leaves none of its {batches.size} samples" if batches.size else ""
             raise DataError(f"{names.dataset}: the {name} split is empty{dropped}")
         place = f"{names.dataset}, {name} split"
         _check_form(batches, spec, place, parts.pairs)
-        _check_values(batches, spec, place, parts.ignored)
+        ignores |= _check_values(batches, spec, place, parts.ignored)
+    if not ignores and spec.target == "class" and not 0 <= (parts.ignored or 0) < spec.output_size:
+        raise MisfitError(
+            f"loss.ignore_index={parts.ignored} leaves out nothing: no sample of {names.dataset} has that target, and its "
+            f"classes are 0 to {spec.output_size - 1}; leave it away"
+        )
 
 
 def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
@@ -215,8 +223,12 @@ def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> 
         raise MisfitError(f"{names.loss} must give a scalar tensor or one value a sample, it gives {got}")
 
 
-def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | None) -> None:
-    """Holds the values of all samples against the spec, or of some, evenly spaced, if they are not held in memory."""
+def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | None) -> bool:
+    """Holds the values of all samples against the spec, or of some, evenly spaced, if they are not held in memory.
+
+    Returns:
+        Whether some sample is left out by the loss, as far as that can be told.
+    """
     order = torch.arange(batches.size)
     if not batches.in_memory:
         order = order[:: max(batches.size // SCAN_SAMPLES, 1)]
@@ -225,7 +237,7 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
     if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
         raise DataError(f"{place}: sample {int(order[bad])} holds inputs that are not finite")
     if ignored is not None and bool((targets == ignored).all()):
-        raise DataError(f"{place}: loss.ignore_index={ignored} leaves out every sample; leave it away")
+        raise DataError(f"{place}: the loss leaves out every sample (loss.ignore_index={ignored})")
     wrong, valid = _wrong_targets(targets, spec, ignored)
     if (bad := _first(wrong)) is not None:
         shown = targets[bad].tolist()
@@ -234,6 +246,7 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
         outside = ((inputs < 0) | (inputs >= spec.vocabulary)).flatten(1).any(1)
         if (bad := _first(outside)) is not None:
             raise DataError(f"{place}: sample {int(order[bad])} has tokens outside 0 to {spec.vocabulary - 1}")
+    return not batches.in_memory or (ignored is not None and bool((targets == ignored).any()))
 
 
 def _wrong_targets(targets: Tensor, spec: DataSpec, ignored: int | None) -> tuple[Tensor, str]:

@@ -328,6 +328,8 @@ ODD_PARTS = """
         bad = {"low": -1, "high": 3, "half": 0.5, "two": 2.0, "zero": 0.0, "nan": float("nan"), "inf": float("inf")}
         if case in bad:
             targets[20] = bad[case]
+        if case == "same":
+            targets[:] = 1
         if case == "input-nan":
             inputs[20, 0] = float("nan")
         if case == "token":
@@ -499,4 +501,18 @@ def test_sparse_gradients_are_not_clipped(site):
     site.write("odd_parts.py", ODD_PARTS)
     config = odd("tokens", model="sparse", optimizer={"name": "sparse-only"}, trainer={"clip_norm": 1.0})
     with pytest.raises(MisfitError, match="clip_norm=1 cannot be used with the gradients of model 'sparse'"):
+        compose(config, site.registry())
+
+
+def test_an_ignore_index_that_no_sample_has_is_not_ignored(built_in):
+    with pytest.raises(MisfitError, match=r"loss.ignore_index=10 leaves out nothing.*classes are 0 to 9"):
+        compose(RunConfig(model={"name": "linear"}, loss={"ignore_index": 10}), built_in)
+    compose(RunConfig(model={"name": "linear"}, loss={"ignore_index": 9}), built_in)
+
+
+def test_a_loss_that_leaves_out_every_sample_of_a_split_is_refused(site):
+    site.add("ptb-odd", ODD, module="ptb_odd")
+    site.write("odd_parts.py", ODD_PARTS)
+    config = odd("class", case="same", loss={"ignore_index": 1})
+    with pytest.raises(DataError, match=r"train split: the loss leaves out every sample \(loss.ignore_index=1\)"):
         compose(config, site.registry())

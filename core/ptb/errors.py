@@ -119,6 +119,11 @@ def listing(names: Sequence[str], limit: int = 20) -> str:
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def count(number: int, noun: str) -> str:
+    """``1 step``, ``1,200 steps``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def one_line(error: BaseException, limit: int = 400) -> str:
     """``ValueError: what it said``, on one line, cut where it is very long."""
     text = " ".join(str(error).split())

@@ -5,6 +5,7 @@ Nothing is checked here beyond the syntax; ``plan.resolve`` holds the values aga
 
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ FLAGS: dict[str, KeyPath] = {
 }
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 32
+LONGEST_MENDED = 200
+NULLS = ("None", "null", "nil")
+CLOSING = {"[": "]", "{": "}"}
 
 
 class RunConfig:
@@ -51,6 +55,7 @@ class RunConfig:
     def __init__(self, **sections: Any) -> None:
         self.values: Tree = _copied(sections)
         self.sources: dict[KeyPath, str] = dict.fromkeys(_leaves(self.values), "")
+        self.files: tuple[Path, ...] = ()
 
     @classmethod
     def read(
@@ -71,9 +76,14 @@ class RunConfig:
             metrics: the names of the metrics; they replace those that the files choose.
 
         Raises:
+            TypeError: a bare string where a list belongs.
             ConfigError: with every file that cannot be read and every override that cannot be parsed.
         """
+        for name, texts in (("files", files), ("overrides", overrides), ("metrics", metrics)):
+            if isinstance(texts, str | Path):
+                raise TypeError(f"{name} is a list; write RunConfig.read({name}=[{str(texts)!r}])")
         config = cls()
+        config.files = tuple(map(Path, files))
         problems: list[Problem] = []
         for file in files:
             try:
@@ -119,7 +129,10 @@ class RunConfig:
         return next((text for key, text in self.sources.items() if key[: len(path)] == path), "")
 
     def _add(self, values: Tree, sources: Mapping[KeyPath, str]) -> None:
-        for path in list(_renamed((), self.values, values)):
+        replaced = list(_renamed((), self.values, values))
+        if values.get("metrics") == {} and "metrics" in self.values:  # an empty table turns them off
+            replaced.append(("metrics",))
+        for path in replaced:
             _remove(self.values, path)
             self.sources = {key: text for key, text in self.sources.items() if key[: len(path)] != path}
         _merge(self.values, values)
@@ -175,18 +188,50 @@ def parse_value(written: str, text: str) -> Any:
         text: where it stands, for the message.
 
     Raises:
-        ConfigError: it begins like a list, a table or a string, and is none.
+        ConfigError: it begins like a list, a table or a string, and is none; or it is ``None`` or ``null``.
     """
     if not written.isprintable() or not _is_utf8(written):
         raise ConfigError(f"the value in {text!r} holds characters that cannot be shown")
+    if parsed := _parsed(written):
+        return parsed["value"]
+    if written in NULLS:
+        raise ConfigError(f"'{text}' has no value: TOML has no {written}; leave the key out")
+    if written[:1] in ("[", "{", '"', "'"):
+        mended = _mended(written)
+        meant = _parsed(mended)
+        if meant and isinstance(meant["value"], str) and not _parsed(meant["value"]):
+            mended = meant["value"]  # a bare word does
+        remedy = f"; write {text.removesuffix(written)}{shlex.quote(mended)}" if mended else ""
+        raise ConfigError(f"the value in '{text}' is not valid TOML{remedy}")
+    return written
+
+
+def _parsed(written: str) -> Tree | None:
+    """``{"value": ...}`` of a value in TOML syntax, or None if it is in no such syntax."""
     try:
         parsed = tomllib.loads(f"value = {written}")
-        if set(parsed) == {"value"}:
-            return parsed["value"]
     except (ValueError, RecursionError):  # tomllib's own error, or a number of thousands of digits
-        if written[:1] in ("[", "{", '"', "'"):
-            raise ConfigError(f"the value in '{text}' is not valid TOML") from None
-    return written
+        return None
+    return parsed if set(parsed) == {"value"} else None
+
+
+def _mended(written: str) -> str:
+    """A value that is not TOML as it was probably meant: closed, its numbers written out, its words in quotes."""
+    if len(written) > LONGEST_MENDED:
+        return ""
+    plain = re.sub(r"(?<![\w.])\.(?=\d)", "0.", written)  # .5
+    plain = re.sub(r"(?<=\d)\.(?![\w.])", ".0", plain)  # 1.
+    plain = re.sub(r"(?<![\w.+-])[A-Za-z][\w./-]*(?![\w./-]|\s*=)", _worded, plain)
+    opened = ""
+    for sign in plain:
+        opened = CLOSING.get(sign, "") + (opened[1:] if sign == opened[:1] else opened)
+    whole = json.dumps(written, ensure_ascii=False) if re.match(r"[A-Za-z/~]", written) else ""
+    return next((text for text in (plain, plain + opened, written + written[:1], whole) if _parsed(text)), "")
+
+
+def _worded(word: re.Match[str]) -> str:
+    kept = word[0] in (*NULLS, "inf", "nan")
+    return word[0] if kept else word[0].lower() if word[0].lower() in ("true", "false") else f'"{word[0]}"'
 
 
 def _single_path(tree: Any) -> KeyPath:
@@ -229,11 +274,31 @@ def _read_file(path: Path) -> tuple[Tree, dict[KeyPath, str]]:
 
 def _toml_fault(error: ValueError, path: Path, text: str) -> tuple[str, str]:
     """Tomllib tells the place in its message only: ``... (at line 3, column 5)`` or ``(at end of document)``."""
-    message, _, place = str(error).rpartition(" (at ")
-    line = re.search(r"line (\d+)", place)
-    number = line[1] if line else str(len(text.splitlines()) or 1)
-    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
-    return f"not valid {kind}: {(message or str(error)).rstrip('.')}", f"{path}:{number}"
+    message, _, at = str(error).rpartition(" (at ")
+    line = re.search(r"line (\d+)", at)
+    number = int(line[1]) if line else len(text.splitlines()) or 1
+    if path.suffix.lower() == ".json":
+        return f"not valid JSON: {(message or str(error)).rstrip('.')}", f"{path}:{number}"
+    lines = text.splitlines()[:number]
+    # What is not closed is noticed below the line that opens it.
+    first = 1 if message.startswith(("Unclosed", "Expected")) else number
+    for place in range(len(lines), first - 1, -1):
+        if remedy := _remedy(lines[place - 1]):
+            return f"not valid TOML: {remedy}", f"{path}:{place}"
+    table = re.sub(r"\(('.*?'),?\)", lambda names: f"[{names[1].replace(chr(39), '').replace(', ', '.')}]", message)
+    plain = table.replace("Cannot overwrite a value", "this key stands twice").replace("array", "list")
+    return f"not valid TOML: {plain}", f"{path}:{number}"
+
+
+def _remedy(line: str) -> str:
+    """What to type instead of a line ``key = value`` whose value is not TOML, or nothing."""
+    key, equals, value = (part.strip() for part in line.partition("#")[0].partition("="))
+    if not equals or not value or _parsed(value):
+        return ""
+    if value in NULLS:
+        return f"there is no {value} in TOML; leave {key} out"
+    mended = _mended(value)
+    return f"write {key} = {mended}" if mended else ""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Tree:

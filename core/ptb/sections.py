@@ -1,11 +1,26 @@
 """The parts of a configuration that belong to the core itself, each a pydantic model. Imports no torch."""
 
+import os
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+
+
+def _fits_machine(count: int) -> int:
+    """Far more threads or processes than cores only wait for each other, and thousands can bring a machine down.
+
+    64 are let through everywhere, so that the record of a run on a large machine can be repeated on a small one.
+    """
+    cores = os.cpu_count() or 1
+    if count > (most := max(4 * cores, 64)):
+        raise ValueError(f"must be at most {most} on a machine of {cores} core{'s' * (cores != 1)}")
+    return count
+
+
+Parallel = Annotated[int, AfterValidator(_fits_machine)]
 
 
 class RunSettings(BaseModel):
@@ -14,8 +29,11 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(0, ge=0, lt=2**63, description="Every random stream of the run is derived from it")
-    threads: int = Field(
-        0, ge=0, le=4096, description="CPU threads of torch; 0: one where a step has little to do, else as torch does"
+    threads: Parallel = Field(
+        0,
+        ge=0,
+        description="CPU threads of torch, at most 4 a core or 64; 0: one where a step has little to do, else as torch "
+        "does",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps; auto takes the first GPU, else the CPU")
 
@@ -33,7 +51,9 @@ class LoaderSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(32, gt=0, description="Samples in a batch")
-    num_workers: int = Field(0, ge=0, description="Processes that read samples; data held in memory needs none")
+    num_workers: Parallel = Field(
+        0, ge=0, description="Processes that read samples, at most 4 a core or 64; data held in memory needs none"
+    )
     shuffle: bool = Field(True, description="A new order of the training samples for each epoch")
     drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
 
@@ -52,7 +72,7 @@ class TrainerSettings(BaseModel):
         1, gt=0, description="Batches whose gradients make one optimizer step, as one batch of all their samples would"
     )
     clip_norm: float | None = Field(
-        None, gt=0, description="Largest norm of the gradients; without it they are not cut"
+        None, gt=0, allow_inf_nan=False, description="Largest norm of the gradients; without it they are not cut"
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Type of the forward pass where that is safe (autocast); fp16 scales the loss"
@@ -70,8 +90,8 @@ class ParameterGroup(BaseModel):
     match: str = Field(
         description="Pattern of parameter names, such as conv*.weight; the first group that matches counts"
     )
-    lr: float | None = Field(None, ge=0, description="Their learning rate")
-    weight_decay: float | None = Field(None, ge=0, description="Their weight decay")
+    lr: float | None = Field(None, ge=0, allow_inf_nan=False, description="Their learning rate")
+    weight_decay: float | None = Field(None, ge=0, allow_inf_nan=False, description="Their weight decay")
 
 
 class Grouping(BaseModel):
@@ -83,6 +103,15 @@ class Grouping(BaseModel):
         True, description="false: no weight decay on parameters of one dimension, which are norms and biases"
     )
     groups: list[ParameterGroup] = Field([], description="Parameters with a learning rate or weight decay of their own")
+
+
+class PluginSettings(BaseModel):
+    """The section ``plugins``: which of the installed plugins take part; decided before any of them is imported."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    disable: list[str] = Field([], description="Plugins that are not used, by the name of their distribution")
+    require: list[str] = Field([], description="Requirements such as ptb-acme>=1.2, without which nothing runs")
 
 
 CORE_SECTIONS: dict[str, type[BaseModel]] = {"loader": LoaderSettings, "trainer": TrainerSettings}

@@ -8,14 +8,18 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
-from pydantic_core import ErrorDetails, PydanticUndefined
+from pydantic_core import PydanticUndefined
 
-from ptb.errors import PluginError, Problem, did_you_mean, listing
+from ptb.errors import PluginError, Problem
+from ptb.faults import told
+
+DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
 
 # How many positional arguments the core fills before a component's settings begin.
 RUNTIME_ARGUMENTS = {
@@ -79,21 +83,24 @@ def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[Base
     return create_model("Settings", __config__=config, **fields)
 
 
-def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[str] = ()) -> BaseModel:
     """``values`` as an instance of ``model``, defaults filled in.
+
+    Args:
+        model: the settings.
+        values: what was given.
+        also: keys that are valid beside those of ``model`` and looked after elsewhere; messages list them too.
 
     Raises:
         SettingsError: with every fault that was found.
     """
-    unwritable = [key for key, value in values.items() if not _is_json(value)]
+    unwritable = {key: why for key, value in values.items() if (why := _unwritable({key: value}))}
     if unwritable:
-        raise SettingsError(
-            [Problem(key, f"cannot be written in a config file: {values[key]!r}") for key in unwritable]
-        )
+        raise SettingsError([Problem(key, why) for key, why in unwritable.items()])
     try:
         return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
     except ValidationError as error:
-        raise SettingsError(list(_problems(error, model, values))) from None
+        raise SettingsError(told(error, model, values, also)) from None
 
 
 def arguments(settings: BaseModel) -> dict[str, Any]:
@@ -157,72 +164,34 @@ def _config_for(annotation: Any) -> ConfigDict | None:
     return None if is_model else ConfigDict(arbitrary_types_allowed=True)
 
 
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return not _has_null(value)
-
-
 def _has_null(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_has_null, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_has_null, value))
-    return value is None
+    return value is None or any(map(_has_null, _items(value)))
 
 
-def _problems(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]) -> Iterator[Problem]:
-    """Pydantic's faults in our words; the faults of a union's arms are told as one."""
-    told: dict[str, dict[str, str]] = {}
-    for fault in error.errors(include_url=False):
-        key, value = _locate(fault["loc"], values)
-        if fault["type"] == "missing" and isinstance(fault["loc"][-1], str):
-            key = _key(fault["loc"])
-        message, shown = _message(fault, model, value)
-        told.setdefault(key, {})[message] = shown
-    for key, messages in told.items():
-        arms = list(messages)
-        text = " or ".join([arms[0], *(arm.removeprefix("must be ") for arm in arms[1:])])
-        yield Problem(key, text + list(messages.values())[-1])
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
 
 
-def _locate(location: tuple[int | str, ...], values: Any) -> tuple[str, Any]:
-    """The key as far as the location leads into ``values`` (the rest names arms of a union), and the value there."""
-    value = values
-    for depth, part in enumerate(location, start=1):
-        try:
-            value = value[part]
-        except (TypeError, KeyError, IndexError):
-            return _key(location[: max(depth - 1, 1)]), value
-    return _key(location), value
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """``groups[0].lr`` of ``("groups", 0, "lr")``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-
-
-def _message(fault: ErrorDetails, model: type[BaseModel], value: Any) -> tuple[str, str]:
-    """What is wrong, and what was got."""
-    got = f", got {_shown(value)}"
-    if fault["type"] == "missing":
-        return (
-            ("has too few items", got) if isinstance(fault["loc"][-1], int) else ("is required and has no default", "")
-        )
-    if fault["type"] == "extra_forbidden":
-        at_top = len(fault["loc"]) == 1
-        valid = list(model.model_fields) if at_top else []
-        known = f"; valid are {listing(valid)}" if valid else "; there are no settings" if at_top else ""
-        return f"unknown key{did_you_mean(str(fault['loc'][-1]), valid)}{known}", ""
-    text = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return text.replace("Input should", "must", 1), got
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=repr, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _unwritable(value: Any, depth: int = 0) -> str:
+    """Why a config file cannot hold a value, or nothing."""
+    if value is None:
+        return "null is no value in a config file; leave it out"
+    if depth > DEEPEST:
+        return f"is nested more than {DEEPEST} deep"
+    if isinstance(value, dict | list | tuple):
+        parts = [*(value if isinstance(value, dict) else ()), *_items(value)]
+        return next(filter(None, (_unwritable(part, depth + 1) for part in parts)), "")
+    if isinstance(value, date | time):
+        return f'is a date or time to TOML, which no setting takes; put a text in quotes: "{value}"'
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "is an integer of more than 64 bits, which no config file holds"
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "holds half of a character, which no file in UTF-8 does"
+    except (TypeError, ValueError):
+        return f"cannot be written in a config file: a value of type {type(value).__name__}"
+    return ""
 
 
 def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -232,8 +201,8 @@ def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return " | ".join(json.dumps(value) for value in part["enum"])
     if "const" in part:
         return json.dumps(part["const"])
-    if "anyOf" in part:
-        return " | ".join(_type_text(arm, schema) for arm in part["anyOf"])
+    if union := part.get("anyOf") or part.get("oneOf"):
+        return " | ".join(dict.fromkeys(_type_text(arm, schema) for arm in union))
     if part.get("type") == "array":
         items = part.get("items") or {}
         fixed = part.get("prefixItems")

@@ -25,19 +25,21 @@ def read_csv(path: Path, separator: str, max_bytes: int) -> tuple[Row, list[Row]
     rows: list[Row] = []
     lines: list[int] = []
     reader = csv.reader(io.StringIO(_text(path, max_bytes), newline=""), delimiter=separator, strict=True)
+    begun = 1
     try:
         for row in reader:
+            begun = reader.line_num + 1
             if not row:
                 continue
             if rows and len(row) != len(rows[0]):
                 raise DataError(
-                    f"{path}, line {reader.line_num}: {len(row)} values, and the header has {len(rows[0])}; a value "
-                    f"that holds {separator!r} must stand in double quotes"
+                    f"{path}, line {reader.line_num}: {len(row)} value{'s' * (len(row) != 1)}, and the header has "
+                    f"{len(rows[0])}; a value that holds {separator!r} must stand in double quotes"
                 )
             rows.append(row)
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+        raise DataError(f"{path}, line {begun}: {_quoting(str(error), reader.line_num, begun)}") from error
     if not rows:
         raise DataError(f"{path} is empty")
     header = [name.strip() for name in rows[0]]
@@ -54,6 +56,17 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _quoting(fault: str, line: int, begun: int) -> str:
+    """The reader's fault in the words of someone who mends a file; ``begun`` is the line of the row's first value."""
+    remedy = "a value holds a quote only if it stands in double quotes itself, with that quote written twice"
+    if "field limit" in fault:
+        return f"a value has more than {csv.field_size_limit():,} characters; perhaps a double quote is not closed"
+    if "end of data" in fault:
+        return f"a double quote is opened and not closed; {remedy}"
+    where = f" on line {line}" if line > begun else ""
+    return f"there is text after a closing double quote{where}; {remedy}" if "expected after" in fault else fault
 
 
 def _text(path: Path, max_bytes: int) -> str:
@@ -73,6 +86,8 @@ def _text(path: Path, max_bytes: int) -> str:
     except ValueError as error:  # a NUL in the name
         raise DataError(f"cannot read dataset.path={str(path)!r}: {error}") from error
     if b"\0" in content:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise DataError(f"{path} is UTF-16 text; save the table as CSV in UTF-8")
         _not_text(path, content, content.index(b"\0"), "a NUL byte")
     try:
         return content.decode("utf-8-sig")
@@ -82,7 +97,10 @@ def _text(path: Path, max_bytes: int) -> str:
 
 def _not_text(path: Path, content: bytes, place: int, what: str) -> NoReturn:
     line = content.count(b"\n", 0, place) + 1
-    raise DataError(f"{path}, line {line}: {what} is not UTF-8 text; save the table as CSV in UTF-8")
+    raise DataError(
+        f"{path}, line {line}: {what} is not UTF-8 text; save the table as CSV in UTF-8, or mend the file if it is "
+        "damaged"
+    )
 
 
 def _check_header(path: Path, header: Row, separator: str) -> None:

@@ -50,7 +50,7 @@ def csv_table(
     max_length: int | None = None,
     vocabulary: int | None = None,
     kind: Literal["auto", "class", "binary", "real"] = "auto",
-    standardize_target: bool = True,
+    standardize_target: bool | None = None,
     missing: Literal["error", "drop", "mean"] = "error",
     missing_values: tuple[str, ...] = DEFAULT_MISSING,
     separator: str = ",",
@@ -74,7 +74,7 @@ def csv_table(
         vocabulary: the most different tokens; left out, 10,000.
         kind: of the target. ``"auto"``: two different values are binary, other text and at most 20 different whole
             numbers are classes, other numbers are real.
-        standardize_target: real targets only: predict (value - mean) / deviation of the training rows.
+        standardize_target: real targets only: predict (value - mean) / deviation of the training rows; left out, true.
         missing: ``"error"`` stops, ``"drop"`` leaves the rows out, ``"mean"`` gives numbers the mean of the training
             rows, and categories and texts nothing.
         missing_values: what stands for a missing value, spaces around it aside.
@@ -96,6 +96,11 @@ def csv_table(
     columns = _columns(table, target, features, categorical, text)
     table.drop_missing([*columns, target], missing, target)
     targets = _targets(table, target, kind)
+    if standardize_target is not None and targets.kind != "real":
+        raise ConfigError(
+            f"dataset.standardize_target belongs to a real target, and {target!r} is of kind {targets.kind}: leave it "
+            "out, or predict numbers with dataset.kind=real"
+        )
     fractions = (val_fraction, test_fraction)
     if targets.values is not None:
         parts = quantile_split(targets.values, fractions, split_seed)
@@ -107,7 +112,9 @@ def csv_table(
         inputs = Inputs(_features(table, columns, categorical, parts[0]))
     else:
         inputs = _tokens(table, text, max_length or DEFAULT_MAX_LENGTH, vocabulary or DEFAULT_VOCABULARY, parts[0])
-    train, val, test = splits_of(inputs.values, _target_values(targets, parts[0], standardize_target), parts)
+    train, val, test = splits_of(
+        inputs.values, _target_values(targets, parts[0], standardize_target is not False), parts
+    )
     assert train is not None
     counts = () if targets.labels is None else class_counts(targets.labels[parts[0]], len(targets.names))
     spec = DataSpec(
@@ -168,14 +175,15 @@ class _Table:
             if not lacking[:, place].any() or missing == "drop" or (missing == "mean" and column != target):
                 continue
             remedy = "add dataset.missing=drop" + ("" if column == target else " or dataset.missing=mean")
-            found = f"{lacking[:, place].sum()} of {len(self)} values are missing"
+            count = int(lacking[:, place].sum())
+            found = f"{count} of {len(self)} values {'is' if count == 1 else 'are'} missing"
             self.fail(column, int(lacking[:, place].argmax()), f"{found}; {remedy}")
         incomplete = lacking.any(axis=1)
         if missing != "drop" or not incomplete.any():
             return
         if incomplete.all():
             raise DataError(f"{self.path}: every row lacks a value; nothing is left with dataset.missing=drop")
-        message = f"left out {incomplete.sum()} of {len(self)} rows of {self.path}: they lack a value"
+        message = f"left out the rows of {self.path} that lack a value, {incomplete.sum()} of {len(self)}"
         warnings.warn(message, UserWarning, stacklevel=3)
         self.frame, self.absent = self.frame[~incomplete], self.absent[~incomplete]
         self.lines = self.lines[~incomplete]
@@ -250,6 +258,9 @@ def _targets(table: _Table, column: str, kind: str) -> Targets:
         table.fail(
             column, 0, f"it has {len(names):,} different values, too many for classes (at most {MOST_CLASSES:,})"
         )
+    if 2 < len(names) == len(table):
+        remedy = "dataset.kind=real predicts numbers" if numeric else "choose another dataset.target"
+        table.fail(column, 0, f"every row has a value of its own, and a class needs several rows; {remedy}")
     return Targets("binary" if kind == "binary" else "class", labels, None, names)
 
 
@@ -276,19 +287,24 @@ def _check_parts(
     for split, part, fraction in zip(("val", "test"), parts[1:], fractions, strict=True):
         if fraction > 0 and not len(part):
             raise DataError(
-                f"{table.path}: {len(table)} rows are too few for dataset.{split}_fraction={fraction}; 0 makes no such "
-                "split"
+                f"{table.path} has too few rows for dataset.{split}_fraction={fraction}, {len(table)} in all; 0 makes "
+                "no such split"
             )
     if targets.labels is None:
         assert targets.values is not None
         if len(training) < 2 or np.ptp(targets.values[training]) == 0:
-            raise DataError(f"{table.path}: the {len(training)} training rows do not vary in {column!r}: too few rows")
+            raise DataError(
+                f"{table.path}: the training rows, {len(training)} in all, do not vary in {column!r}: too few rows"
+            )
         return
     counts = np.bincount(targets.labels[training], minlength=len(targets.names))
     if counts.min() == 0:
         label = int(counts.argmin())
         row = int((targets.labels == label).argmax())
-        table.fail(column, row, f"too few rows of the class {targets.names[label]!r}: none is left for training")
+        remedy = "; dataset.kind=real predicts numbers" if all(map(is_number, targets.names)) else ""
+        table.fail(
+            column, row, f"too few rows of the class {targets.names[label]!r}: none is left for training{remedy}"
+        )
 
 
 def _target_values(targets: Targets, training: np.ndarray, standardize: bool) -> np.ndarray:

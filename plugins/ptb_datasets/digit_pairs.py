@@ -55,8 +55,8 @@ def _check_pairable(split: str, labels: np.ndarray) -> None:
     if counts.min() < 2:
         digit = int(counts.argmin())
         raise DataError(
-            f"the {split} split has {counts[digit]} pictures of the digit {digit}; pairs need 2 of each: "
-            f"change dataset.val_fraction or dataset.test_fraction"
+            f"the {split} split has too few pictures of the digit {digit}, {counts[digit]} in all; pairs need 2 of "
+            "each: change dataset.val_fraction or dataset.test_fraction"
         )
 
 

@@ -46,8 +46,8 @@ def _read_header(stream: IO[bytes], path: Path, dimensions: int) -> tuple[int, .
     magic = stream.read(4)
     if magic != bytes((0, 0, UNSIGNED_BYTE, dimensions)):
         raise DataError(
-            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions: it begins with "
-            f"{magic.hex(' ') or 'nothing'}, expected 00 00 08 {dimensions:02x}"
+            f"{path} is not an IDX file of unsigned bytes in {dimensions} dimension{'s' * (dimensions > 1)}: it begins "
+            f"with {magic.hex(' ') or 'nothing'}, expected 00 00 08 {dimensions:02x}"
         )
     sizes = stream.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:

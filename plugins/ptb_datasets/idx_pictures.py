@@ -78,7 +78,8 @@ def load(data: IdxSet, root: str | None, download: bool, val_size: int, split_se
         raise DataError(f"the pictures in {folder} are of two sizes (channels, height, width): {sizes}")
     if val_size >= len(labels):
         raise DataError(
-            f"{folder} has {len(labels)} training pictures; dataset.val_size={val_size} leaves none to train on"
+            f"dataset.val_size={val_size} leaves none of the training pictures in {folder}, {len(labels)} in all, to "
+            "train on"
         )
     train, val = _train_val(pictures, labels, val_size, split_seed)
     classes = len(data.class_names)
@@ -152,7 +153,9 @@ def _read_pair(folder: Path, prefix: str, classes: int) -> tuple[np.ndarray, np.
     pictures = read_idx(pictures_file, dimensions=3)
     labels = read_idx(labels_file, dimensions=1)
     if len(pictures) != len(labels):
-        raise DataError(f"{pictures_file} has {len(pictures)} pictures, {labels_file} has {len(labels)} labels")
+        raise DataError(
+            f"{pictures_file} and {labels_file} do not belong together: pictures {len(pictures)}, labels {len(labels)}"
+        )
     if labels.max() >= classes:
         where = int(labels.argmax())
         raise DataError(f"{labels_file}: label {labels[where]} at place {where}; valid are 0 to {classes - 1}")

@@ -169,8 +169,8 @@ def _scan(top: Path) -> Scan:
     names = tuple(folder.name for folder in classes["train"])
     if len(names) < 2:
         raise DataError(
-            f"{by_name['train'] if has_split_folders else top} has {len(names)} folders of pictures, and there must be "
-            f"2 classes at least: {top.name}/CLASS/PICTURE or {top.name}/train/CLASS/PICTURE"
+            f"{by_name['train'] if has_split_folders else top} must hold a folder of pictures for each of 2 classes at "
+            f"least, and holds {len(names) or 'none'}: {top.name}/CLASS/PICTURE or {top.name}/train/CLASS/PICTURE"
         )
     for split, class_folders in classes.items():
         if strange := [folder for folder in class_folders if folder.name not in names]:
@@ -249,7 +249,8 @@ def _report(top: Path, refused: list[Refused], good: int, on_bad_sample: str) ->
     lines = [f"{_shown(item.path.relative_to(top))}: {item.reason}" for item in refused[:SHOWN]]
     if len(refused) > SHOWN:
         lines.append(f"and {len(refused) - SHOWN} more")
-    count = f"{len(refused)} of {good + len(refused)} files in {top}"
+    total = good + len(refused)
+    count = f"{len(refused)} of {total} file{'s' * (total != 1)} in {top}"
     if on_bad_sample == "skip":
         warnings.warn(f"left out {count}: {'; '.join(lines)}", UserWarning, stacklevel=3)
         return
@@ -284,8 +285,8 @@ def _check_classes(names: tuple[str, ...], labels: np.ndarray, members: np.ndarr
     if left.min() == 0:
         number = int(left.argmin())
         raise DataError(
-            f"the class '{names[number]}' has {have[number]} pictures that can be used, too few for the {split} split: "
-            "add pictures, or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
+            f"the class '{names[number]}' has too few pictures that can be used, {have[number]} in all, for the "
+            f"{split} split: add pictures, or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
         )
 
 

@@ -145,8 +145,10 @@ class Csv(BaseModel):
     kind: Literal["auto", "class", "binary", "real"] = Field(
         "auto", description="What the target is; auto: two values binary, text and few whole numbers class, else real"
     )
-    standardize_target: bool = Field(
-        True, description="With a real target: predict (value - mean) / deviation of the training rows, else the value"
+    standardize_target: bool | None = Field(
+        None,
+        description="With a real target: predict (value - mean) / deviation of the training rows, or, if false, the "
+        "value; without it true",
     )
     missing: Literal["error", "drop", "mean"] = Field(
         "error", description="Rows that lack a value: stop, leave them out, or use the mean of the training rows"
@@ -172,6 +174,8 @@ class Csv(BaseModel):
             raise ValueError("text is used instead of features and categorical; leave them out")
         if self.features is not None and len(set(self.features)) < len(self.features):
             raise ValueError("features names a column twice")
+        if self.standardize_target is not None and self.kind in ("class", "binary"):
+            raise ValueError(f"standardize_target belongs to a real target, and kind is {self.kind}; leave one out")
         return self
 
 
@@ -204,7 +208,12 @@ class Random(BaseModel):
             raise ValueError("vocabulary belongs to inputs=tokens")
         if self.target == "binary" and self.output_size not in (None, 1):
             raise ValueError("output_size is 1 for a binary target")
+        if self.target in ("class", "distribution") and self.output_size == 1:
+            raise ValueError(f"output_size is at least 2 for target={self.target}: of one class nothing can be learnt")
         values = self.samples * max(prod(self.input_shape or (1000,)), self.output_size or 1)
         if values > 2**30:
-            raise ValueError(f"samples times the values of each are {values:,}, more than {2**30:,}")
+            raise ValueError(
+                f"samples times the values of each are {values:,}, more than {2**30:,}: give fewer samples, or smaller "
+                "ones by input_shape and output_size"
+            )
         return self

@@ -1,12 +1,11 @@
 """Another initializer for each type of layer: for the recipes that tutorials write as ``initialize_weights()``."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from torch import nn
 
 from ptb_initializers import constants, default, kaiming, random, structured, xavier
-from ptb_initializers.settings import rule
+from ptb_initializers.settings import Rule, rule
 from ptb_initializers.weights import NORMS
 
 TARGETS: dict[str, Callable[..., None]] = {
@@ -32,16 +31,16 @@ LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "embedding": (nn.Embedding, nn.EmbeddingBag),
     "norm": NORMS,
 }
-Rule = str | Mapping[str, Any]
+DEFAULTS = {"conv": "kaiming-normal", "linear": "constant", "embedding": "default", "norm": "default"}
 
 
 def by_layer(
     module: nn.Module,
     *,
-    conv: Rule = "kaiming-normal",
-    linear: Rule = "constant",
-    embedding: Rule = "default",
-    norm: Rule = "default",
+    conv: Rule = DEFAULTS["conv"],
+    linear: Rule = DEFAULTS["linear"],
+    embedding: Rule = DEFAULTS["embedding"],
+    norm: Rule = DEFAULTS["norm"],
 ) -> None:
     """Fills each layer by the initializer for its type; layers of other types are left as they are.
 
@@ -61,16 +60,16 @@ def by_layer(
             fits one dimension: uniform, normal, trunc-normal, constant, ones or zeros.
 
     Raises:
-        ValueError: the model has no layer of these types, an initializer does not fit a layer, or a name or setting is
-            wrong.
+        ValueError: the model has no layer of these types, or none of a type that is given another initializer than its
+            default; an initializer does not fit a layer, or a name or setting is wrong.
     """
     rules = {kind: rule(value) for kind, value in zip(LAYERS, (conv, linear, embedding, norm), strict=True)}
-    found = False
+    found: set[str] = set()
     for path, layer in module.named_modules():
         kind = next((kind for kind, types in LAYERS.items() if isinstance(layer, types)), None)
         if kind is None or next(layer.parameters(recurse=False), None) is None:  # norms may have no parameters
             continue
-        found = True
+        found.add(kind)
         settings = dict(rules[kind])
         try:
             TARGETS[settings.pop("name")](layer, **settings)
@@ -78,3 +77,9 @@ def by_layer(
             raise ValueError(f"by-layer, {kind}, layer '{path}': {error}") from error
     if not found:
         raise ValueError(f"by-layer fills layers of the types {', '.join(LAYERS)}; this model has none")
+    idle = [kind for kind in LAYERS if kind not in found and rules[kind] not in (rule("default"), rule(DEFAULTS[kind]))]
+    if idle:
+        there = ", ".join(kind for kind in LAYERS if kind in found)
+        raise ValueError(
+            f"there is no {idle[0]} layer with parameters for initializer.{idle[0]} to fill, only {there}; leave it out"
+        )

@@ -1,9 +1,21 @@
 """The settings of the built-in initializers."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from difflib import get_close_matches
+from itertools import starmap
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 Nonlinearity = Literal[
     "linear", "identity", "conv1d", "conv2d", "conv3d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"
@@ -25,7 +37,7 @@ class Uniform(BaseModel):
     @model_validator(mode="after")
     def _check_interval(self) -> "Uniform":
         if self.a > self.b:
-            raise ValueError(f"a must not be above b, they are {self.a} and {self.b}")
+            raise ValueError(f"a must not be above b, got a={self.a} and b={self.b}")
         return self
 
 
@@ -47,7 +59,7 @@ class TruncNormal(BaseModel):
     @model_validator(mode="after")
     def _check_cuts(self) -> "TruncNormal":
         if self.a >= self.b:
-            raise ValueError(f"a must be below b, they are {self.a} and {self.b}")
+            raise ValueError(f"a must be below b, got a={self.a} and b={self.b}")
         if not self.a - 2 * self.std <= self.mean <= self.b + 2 * self.std:
             raise ValueError(
                 f"mean {self.mean} is more than 2 std from [a, b] = [{self.a}, {self.b}], where it cannot be "
@@ -137,25 +149,48 @@ RULES: dict[str, type[BaseModel]] = {
 }
 
 
-def rule(value: str | Mapping[str, Any]) -> dict[str, Any]:
+class _Named(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def _with_name(name: str, settings: type[BaseModel]) -> type[BaseModel]:
+    """The same settings after a key ``name`` that says whose they are."""
+    only: Any = Literal[name]
+    named = create_model("Named", __base__=_Named, name=(only, ...))
+    return create_model(f"By {name}", __base__=(settings, named))
+
+
+def _named(value: object) -> object:
+    """``NAME`` as ``{"name": NAME}``, once it is known that such an initializer exists."""
+    table = {"name": value} if isinstance(value, str) else value
+    name: object = table.get("name") if isinstance(table, Mapping) else getattr(table, "name", None)
+    if name not in list(RULES):
+        near = get_close_matches(name, RULES, n=1, cutoff=0.5) if isinstance(name, str) else []
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise ValueError(f"must be one of {', '.join(RULES)}{hint}, or a table with such a name and its settings")
+    return table
+
+
+if TYPE_CHECKING:
+    Rule = str | Mapping[str, Any] | BaseModel
+else:
+    _Table = Annotated[Union[tuple(starmap(_with_name, RULES.items()))], Field(discriminator="name")]  # noqa: UP007
+    Rule = Annotated[_Table, BeforeValidator(_named, json_schema_input_type=str | _Table)]
+_RULE: TypeAdapter[Any] = TypeAdapter(Rule)
+
+
+def rule(value: Rule) -> dict[str, Any]:
     """``NAME`` or ``{"name": NAME, ...}`` as a table of the name and all of that initializer's settings.
 
     Raises:
         ValueError: the name is none of ``RULES``, or a setting is wrong.
     """
-    values = {"name": value} if isinstance(value, str) else dict(value)
-    name = values.pop("name", None)
-    if not isinstance(name, str) or name not in RULES:
-        raise ValueError(f"must be one of {', '.join(RULES)}, or a table with such a name and its settings")
     try:
-        settings = RULES[name].model_validate(values, strict=True, extra="forbid")
+        table: dict[str, Any] = _RULE.validate_python(value, strict=True).model_dump()
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip() for fault in error.errors()]
-        raise ValueError(f"settings of {name}: {'; '.join(faults)}") from None
-    return {"name": name, **settings.model_dump()}
-
-
-Rule = Annotated[str | dict[str, Any], AfterValidator(rule)]
+        faults = [f"{' '.join(map(str, fault['loc']))} {fault['msg']}".strip() for fault in error.errors()]
+        raise ValueError("; ".join(faults)) from None
+    return table
 
 
 class ByLayer(BaseModel):

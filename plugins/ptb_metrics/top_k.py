@@ -23,7 +23,9 @@ class TopK:
 
     def __init__(self, spec: DataSpec, *, k: int = 5) -> None:
         if not 1 <= k <= spec.output_size:
-            raise ValueError(f"k is {k}, and there are {spec.output_size} classes; choose k from 1 to that number")
+            raise ValueError(
+                f"k is {k}, and the number of classes is {spec.output_size}; choose k from 1 to that number"
+            )
         self._k = k
         self._hits = RunningMean()
 

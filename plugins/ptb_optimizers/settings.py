@@ -45,6 +45,8 @@ class SGD(Settings):
     def _check_nesterov(self) -> "SGD":
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("nesterov needs momentum above 0 and dampening 0")
+        if self.momentum == 0 and self.dampening != 0:
+            raise ValueError("dampening belongs to momentum above 0: set momentum, or leave it out")
         return self
 
 

@@ -1,7 +1,7 @@
 """The settings of the built-in schedulers. Lengths are optimizer steps, or parts of the run where a field says so."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -10,6 +10,8 @@ Part = Annotated[float, Field(gt=0, lt=1)]
 Steps = Annotated[int, Field(ge=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Gamma = Annotated[float, Field(gt=0, le=1, description="What the learning rate is multiplied by at each drop")]
+WARMUP_START = 0.01
+MOMENTA = (0.85, 0.95)
 
 
 class Warmup(BaseModel):
@@ -19,8 +21,19 @@ class Warmup(BaseModel):
 
     warmup_steps: int = Field(0, ge=0, description="Optimizer steps of a linear climb before the schedule begins")
     warmup_start: float = Field(
-        0.01, gt=0, le=1, description="Where the climb begins, as a factor of the schedule's first learning rate"
+        WARMUP_START,
+        gt=0,
+        le=1,
+        description="Where the climb begins, as a factor of the schedule's first learning rate",
     )
+
+    @model_validator(mode="after")
+    def _start_is_used(self) -> Self:
+        if self.warmup_steps == 0 and self.warmup_start != WARMUP_START:
+            raise ValueError(
+                "warmup_start belongs to a climb, and warmup_steps is 0: set warmup_steps, or leave it out"
+            )
+        return self
 
 
 class Constant(Warmup):
@@ -81,13 +94,16 @@ class OneCycle(Warmup):
     cycle_momentum: bool = Field(
         True, description="Move momentum (or the first of betas) the other way; without effect where there is none"
     )
-    base_momentum: Momentum = Field(0.85, description="Momentum at the peak")
-    max_momentum: Momentum = Field(0.95, description="Momentum at the first and at the last step")
+    base_momentum: Momentum = Field(MOMENTA[0], description="Momentum at the peak")
+    max_momentum: Momentum = Field(MOMENTA[1], description="Momentum at the first and at the last step")
 
     @model_validator(mode="after")
-    def _check_momentum(self) -> "OneCycle":
+    def _check_momentum(self) -> Self:
+        if not self.cycle_momentum and (self.base_momentum, self.max_momentum) != MOMENTA:
+            raise ValueError("base_momentum and max_momentum belong to cycle_momentum=true: leave them out")
         if self.base_momentum > self.max_momentum:
             raise ValueError(
-                f"base_momentum must not be above max_momentum, got {self.base_momentum} and {self.max_momentum}"
+                f"base_momentum must not be above max_momentum, got base_momentum={self.base_momentum} and "
+                f"max_momentum={self.max_momentum}"
             )
         return self

@@ -82,7 +82,8 @@ def _place(setting: str, place: int | float, steps: int) -> float:
         return max(1.0, place * steps)
     if place >= steps:
         raise ValueError(
-            f"{setting} has {place} and the schedule {steps} optimizer steps, so that drop would never come; "
+            f"{setting} has {place} and the schedule {steps} optimizer step{'s' * (steps != 1)}, so that drop would "
+            "never come; "
             f"choose fewer steps, or a part of the run such as {setting}={'[0.5]' if setting == 'milestones' else 0.3}"
         )
     return float(place)

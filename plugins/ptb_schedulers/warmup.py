@@ -65,7 +65,7 @@ def with_warmup(
         return build(total_steps)
     if warmup_steps >= total_steps:
         raise ValueError(
-            f"warmup_steps is {warmup_steps} and the run has {total_steps} optimizer steps; "
+            f"warmup_steps is {warmup_steps} and the run has {total_steps} optimizer step{'s' * (total_steps != 1)}; "
             "warm up for fewer steps, or train for more"
         )
     return WarmUp(build(total_steps - warmup_steps), warmup_steps, warmup_start)

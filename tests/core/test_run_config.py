@@ -1,5 +1,7 @@
 import contextlib
 import json
+import shlex
+import time
 
 import pytest
 from hypothesis import given
@@ -109,6 +111,42 @@ def test_what_is_no_override_is_told(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model.pool='avg", "the value in 'model.pool='avg' is not valid TOML; write model.pool=avg"),
+        ("dataset.target='a b", "write dataset.target='a b'"),
+        ("model.pool='3", "write model.pool=''\"'\"'3'\"'\"''"),
+        ("model.hidden=[1,2", "write model.hidden='[1,2]'"),
+        ("model.x=[[1,2],[.5", "write model.x='[[1,2],[0.5]]'"),
+        ("model.x=[avg, max]", """write model.x='["avg", "max"]'"""),
+        ("model.x=[True, inf, false]", "write model.x='[true, inf, false]'"),
+        ("model.x=[1., -.5]", "write model.x='[1.0, -0.5]'"),
+        ("initializer.conv={name = normal, std = .02", """write initializer.conv='{name = "normal", std = 0.02}'"""),
+        ("model.x=[1 2]", "is not valid TOML"),
+        ("model.x=None", "'model.x=None' has no value: TOML has no None; leave the key out"),
+        ("model.x=null", "TOML has no null; leave the key out"),
+    ],
+)
+def test_what_is_no_value_is_told_with_what_to_type(text, told):
+    with pytest.raises(ConfigError) as error:
+        parse_override(text)
+    assert str(error.value).endswith(told)
+
+
+@pytest.mark.parametrize("value", ["'[1,2]'", '\'["avg", "max"]\'', "'a b'", "avg"])
+def test_what_to_type_is_typed_into_a_shell(value):
+    (typed,) = shlex.split(f"a={value}")
+    assert parse_override(typed)[1] in ([1, 2], ["avg", "max"], "a b", "avg")
+
+
+def test_a_flag_is_mended_like_an_override():
+    with pytest.raises(ConfigError, match=r"'--lr \[1' is not valid TOML; write --lr '\[1\]'"):
+        RunConfig.read(flags={"lr": "[1"})
+    with pytest.raises(ConfigError, match="'--seed None' has no value"):
+        RunConfig.read(flags={"seed": "None"})
+
+
+@pytest.mark.parametrize(
     "text", ["a.b=1\nc.d=2", "a=\x1b[31m", "a=\udcff", "a=[" + "9" * 5000 + "]", ".".join("a" * 3000) + "=1"]
 )
 def test_what_cannot_be_shown_or_read_is_told(text):
@@ -152,6 +190,35 @@ def test_broken_toml_is_told_with_file_and_line(tmp_path, text, told):
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("lr = .001", "write lr = 0.001  [{file}:2]"),
+        ("lr = 1.  # high", "write lr = 1.0  [{file}:2]"),
+        ("amsgrad = True", "write amsgrad = true  [{file}:2]"),
+        ("name = adam # fast", 'write name = "adam"  [{file}:2]'),
+        ("path = C:\\data\\x.csv", 'write path = "C:\\\\data\\\\x.csv"  [{file}:2]'),
+        ("path = ~/my data", 'write path = "~/my data"  [{file}:2]'),
+        ("name = 'adam", "write name = 'adam'  [{file}:2]"),
+        ('name = "adam', 'write name = "adam"  [{file}:2]'),
+        ("betas = [0.9, .99", "write betas = [0.9, 0.99]  [{file}:2]"),
+        ("betas = [[1, 2], [3", "write betas = [[1, 2], [3]]  [{file}:2]"),
+        ("lr = None", "there is no None in TOML; leave lr out  [{file}:2]"),
+        ("[optimizer]", "Cannot declare [optimizer] twice  [{file}:2]"),
+        ("lr = 1\nlr = 2", "this key stands twice  [{file}:3]"),
+        ("lr = 1 eps = 2", "Expected newline or end of document after a statement  [{file}:2]"),
+        ("lr 1", "Expected '=' after a key in a key/value pair  [{file}:2]"),
+        ("betas = [\n 1,\n 2,\n]\nlr = 1\nlr = 2", "this key stands twice  [{file}:7]"),
+        ("betas = [1 2", "Unclosed list  [{file}:2]"),
+        ("betas = [\n 1,", "Invalid value  [{file}:4]"),
+    ],
+)
+def test_a_value_that_is_not_toml_is_told_with_what_to_type(tmp_path, line, told):
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, f"[optimizer]\n{line}\neps = 1\n")
+    assert str(error.value) == "not valid TOML: " + told.format(file=tmp_path / "layer0.toml")
+
+
+@pytest.mark.parametrize(
     "text", ['{"a": 1,\n}', "[1]", '{"a": 1, "a": 2}', "", "{" * 100_000, '{"a":' * 900 + "1" + "}" * 900]
 )
 def test_broken_json_is_told_with_the_file(tmp_path, text):
@@ -173,6 +240,14 @@ def test_every_file_that_cannot_be_read_is_told(tmp_path):
     for name in names:
         assert name in str(error.value)
     assert "binary.toml:2" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a = [\n" * 100_000, "a = " + "[" * 500_000, "a = x" + " " * 500_000 + "y"])
+def test_a_large_file_that_is_not_toml_is_told_soon(tmp_path, text):
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"not valid TOML|too deeply"):
+        read(tmp_path, text)
+    assert time.monotonic() - started < 20
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path):

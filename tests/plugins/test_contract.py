@@ -1,16 +1,18 @@
 import importlib
-import inspect
 import json
-import subprocess
-import sys
+import re
+import warnings
 from importlib.metadata import distribution
 from importlib.resources import files
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import ptb
 from ptb.component import KINDS
-from ptb.settings import RUNTIME_ARGUMENTS
+from ptb.settings import SettingsError, validate
 
 DISTRIBUTION = "pytorch-basics"
 ENTRIES = [entry for entry in ptb.load_registry().components() if entry.plugin == DISTRIBUTION]
@@ -22,53 +24,90 @@ def as_json(value):
     return json.loads(json.dumps(value))
 
 
-def heavy_modules_after(*modules):
-    code = (
-        "import importlib, sys\n"
-        f"for module in {modules!r}: importlib.import_module(module)\n"
-        "print(*{'torch', 'cv2', 'sklearn', 'pandas'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.split()
-
-
 def test_every_kind_has_a_built_in_component_and_every_component_is_ready():
     assert {entry.kind for entry in ENTRIES} == set(KINDS)
     assert {entry.id: entry.status for entry in ENTRIES if entry.status != "ok"} == {}
 
 
-@every_component
-def test_settings_and_target_have_the_same_names_and_defaults(entry):
-    parameters = list(inspect.signature(entry.load()).parameters.values())[RUNTIME_ARGUMENTS[entry.kind] :]
-    target = {parameter.name: parameter.default for parameter in parameters}
-    fields = entry.settings_model().model_fields
-    if entry.target.startswith("torch."):  # torch has more options than are worth showing
-        target = {name: target[name] for name in fields}
-    else:
-        assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
-    assert list(fields) == list(target)
-    stated = {name: default for name, default in target.items() if default is not inspect.Parameter.empty}
-    assert as_json(stated) == as_json({name: fields[name].get_default(call_default_factory=True) for name in stated})
+FOREIGN = re.compile(
+    r"(?i:\binput\b|\bvalidat|should|\bextra\b|permitted|required$|value error|assertion|discriminator|instance)|"
+    r"(?i:\bvalid (integer|number|string|boolean|list|array|object|tuple|dictionary))|"
+    r"\b([Tt]uple|[Dd]ict|dictionary|array|object|None|NoneType|True|False|float|bool|str|int)\b"
+)
+words = st.text("aeiou0123456789.,[]{}'\"= -\n\x1b\ud800", max_size=6) | st.sampled_from(["none", "true", "1.", ".5"])
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.integers()
+    | st.sampled_from([10**30, -(10**400), 2**63, float("nan"), float("inf"), float("-inf"), 1e300, -0.0])
+    | st.floats()
+    | words
+)
+
+
+def tables_of(inner):
+    return st.dictionaries(st.sampled_from(["name", "std", "match", "lr", "", "x"]) | words, inner, max_size=3)
+
+
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | tables_of(inner), max_leaves=8)
+
+
+@st.composite
+def mutated(draw, model):
+    """Settings of which some are replaced, inside their defaults too, some left out, and some unknown."""
+    chosen = {}
+    for name, field in model.model_fields.items():
+        default = as_json(field.get_default(call_default_factory=True)) if not field.is_required() else "x"
+        kinds = [st.just(default), values]
+        if isinstance(default, list) and default:
+            kinds.append(st.permutations([draw(values), *default[1:]]))
+            kinds.append(st.just(default * 2) | st.just(default[1:]))
+        if isinstance(default, str):
+            kinds.append(
+                st.just(default[1:]) | st.just([default]) | tables_of(values).map(lambda t, d=default: {"name": d, **t})
+            )
+        if draw(st.integers(0, 3)) == 0:
+            chosen[name] = draw(st.one_of(kinds))
+        elif field.is_required() and draw(st.integers(0, 5)):
+            chosen[name] = default
+    return chosen | draw(st.one_of(st.just({}), tables_of(leaves)))
+
+
+def messages_of(model, given_values):
+    """What is said of the faults, up to the value; there is one for each place, with one "got"."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            validate(model, given_values)
+        except SettingsError as error:
+            problems = error.problems
+        else:
+            return []
+    assert problems
+    assert len({problem.key for problem in problems}) == len(problems)
+    for problem in problems:
+        said, _, got = problem.message.partition("got ")
+        assert said
+        assert " got " not in said + re.sub(r'"(\\\\.|[^"])*"', "", got)
+    return [problem.message.partition("got ")[0] for problem in problems]
 
 
 @every_component
-def test_every_setting_is_described(entry):
-    assert [name for name, field in entry.settings_model().model_fields.items() if not field.description] == []
-
-
-@every_component
-def test_the_schema_can_be_written_as_json(entry):
-    schema = entry.settings_model().model_json_schema()
-    assert as_json(schema) == schema
-
-
-@every_component
-def test_the_defaults_are_valid_settings(entry):
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_every_fault_of_the_settings_is_told_in_our_words(entry, data):
     model = entry.settings_model()
-    required = {name: "some/place" for name, field in model.model_fields.items() if field.is_required()}
-    defaults = model(**required)
-    written = defaults.model_dump_json(exclude_none=True)
-    assert model.model_validate_json(written, strict=True, extra="forbid") == defaults
+    for said in messages_of(model, data.draw(mutated(model))):
+        assert FOREIGN.findall(said) == []
+
+
+def test_words_that_are_not_ours_would_be_noticed():
+    model = ptb.load_registry().get("scheduler", "multi-step").settings_model()
+    with pytest.raises(ValidationError) as error:
+        model.model_validate_json('{"milestones": [], "gamma": "x", "gama": 1}', strict=True, extra="forbid")
+    assert all(FOREIGN.search(fault["msg"]) for fault in error.value.errors())
+    assert messages_of(model, {"milestones": []}) != []
 
 
 @every_component
@@ -77,15 +116,6 @@ def test_names_are_taken_from_the_component_s_own_package(entry):
     package = entry.component.settings.partition(".")[0]
     assert package in PACKAGES
     assert entry.target.partition(".")[0] in (package, "torch")
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_hooks_and_settings_import_nothing_heavy(package):
-    assert heavy_modules_after(package, f"{package}.settings") == []
-
-
-def test_that_test_would_notice():
-    assert heavy_modules_after("ptb_models.lenet") == ["torch"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

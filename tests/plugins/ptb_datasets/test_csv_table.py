@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptb import ConfigError, DataError
+from ptb.settings import SettingsError, validate
 from ptb_datasets.csv_table import csv_table
 from ptb_datasets.splits import stratified_split
 
@@ -99,6 +100,16 @@ def test_a_real_target_is_standardized_unless_that_is_turned_off(load):
     assert whole(load(text, standardize_target=False))[1].min() == 100
 
 
+@pytest.mark.parametrize("values", [(0, 1), ("a", "b"), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_only_a_real_target_can_be_standardized_or_not(load, values, wanted):
+    text = table("x,y", [(n, values[n % len(values)]) for n in range(63)])
+    with pytest.raises(
+        ConfigError, match=r"standardize_target belongs to a real target, and 'y' is of kind (class|bin)"
+    ):
+        load(text, standardize_target=wanted)
+
+
 def test_splits_are_stratified_disjoint_and_complete_and_depend_on_the_seed(load):
     text = table("x,y", [(n, "ab"[n % 4 == 0]) for n in range(80)])
     bundle = load(text, val_fraction=0.1, test_fraction=0.2)
@@ -158,14 +169,12 @@ MISSING = table("x,c,y", [(n if n != 7 else "", "ab"[n % 2] if n != 9 else "NA",
 
 
 def test_a_missing_value_stops_unless_there_is_a_policy(load):
-    with pytest.raises(
-        DataError, match=r"column 'x', line 9: 1 of 40 values are missing; add dataset\.missing=drop or"
-    ):
+    with pytest.raises(DataError, match=r"column 'x', line 9: 1 of 40 values is missing; add dataset\.missing=drop or"):
         load(MISSING)
 
 
 def test_rows_that_lack_a_value_can_be_left_out(load):
-    with pytest.warns(UserWarning, match="left out 2 of 40 rows"):
+    with pytest.warns(UserWarning, match=r"left out the rows of .*table\.csv that lack a value, 2 of 40"):
         bundle = load(MISSING, missing="drop")
     assert len(whole(bundle)[0]) == 38
 
@@ -192,7 +201,7 @@ def test_the_mean_that_stands_for_a_missing_number_is_that_of_the_training_rows(
 
 def test_a_missing_target_is_never_filled(load):
     text = table("x,y", [(n, n % 2 if n != 3 else "") for n in range(20)])
-    with pytest.raises(DataError, match=r"column 'y', line 5: 1 of 20 values are missing; add dataset\.missing=drop$"):
+    with pytest.raises(DataError, match=r"column 'y', line 5: 1 of 20 values is missing; add dataset\.missing=drop$"):
         load(text, missing="mean")
 
 
@@ -228,14 +237,17 @@ HOSTILE = {
     "duplicate-names": ("x,y,x\n1,0,1\n", {}, "columns 1 and 3 are both called 'x'"),
     "duplicate-after-strip": ("x,y, x\n1,0,1\n", {}, "columns 1 and 3 are both called 'x'"),
     "unnamed": ("x,,y\n1,2,0\n", {}, "column 2 of the header has no name"),
-    "short-row": ("x,y\n1,0\n2\n3,1\n", {}, "line 3: 1 values, and the header has 2"),
+    "short-row": ("x,y\n1,0\n2\n3,1\n", {}, "line 3: 1 value, and the header has 2"),
     "long-row": ("x,y\n1,0\n2,1,5\n", {}, "line 3: 3 values, and the header has 2"),
     "long-rows": ("x,y\n1,0,\n2,1,\n", {}, "line 2: 3 values, and the header has 2"),
-    "open-quote": ('x,y\n1,"0\n2,1\n', {}, r"line \d: unexpected end of data"),
-    "text-after-quote": ('x,y\n1,"0"z\n', {}, "line 2: ',' expected after '\"'"),
+    "open-quote": ('x,y\n1,"0\n2,1\n', {}, "line 2: a double quote is opened and not closed; a value holds"),
+    "open-quote-further-on": ('x,y\n1,0\n\n2,"1\n3,1\n4,0\n', {}, "line 4: a double quote is opened"),
+    "open-quote-before-a-quote": ('x,y\n1,"0\n2,1"0\n', {}, "line 2: there is text after .* on line 3;"),
+    "open-quote-and-much-text": ('x,y\n1,"0' + "\n2,1" * 40_000, {}, "line 2: a value has more than 131,072 "),
+    "text-after-quote": ('x,y\n1,"0"z\n', {}, "line 2: there is text after a closing double quote; a value"),
     "latin-1": (b"x,y\n1,0\n\xe9,1\n", {}, "line 3: the byte 0xe9 is not UTF-8 text"),
-    "utf-16": ("x,y\n1,0\n".encode("utf-16"), {}, "line 1: .* is not UTF-8 text"),
-    "nul": (b"x,y\n1,0\n2\x00,1\n", {}, "line 3: a NUL byte is not UTF-8 text"),
+    "utf-16": ("x,y\n1,0\n".encode("utf-16"), {}, "is UTF-16 text; save the table as CSV in UTF-8"),
+    "nul": (b"x,y\n1,0\n2\x00,1\n", {}, "line 3: a NUL byte is not UTF-8 text; save .*, or mend the file"),
     "binary": (bytes(range(256)), {}, "is not UTF-8 text"),
     "one-column": ("y\n0\n1\n", {}, "no column besides the target 'y'"),
     "wrong-separator": ("x;y\n1;0\n", {}, r"has one column, 'x;y'; try dataset\.separator=';'"),
@@ -244,8 +256,10 @@ HOSTILE = {
     "one-class": ("x,y\n" + "1,a\n2,a\n" * 9, {}, "the target is of one class only: every row has 'a'"),
     "text-declared-real": ("x,y\n1,2\n2,3\n3,four\n", {"kind": "real"}, "'y', line 4: 'four' is no number"),
     "third-class": ("x,y\n1,a\n2,b\n3,c\n", {"kind": "binary"}, "'y', line 4: 'c' is a third value"),
-    "rare": ("x,y\n" + ROWS + "3,9\n", {"test_fraction": 0.49, "val_fraction": 0.49}, "too few rows of the class"),
+    "rare": ("x,y\n" + ROWS + "3,9\n", {"test_fraction": 0.49, "val_fraction": 0.49}, "the class .*=real predicts"),
     "too-many-classes": (table("x,y", [(n, f"c{n}") for n in range(1001)]), {}, "1,001 different values, too many"),
+    "real-classes": (table("x,y", [(n, n * 1.5) for n in range(40)]), {"kind": "class"}, "its own.*kind=real"),
+    "names-as-classes": (table("x,y", [(n, f"c{n}") for n in range(40)]), {}, "own, .*; choose another"),
     "word-among-numbers": ("x,y\n" + ROWS + "3x,0\n", {}, "'x', line 42: '3x' is no number, and most values .* are"),
     "infinite": ("x,y\n" + ROWS + "inf,0\n", {}, "'x', line 42: 'inf' is not finite"),
     "too-large": ("x,y\n" + ROWS + "1e300,0\n", {}, "'x', line 42: '1e300' is not finite as a 32-bit number"),
@@ -255,7 +269,7 @@ HOSTILE = {
     "nothing-there": ("x,y\n" + "NA,0\nNA,1\n" * 9, {"missing": "mean"}, "'x': no training row has a value"),
     "nothing-left": ("x,y\n" + "NA,0\nNA,1\n" * 9, {"missing": "drop"}, "every row lacks a value"),
     "no-words": ("x,y\n" + "--,0\n!,1\n" * 9, {"text": "x"}, "'x', line 2: no training row has a word"),
-    "too-few-rows": ("x,y\n1,0\n2,1\n", {}, r"2 rows are too few for dataset\.val_fraction=0\.15"),
+    "too-few-rows": ("x,y\n1,0\n2,1\n", {}, r"too few rows for dataset\.val_fraction=0\.15, 2 in all"),
     "too-large-a-file": ("x,y\n" + ROWS, {"max_bytes": 50}, "has 164 bytes; dataset.max_bytes=50 allows fewer"),
     "formula": ("x,y\n" + ROWS + "=1+1,0\n", {}, "'=1\\+1' is no number"),
     "code": ("x,y\n" + ROWS + "__import__('os').abort(),0\n", {}, "is no number"),
@@ -299,20 +313,27 @@ def test_a_file_of_a_gigabyte_is_refused_without_reading_it(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"path": None}, r"dataset\.path: is required|cannot be written"),
+        ({"path": None}, r"dataset\.path: null is no value in a config file; leave it out"),
         ({"target": ""}, r"dataset\.target: .*at least 1 character"),
-        ({"text": "t", "features": ["x"]}, "text is used instead of features"),
-        ({"max_length": 5}, "max_length belongs to text"),
-        ({"vocabulary": 5}, "vocabulary belongs to text"),
-        ({"separator": '"'}, "separator cannot be a quote"),
-        ({"separator": "::"}, "at most 1 character"),
-        ({"features": ["x", "x"]}, "features names a column twice"),
+        ({"text": "t", "features": ["x"]}, "dataset.text: is used instead of features and categorical"),
+        ({"max_length": 5}, "dataset.max_length: belongs to text; .*, got 5"),
+        ({"vocabulary": 5}, "dataset.vocabulary: belongs to text; .*, got 5"),
+        ({"separator": '"'}, "dataset.separator: cannot be a quote"),
+        ({"separator": "::"}, "must be a string of 1 character"),
+        ({"features": ["x", "x"]}, "dataset.features: names a column twice"),
     ],
     ids=["path", "target", "text-and-features", "length", "vocabulary", "quote", "long-separator", "twice"],
 )
 def test_options_that_do_not_go_together_are_config_errors(built_in, options, message):
     with pytest.raises(ConfigError, match=message):
         built_in.build("dataset", "csv", **{"path": "x.csv", "target": "y", **options})
+
+
+@pytest.mark.parametrize("kind", ["class", "binary"])
+def test_a_kind_that_is_told_is_held_against_the_options_before_the_file_is_read(built_in, kind):
+    options = {"path": "x.csv", "target": "y", "kind": kind, "standardize_target": False}
+    with pytest.raises(SettingsError, match="standardize_target: belongs to a real target, and kind is"):
+        validate(built_in.get("dataset", "csv").settings_model(), options)
 
 
 def test_a_path_and_a_target_are_required(built_in):

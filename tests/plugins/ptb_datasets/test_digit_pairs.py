@@ -76,5 +76,5 @@ def test_prepare_takes_pairs_and_halves_alike():
 
 
 def test_a_split_with_too_few_pictures_is_told():
-    with pytest.raises(DataError, match=r"the val split has \d pictures of the digit \d; pairs need 2 of each"):
+    with pytest.raises(DataError, match=r"the val split has too few pictures of the digit \d, [01] in all"):
         digit_pairs(size=8, val_fraction=0.005)

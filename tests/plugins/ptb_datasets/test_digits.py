@@ -73,9 +73,9 @@ def test_distributions_are_the_smoothed_classes(smoothing):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"smoothing": 0.1}, "smoothing belongs to target=distribution"),
-        ({"target": "distribution", "smoothing": 0.0}, "must be greater than 0"),
-        ({"target": "distribution", "smoothing": 1.0}, "must be less than 1"),
+        ({"smoothing": 0.1}, "smoothing: belongs to target=distribution; .*, got 0.1"),
+        ({"target": "distribution", "smoothing": 0.0}, "smoothing: must be a number above 0 and below 1, got 0.0"),
+        ({"target": "distribution", "smoothing": 1.0}, "smoothing: must be a number above 0 and below 1, got 1.0"),
     ],
     ids=["class", "none", "all"],
 )

@@ -88,7 +88,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_pictures_and_labels_must_be_as_many(tmp_path):
     root = write(tmp_path, train=(pair(60, 0)[0], pair(59, 0)[1]))
-    with pytest.raises(DataError, match=r"has 60 pictures, .* has 59 labels"):
+    with pytest.raises(DataError, match="do not belong together: pictures 60, labels 59"):
         fashion_mnist(root=root, val_size=20)
 
 
@@ -106,7 +106,9 @@ def test_files_without_pictures_are_refused(tmp_path):
 
 @pytest.mark.parametrize("val_size", [60, 5000])
 def test_validation_must_leave_something_to_train_on(tmp_path, val_size):
-    with pytest.raises(DataError, match=f"60 training pictures; dataset.val_size={val_size} leaves none"):
+    with pytest.raises(
+        DataError, match=f"dataset.val_size={val_size} leaves none of the training pictures in .*, 60 in all"
+    ):
         fashion_mnist(root=write(tmp_path), val_size=val_size)
 
 

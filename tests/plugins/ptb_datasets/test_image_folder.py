@@ -273,7 +273,10 @@ def test_skipping_must_leave_pictures_of_every_class(tmp_path):
     top = folder(tmp_path, {"a": 4, "b": 4})
     for path in (*(top / "a").iterdir(), *(top / "b").iterdir()):
         path.write_bytes(b"")
-    with pytest.warns(UserWarning, match="left out 8 of 8"), pytest.raises(DataError, match="'a' has 0 pictures"):
+    with (
+        pytest.warns(UserWarning, match="left out 8 of 8"),
+        pytest.raises(DataError, match="'a' has too few pictures that can be used, 0 in all"),
+    ):
         build(top, on_bad_sample="skip")
 
 
@@ -323,10 +326,13 @@ def a_file(top):
 LAYOUTS = {
     "missing": (lambda top: None, "is not there"),
     "a-file": (a_file, "is no folder"),
-    "nothing": (nothing, "has 0 folders of pictures, and there must be 2"),
-    "one-class": (one_class, "has 1 folders of pictures, and there must be 2"),
-    "empty-class": (an_empty_class, "the class 'b' has 0 pictures that can be used, too few for the train split"),
-    "few": (few_pictures, "the class 'b' has 2 pictures that can be used, too few for the (val|test) split"),
+    "nothing": (nothing, "a folder of pictures for each of 2 classes at least, and holds none"),
+    "one-class": (one_class, "a folder of pictures for each of 2 classes at least, and holds 1"),
+    "empty-class": (
+        an_empty_class,
+        "the class 'b' has too few pictures that can be used, 0 in all, for the train split",
+    ),
+    "few": (few_pictures, "the class 'b' has too few pictures that can be used, 2 in all, for the (val|test) split"),
     "unknown-class": (a_class_that_train_lacks, "'val' has the class .*c, which 'train' does not have"),
     "empty-split": (an_empty_split, "val holds no pictures"),
 }

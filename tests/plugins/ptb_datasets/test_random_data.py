@@ -76,12 +76,17 @@ def test_the_spec_counts_the_training_samples_of_each_class(target, counts):
     [
         ({"input_shape": [3, 4]}, r"images is \[channels, height, width\]"),
         ({"inputs": "tokens", "input_shape": [3, 4]}, r"tokens is \[length\]"),
-        ({"vocabulary": 5}, "vocabulary belongs to inputs=tokens"),
-        ({"target": "binary", "output_size": 2}, "output_size is 1 for a binary target"),
-        ({"inputs": "vector", "input_shape": [0]}, "greater than or equal to 1"),
-        ({"inputs": "vector", "input_shape": [10**9], "samples": 10}, "10,000,000,000, more than"),
+        ({"vocabulary": 5}, "dataset.vocabulary: belongs to inputs=tokens, got 5"),
+        ({"target": "binary", "output_size": 2}, "dataset.output_size: is 1 for a binary target"),
+        ({"inputs": "vector", "input_shape": [0]}, "must be an integer of at least 1, got 0"),
+        (
+            {"inputs": "vector", "input_shape": [10**9], "samples": 10},
+            "10,000,000,000, more than .*: give fewer samples",
+        ),
+        ({"output_size": 1}, "dataset.output_size: is at least 2 for target=class: .* nothing can be learnt, got 1"),
+        ({"target": "distribution", "output_size": 1}, "dataset.output_size: is at least 2 for target=distribution"),
     ],
-    ids=["image", "tokens", "vocabulary", "binary", "no-size", "too-much"],
+    ids=["image", "tokens", "vocabulary", "binary", "no-size", "too-much", "one-class", "one-share"],
 )
 def test_a_form_that_cannot_be_is_refused(built_in, settings, message):
     with pytest.raises(ConfigError, match=message):

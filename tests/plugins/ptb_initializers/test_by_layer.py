@@ -76,11 +76,12 @@ def test_these_fit_the_scales_of_norm_layers(name):
         ({"linear": "dirac"}, r"by-layer, linear, layer 'linear': dirac fills"),
         ({"norm": "kaiming-normal"}, r"by-layer, norm, layer 'norm': kaiming-normal fills weights of 2 or more"),
         ({"norm": "nothing"}, r"must be one of default, uniform, .*, or a table"),
+        ({"norm": "zero"}, r"did you mean 'zeros'\?"),
         ({"conv": {"std": 1.0}}, r"must be one of default, uniform, .*, or a table"),
-        ({"conv": {"name": "normal", "sdt": 1.0}}, r"settings of normal: sdt Extra inputs are not permitted"),
-        ({"conv": {"name": "uniform", "a": 2.0}}, r"settings of uniform: .*a must not be above b"),
+        ({"conv": {"name": "normal", "sdt": 1.0}}, "normal sdt "),
+        ({"conv": {"name": "uniform", "a": 2.0}}, "uniform .*a must not be above b"),
     ],
-    ids=["conv", "linear", "norm", "unknown", "no-name", "unknown-setting", "wrong-setting"],
+    ids=["conv", "linear", "norm", "unknown", "near-miss", "no-name", "unknown-setting", "wrong-setting"],
 )
 def test_what_does_not_fit_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
@@ -90,6 +91,29 @@ def test_what_does_not_fit_is_refused(settings, message):
 def test_a_model_without_such_layers_is_refused():
     with pytest.raises(ValueError, match="conv, linear, embedding, norm; this model has none"):
         by_layer(nn.Sequential(nn.LSTM(3, 4), nn.LayerNorm(4, elementwise_affine=False)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        ({"conv": "normal"}, "conv"),
+        ({"embedding": "uniform"}, "embedding"),
+        ({"norm": {"name": "constant", "value": 1.0}}, "norm"),
+        ({"conv": {"name": "kaiming-normal", "mode": "fan_out"}, "norm": "ones"}, "conv"),
+    ],
+    ids=str,
+)
+def test_an_initializer_for_layers_that_the_model_lacks_is_refused(settings, idle):
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, affine=False))
+    with pytest.raises(ValueError, match=f"no {idle} layer .*initializer.{idle} to fill, only linear; leave it out"):
+        by_layer(model, **settings)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(3, 2), nn.Conv2d(1, 1, 3), nn.Embedding(3, 2), nn.LayerNorm(3)], ids=repr)
+def test_the_defaults_and_default_work_on_every_model(layer):
+    by_layer(layer)
+    by_layer(layer, conv={"name": "kaiming-normal"}, linear="constant", embedding="default", norm="default")
+    by_layer(layer, conv="default", linear="default")
 
 
 def test_a_seed_decides_the_weights():

@@ -3,6 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+import ptb
 from ptb_initializers.settings import RULES, ByLayer, rule
 
 
@@ -13,7 +14,7 @@ def read(model, **values):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("uniform", {"a": 2.0}, "a must not be above b, they are 2.0 and 1.0"),
+        ("uniform", {"a": 2.0}, "a must not be above b, got a=2.0 and b=1.0"),
         ("normal", {"std": -1.0}, "greater than or equal to 0"),
         ("trunc-normal", {"std": 0.0}, "greater than 0"),
         ("trunc-normal", {"a": 2.0}, "a must be below b"),
@@ -66,6 +67,30 @@ def test_by_layer_takes_names_and_tables_and_writes_tables():
         "norm": {"name": "constant", "value": 1.0},
     }
     assert read(ByLayer, **settings.model_dump()) == settings
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            {"name": "normal", "sdt": 1},
+            "initializer.conv.sdt: unknown key (did you mean 'std'?); valid are name, mean, std",
+        ),
+        ({"name": "normal", "std": "x"}, 'initializer.conv.std: must be a number of at least 0, got "x"'),
+        ({"name": "uniform", "a": 2}, "initializer.conv.a: must not be above b, got a=2.0 and b=1.0"),
+        ("zero", "must be one of default, uniform"),
+        ("zero", "(did you mean 'zeros'?), or a table with such a name and its settings, got \"zero\""),
+        ({"name": "zero"}, 'got {name = "zero"}'),
+        ({"std": 1.0}, "or a table with such a name and its settings, got {std = 1.0}"),
+        (3, "or a table with such a name and its settings, got 3"),
+    ],
+    ids=str,
+)
+def test_a_fault_inside_a_table_is_told_like_one_of_the_initializer_itself(built_in, value, told):
+    with pytest.raises(ptb.ConfigError) as error:
+        built_in.build("initializer", "by-layer", None, conv=value)
+    assert told in str(error.value)
+    assert len(error.value.problems) == 1
 
 
 @pytest.mark.parametrize("value", ["kaiming", {"std": 1.0}, {"name": ["normal"]}, {"name": "normal", "sd": 1}, 3])

@@ -95,19 +95,25 @@ def test_without_settings_with_logits_is_torch_s(built_in):
     assert torch.equal(ours, F.binary_cross_entropy_with_logits(scores, targets))
 
 
+ONE_OR_TWO = "must be a number above 0, or a list of 2 items, each a number above 0"
+
+
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "settings", "message"),
     [
-        ("bce", {"weight": 0}),
-        ("bce", {"weight": [1, -1]}),
-        ("bce", {"weight": [1]}),
-        ("bce", {"weight": [1, 2, 3]}),
-        ("bce-with-logits", {"pos_weight": 0}),
-        ("bce-with-logits", {"pos_weight": float("inf")}),
-        ("bce-with-logits", {"pos_weight": "even"}),
+        ("bce", {"weight": 0}, f"weight: {ONE_OR_TWO}, got 0"),
+        ("bce", {"weight": "x"}, f'weight: {ONE_OR_TWO}, got "x"'),
+        ("bce", {"weight": [1, -1]}, "weight[1]: must be a number above 0, got -1"),
+        ("bce", {"weight": [1]}, f"weight: {ONE_OR_TWO}, got [1]"),
+        ("bce", {"weight": [1, 2, 3]}, f"weight: {ONE_OR_TWO}, got [1, 2, 3]"),
+        ("bce-with-logits", {"pos_weight": 0}, "pos_weight: must be a number above 0, or 'balanced', got 0"),
+        ("bce-with-logits", {"pos_weight": float("inf")}, "pos_weight: must be a finite number above 0, or 'balanced'"),
+        ("bce-with-logits", {"pos_weight": "blanced"}, "'balanced' (did you mean 'balanced'?), got \"blanced\""),
     ],
     ids=str,
 )
-def test_weights_must_be_positive_and_as_many_as_they_should(built_in, name, settings):
-    with pytest.raises(ConfigError, match=r"loss\.(pos_)?weight"):
+def test_weights_must_be_positive_and_as_many_as_they_should(built_in, name, settings, message):
+    with pytest.raises(ConfigError) as error:
         built_in.build("loss", name, SPEC, **settings)
+    assert message in str(error.value)
+    assert len(error.value.problems) == 1

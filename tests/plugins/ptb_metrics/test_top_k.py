@@ -48,10 +48,10 @@ def test_scores_that_are_not_numbers_are_no_hits():
 
 def test_there_cannot_be_more_guesses_than_classes(built_in):
     assert result(built_in.build("metric", "top-k", SPEC, k=6), torch.randn(9, 6), torch.arange(9) % 6) == 1
-    with pytest.raises(ValueError, match="k is 7, and there are 6 classes"):
+    with pytest.raises(ValueError, match="k is 7, and the number of classes is 6"):
         built_in.build("metric", "top-k", SPEC, k=7)
 
 
 def test_there_is_at_least_one_guess(built_in):
-    with pytest.raises(ConfigError, match=r"metric\.k: must be greater than or equal to 1"):
+    with pytest.raises(ConfigError, match=r"metric\.k: must be an integer of at least 1"):
         built_in.build("metric", "top-k", SPEC, k=0)

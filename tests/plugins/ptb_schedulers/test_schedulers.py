@@ -130,7 +130,7 @@ def test_no_learning_rate_is_negative_or_above_the_peak(built_in, name, options,
 @pytest.mark.parametrize(("warmup", "total"), [(10, 10), (11, 10), (1, 1)])
 def test_a_warm_up_as_long_as_the_run_is_refused(built_in, name, options, warmup, total):
     optimizer = optimizer_with(0.1)
-    with pytest.raises(ValueError, match=f"warmup_steps is {warmup} and the run has {total} optimizer steps"):
+    with pytest.raises(ValueError, match=f"warmup_steps is {warmup} and the run has {total} optimizer step"):
         built_in.build("scheduler", name, optimizer, total, warmup_steps=warmup, **options)
     assert rates(optimizer) == [0.1]
 
@@ -138,26 +138,48 @@ def test_a_warm_up_as_long_as_the_run_is_refused(built_in, name, options, warmup
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("constant", {"warmup_steps": -1}, "scheduler.warmup_steps: must be greater than or equal to 0"),
-        ("constant", {"warmup_start": 0}, "scheduler.warmup_start: must be greater than 0"),
+        ("constant", {"warmup_steps": -1}, "scheduler.warmup_steps: must be an integer of at least 0, got -1"),
+        ("constant", {"warmup_start": 0}, "scheduler.warmup_start: must be a number above 0 and at most 1, got 0"),
         ("constant", {"warmup_start": float("nan")}, "scheduler.warmup_start: must be a finite number"),
-        ("cosine", {"min_lr": -1}, "scheduler.min_lr: must be greater than or equal to 0"),
+        ("cosine", {"min_lr": -1}, "scheduler.min_lr: must be a number of at least 0, got -1"),
         ("cosine", {"min_lr": float("inf")}, "scheduler.min_lr: must be a finite number"),
-        ("exponential", {"final_factor": 0}, "scheduler.final_factor: must be greater than 0"),
+        ("exponential", {"final_factor": 0}, "scheduler.final_factor: must be a number above 0, got 0"),
         ("exponential", {"gamma": 0.9}, "scheduler.gamma: unknown key"),
-        ("step", {"every": 0}, "scheduler.every: must be greater than 0"),
-        ("step", {"every": 1.0}, "scheduler.every: must be less than 1 or a valid integer"),
-        ("step", {"every": 2.5}, "scheduler.every: must be less than 1 or a valid integer"),
-        ("step", {"gamma": 1.1}, "scheduler.gamma: must be less than or equal to 1"),
-        ("multi-step", {"milestones": []}, "scheduler.milestones: .*at least 1 item"),
+        (
+            "step",
+            {"every": 0},
+            "scheduler.every: must be a number above 0 and below 1, or an integer of at least 1, got 0",
+        ),
+        ("step", {"every": 1.0}, "scheduler.every: must be a number above 0 and below 1, or an integer"),
+        ("step", {"every": 2.5}, "scheduler.every: must be a number above 0 and below 1, or an integer"),
+        ("step", {"gamma": 1.1}, "scheduler.gamma: must be a number above 0 and at most 1, got 1.1"),
+        (
+            "multi-step",
+            {"milestones": []},
+            "scheduler.milestones: must be a list of at least 1 item, each a number .*, got ",
+        ),
         ("multi-step", {"milestones": [0.5, 0.5]}, "scheduler.milestones: must increase"),
         ("multi-step", {"milestones": [9, 3]}, "scheduler.milestones: must increase"),
-        ("multi-step", {"milestones": [0.5, 1.5]}, r"scheduler.milestones\[1\]: must be less than 1"),
+        (
+            "multi-step",
+            {"milestones": [0.5, 1.5]},
+            r"scheduler.milestones\[1\]: must be a number above 0 and below 1, or .*, got 1.5",
+        ),
         ("multi-step", {"milestones": [0.5, 300]}, "scheduler.milestones: must be all parts of the run, below 1, or"),
-        ("one-cycle", {"pct_start": 1.1}, "scheduler.pct_start: must be less than or equal to 1"),
+        ("one-cycle", {"pct_start": 1.1}, "scheduler.pct_start: must be a number of at least 0 and at most 1, got 1.1"),
         ("one-cycle", {"anneal": "cosine"}, "scheduler.anneal: must be 'cos' or 'linear'"),
-        ("one-cycle", {"max_momentum": 1}, "scheduler.max_momentum: must be less than 1"),
-        ("one-cycle", {"max_momentum": 0.5}, "base_momentum must not be above max_momentum, got 0.85 and 0.5"),
+        ("one-cycle", {"max_momentum": 1}, "scheduler.max_momentum: must be a number of at least 0 and below 1, got 1"),
+        (
+            "one-cycle",
+            {"max_momentum": 0.5},
+            "must not be above max_momentum, got base_momentum=0.85 and max_momentum=0.5",
+        ),
+        (
+            "cosine",
+            {"warmup_start": 0.5},
+            "scheduler.warmup_start: belongs to a climb, and warmup_steps is 0: .*, got 0.5",
+        ),
+        ("one-cycle", {"cycle_momentum": False, "max_momentum": 0.9}, "belong to cycle_momentum=true: leave them out"),
     ],
 )
 def test_a_refusal_says_what_is_valid(built_in, name, options, message):

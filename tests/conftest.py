@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from importlib.metadata import DistributionFinder, MetadataPathFinder
 from pathlib import Path
 
@@ -21,24 +22,26 @@ class PluginSite:
         self._monkeypatch = monkeypatch
         path.mkdir()
 
-    def add(self, name: str, source: str, version: str = "1.0", module: str | None = None) -> None:
+    def add(
+        self, name: str, source: str, version: str = "1.0", module: str | None = None, requires: Sequence[str] = ()
+    ) -> None:
         module = module or name.replace("-", "_")
         (self.path / f"{module}.py").write_text(textwrap.dedent(source))
         info = self.path / f"{module}-{version}.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        needs = "".join(f"Requires-Dist: {text}\n" for text in requires)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
         (info / "entry_points.txt").write_text(f"[ptb]\n{module} = {module}\n")
 
     def write(self, file: str, source: str) -> None:
         (self.path / file).write_text(textwrap.dedent(source))
 
-    def points(self):
-        found = MetadataPathFinder.find_distributions(DistributionFinder.Context(path=[str(self.path)]))
-        return [point for dist in found for point in dist.entry_points if point.group == "ptb"]
+    def distributions(self):
+        return MetadataPathFinder.find_distributions(DistributionFinder.Context(path=[str(self.path)]))
 
     def load(self):
         self._monkeypatch.syspath_prepend(str(self.path))
-        return [load_plugin(found) for found in find_plugins(self.points())]
+        return [load_plugin(found) for found in find_plugins(self.distributions())]
 
     def registry(self) -> Registry:
         """The built-ins, and what was added here."""

@@ -7,7 +7,6 @@ Nothing points at the latest: it is found by looking.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from ptb.batches import update_digest
 from ptb.errors import StorageError
+from ptb.rundir import write_atomically
 
 FORMAT = 1
 KEEP_LAST = 2
@@ -117,37 +117,6 @@ def prune_checkpoints(folder: Path, best: int | None) -> None:
     for step in list(checkpoints)[:-KEEP_LAST]:
         if step != best:
             checkpoints[step].unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Puts ``data`` under ``path``: whole or not at all, also when the machine stops in between.
-
-    Raises:
-        StorageError: it cannot be written; what was there before is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write {path} ({len(data)} bytes): {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; there the rename itself is logged
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:

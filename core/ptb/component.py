@@ -43,12 +43,13 @@ class Component:
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, tuple):
-                object.__setattr__(self, field.name, _strings(self.name, field.name, value))
-            elif not isinstance(value, str) and not (value is None and field.default is None):
-                raise TypeError(f"Component {self.name!r}: {field.name} must be a string, got {value!r}")
+        for name, default in _DEFAULTS:
+            value = getattr(self, name)
+            if isinstance(default, tuple):
+                if value != ():
+                    object.__setattr__(self, name, _strings(self.name, name, value))
+            elif not isinstance(value, str) and not (value is None and default is None):
+                raise TypeError(f"Component {self.name!r}: {name} must be a string, got {value!r}")
         for name in (self.name, *self.aliases):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"Component {self.name!r}: the name {name!r} must match {_NAME.pattern}")
@@ -59,6 +60,9 @@ class Component:
         _check_choices(self.name, "needs", self.needs, NEEDS)
         if self.requires:
             _check_requirements(self.name, self.requires)
+
+
+_DEFAULTS = tuple((field.name, field.default) for field in fields(Component))
 
 
 def _strings(name: object, field: str, value: object) -> tuple[str, ...]:

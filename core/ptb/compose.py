@@ -22,11 +22,12 @@ from ptb.errors import (
     Problem,
     PtbError,
     ResourceError,
+    count,
     listing,
     one_line,
 )
-from ptb.plan import Choice, Plan, resolve
-from ptb.registry import Registry, load_registry
+from ptb.plan import Choice, Plan, resolve, selection
+from ptb.registry import PluginInfo, Registry, load_selected
 from ptb.run_config import RunConfig
 from ptb.sections import Grouping
 from ptb.seeding import isolated, seed_global
@@ -40,12 +41,16 @@ SMALL_STEP = 1e9
 
 @dataclass(frozen=True)
 class Composition:
-    """A run whose parts are built and fit each other; nothing is trained and nothing is written."""
+    """A run whose parts are built and fit each other; nothing is trained and nothing is written.
+
+    ``installed`` are all plugins that there are, used or not.
+    """
 
     plan: Plan
     spec: DataSpec
     parts: Parts
     splits: dict[str, Dataset[Any]]
+    installed: tuple[PluginInfo, ...]
 
     @property
     def parameters(self) -> int:
@@ -56,7 +61,7 @@ class Composition:
         """One line for people: what is trained on what, where."""
         sizes = " / ".join(f"{batches.size:,} {name}" for name, batches in self.parts.evaluation.items())
         return (
-            f"{self.plan.model.entry.name} on {self.plan.dataset.entry.name}: {self.parameters:,} parameters, "
+            f"{self.plan.model.entry.name} on {self.plan.dataset.entry.name}: {count(self.parameters, 'parameter')}, "
             f"{sizes} samples, {describe_device(self.parts.device, self.plan.run.threads)}"
         )
 
@@ -66,14 +71,15 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
 
     Args:
         config: what to run.
-        registry: where its components are looked up; a fresh one of all that is installed when left out.
+        registry: where its components are looked up; a fresh one of what is installed and the section ``plugins`` of
+            the configuration leaves, when left out.
 
     Raises:
         ConfigError: the configuration is wrong, or the machine lacks the device.
         DataError: the data cannot be had, or the parts do not fit each other.
         PluginError: a target cannot be imported, or raises while it is built.
     """
-    registry = registry or load_registry()
+    registry = registry or load_selected(selection(config))
     plan = resolve(config, registry)
     device = resolve_device(plan.run.device, config.source("device"))
     seed = plan.run.seed
@@ -98,7 +104,7 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
         preflight.check_batches(parts, bundle.spec, names)
         plan = _with_threads(plan, preflight.check_forward(parts, bundle.spec, names))
         preflight.check_step(parts, names, _build_optimizer(plan, model, names), plan.trainer.clip_norm)
-    return Composition(plan, bundle.spec, parts, bundle.splits)
+    return Composition(plan, bundle.spec, parts, bundle.splits, tuple(registry.plugins()))
 
 
 def _build_dataset(choice: Choice) -> DataBundle:
@@ -184,7 +190,7 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         loss = plan.loss.build(bundle.spec)
     optimizer = _build_optimizer(plan, model, names)
     total_steps = max(-(-len(train) // plan.trainer.accumulate), 1) * plan.trainer.epochs
-    with _blamed(plan.scheduler, f"a run of {total_steps} optimizer steps"):
+    with _blamed(plan.scheduler, f"a run of {count(total_steps, 'optimizer step')}"):
         scheduler = plan.scheduler.build(optimizer, total_steps)
     return Parts(
         model=model,

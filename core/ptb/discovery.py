@@ -1,16 +1,21 @@
 """Finds the installed plugins and loads each of them on its own.
 
-A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``FailedPlugin``; none is
-half one and half the other. pluggy checks and calls the hooks, but each plugin gets a manager of its own, which is
-thrown away with it: so a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
+A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``SetAside``; none is half
+one and half the other. pluggy checks and calls the hooks, but each plugin gets a manager of its own, which is thrown
+away with it: so a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
 """
 
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions, version
+from itertools import islice
+from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
 
 import pluggy
 
@@ -21,20 +26,62 @@ from ptb.hookspecs import HOOKS, PROJECT
 
 GROUP = "ptb"
 BUILT_IN = "pytorch-basics"
+MAX_COMPONENTS = 10_000  # of one hook: an iterable that does not end must not hang every command
+
+_GROUP_HEADER = re.compile(rf"^\s*\[\s*{GROUP}\s*\]", re.MULTILINE)
+_HEADER = re.compile(r"^(Name|Version|Requires-Dist)[ \t]*:(.*)$", re.MULTILINE | re.IGNORECASE)
+_PROJECT_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class FoundPlugin:
-    """An installed distribution with an entry point in the group ``ptb``; nothing of it has been imported."""
+    """An installed distribution with an entry point in the group ``ptb``; nothing of it has been imported.
+
+    Args:
+        name: of the distribution, in its one spelling.
+        version: of the distribution.
+        entry_points: those of the group, by name.
+        dist: the distribution.
+        needs: its requirements on ptb itself, as PEP 508 strings.
+        fault: what is wrong with the metadata, so that nothing can be loaded.
+    """
 
     name: str
     version: str
     entry_points: tuple[EntryPoint, ...]
+    dist: Distribution
+    needs: tuple[str, ...] = ()
+    fault: str = ""
 
     @property
     def built_in(self) -> bool:
         """Whether it is ptb's own distribution."""
         return self.name == BUILT_IN
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What pip wrote down of where it came from (PEP 610), empty for a package from an index."""
+        try:
+            facts = json.loads(self.dist.read_text("direct_url.json") or "{}")
+        except (ValueError, OSError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    @property
+    def editable(self) -> bool:
+        """Whether it is installed from a source folder that is used in place."""
+        info = self.origin.get("dir_info")
+        return isinstance(info, dict) and info.get("editable") is True
+
+    @property
+    def location(self) -> str:
+        """The folder that it is imported from: the source folder if editable, else the one it is installed in."""
+        if self.editable:
+            from urllib.parse import urlparse
+            from urllib.request import url2pathname  # costs a third of `ptb list`
+
+            return url2pathname(urlparse(str(self.origin.get("url", ""))).path)
+        return str(Path(str(self.dist.locate_file(""))))
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -49,48 +96,56 @@ class LoadedPlugin:
 
 
 @dataclass(frozen=True)
-class FailedPlugin:
-    """A plugin that raised, or broke the contract, while it was loaded; it is set aside whole."""
+class SetAside:
+    """A plugin that is not used, whole.
+
+    Args:
+        found: the plugin.
+        status: ``failed`` (it raised, or broke the contract), ``incompatible`` (it needs another version of ptb) or
+            ``disabled``.
+        reason: why, on one line.
+        cause: what it raised.
+    """
 
     found: FoundPlugin
-    cause: BaseException
-
-    @property
-    def reason(self) -> str:
-        """What it raised, on one line."""
-        return one_line(self.cause)
+    status: str
+    reason: str
+    cause: BaseException | None = None
 
 
 class ContractError(Exception):
     """A plugin's hooks are not what ``hookspecs`` asks for."""
 
 
-def find_plugins(candidates: Iterable[EntryPoint] | None = None) -> list[FoundPlugin]:
+def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[FoundPlugin]:
     """The installed plugins, the built-in one first, then by name; imports nothing of them.
 
+    Of a distribution that is installed twice, the one that Python would import counts.
+
     Args:
-        candidates: the entry points to look at; those of the running interpreter when left out.
+        candidates: the distributions to look at; those of the running interpreter when left out.
     """
-    grouped: dict[Distribution, list[EntryPoint]] = {}
-    for entry_point in entry_points(group=GROUP) if candidates is None else candidates:
-        if entry_point.dist is not None:
-            grouped.setdefault(entry_point.dist, []).append(entry_point)
-    plugins = [
-        FoundPlugin(
-            normalize(str(dist.metadata["Name"])), str(dist.version), tuple(sorted(points, key=lambda p: p.name))
-        )
-        for dist, points in grouped.items()
-    ]
-    return sorted(plugins, key=lambda plugin: (not plugin.built_in, plugin.name, plugin.version))
+    plugins: dict[str, FoundPlugin] = {}
+    for dist in distributions() if candidates is None else candidates:
+        plugin = _read(dist)
+        if plugin is not None:
+            plugins.setdefault(plugin.name, plugin)
+    return sorted(plugins.values(), key=lambda plugin: (not plugin.built_in, plugin.name))
 
 
-def load_plugin(found: FoundPlugin) -> LoadedPlugin | FailedPlugin:
+def load_plugin(found: FoundPlugin) -> LoadedPlugin | SetAside:
     """Imports the plugin's entry points and asks its hooks; whatever it raises is kept, not passed on."""
+    if found.fault:
+        return SetAside(found, "failed", found.fault)
+    if misfit := _version_misfit(found):
+        return SetAside(found, "incompatible", misfit)
     try:
         modules = [point.load() for point in found.entry_points]
         return LoadedPlugin(found, tuple(_components(modules)))
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything, or call sys.exit()
-        return FailedPlugin(found, error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's module may raise anything, or call sys.exit()
+        return SetAside(found, "failed", one_line(error), error)
 
 
 def normalize(distribution: str) -> str:
@@ -98,16 +153,75 @@ def normalize(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
+def _read(dist: Distribution) -> FoundPlugin | None:
+    """The plugin of a distribution, if it is one; only then are its metadata read, and once."""
+    try:
+        text = dist.read_text("entry_points.txt")
+        if not text or not _GROUP_HEADER.search(text):
+            return None
+    except (OSError, ValueError):
+        return None
+    folder = Path(str(getattr(dist, "_path", "unknown"))).name
+    try:
+        text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
+        headers = _HEADER.findall(text.partition("\n\n")[0])  # dist.metadata takes ten times as long
+        first = {key.lower(): value.strip() for key, value in reversed(headers)}
+        name, release = first.get("name"), first.get("version")
+        if not name or not release:
+            raise ContractError("its metadata have no name and version")
+        points = tuple(sorted((p for p in dist.entry_points if p.group == GROUP), key=lambda p: p.name))
+        required = [value for key, value in headers if key.lower() == "requires-dist"]
+    except Exception as error:  # a stranger's files may hold anything
+        name = folder.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0]
+        return FoundPlugin(normalize(name), "unknown", (), dist, fault=f"{one_line(error)} ({folder})")
+    needs = tuple(text for text in required if normalize(project_name(text)) == BUILT_IN)
+    return FoundPlugin(normalize(name), release, points, dist, needs)
+
+
+def project_name(requirement: str) -> str:
+    """The name that a PEP 508 requirement begins with."""
+    match = _PROJECT_NAME.match(requirement.strip())
+    return match[0] if match else ""
+
+
+@cache
+def _own_version() -> str:
+    return version(BUILT_IN)
+
+
+def _version_misfit(found: FoundPlugin) -> str:
+    """What a plugin asks of ptb's version that the installed one is not; decided before anything is imported."""
+    if not found.needs:
+        return ""
+    from packaging.requirements import InvalidRequirement, Requirement  # only who asks pays for it
+
+    installed = _own_version()
+    for text in found.needs:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            return f"its requirement {text!r} cannot be read"
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and not requirement.specifier.contains(installed, prereleases=True):
+            return f"it needs {BUILT_IN}{requirement.specifier}, installed is {installed}"
+    return ""
+
+
 class _Manager(pluggy.PluginManager):
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         # pluggy reads every attribute of a plugin: on a module with lazy attributes that imports all of them.
         return super().parse_hookimpl_opts(plugin, name) if name.startswith("ptb_") else None
+
+    def parse_hookspec_opts(self, namespace: ModuleType | type, name: str) -> pluggy.HookspecOpts | None:
+        return super().parse_hookspec_opts(namespace, name) if name.startswith("ptb_") else None
 
 
 def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
     manager = _Manager(PROJECT)
     manager.add_hookspecs(hookspecs)
     for module in modules:
+        if not isinstance(module, ModuleType):
+            raise ContractError(f"its entry point must name a module, it names a {type(module).__name__}")
         _check_marked(module)
         manager.register(module)
     _check_hooks(manager)
@@ -132,9 +246,11 @@ def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
 def _records(hook: str, provided: object) -> Iterator[Component]:
     if isinstance(provided, str | bytes) or not isinstance(provided, Iterable):
         raise ContractError(f"{hook} must return an iterable of Component, got {type(provided).__name__}")
-    for component in provided:
-        if not isinstance(component, Component):
+    for number, component in enumerate(islice(provided, MAX_COMPONENTS + 1)):
+        if type(component) is not Component:  # a subclass could answer otherwise later
             raise ContractError(f"{hook} must return Component records, got one {type(component).__name__}")
+        if number == MAX_COMPONENTS:
+            raise ContractError(f"{hook} returns more than {MAX_COMPONENTS} components")
         yield component
 
 

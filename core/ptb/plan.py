@@ -1,16 +1,26 @@
 """A run's configuration as it was checked: each component found, each setting validated. Imports no torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
+from ptb.component import KINDS
 from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
 from ptb.registry import Entry, Registry
 from ptb.run_config import FLAGS, KeyPath, RunConfig
-from ptb.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, LoaderSettings, RunSettings, TrainerSettings
+from ptb.sections import (
+    CORE_SECTIONS,
+    SHARED_SECTIONS,
+    Grouping,
+    LoaderSettings,
+    PluginSettings,
+    RunSettings,
+    TrainerSettings,
+)
+from ptb.selection import Request, Selection
 from ptb.settings import SettingsError, arguments, plain_values, validate
 
 COMPONENT_SECTIONS = ("dataset", "model", "initializer", "loss", "optimizer", "scheduler")
@@ -24,7 +34,7 @@ DEFAULT_LOSSES = {
 }
 DEFAULT_METRICS = {"class": ("accuracy",), "binary": ("accuracy",), "real": ("mae", "rmse")}
 
-KEYS = (*RunSettings.model_fields, *COMPONENT_SECTIONS, "metrics", *CORE_SECTIONS)
+KEYS = (*RunSettings.model_fields, *COMPONENT_SECTIONS, "metrics", *CORE_SECTIONS, "plugins", "resolve")
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Plan:
     scheduler: Choice
     loader: LoaderSettings
     trainer: TrainerSettings
+    plugins: PluginSettings
     loss: Choice | None = None
     metrics: dict[str, Choice] | None = None
 
@@ -74,7 +85,33 @@ class Plan:
                 sections[section] = choice.as_config()
         if self.metrics is not None:
             sections["metrics"] = {label: choice.as_config() for label, choice in self.metrics.items()}
-        return sections | {"loader": self.loader.model_dump(), "trainer": self.trainer.model_dump(exclude_none=True)}
+        sections |= {"loader": self.loader.model_dump(), "trainer": self.trainer.model_dump(exclude_none=True)}
+        plugins = self.plugins.model_dump(exclude_defaults=True)
+        return sections | ({"plugins": plugins} if plugins else {})
+
+
+def selection(config: RunConfig) -> Selection:
+    """What the section ``plugins`` asks for.
+
+    Raises:
+        ConfigError: it is not as ``PluginSettings`` says.
+    """
+    table = config.values.get("plugins", {})
+    if not isinstance(table, dict):
+        message = f"is a section, got {table!r}; write plugins.disable=['ptb-acme']"
+        raise ConfigError(Problem("plugins", message, config.source("plugins")))
+    try:
+        wanted = validate(PluginSettings, table)
+    except SettingsError as error:
+        places = [(p, re.split(r"[.\[]", p.key)[0]) for p in error.problems]
+        raise ConfigError(
+            *(Problem(f"plugins.{p.key}", p.message, config.source("plugins", field)) for p, field in places)
+        ) from None
+    disable, require = (
+        tuple(Request(text, config.source("plugins", key)) for text in getattr(wanted, key))
+        for key in ("disable", "require")
+    )
+    return Selection(disable=disable, require=require)
 
 
 def resolve(config: RunConfig, registry: Registry, target_kind: str | None = None) -> Plan:
@@ -104,6 +141,7 @@ class _Resolver:
 
     def plan(self) -> Plan:
         self._check_keys()
+        self._check_resolve()
         values = self.config.values
         parts: dict[str, Any] = {
             "run": self._settings(RunSettings, {k: values[k] for k in RunSettings.model_fields if k in values})
@@ -111,6 +149,7 @@ class _Resolver:
         parts |= {name: self._settings(model, self._table(name) or {}, name) for name, model in CORE_SECTIONS.items()}
         parts |= {section: self._section(section) for section in COMPONENT_SECTIONS}
         parts["metrics"] = self._metrics()
+        parts["plugins"] = self._settings(PluginSettings, self._table("plugins") or {}, "plugins")
         if not self.problems:
             self._check_together(**parts)
         if self.problems:
@@ -125,6 +164,31 @@ class _Resolver:
                 place = FLAGS.get(key.replace("_", "-"))
                 meant = f" (did you mean '{'.'.join(place)}'?)" if place else did_you_mean(key, KEYS)
                 self._problem((key,), f"unknown section or key{meant}; valid are {listing(KEYS)}")
+
+    def _check_resolve(self) -> None:
+        """``[resolve] model.lenet = "ptb-acme:lenet"`` settles whose ``lenet`` the short name is."""
+        for kind, names in (self._table("resolve") or {}).items():
+            if kind not in KINDS or not isinstance(names, dict):
+                message = f'must be KIND.NAME = "DISTRIBUTION:NAME", with a kind of {", ".join(KINDS)}'
+                self._problem(("resolve", kind), message)
+                continue
+            for name, owner in names.items():
+                try:
+                    if not isinstance(owner, str) or ":" not in owner:
+                        raise ConfigError(f"must be the full id DISTRIBUTION:NAME, got {owner!r}")
+                    component = self.registry.get(kind, owner).component
+                    if name not in (component.name, *component.aliases):
+                        raise ConfigError(f"'{owner}' is not called '{name}'")
+                except ConfigError as error:
+                    for problem in error.problems:
+                        self._problem(("resolve", kind, name), problem.message)
+
+    def _settled(self, kind: str, name: str) -> str:
+        """The id that ``resolve`` gives to a short name, or the name as it is."""
+        resolve = self.config.values.get("resolve")
+        names = resolve.get(kind) if isinstance(resolve, dict) else None
+        owner = names.get(name) if isinstance(names, dict) else None
+        return owner if isinstance(owner, str) else name
 
     def _check_together(self, optimizer: Choice | None, trainer: TrainerSettings, **_: Any) -> None:
         """What each key allows and both together do not."""
@@ -149,6 +213,10 @@ class _Resolver:
                     self.problems.append(Problem(f"optimizer.groups[{number}].{key}", message, source))
         if not grouping.decay_norms_and_biases and "weight_decay" not in fields:
             message = f"must be true: optimizer '{optimizer.entry.name}' has no weight_decay"
+            self._problem(("optimizer", "decay_norms_and_biases"), message)
+        # A group's own weight decay goes before it, so only the optimizer's can be left out for some parameters.
+        elif not grouping.decay_norms_and_biases and not getattr(optimizer.settings, "weight_decay"):  # noqa: B009
+            message = "has no effect, because optimizer.weight_decay is 0; set that, or leave this out"
             self._problem(("optimizer", "decay_norms_and_biases"), message)
 
     def _section(self, section: str) -> Choice | None:
@@ -194,7 +262,8 @@ class _Resolver:
             self._problem((*path, "name"), f"must be the name of a {kind}, got {name!r}")
             return None
         try:
-            entry = self.registry.get(kind, name)
+            entry = self.registry.get(kind, self._settled(kind, name))
+            entry.check_dependencies()
             model = entry.settings_model()
         except ConfigError as error:
             for problem in error.problems:
@@ -210,7 +279,7 @@ class _Resolver:
             return None
         shared_keys = of_core.model_fields if of_core else {}
         own = {key: value for key, value in table.items() if key != "name" and key not in shared_keys}
-        settings = self._settings(model, own, *path)
+        settings = self._settings(model, own, *path, also=tuple(shared_keys))
         if of_core is None:
             return None if settings is None else Choice(entry, settings)
         shared = self._settings(of_core, {key: value for key, value in table.items() if key in shared_keys}, *path)
@@ -220,16 +289,20 @@ class _Resolver:
         table = self.config.values.get(section, {})
         if isinstance(table, dict):
             return table
+        if table is None:
+            self._problem((section,), "null is no value in a config file; leave it out")
+            return None
         flag = {"initializer": "init", "metrics": "metric"}.get(section, section)
-        instead = (
-            f"--{flag} {table} or {section}.name={table}" if section not in CORE_SECTIONS else f"{section}.KEY=VALUE"
-        )
+        plain = section in CORE_SECTIONS or section in ("plugins", "resolve")
+        instead = f"{section}.KEY=VALUE" if plain else f"--{flag} {table} or {section}.name={table}"
         self._problem((section,), f"is a section, got {table!r}; write {instead}")
         return None
 
-    def _settings(self, model: type[BaseModel], values: Mapping[str, Any], *path: str) -> BaseModel | None:
+    def _settings(
+        self, model: type[BaseModel], values: Mapping[str, Any], *path: str, also: Sequence[str] = ()
+    ) -> BaseModel | None:
         try:
-            return validate(model, values)
+            return validate(model, values, also)
         except SettingsError as error:
             for problem in error.problems:
                 field = re.split(r"[.\[]", problem.key)[0]

@@ -4,6 +4,7 @@ Declared contracts are compared first; then two samples go through the model and
 random state put back afterwards.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from ptb.batches import Batches
 from ptb.component import Component
 from ptb.device import is_memory_error
-from ptb.errors import DataError, MisfitError, PtbError, listing, one_line
+from ptb.errors import DataError, MisfitError, PtbError, count, listing, one_line
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
 from ptb.trainer import Parts
@@ -71,15 +72,15 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
     ignores = parts.ignored in (None, USUAL_IGNORE_INDEX)
     for name, batches in {**parts.evaluation, "train": parts.train}.items():
         if len(batches) == 0:
-            dropped = f": loader.drop_last leaves none of its {batches.size} samples" if batches.size else ""
+            dropped = f": loader.drop_last leaves none of its {count(batches.size, 'sample')}" if batches.size else ""
             raise DataError(f"{names.dataset}: the {name} split is empty{dropped}")
         place = f"{names.dataset}, {name} split"
         _check_form(batches, spec, place, parts.pairs)
         ignores |= _check_values(batches, spec, place, parts.ignored)
     if not ignores and spec.target == "class" and not 0 <= (parts.ignored or 0) < spec.output_size:
         raise MisfitError(
-            f"loss.ignore_index={parts.ignored} leaves out nothing: no sample of {names.dataset} has that target, and its "
-            f"classes are 0 to {spec.output_size - 1}; leave it away"
+            f"loss.ignore_index={parts.ignored} leaves out nothing: no sample of {names.dataset} has that target, and "
+            f"its classes are 0 to {spec.output_size - 1}; leave it away"
         )
 
 
@@ -110,7 +111,8 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
             raise MisfitError(f"{names.model} must give scores of shape {wanted} for {names.dataset}, it gives {got}")
         _check_loss(parts, scores, targets, names)
         for label, metric in parts.eval_metrics.items():
-            with _misfit(f"metric '{label}' cannot take the scores and targets"):
+            with _misfit(f"metric '{label}' cannot take the scores and targets"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # two samples are too few for many a figure
                 metric.update(scores, targets)
                 float(metric.compute())
             metric.reset()
@@ -188,7 +190,9 @@ def _check_smallest_batch(parts: Parts, names: Names) -> None:
         parts.forward(_probe(train, names.dataset)[0][:1])
     except ValueError as error:
         size = (
-            "loader.batch_size is 1" if train.batch_size == 1 else f"the last batch of {train.samples} samples has one"
+            "loader.batch_size is 1"
+            if train.batch_size == 1
+            else f"the last batch of {count(train.samples, 'sample')} has one"
         )
         raise MisfitError(
             f"{names.model} cannot train on a batch of one sample, and {size}: {one_line(error)}; "
@@ -198,17 +202,17 @@ def _check_smallest_batch(parts: Parts, names: Names) -> None:
 
 def _check_form(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> None:
     inputs, targets = _probe(batches, place)
-    count = len(inputs)
-    shape = (count, 2, *spec.input_shape) if pairs else (count, *spec.input_shape)
+    size = len(inputs)
+    shape = (size, 2, *spec.input_shape) if pairs else (size, *spec.input_shape)
     if tuple(inputs.shape) != shape:
         raise DataError(
             f"{place}: the spec says inputs of shape {shape[1:]}, the samples have {tuple(inputs.shape[1:])}"
         )
-    wanted_shape, wanted_dtype = _target_form(spec, count)
+    wanted_shape, wanted_dtype = _target_form(spec, size)
     if tuple(targets.shape) != wanted_shape or targets.dtype != wanted_dtype:
         raise DataError(
             f"{place}: targets of kind '{spec.target}' are {_form(wanted_shape, wanted_dtype)}; "
-            f"the first {count} samples give {_form(tuple(targets.shape), targets.dtype)}"
+            f"the first {count(size, 'sample')} give {_form(tuple(targets.shape), targets.dtype)}"
         )
 
 
@@ -232,7 +236,7 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
     order = torch.arange(batches.size)
     if not batches.in_memory:
         order = order[:: max(batches.size // SCAN_SAMPLES, 1)]
-    with _reading(place, f"{len(order)} samples"), isolated():
+    with _reading(place, count(len(order), "sample")), isolated():
         inputs, targets = batches.source.take(order)
     if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
         raise DataError(f"{place}: sample {int(order[bad])} holds inputs that are not finite")
@@ -282,12 +286,12 @@ def _operations(model: nn.Module) -> Iterator[list[float]]:
     """
     counted: list[float] = []
 
-    def count(module: nn.Module, _inputs: object, output: object) -> None:
+    def add(module: nn.Module, _inputs: object, output: object) -> None:
         weight = getattr(module, "weight", None)
         if isinstance(output, Tensor) and isinstance(weight, Tensor) and weight.ndim > 1:
             counted.append(2 * output.numel() * weight[0].numel())
 
-    hooks = [module.register_forward_hook(count) for module in model.modules()]
+    hooks = [module.register_forward_hook(add) for module in model.modules()]
     try:
         yield counted
     finally:
@@ -319,10 +323,10 @@ def _reading(place: str, what: str) -> Iterator[None]:
         raise DataError(f"{place}: reading {what} failed: {one_line(error)}") from error
 
 
-def _target_form(spec: DataSpec, count: int) -> tuple[tuple[int, ...], torch.dtype]:
+def _target_form(spec: DataSpec, size: int) -> tuple[tuple[int, ...], torch.dtype]:
     if spec.target == "class":
-        return (count,), torch.int64
-    return ((count,) if spec.target == "similarity" else (count, spec.output_size)), torch.float32
+        return (size,), torch.int64
+    return ((size,) if spec.target == "similarity" else (size, spec.output_size)), torch.float32
 
 
 def _form(shape: tuple[int, ...], dtype: torch.dtype) -> str:

@@ -6,14 +6,16 @@ component that names no settings model.
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ptb.component import KINDS, Component
-from ptb.discovery import FailedPlugin, FoundPlugin, LoadedPlugin, find_plugins, load_plugin, normalize
+from ptb.discovery import FoundPlugin, LoadedPlugin, SetAside, normalize
 from ptb.errors import ConfigError, PluginError, Problem, UnknownName, did_you_mean, listing, one_line
+from ptb.selection import Request, Selection
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -21,22 +23,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One installed plugin: ``status`` is ``ok`` or ``failed``, ``reason`` says why it failed."""
+    """One installed plugin.
+
+    Args:
+        name: of its distribution.
+        version: of its distribution.
+        status: ``ok``; ``conflict`` (a name that it gives is not its alone); or it is not used at all: ``failed``,
+            ``incompatible``, ``disabled``.
+        reason: why, where the status is not ``ok``.
+        location: the folder that it is imported from.
+        editable: whether that is a source folder, used in place.
+        components: how many it provides.
+    """
 
     name: str
     version: str
     status: str
-    reason: str = ""
+    reason: str
+    location: str
+    editable: bool
+    components: int
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One component together with the plugin it came from."""
+    """One component together with the plugin it came from; ``rivals`` are plugins that give the same name."""
 
     kind: str
     component: Component
     found: FoundPlugin
-    conflict: bool = False
+    rivals: tuple[FoundPlugin, ...] = ()
 
     @property
     def name(self) -> str:
@@ -60,8 +76,13 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """How a config file names it for good: a built-in keeps its short name, anyone else's gets its id."""
-        return self.name if self.found.built_in else self.id
+        """How a config file names it for good: a built-in by its short name while that is its alone, else by id."""
+        return self.name if self.found.built_in and not self.rivals else self.id
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the short name does not lead here: another plugin gives it too, and this one is not built in."""
+        return bool(self.rivals) and not self.found.built_in
 
     @property
     def target(self) -> str:
@@ -108,15 +129,23 @@ class Entry:
         Raises:
             PluginError: a dependency is missing, or the import fails; the original exception is the cause.
         """
+        self.check_dependencies()
+        target = self._resolve(self.component.target)
+        if not callable(target):
+            raise PluginError(f"{self}: target {self.component.target!r} cannot be called")
+        return target  # type: ignore[no-any-return]  # a stranger's object: callable is all that is known
+
+    def check_dependencies(self) -> None:
+        """Looks at the metadata of what it requires.
+
+        Raises:
+            PluginError: something is missing; the message has the line that installs it.
+        """
         if missing := self.missing():
             raise PluginError(
                 f"{self} needs {', '.join(missing)}, which is not installed; run\n  {sys.executable} -m pip install "
                 + self._install_arguments(missing)
             )
-        target = self._resolve(self.component.target)
-        if not callable(target):
-            raise PluginError(f"{self}: target {self.component.target!r} cannot be called")
-        return target  # type: ignore[no-any-return]  # a stranger's object: callable is all that is known
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' ({self.plugin} {self.version})"
@@ -141,27 +170,30 @@ class Registry:
     """The components of a set of loaded plugins.
 
     Args:
-        plugins: what ``discovery.load_plugin`` returned, in order of precedence.
+        plugins: what ``Selection.load`` or ``discovery.load_plugin`` returned.
+        find: gives them anew, for ``refresh``.
     """
 
-    def __init__(self, plugins: Iterable[LoadedPlugin | FailedPlugin]) -> None:
-        self._plugins = tuple(plugins)
-        entries = [
-            Entry(kind, component, plugin.found)
-            for plugin in self._plugins
-            if isinstance(plugin, LoadedPlugin)
-            for kind, component in plugin.components
-        ]
-        self._by_name: dict[tuple[str, str], list[Entry]] = {}
-        for entry in entries:
-            for name in (entry.name, *entry.component.aliases):
-                self._by_name.setdefault((entry.kind, name), []).append(entry)
-        self._entries = sorted(map(self._marked, entries), key=lambda e: (KINDS.index(e.kind), e.name, e.plugin))
-        self._by_id = {
-            (entry.kind, f"{entry.plugin}:{name}"): entry
-            for entry in self._entries
-            for name in (*entry.component.aliases, entry.name)
-        }
+    def __init__(
+        self,
+        plugins: Iterable[LoadedPlugin | SetAside],
+        find: Callable[[], Iterable[LoadedPlugin | SetAside]] | None = None,
+    ) -> None:
+        self._find = find
+        self._index = _Index(plugins)
+
+    def refresh(self) -> None:
+        """Looks again at what is installed, for a notebook in which a plugin was installed just now.
+
+        What has been imported stays as it is: after an upgrade of a plugin, start a new process. A registry that was
+        made of given plugins has nothing to look at, and stays as it is too.
+
+        Raises:
+            PtbError: as ``load_registry``; the registry is then as before.
+        """
+        if self._find is not None:
+            importlib.invalidate_caches()
+            self._index = _Index(self._find())
 
     def components(self, kind: str | None = None) -> list[Entry]:
         """The entries of one kind, or all, sorted by kind, name and plugin.
@@ -169,34 +201,44 @@ class Registry:
         Raises:
             UnknownName: there is no such kind.
         """
+        entries = self._index.entries
         if kind is None:
-            return list(self._entries)
+            return list(entries)
         _check_kind(kind)
-        return [entry for entry in self._entries if entry.kind == kind]
+        return [entry for entry in entries if entry.kind == kind]
 
     def get(self, kind: str, name: str) -> Entry:
         """The entry of a short name, an alias or an id.
+
+        Warns:
+            UserWarning: the short name of a built-in component is given by another plugin too.
 
         Raises:
             UnknownName: nothing answers to it; the message suggests and lists, and has imported nothing.
             ConfigError: several plugins claim the short name; the message names their ids.
         """
         _check_kind(kind)
+        index = self._index
         distribution, colon, short = name.rpartition(":")
         if colon:
             name = f"{normalize(distribution)}:{short}"
-            if (kind, name) in self._by_id:
-                return self._by_id[kind, name]
-        claims = self._by_name.get((kind, name), [])
-        built_in = [entry for entry in claims if entry.found.built_in]
-        if len(claims) == 1 or built_in:
-            return self._by_id[kind, (built_in or claims)[0].id]
+            if (kind, name) in index.by_id:
+                return index.by_id[kind, name]
+        claims = index.by_name.get((kind, name), [])
+        strangers = [entry for entry in claims if not entry.found.built_in]
+        owners = ", ".join(f"'{entry.id}' ({entry.found})" for entry in strangers)
+        if strangers and len(claims) > 1:
+            choose = f'give the full id, or settle it in a config file: [resolve] {kind}.{name} = "{strangers[0].id}"'
+            if claims[0].found.built_in:
+                told = f"{kind} '{name}' is the built-in one; the name is also that of {owners}"
+                warnings.warn(f"{told}; to choose, {choose}", stacklevel=2)
+            else:
+                raise ConfigError(f"{kind} '{name}' is provided by {len(claims)} plugins: {owners}; {choose}")
         if claims:
-            owners = ", ".join(f"'{entry.id}' ({entry.plugin} {entry.version})" for entry in claims)
-            raise ConfigError(f"{kind} '{name}' is provided by {len(claims)} plugins: {owners}; use the full id")
+            return claims[0]
         raise UnknownName(self._unknown(kind, name))
 
-    def build(self, kind: str, name: str, *runtime: Any, **settings: Any) -> Any:
+    def build(self, kind: str, name: str, /, *runtime: Any, **settings: Any) -> Any:
         """Validates the settings and calls the target: ``target(*runtime, **settings)``.
 
         Raises:
@@ -215,37 +257,105 @@ class Registry:
         return entry.load()(*runtime, **arguments(checked))
 
     def plugins(self) -> list[PluginInfo]:
-        """Every installed plugin, the failed ones too."""
-        return [
-            PluginInfo(plugin.found.name, plugin.found.version, "failed", plugin.reason)
-            if isinstance(plugin, FailedPlugin)
-            else PluginInfo(plugin.found.name, plugin.found.version, "ok")
-            for plugin in self._plugins
-        ]
+        """Every installed plugin, those that are not used too; the built-in one first, then by name."""
+        return [self._index.info(plugin) for plugin in self._index.plugins]
 
-    def _marked(self, entry: Entry) -> Entry:
-        claims = self._by_name[entry.kind, entry.name]
-        if len(claims) > 1 and not entry.found.built_in:
-            return Entry(entry.kind, entry.component, entry.found, conflict=True)
-        return entry
+    def set_aside(self) -> list[SetAside]:
+        """The plugins that are not used, with what they raised."""
+        return [plugin for plugin in self._index.plugins if isinstance(plugin, SetAside)]
 
     def _unknown(self, kind: str, name: str) -> Problem:
+        index = self._index
         names = [entry.key if entry.conflict else entry.name for entry in self.components(kind)]
-        answers = [n for (k, n) in self._by_name if k == kind] + names
+        answers = [n for (k, n) in index.by_name if k == kind] + names
         message = f"unknown {kind} '{name}'{did_you_mean(name, answers)}"
-        others = [k for k in KINDS if (k, name) in self._by_name]
+        others = [k for k in KINDS if (k, name) in index.by_name]
         if others:
             message += f"; '{name}' is a {' and a '.join(others)}"
         message += f"; available: {listing(names)}" if names else f"; no plugin provides a {kind}"
-        failed = [f"'{p.found}'" for p in self._plugins if isinstance(p, FailedPlugin)]
-        if failed:
-            message += f"; {' and '.join(failed)} failed to load and may provide it"
+        aside = [f"'{p.found}' ({'failed to load' if p.status == 'failed' else p.status})" for p in self.set_aside()]
+        if aside:
+            message += f"; perhaps a plugin that is not used provides it: {listing(aside, 5)}"
         return Problem("", message)
 
 
-def load_registry() -> Registry:
-    """A fresh registry of everything that is installed; broken plugins are set aside, see ``Registry.plugins``."""
-    return Registry([load_plugin(found) for found in find_plugins()])
+class _Index:
+    """What a registry knows, found and sorted once; a refresh replaces it whole, so threads see one or the other."""
+
+    def __init__(self, plugins: Iterable[LoadedPlugin | SetAside]) -> None:
+        self.plugins = tuple(plugins)
+        loaded = [plugin for plugin in self.plugins if isinstance(plugin, LoadedPlugin)]
+        owners: dict[tuple[str, str], list[FoundPlugin]] = {}
+        for plugin in loaded:
+            for kind, component in plugin.components:
+                for name in (component.name, *component.aliases):
+                    owners.setdefault((kind, name), []).append(plugin.found)
+        self.entries: list[Entry] = []
+        self.by_name: dict[tuple[str, str], list[Entry]] = {}
+        self.by_id: dict[tuple[str, str], Entry] = {}
+        for plugin in loaded:
+            for kind, component in plugin.components:
+                rivals = owners[kind, component.name]
+                others = tuple(found for found in rivals if found is not plugin.found) if len(rivals) > 1 else ()
+                entry = Entry(kind, component, plugin.found, others)
+                self.entries.append(entry)
+                for name in (component.name, *component.aliases):
+                    self.by_name.setdefault((kind, name), []).append(entry)
+                    self.by_id[kind, f"{entry.plugin}:{name}"] = entry
+        self.entries.sort(key=lambda entry: (KINDS.index(entry.kind), entry.name, entry.plugin))
+        for claims in self.by_name.values():
+            claims.sort(key=lambda entry: (not entry.found.built_in, entry.plugin))
+        self.conflicts: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.conflict:
+                self.conflicts.setdefault(entry.plugin, []).append(entry)
+
+    def info(self, plugin: LoadedPlugin | SetAside) -> PluginInfo:
+        found = plugin.found
+        if isinstance(plugin, SetAside):
+            status, reason, count = plugin.status, plugin.reason, 0
+        else:
+            count = len(plugin.components)
+            mine = self.conflicts.get(found.name, [])
+            status = "conflict" if mine else "ok"
+            rivals = (f"{e.kind} '{e.name}' is also given by {listing([str(r) for r in e.rivals])}" for e in mine)
+            reason = "; ".join(rivals)
+        return PluginInfo(found.name, found.version, status, reason, found.location, found.editable, count)
+
+
+def load_registry(
+    *, only: Sequence[str] | None = None, disable: Sequence[str] = (), require: Sequence[str] = (), strict: bool = False
+) -> Registry:
+    """A fresh registry of what is installed; broken plugins are set aside, see ``Registry.plugins``.
+
+    The environment variables ``PTB_PLUGINS`` and ``PTB_STRICT_PLUGINS`` count too.
+
+    Args:
+        only: names of the plugins that may take part beside the built-in one; None is all.
+        disable: names of those that may not; they are not imported.
+        require: PEP 508 requirements of plugins, such as ``"ptb-acme>=1.2"``.
+        strict: a plugin that cannot be loaded is an error.
+
+    Raises:
+        ConfigError: there is no plugin of such a name.
+        PluginError: a required plugin is missing or has another version; or, if strict, one cannot be loaded.
+    """
+    wanted = Selection(
+        None if only is None else tuple(map(Request, only)),
+        tuple(map(Request, disable)),
+        tuple(map(Request, require)),
+        strict,
+    )
+    return load_selected(wanted)
+
+
+def load_selected(selection: Selection) -> Registry:
+    """The registry of the installed plugins that ``selection`` and the environment leave."""
+
+    def find() -> list[LoadedPlugin | SetAside]:
+        return (Selection.of_environment() + selection).load()
+
+    return Registry(find(), find)
 
 
 def _check_kind(kind: str) -> None:

@@ -2,9 +2,10 @@
 
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from traceback import walk_tb
@@ -27,6 +28,7 @@ from ptb.device import cpu_threads, describe_device, is_memory_error
 from ptb.discovery import BUILT_IN
 from ptb.errors import ConfigError, PluginError, PtbError, one_line
 from ptb.plan import Plan
+from ptb.provenance import record
 from ptb.run_config import RunConfig
 from ptb.rundir import RunDirectory, git_commit
 from ptb.seeding import isolated, seed_global
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 class RunResult:
     """How a run ended.
 
-    ``metrics`` holds the last figures as ``{"test/accuracy": 0.98}``, ``model`` the trained network.
+    ``metrics`` holds the last figures as ``{"test/accuracy": 0.98}``, ``skipped_steps`` counts those whose fp16
+    gradients overflowed, ``model`` is the trained network.
     """
 
     output: Path
@@ -52,25 +55,16 @@ class RunResult:
     parameters: int
     train_seconds: float
     samples_per_second: float
+    skipped_steps: int
     model: nn.Module
 
     def summary(self) -> dict[str, Any]:
         """The facts of ``summary.json``."""
-        names = (
-            "status",
-            "epoch",
-            "step",
-            "metrics",
-            "weights_sha256",
-            "parameters",
-            "train_seconds",
-            "samples_per_second",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("output", "model")}
 
 
 class Observer(Protocol):
-    """Sees a run for people: progress and log lines. Nothing that it does reaches the training."""
+    """Shows a run to people, and tells when they want it to stop."""
 
     def line(self, text: str) -> None:
         """Something worth a line."""
@@ -85,23 +79,6 @@ class Observer(Protocol):
         """The number of the signal that asks the run to stop, if one has come."""
 
 
-class SilentObserver:
-    """Shows nothing and never stops: what ``ptb.train`` uses."""
-
-    def line(self, text: str) -> None:
-        """Nothing."""
-
-    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
-        """Nothing."""
-
-    def step_ended(self) -> None:
-        """Nothing."""
-
-    def stop_signal(self) -> int | None:
-        """Never."""
-        return None
-
-
 def train(config: RunConfig, *, registry: "Registry | None" = None, output: str | Path | None = None) -> RunResult:
     """Checks, composes and carries out one run, as ``ptb run`` does. The global random state is as before afterwards.
 
@@ -112,18 +89,22 @@ def train(config: RunConfig, *, registry: "Registry | None" = None, output: str 
 
     Raises:
         PtbError: one of its children; see ``ptb.errors``.
+        TypeError: ``config`` is no ``RunConfig``; the message shows how to make one.
     """
+    if not isinstance(config, RunConfig):
+        made = f".read([{str(config)!r}])" if isinstance(config, str | Path) else '(model={"name": "lenet"})'
+        raise TypeError(f"train takes a RunConfig, got {type(config).__name__}; write ptb.train(ptb.RunConfig{made})")
     folder = None if output is None else Path(output)
-    return execute(compose(config, registry), folder, SilentObserver())
+    return execute(compose(config, registry), folder)
 
 
-def execute(composition: Composition, output: Path | None, observer: Observer) -> RunResult:
+def execute(composition: Composition, output: Path | None, observer: Observer | None = None) -> RunResult:
     """Trains, evaluates and records a composed run.
 
     Args:
         composition: what ``compose`` returned; its model is trained in place.
         output: the run directory, new or empty; None makes one under ``runs/``.
-        observer: is shown the progress.
+        observer: is told of the progress; without one nothing is shown, and nothing stops the run.
 
     Raises:
         PtbError: see ``ptb.errors``; ``summary.json`` then says how far the run came.
@@ -156,11 +137,13 @@ def evaluate_run(
     split: str = "test",
     device: str | None = None,
     metrics: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     registry: "Registry | None" = None,
 ) -> dict[str, Any]:
     """Evaluates a saved checkpoint of a run on a split, as the run itself did.
 
-    A loss that gives one value a sample leaves them in ``losses-SPLIT-STEP.csv`` in the run directory.
+    A loss that gives one value a sample leaves them in ``losses-SPLIT-STEP.csv`` in the run directory. Data that has
+    changed since the run is warned of.
 
     Args:
         path: the run directory.
@@ -168,6 +151,7 @@ def evaluate_run(
         split: ``"train"``, ``"val"`` or ``"test"``.
         device: where to compute; that of the run when left out.
         metrics: names of metrics; those of the run when left out.
+        overrides: ``KEY=VALUE`` for the metrics, the device and the loader; see ``RunDirectory.evaluation_config``.
         registry: where its components are looked up; a fresh one of all that is installed when left out.
 
     Returns:
@@ -175,11 +159,11 @@ def evaluate_run(
         ``losses``, the file of the losses of the samples or None.
 
     Raises:
-        ConfigError: there is no such run, checkpoint or split.
+        ConfigError: there is no such run, checkpoint, split or key.
         StorageError: the checkpoint is damaged, or is one of another model.
     """
     run = RunDirectory.open(path)
-    config = RunConfig.read([run.config], {"device": device}, metrics=metrics)
+    config = run.evaluation_config(device, metrics, overrides)
     file = _choose_checkpoint(run, checkpoint)
     composition = compose(config, registry)
     parts, splits = composition.parts, composition.parts.evaluation
@@ -189,6 +173,7 @@ def evaluate_run(
     saved.restore(parts.model)
     plan = composition.plan
     with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
+        _compare_data(run, composition)
         values = evaluate(parts, splits[split])
         details = {label: m.details() for label, m in parts.eval_metrics.items() if isinstance(m, DetailedMetric)}
         losses = sample_losses(parts, splits[split])
@@ -204,23 +189,25 @@ def evaluate_run(
 class _Recorder:
     """The trainer's watcher: writes the run directory and passes the progress on."""
 
-    def __init__(self, run: RunDirectory, composition: Composition, observer: Observer) -> None:
+    def __init__(self, run: RunDirectory, composition: Composition, observer: Observer | None) -> None:
         self.run = run
         self.composition = composition
         self.observer = observer
         self.totals = Totals()
         self.pending: list[Row] = []
-        self.step_ended: Callable[[], None] = observer.step_ended
-        self.stop_signal: Callable[[], int | None] = observer.stop_signal
+        self.step_ended: Callable[[], None] = observer.step_ended if observer else _nothing
+        self.stop_signal: Callable[[], int | None] = observer.stop_signal if observer else _nothing
 
     def line(self, text: str) -> None:
         self.run.append_log(text)
-        with suppress(OSError):  # nobody may be looking on any more; the log has the line
-            self.observer.line(text)
+        if self.observer:
+            with suppress(OSError):  # nobody may be looking on any more; the log has the line
+                self.observer.line(text)
 
     def epoch_started(self, epoch: int, steps: int) -> None:
         self._show_rows()
-        self.observer.epoch_started(epoch, self.composition.plan.trainer.epochs, steps)
+        if self.observer:
+            self.observer.epoch_started(epoch, self.composition.plan.trainer.epochs, steps)
 
     def row(self, row: Row) -> None:
         facts = {"step": row.step, "epoch": row.epoch, "split": row.split, "values": row.values, "lr": row.lr}
@@ -237,6 +224,8 @@ class _Recorder:
     def finish(self, status: str, reason: str = "") -> RunResult:
         self._show_rows()
         totals, model = self.totals, self.composition.parts.model
+        if totals.skipped:
+            self.line(f"{totals.skipped} of {totals.step} steps were skipped: their fp16 gradients overflowed")
         result = RunResult(
             output=self.run.path,
             status=status,
@@ -247,6 +236,7 @@ class _Recorder:
             parameters=self.composition.parameters,
             train_seconds=totals.seconds,
             samples_per_second=totals.samples / totals.seconds if totals.seconds else 0.0,
+            skipped_steps=totals.skipped,
             model=model,
         )
         self.run.write_summary(result.summary() | ({"reason": reason} if reason else {}))
@@ -264,6 +254,10 @@ class _Recorder:
             epochs = str(self.composition.plan.trainer.epochs)
             self.pending = []
             self.line(f"epoch {row.epoch:>{len(epochs)}}/{epochs}  {'  '.join(parts)}  {speed}")
+
+
+def _nothing() -> None:
+    """What happens where nobody looks on."""
 
 
 def _choose_checkpoint(run: RunDirectory, wanted: str) -> Path:
@@ -288,6 +282,12 @@ def _choose_checkpoint(run: RunDirectory, wanted: str) -> Path:
 
 def _manifest(composition: Composition) -> dict[str, Any]:
     plan = composition.plan
+    entries = {section: choice.entry for section, choice in plan.choices().items()}
+    used = {entry.found for entry in entries.values()}
+    files = {
+        found.name: record(found, {text for e in entries.values() if e.found is found for text in e.component.requires})
+        for found in sorted(used, key=lambda found: found.name)
+    }
     return {
         "ptb": version(BUILT_IN),
         "torch": torch.__version__,
@@ -299,12 +299,44 @@ def _manifest(composition: Composition) -> dict[str, Any]:
         "seed": plan.run.seed,
         "argv": sys.argv,
         "git_commit": git_commit(),
-        "dataset_sha256": fingerprint(composition.splits),
+        "dataset_sha256": _fingerprint(composition),
         "plugins": [
-            {"section": section, "id": e.id, "distribution": e.plugin, "version": e.version, "target": e.target}
-            for section, e in ((section, choice.entry) for section, choice in plan.choices().items())
+            {
+                "section": section,
+                "id": entry.id,
+                "distribution": entry.plugin,
+                "version": entry.version,
+                "target": entry.target,
+                "sha256": files[entry.plugin]["sha256"],
+                "used": True,
+            }
+            for section, entry in entries.items()
+        ]
+        + [
+            {"distribution": p.name, "version": p.version, "status": p.status, "reason": p.reason, "used": False}
+            for p in composition.installed
+            if p.name not in files
         ],
+        "plugin_files": files,
     }
+
+
+def _fingerprint(composition: Composition) -> str:
+    seed_global(composition.plan.run.seed, "fingerprint")  # samples may be changed at random when they are read
+    return fingerprint(composition.splits)
+
+
+def _compare_data(run: RunDirectory, composition: Composition) -> None:
+    """Warns where the data is not that of the run."""
+    recorded = run.data_fingerprint()
+    if recorded is None:
+        warnings.warn(f"{run.manifest} does not tell which data the run used: it may have changed since", stacklevel=3)
+    elif recorded != _fingerprint(composition):
+        warnings.warn(
+            f"the data has changed since the run: data set '{composition.plan.dataset.entry.name}' has another "
+            f"dataset_sha256 than {run.manifest} tells; the figures do not compare with those of the run",
+            stacklevel=3,
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,10 +11,13 @@ from typing import Any
 
 import tomlkit
 
-from ptb.errors import ConfigError, StorageError, one_line
+from ptb.errors import ConfigError, Problem, StorageError, listing, one_line
+from ptb.run_config import RunConfig
 
 SCHEMA = 1
 RUNS = Path("runs")
+# What an evaluation may set beside its metrics: where it computes, and how fast.
+EVALUATION_KEYS = ("loader.batch_size", "loader.num_workers", "device", "threads")
 
 
 class RunDirectory:
@@ -61,17 +65,53 @@ class RunDirectory:
             )
         return run
 
+    def evaluation_config(
+        self, device: str | None = None, metrics: Sequence[str] = (), overrides: Sequence[str] = ()
+    ) -> RunConfig:
+        """The configuration of the run, for an evaluation of it.
+
+        Args:
+            device: where to compute; that of the run when None.
+            metrics: names of metrics, in the place of those of the run; none given leaves those.
+            overrides: ``KEY=VALUE`` with a key of ``EVALUATION_KEYS`` or ``metrics.LABEL.KEY``; the strongest layer.
+
+        Raises:
+            ConfigError: an override is not of that form, or ``config.toml`` cannot be read.
+        """
+        wrong = [text for text in overrides if "=" not in text]
+        if wrong:
+            raise ConfigError(
+                f"'{wrong[0]}' is not KEY=VALUE, such as metrics.top-k.k=3; one run is evaluated at a time"
+            )
+        free = listing(["metrics.LABEL.KEY", *EVALUATION_KEYS])
+        problems = [
+            Problem(".".join(path), f"cannot be set in an evaluation, which takes all from the run but {free}", text)
+            for path, text in RunConfig.read(overrides=overrides).sources.items()
+            if ".".join(path) not in EVALUATION_KEYS and (path[0] != "metrics" or len(path) == 1)
+        ]
+        if problems:
+            raise ConfigError(*problems)
+        # no evaluation drops samples, and with larger batches the training split would not have one that is full
+        return RunConfig.read([self.config], {"device": device}, ["loader.drop_last=false", *overrides], metrics)
+
+    def data_fingerprint(self) -> str | None:
+        """The fingerprint of the data that the run was made with; None where no manifest tells it."""
+        try:
+            return str(json.loads(self.manifest.read_bytes())["dataset_sha256"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
     def write_config(self, values: Mapping[str, Any]) -> None:
         """Writes the resolved config, itself a config file."""
-        self._write(self.config, tomlkit.dumps(values))
+        write_atomically(self.config, tomlkit.dumps(values))
 
     def write_manifest(self, facts: Mapping[str, Any]) -> None:
         """Writes what the run was made with."""
-        self._write(self.manifest, json.dumps({"schema": SCHEMA, **facts}, indent=2) + "\n")
+        write_atomically(self.manifest, json.dumps({"schema": SCHEMA, **facts}, indent=2) + "\n")
 
     def write_summary(self, facts: Mapping[str, Any]) -> None:
         """Writes how the run ended; figures that are not finite become strings, because JSON has none."""
-        self._write(self.summary, json.dumps({"schema": SCHEMA, **finite(facts)}, indent=2) + "\n")
+        write_atomically(self.summary, json.dumps({"schema": SCHEMA, **finite(facts)}, indent=2) + "\n")
 
     def append_row(self, facts: Mapping[str, Any]) -> None:
         """Adds one line to ``metrics.jsonl``."""
@@ -84,20 +124,9 @@ class RunDirectory:
     def write_losses(self, split: str, step: int, losses: Sequence[float]) -> Path:
         """Writes the loss of each sample of a split, and tells the file."""
         path = self.path / f"losses-{split}-{step}.csv"
-        self._write(path, "sample,loss\n" + "".join(f"{sample},{loss!r}\n" for sample, loss in enumerate(losses)))
+        rows = "".join(f"{sample},{loss!r}\n" for sample, loss in enumerate(losses))
+        write_atomically(path, f"sample,loss\n{rows}")
         return path
-
-    def _write(self, path: Path, text: str) -> None:
-        # these files are small and made anew with each run; the checkpoints alone must outlive a crash
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot write {path} ({len(text)} characters): {error.strerror}") from error
 
     def _append(self, path: Path, line: str) -> None:
         try:
@@ -105,6 +134,28 @@ class RunDirectory:
                 stream.write(line + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Puts ``content`` under ``path``, text as UTF-8: whole or not at all, also when the machine stops in between.
+
+    Raises:
+        StorageError: it cannot be written; what was there before is untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {path} ({len(data)} bytes): {error.strerror}") from error
 
 
 def check_output(output: Path) -> None:
@@ -139,6 +190,8 @@ def finite(value: Any) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
     return value
 
 
@@ -154,6 +207,16 @@ def _new_path(model: str, dataset: str) -> Path:
             number += 1
         else:
             return path
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder; there the rename itself is logged
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _git(*arguments: str) -> str:

@@ -301,7 +301,7 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
 
         mean_loss = loss_mean.compute()  # waits for the device
         totals.epoch, totals.seconds = epoch, clock.stop()
-        values = {"loss": mean_loss, **compute(parts.train_metrics)}
+        values = _figures(mean_loss, parts.train_metrics)
         speed = parts.train.samples / (clock.seconds - seconds_before)
         _report(watcher, totals, Row(totals.step, epoch, "train", values, lr, speed))
         check_finite("training", mean_loss, totals, lr)
@@ -342,7 +342,7 @@ def evaluate(parts: Parts, batches: Batches) -> dict[str, float]:
         scores = parts.forward(inputs)
         loss_mean.add(parts.mean_loss(scores, targets), targets)
         update(parts.eval_metrics, scores, targets)
-    return {"loss": loss_mean.compute(), **compute(parts.eval_metrics)}
+    return _figures(loss_mean.compute(), parts.eval_metrics)
 
 
 @torch.inference_mode()
@@ -403,6 +403,11 @@ def _check_scale(scaler: torch.amp.GradScaler, totals: Totals) -> None:
             f"(steps skipped so far: {totals.skipped}): use trainer.precision=bf16 or fp32, "
             "or a smaller optimizer.lr"
         )
+
+
+def _figures(loss: float, metrics: dict[str, Metric]) -> dict[str, float]:
+    """The loss and the metrics; where the loss is not finite there is nothing to measure, and a metric might raise."""
+    return {"loss": loss} | (compute(metrics) if math.isfinite(loss) else {})
 
 
 def _report(watcher: Watcher, totals: Totals, row: Row) -> None:

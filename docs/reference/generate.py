@@ -28,7 +28,7 @@ from ptb.discovery import find_plugins, load_plugin
 from ptb.errors import PtbError
 from ptb.registry import Entry, PluginInfo, Registry
 from ptb.run_config import FLAGS, MAX_FILE_BYTES
-from ptb.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
+from ptb.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, PluginSettings, RunSettings
 from ptb.settings import describe
 
 FOLDER = Path(__file__).parent
@@ -141,11 +141,28 @@ CONFIG_NOTES = {
   with class weights or an ignored class. Batch norm still sees one batch at a time. `lbfgs` needs 1.
 - `clip_norm`: a setting without a default value; where it is left out, gradients are not cut.
 - `precision`: `bf16` needs a GPU that has it, or the CPU. With `fp16` the loss is scaled, so that small gradients do
-  not become 0, and steps whose gradients overflow are skipped, counted and told; `lbfgs` cannot take it. Weights and checkpoints stay in fp32.
+  not become 0, and steps whose gradients overflow are skipped, counted and told; `lbfgs` cannot take it.
+  Weights and checkpoints stay in fp32.
 - `patience` counts evaluations, not epochs, and needs a data set with a validation split. The test split is evaluated
   with the last weights; `ptb eval --checkpoint best` evaluates the best.""",
     )
 }
+
+CONFIG_PLUGINS = """\
+Which of the installed plugins take part; decided before any of them is imported. The flags `-p no:NAME`, `--no-plugins`
+and `--strict-plugins` do the same for one command, the variables `PTB_PLUGINS=a,b` (only these; empty: none) and
+`PTB_STRICT_PLUGINS=1` for a shell. The built-in plugin always takes part."""
+
+CONFIG_RESOLVE = """\
+Whose component a short name is, where several plugins give the same name:
+
+```toml
+[resolve]
+model.lenet = "ptb-acme:lenet"
+```
+
+Without it a built-in component keeps its name, with a warning, and a name that two other plugins give must be written
+as a full id."""
 
 PYTHON_INTRO = """\
 `import ptb` gives the names below and imports no torch; each name is loaded when it is first used. Only `train` and
@@ -233,6 +250,11 @@ def config_page() -> Iterator[str]:
         yield f"## {section}"
         yield settings_table(model, f"{section}.", flags)
         yield from CONFIG_NOTES.get(section, ())
+    yield "## plugins"
+    yield CONFIG_PLUGINS
+    yield settings_table(PluginSettings, "plugins.")
+    yield "## resolve"
+    yield CONFIG_RESOLVE
 
 
 def commands_page() -> Iterator[str]:

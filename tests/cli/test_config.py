@@ -1,7 +1,54 @@
 import json
 import tomllib
 
+import cv2
+import numpy as np
 import pytest
+
+from ptb.cli.config import commented, draft
+from ptb.compose import compose
+from ptb.discovery import BUILT_IN, find_plugins, load_plugin
+from ptb.errors import ConfigError
+from ptb.plan import resolve
+from ptb.registry import Registry
+from ptb.run_config import RunConfig
+
+ENTRIES = Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN]).components()
+# What a component is checked with, where it does not fit the digits and an mlp.
+DATA = {
+    "binary": {"name": "breast-cancer"},
+    "real": {"name": "diabetes"},
+    "distribution": {"name": "digits", "target": "distribution"},
+    "similarity": {"name": "digit-pairs"},
+}
+TOKENS = {"name": "random", "inputs": "tokens"}
+PARTNERS = {
+    "embedding-bag": {"dataset": TOKENS},
+    "sparse-adam": {"dataset": TOKENS, "model": {"name": "embedding-bag", "sparse": True}},
+    "by-layer": {"model": {"name": "cnn"}},
+    "dirac": {"model": {"name": "cnn"}},
+}
+NO_FILES_HERE = {"mnist", "fashion-mnist"}
+
+
+def every(entries, *without):
+    return pytest.mark.parametrize(
+        "entry", [e for e in entries if e.name not in without], ids=lambda e: f"{e.kind}-{e.name}"
+    )
+
+
+def chosen(entry):
+    """A configuration with this component."""
+    sections = {"model": {"name": "mlp"}, **PARTNERS.get(entry.name, {})}
+    if accepts := [kind for kind in entry.component.accepts if kind in DATA]:
+        sections["dataset"] = DATA[accepts[0]] if "class" not in entry.component.accepts else {}
+    if entry.kind == "metric":
+        return RunConfig(**sections, metrics={entry.name: {}})
+    return RunConfig(**{**sections, entry.kind: {**sections.get(entry.kind, {}), "name": entry.name}})
+
+
+def drafted(config, registry):
+    return commented(*draft(config, registry))
 
 
 def test_init_explains_every_key_and_can_be_run(ptb, tmp_path):
@@ -12,6 +59,18 @@ def test_init_explains_every_key_and_can_be_run(ptb, tmp_path):
     assert 'pool = "max" # How the 2x2 windows are pooled' in text
     assert "epochs = 20 # Passes over the training samples" in text
     assert ptb("check", "-c", "run.toml").returncode == 0
+
+
+def test_init_without_a_required_setting_says_what_to_fill_in(ptb, tmp_path):
+    done = ptb("config", "init", "--model", "mlp", "--dataset", "csv", "-o", "run.toml")
+    assert (
+        done.stdout == "wrote run.toml; fill in dataset.path, dataset.target, then run it with: ptb run -c run.toml\n"
+    )
+    assert "# path = ... # required: The file, UTF-8, with a header" in (tmp_path / "run.toml").read_text()
+    checked = ptb("check", "-c", "run.toml")
+    assert checked.returncode == 2
+    assert "dataset.path: is required" in checked.stderr
+    assert "dataset.target: is required" in checked.stderr
 
 
 def test_init_does_not_overwrite(ptb, tmp_path):
@@ -26,15 +85,155 @@ def test_init_to_a_place_that_cannot_be_written(ptb):
     assert ptb("config", "init", "--model", "lenet", "-o", "no/such/folder.toml").returncode == 5
 
 
+@pytest.mark.parametrize("name", ["run.json", "run", "run.toml.bak"])
+def test_init_writes_toml_under_no_other_name(ptb, tmp_path, name):
+    done = ptb("config", "init", "--model", "lenet", "-o", name)
+    assert done.returncode == 2
+    assert "must end in .toml" in done.stderr
+    assert not (tmp_path / name).exists()
+
+
+@every(ENTRIES)
+def test_the_file_of_every_component_means_the_same_as_its_name(entry, built_in, tmp_path):
+    config = chosen(entry)
+    (tmp_path / "run.toml").write_text(drafted(config, built_in))
+    written = RunConfig.read([tmp_path / "run.toml"])
+    required = {
+        f"{entry.kind}.{key}" for key, field in entry.settings_model().model_fields.items() if field.is_required()
+    }
+    if not required:
+        assert resolve(written, built_in) == resolve(config, built_in)
+        return
+    with pytest.raises(ConfigError) as refused:
+        resolve(written, built_in)
+    assert {problem.key for problem in refused.value.problems} == required
+    assert all("is required" in problem.message for problem in refused.value.problems)
+
+
+@every(ENTRIES, *NO_FILES_HERE)
+def test_the_file_of_every_component_passes_the_check_once_it_is_filled_in(entry, built_in, tmp_path):
+    text = drafted(chosen(entry), built_in)
+    if entry.name == "csv":
+        (tmp_path / "table.csv").write_text("a,y\n" + "".join(f"{n},{'xz'[n % 2]}\n" for n in range(40)))
+        text = text.replace("# path = ...", f"path = '{tmp_path / 'table.csv'}'").replace(
+            "# target = ...", "target = 'y'"
+        )
+    if entry.name == "image-folder":
+        for n in range(40):
+            (tmp_path / "pictures" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "pictures" / "ab"[n % 2] / f"{n}.png"), np.full((8, 8, 3), n, np.uint8))
+        text = text.replace("# root = ...", f"root = '{tmp_path / 'pictures'}'")
+    (tmp_path / "run.toml").write_text(text)
+    plan = compose(RunConfig.read([tmp_path / "run.toml"]), built_in).plan
+    assert (entry.kind, entry.id) in [(c.entry.kind, c.entry.id) for c in plan.choices().values()]
+
+
+def test_what_is_wrong_beside_a_missing_setting_is_told_alone(built_in):
+    config = RunConfig(model={"name": "mlp"}, dataset={"name": "csv", "kind": "word"}, trainer={"epochs": 0})
+    with pytest.raises(ConfigError) as refused:
+        draft(config, built_in)
+    assert {problem.key for problem in refused.value.problems} == {"dataset.kind", "trainer.epochs"}
+
+
+ACME = """
+    from ptb import Component, hookimpl
+    from pydantic import BaseModel, Field
+
+    class Settings(BaseModel):
+        depth: int = Field(description="First line.\\nSecond line.")
+        width: int = Field(3, description="One\\ntwo")
+
+    class {name}:
+        def __init__(self, *_, depth, width=3): ...
+
+    @hookimpl
+    def ptb_provide_{hook}():
+        return [Component("acme", "ptb_acme:{name}", settings="ptb_acme:Settings")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "hook", "sections"),
+    [
+        ("model", "models", {"model": {"name": "acme", "width": 4}}),
+        ("loss", "losses", {"model": {"name": "mlp"}, "loss": {"name": "acme", "width": 4}}),
+        ("optimizer", "optimizers", {"model": {"name": "mlp"}, "optimizer": {"name": "acme", "width": 4}}),
+        (
+            "metrics.mine",
+            "metrics",
+            {"model": {"name": "mlp"}, "metrics": {"accuracy": {}, "mine": {"name": "acme", "width": 4}}},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_strangers_component_of_any_kind_may_have_required_settings(site, tmp_path, kind, hook, sections):
+    site.add("ptb-acme", ACME.format(name="Thing", hook=hook))
+    registry = site.registry()
+    text = drafted(RunConfig(**sections), registry)
+    assert (
+        f'[{kind}]\nname = "ptb-acme:acme"\n# depth = ... # required: First line. Second line.\nwidth = 4 # One two\n'
+        in text
+    )
+    (tmp_path / "run.toml").write_text(text.replace("# depth = ...", "depth = 5"))
+    section, _, label = kind.partition(".")
+    plan = resolve(RunConfig.read([tmp_path / "run.toml"]), registry)
+    choice = plan.metrics[label] if label else getattr(plan, section)
+    assert (choice.entry.id, choice.settings.depth) == ("ptb-acme:acme", 5)
+    if label:
+        assert list(plan.metrics) == ["accuracy", "mine"]
+
+
+def test_a_setting_without_a_value_stands_in_its_own_section(built_in):
+    config = RunConfig(model={"name": "mlp"}, optimizer={"name": "adafactor", "groups": [{"match": "*", "lr": 0.5}]})
+    text = drafted(config, built_in)
+    optimizer = tomllib.loads(text.replace("# eps = ...", "eps = [1e-30, 1e-3]"))["optimizer"]
+    assert (optimizer["eps"], optimizer["groups"]) == ([1e-30, 1e-3], [{"match": "*", "lr": 0.5}])
+
+
+def test_metrics_that_are_turned_off_stay_off(built_in):
+    assert tomllib.loads(drafted(RunConfig(model={"name": "mlp"}, metrics={}), built_in))["metrics"] == {}
+
+
+def test_plugins_that_take_no_part_are_written_down(built_in):
+    config = RunConfig(model={"name": "mlp"}, plugins={"disable": ["ptb-acme"]})
+    assert tomllib.loads(drafted(config, built_in))["plugins"] == {"disable": ["ptb-acme"]}
+    assert "plugins" not in tomllib.loads(drafted(RunConfig(model={"name": "mlp"}), built_in))
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({}, '# [loss]\n# name = "cross-entropy"\n\n# [metrics.accuracy]\n'),
+        ({"loss": {"name": "mse"}}, "is taken:\n# [metrics.accuracy]\n"),
+        ({"metrics": {"mae": {}}}, 'is taken:\n# [loss]\n# name = "cross-entropy"\n'),
+        ({"loss": {"name": "mse"}, "metrics": {"mae": {}}}, "ends; 0: never\n"),
+    ],
+    ids=["both", "metrics", "loss", "none"],
+)
+def test_the_end_of_the_file_tells_what_is_left_open(built_in, sections, told):
+    assert drafted(RunConfig(model={"name": "mlp"}, **sections), built_in).endswith(told)
+
+
 def test_show_tells_where_each_value_came_from(ptb, tmp_path):
     (tmp_path / "run.toml").write_text('[model]\nname = "mlp"\nhidden = [4]\n[metrics.accuracy]\n')
     done = ptb("config", "show", "-c", "run.toml", "--lr", "0.1", "loader.shuffle=false")
     shown = done.stdout.splitlines()
+    assert 'name = "accuracy" # run.toml:4' in shown
     assert "hidden = [4] # run.toml:3" in shown
     assert "lr = 0.1 # --lr 0.1" in shown
     assert "shuffle = false # loader.shuffle=false" in shown
     assert 'activation = "relu"' in shown
     assert tomllib.loads(done.stdout)["metrics"] == {"accuracy": {"name": "accuracy"}}
+
+
+def test_show_tells_the_source_of_what_stands_inside_a_table(ptb):
+    conv = 'initializer={name="by-layer", conv="zeros"}'
+    done = ptb("config", "show", "--model", "cnn", "--metric", "top-k", conv, "optimizer.groups=[]")
+    shown = done.stdout.splitlines()
+    assert 'name = "top-k" # --metric top-k' in shown
+    assert f'conv = {{name = "zeros"}} # {conv}' in shown
+    assert 'norm = {name = "default"}' in shown
+    assert "groups = [] # optimizer.groups=[]" in shown
 
 
 def test_show_as_json(ptb):
@@ -49,7 +248,7 @@ def schema(ptb):
 def test_the_schema_knows_every_section_and_component(schema):
     assert set(schema["properties"]) == {
         *("seed", "threads", "device", "dataset", "model", "initializer", "loss", "optimizer", "scheduler"),
-        *("metrics", "loader", "trainer"),
+        *("metrics", "loader", "trainer", "plugins", "resolve"),
     }
     models = {shape["title"]: shape for shape in schema["properties"]["model"]["anyOf"]}
     assert models["lenet"]["properties"]["name"] == {"enum": ["lenet", "pytorch-basics:lenet"]}
@@ -59,5 +258,5 @@ def test_the_schema_knows_every_section_and_component(schema):
 
 def test_init_names_the_settings_that_have_no_value_too(ptb):
     text = ptb("config", "init", "--model", "mlp", "--dataset", "fashion-mnist").stdout
-    assert "# root =  # Folder with the four IDX files" in text
+    assert "# root = ... # Folder with the four IDX files" in text
     assert "root" not in tomllib.loads(text)["dataset"]

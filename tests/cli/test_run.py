@@ -71,8 +71,8 @@ def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
         (("run",), 2, "no model is chosen; add --model NAME, one of: cnn, "),
         (("run", "lenet"), 2, "--model lenet"),
         (("run", "--model", "lenet", "model.pol=avg"), 2, "model.pol: unknown key (did you mean 'pool'?)"),
-        (("run", "--model", "lenet", "--epochs", "many"), 2, 'trainer.epochs: must be a valid integer, got "many"'),
-        (("run", "--model", "lenet", "--lr", "-1"), 2, "optimizer.lr: must be greater than or equal to 0, got -1"),
+        (("run", "--model", "lenet", "--epochs", "many"), 2, 'trainer.epochs: must be an integer above 0, got "many"'),
+        (("run", "--model", "lenet", "--lr", "-1"), 2, "optimizer.lr: must be a number of at least 0, got -1"),
         (("run", "--model", "lenet", "--device", "cuda:9"), 2, "no device 'cuda:9' on this machine"),
         (
             ("run", "--model", "lenet", "-c", "no.toml"),
@@ -139,8 +139,8 @@ def test_a_broken_plugin_is_one_warning_and_stops_nothing(ptb, site):
     done = ptb("list", "--json", site=site.path)
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "warning: plugin 'ptb-broken 2.1' is set aside: SystemExit: boom "
-        "(update it, or remove it with `python -m pip uninstall ptb-broken`)"
+        "warning: plugin 'ptb-broken 2.1' failed to load: SystemExit: boom "
+        "(disable: -p no:ptb-broken; remove: python -m pip uninstall ptb-broken)"
     ]
     assert len(json.loads(done.stdout)["components"]) >= 12
 
@@ -248,7 +248,48 @@ def test_evaluating_warns_of_broken_plugins_too(ptb, site):
     assert ptb("run", *SHORT, "--output", "out").returncode == 0
     done = ptb("eval", "out", site=site.path)
     assert done.returncode == 0
-    assert "warning: plugin 'ptb-broken 1.0' is set aside" in done.stderr
+    assert "warning: plugin 'ptb-broken 1.0' failed to load" in done.stderr
+
+
+def test_eval_takes_the_settings_of_metrics_as_run_does(ptb):
+    assert ptb("run", *SHORT, "--output", "out").returncode == 0
+    assert "  test/top-k 1.0\n" in ptb("eval", "out", "--metric", "top-k", "metrics.top-k.k=10").stdout
+    done = ptb("eval", "out", "metrics.top-k.k=1", "--json")
+    metrics = json.loads(done.stdout)["metrics"]
+    assert metrics["test/top-k"] == metrics["test/accuracy"] < 1.0
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("optimizer.lr=3", "optimizer.lr: cannot be set in an evaluation, which takes all from the run but metrics."),
+        ("metrics.top-k.n=3", "metrics.top-k.n: unknown key"),
+        ("metrics.topk.k=3", "unknown metric 'topk' (did you mean 'top-k'?)"),
+        ("loader.batch_size=none", "loader.batch_size: must be an integer"),
+        ("out2", "'out2' is not KEY=VALUE"),
+    ],
+)
+def test_a_wrong_key_of_eval_is_told_before_torch_is_imported(ptb, tmp_path, argument, told):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.toml").write_text('[model]\nname = "mlp"\n')
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "torch.py").write_text("raise SystemExit('torch was imported')")
+    done = ptb("eval", "out", argument, site=tmp_path / "site")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "torch was imported" in ptb("eval", "out", site=tmp_path / "site").stderr
+
+
+def test_eval_warns_in_one_line_of_data_that_has_changed(ptb, tmp_path):
+    (tmp_path / "table.csv").write_text("a,y\n" + "".join(f"{n},{'xz'[n % 2]}\n" for n in range(40)))
+    table = ("--dataset", "csv", "dataset.path=table.csv", "dataset.target=y")
+    assert ptb("run", "--model", "linear", "--epochs", "1", *table, "--output", "out").returncode == 0
+    (tmp_path / "table.csv").write_text("a,y\n" + "".join(f"{n},{'zx'[n % 2]}\n" for n in range(40)))
+    done = ptb("eval", "out", "--json")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+    assert done.stderr.startswith("warning: the data has changed since the run: data set 'csv' ")
+    assert json.loads(done.stdout)["split"] == "test"
 
 
 def test_a_deprecated_setting_is_one_warning_and_is_recorded_as_what_it_means(ptb, tmp_path):

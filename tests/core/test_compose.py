@@ -17,7 +17,7 @@ STRANGE = """
 
     @hookimpl
     def ptb_provide_models():
-        names = ("linear", "narrow", "raises", "nothing", "shy", "exits", "bare")
+        names = ("plain", "narrow", "raises", "nothing", "shy", "exits", "bare")
         return [Component(name, f"strange_parts:{{name}}") for name in names]
 
     @hookimpl
@@ -55,7 +55,7 @@ PARTS = """
             return None
         return DataBundle(spec, TensorDataset(inputs, targets))
 
-    def linear(spec): return nn.Linear(spec.input_size, spec.output_size)
+    def plain(spec): return nn.Linear(spec.input_size, spec.output_size)
     def narrow(spec): return nn.Linear(spec.input_size, spec.output_size + 1)
     def nothing(spec): return None
     def exits(spec): raise SystemExit(0)
@@ -82,7 +82,7 @@ def strange(site):
     return site.registry()
 
 
-def toy(model="linear", loss="square", **sections):
+def toy(model="plain", loss="square", **sections):
     base = {"dataset": {"name": "toy"}, "model": {"name": model}, "loss": {"name": loss}, "loader": {"batch_size": 4}}
     return RunConfig(**{**base, **sections})
 
@@ -143,7 +143,7 @@ def test_parts_of_strangers_fit_together(strange):
         (toy(dataset={"name": "toy", "case": "nothing"}), PluginError, "must give a DataBundle"),
         (toy(loader={"batch_size": 13, "drop_last": True}), DataError, "drop_last leaves none of its 12 samples"),
         (toy(loss=None), ConfigError, "must be the name of a loss"),
-        (toy(optimizer={"name": "sgd", "nesterov": True}), ConfigError, "nesterov needs momentum"),
+        (toy(optimizer={"name": "sgd", "nesterov": True}), ConfigError, "optimizer.nesterov: needs momentum"),
         (toy(device="cuda:77"), ConfigError, "no device 'cuda:77'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -224,7 +224,7 @@ def test_an_optimizer_that_cannot_do_without_a_closure_gets_one(site):
         """,
     )
     for name, closure in (("lbfgs", True), ("rprop", False)):
-        config = RunConfig(model={"name": "mlp"}, optimizer={"name": name})
+        config = RunConfig(model={"name": "mlp"}, optimizer={"name": f"ptb-second:{name}"})
         assert compose(config, site.registry()).parts.closure is closure
 
 

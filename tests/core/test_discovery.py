@@ -1,10 +1,11 @@
 """Among them the traps of pluggy's own loader: each has a test that names it."""
 
 import sys
+from importlib.metadata import version
 
 import pytest
 
-from ptb.discovery import FailedPlugin, LoadedPlugin, find_plugins, load_plugin, normalize
+from ptb.discovery import LoadedPlugin, SetAside, find_plugins, load_plugin, normalize
 from ptb.hookspecs import HOOKS
 
 GOOD = """
@@ -38,14 +39,14 @@ def test_a_plugin_on_disk_is_found_and_loaded(site):
 
 def test_finding_imports_nothing(site):
     site.add("ptb-acme", "raise RuntimeError('imported')")
-    assert [found.name for found in find_plugins(site.points())] == ["ptb-acme"]
+    assert [found.name for found in find_plugins(site.distributions())] == ["ptb-acme"]
     assert "ptb_acme" not in sys.modules
 
 
 def test_the_order_is_built_in_first_then_by_name(site):
     for name in ("zeta", "Alpha_Beta", "mid.dle"):
         site.add(name, GOOD, module=normalize(name).replace("-", "_"))
-    names = [found.name for found in find_plugins([*site.points(), *find_plugins()[0].entry_points])]
+    names = [found.name for found in find_plugins([*site.distributions(), find_plugins()[0].dist])]
     assert names == ["pytorch-basics", "alpha-beta", "mid-dle", "zeta"]
 
 
@@ -64,7 +65,7 @@ def test_trap_1_a_plugin_that_raises_at_import_is_set_aside_and_the_rest_lives(s
     site.add("a-broken", source)
     site.add("b-good", GOOD)
     broken, good = site.load()
-    assert isinstance(broken, FailedPlugin)
+    assert isinstance(broken, SetAside)
     assert broken.reason
     assert isinstance(good, LoadedPlugin)
 
@@ -89,7 +90,7 @@ def test_trap_2_a_plugin_that_fails_validation_leaves_none_of_its_hooks(site):
 """,
     )
     plugin = only(site)
-    assert isinstance(plugin, FailedPlugin)
+    assert isinstance(plugin, SetAside)
     assert "unknown_argument" in plugin.reason
 
 
@@ -176,7 +177,85 @@ def test_metadata_without_a_name_stops_nobody(site):
     site.add("ptb-acme", GOOD)
     site.add("ptb-stale", GOOD.replace("tiny", "stale"))
     (site.path / "ptb_stale-1.0.dist-info" / "METADATA").unlink()
-    assert {c.name for plugin in site.load() for _, c in plugin.components} == {"tiny", "stale"}
+    good, stale = site.load()
+    assert [c.name for _, c in good.components] == ["tiny"]
+    assert (stale.found.name, stale.status) == ("ptb-stale", "failed")
+    assert stale.reason == "ContractError: its metadata have no name and version (ptb_stale-1.0.dist-info)"
+
+
+@pytest.mark.parametrize(
+    "content", [b"[ptb]\nno equals sign\n", b"[ptb]\n= ptb_acme\n", b"[ptb]\nacme =\n", b"[ptb]\nacme = a b c\n"]
+)
+def test_an_entry_points_file_that_cannot_be_read_is_the_fault_of_its_plugin_alone(site, content):
+    site.add("ptb-bad", GOOD)
+    site.add("ptb-good", GOOD)
+    (site.path / "ptb_bad-1.0.dist-info" / "entry_points.txt").write_bytes(content)
+    bad, good = site.load()
+    assert isinstance(good, LoadedPlugin)
+    assert (bad.found.name, bad.status) == ("ptb-bad", "failed")
+
+
+def test_what_raises_beyond_exception_is_set_aside_too(site):
+    site.add("ptb-odd", "class Odd(BaseException): pass\nraise Odd('odd')")
+    assert only(site).reason == "Odd: odd"
+
+
+def test_ctrl_c_while_a_plugin_loads_is_ctrl_c(site):
+    site.add("ptb-slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        site.load()
+
+
+def test_an_endless_iterable_of_components_ends(site):
+    endless = "import itertools\n        return (Component(f'n{i}', 'a:b') for i in itertools.count())"
+    site.add("ptb-endless", GOOD.replace('return [Component("tiny", "nowhere:Tiny")]', endless))
+    assert "more than 10000 components" in only(site).reason
+
+
+def test_a_record_that_could_answer_otherwise_later_is_refused(site):
+    subclass = GOOD.replace("@hookimpl", "class Mine(Component): pass\n\n    @hookimpl")
+    site.add("ptb-sub", subclass.replace("[Component(", "[Mine("))
+    assert only(site).reason.endswith("must return Component records, got one Mine")
+
+
+def test_an_entry_point_that_names_no_module_is_told(site):
+    site.add("ptb-object", GOOD)
+    (site.path / "ptb_object-1.0.dist-info" / "entry_points.txt").write_text("[ptb]\nacme = ptb_object:Component\n")
+    assert only(site).reason == "ContractError: its entry point must name a module, it names a type"
+
+
+@pytest.mark.parametrize(
+    ("requirement", "fits"),
+    [
+        ("pytorch-basics>=9", False),
+        ("PyTorch_Basics <0.1 , >=0.0.1", False),
+        ("pytorch-basics", True),
+        ("pytorch-basics>=0.1,<9", True),
+        ('pytorch-basics>=9; python_version < "3"', True),
+        ('pytorch-basics>=9; extra == "test"', True),
+        ("pytorch-basics-extras>=9", True),
+        ("pytorch-basics >>> 9", False),
+        ("torch>=99", True),
+    ],
+)
+def test_a_plugin_for_another_version_of_ptb_is_set_aside_before_it_is_imported(site, requirement, fits):
+    site.add("ptb-acme", GOOD if fits else "raise AssertionError('imported')", requires=[requirement])
+    plugin = only(site)
+    assert isinstance(plugin, LoadedPlugin) == fits
+    if not fits:
+        assert plugin.status == "incompatible"
+        assert "ptb_acme" not in sys.modules
+
+
+def test_an_incompatible_plugin_is_told_with_both_versions(site):
+    site.add("ptb-acme", GOOD, requires=["pytorch-basics >= 9"])
+    assert only(site).reason == f"it needs pytorch-basics>=9, installed is {version('pytorch-basics')}"
+
+
+def test_of_a_distribution_that_is_installed_twice_the_first_on_the_path_counts(site):
+    site.add("ptb-acme", GOOD, version="1.0")
+    site.add("ptb-acme", GOOD, version="2.0")
+    assert len(site.load()) == 1
 
 
 def test_a_marked_function_that_is_no_hook_is_told(site):

@@ -17,6 +17,9 @@ ORDER = [
         "spec",
         "hookspecs",
         "discovery",
+        "selection",
+        "provenance",
+        "faults",
         "settings",
         "registry",
         "run_config",
@@ -63,7 +66,11 @@ def core_part(name):
 def test_every_module_of_the_core_has_its_place():
     files = {path.stem for path in CORE.glob("*.py")}
     assert files == {*ORDER, "__init__", "__main__"}
-    assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == {"cli"}
+    assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == {
+        "cli",
+        "diagnosis",
+        "testing",
+    }
 
 
 @pytest.mark.parametrize("module", ORDER)
@@ -108,7 +115,18 @@ def test_only_compose_knows_both_the_registry_and_torch():
 
 def test_the_trainer_knows_built_objects_only():
     used = {core_part(name) for name in imports(CORE / "trainer.py")} - {None}
-    assert not used & {"registry", "run_config", "plan", "settings", "discovery", "hookspecs", "component", "compose"}
+    assert not used & {
+        "registry",
+        "run_config",
+        "plan",
+        "settings",
+        "discovery",
+        "selection",
+        "provenance",
+        "hookspecs",
+        "component",
+        "compose",
+    }
     assert not {"pluggy", "click", "pydantic", "tomllib"} & {
         name.split(".")[0] for name in imports(CORE / "trainer.py")
     }
@@ -120,6 +138,45 @@ def test_the_command_line_imports_nothing_heavy_before_a_command_runs(path):
     allowed = {"errors", "component", "cli"}
     assert {core_part(name) for name in names} - {None} <= allowed
     assert {name.split(".")[0] for name in names} <= {"ptb", "click", *sys.stdlib_module_names}
+
+
+# The conformance kit stands above the whole core and below the command line; torch begins at "state".
+KIT = [
+    *("outcome", "subject", "case", "report", "scaffold", "state", "samples"),
+    *("checks/__init__", "checks/support", "checks/common"),
+    *(f"checks/{kind}" for kind in ("dataset", "model", "initializer", "loss", "optimizer", "scheduler", "metric")),
+    *("kit", "parametrize", "pytest_plugin", "__init__"),
+]
+
+
+def test_every_module_of_the_conformance_kit_has_its_place():
+    folder = CORE / "testing"
+    assert {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py")} == set(KIT)
+
+
+@pytest.mark.parametrize("module", KIT)
+def test_a_module_of_the_conformance_kit_imports_only_what_stands_before_it(module):
+    names = list(imports(CORE / "testing" / f"{module}.py"))
+    above = {f"ptb.testing.{name.replace('/', '.')}" for name in KIT[KIT.index(module) :]}
+    assert "cli" not in {core_part(name) for name in names}
+    assert not [name for name in names if name in above or name.rpartition(".")[0] in above]
+
+
+@pytest.mark.parametrize(
+    "module", [*KIT[: KIT.index("state")], "parametrize", "pytest_plugin", "__init__"], ids=lambda name: name
+)
+def test_what_an_author_s_pytest_imports_of_the_kit_is_light(module):
+    names = list(imports(CORE / "testing" / f"{module}.py", inside_functions=False))
+    of_core = {core_part(name) for name in names} - {None, "testing"}
+    assert of_core <= TORCH_FREE
+    assert not {name.split(".")[0] for name in names} & HEAVY
+
+
+@pytest.mark.parametrize("path", sorted((CORE / "diagnosis").glob("*.py")), ids=lambda path: path.name)
+def test_the_diagnosis_stands_on_the_torch_free_modules_up_to_the_registry(path):
+    names = list(imports(path))
+    assert {core_part(name) for name in names} - {None} <= {"diagnosis", *ORDER[: ORDER.index("registry") + 1]}
+    assert not {name.split(".")[0] for name in names} & HEAVY
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
@@ -149,7 +206,7 @@ def statements(path):
 
 
 def test_the_core_is_small():
-    assert sum(map(statements, CORE.glob("*.py"))) < 2500
+    assert sum(map(statements, CORE.glob("*.py"))) < 3500
 
 
 def test_these_tests_can_fail(tmp_path):

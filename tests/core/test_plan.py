@@ -172,7 +172,7 @@ def test_a_mistyped_key_is_never_taken(built_in, data):
 def test_the_valid_keys_are_the_documented_sections():
     assert set(KEYS) == {
         *("seed", "threads", "device", "dataset", "model", "initializer", "loss"),
-        *("optimizer", "scheduler", "metrics", "loader", "trainer"),
+        *("optimizer", "scheduler", "metrics", "loader", "trainer", "plugins", "resolve"),
     }
 
 
@@ -197,15 +197,44 @@ def test_what_a_closure_optimizer_cannot_do_is_told_before_data_is_touched(site,
 
 def test_parameter_groups_are_checked_and_written(built_in):
     groups = [{"match": "fc*", "lr": 0.1}, {"match": "*.bias", "weight_decay": 0.0}]
-    config = RunConfig(**LENET, optimizer={"groups": groups, "decay_norms_and_biases": False})
+    config = RunConfig(**LENET, optimizer={"groups": groups, "weight_decay": 0.1, "decay_norms_and_biases": False})
     written = resolve(config, built_in).as_config()["optimizer"]
     assert written["groups"] == groups
     assert written["decay_norms_and_biases"] is False
     told = problems(built_in, **LENET, optimizer={"groups": [{"lr": -1, "mach": "x"}], "decay_norms_and_biases": 3})
     assert set(told) == {
-        *("optimizer.groups[0].lr", "optimizer.groups[0].match", "optimizer.groups[0].mach"),
+        *("optimizer.groups[0].lr", "optimizer.groups[0].mach"),
         "optimizer.decay_norms_and_biases",
     }
+
+
+def test_norms_and_biases_are_not_kept_from_a_weight_decay_that_there_is_not(built_in):
+    told = problems(built_in, **LENET, optimizer={"decay_norms_and_biases": False})
+    (message,) = told.values()
+    assert message == "has no effect, because optimizer.weight_decay is 0; set that, or leave this out"
+    resolve(RunConfig(**LENET, optimizer={"name": "adamw", "decay_norms_and_biases": False}), built_in)
+
+
+def test_an_unknown_key_of_the_optimizer_is_held_against_those_of_the_core_too(built_in):
+    told = problems(built_in, **LENET, optimizer={"group": []})["optimizer.group"]
+    assert "(did you mean 'groups'?); valid are lr, betas" in told
+    assert told.endswith("decay_norms_and_biases, groups")
+
+
+@pytest.mark.parametrize("section", ["dataset", "optimizer", "metrics", "trainer"])
+def test_a_section_that_is_null_is_told_to_be_left_out(built_in, section):
+    assert problems(built_in, **LENET, **{section: None}) == {
+        section: "null is no value in a config file; leave it out"
+    }
+
+
+def test_a_fault_between_settings_names_the_override_that_caused_it(built_in):
+    config = RunConfig.read(flags={"model": "mlp"}, overrides=["model.dropout=0.3", "model.hidden=[]", "seed=1"])
+    with pytest.raises(ConfigError) as error:
+        resolve(config, built_in)
+    (problem,) = error.value.problems
+    assert (problem.key, problem.source) == ("model.hidden", "model.hidden=[]")
+    assert problem.message.endswith("got hidden=[] and dropout=0.3")
 
 
 def test_a_group_of_what_the_optimizer_lacks_is_told(site):

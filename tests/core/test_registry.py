@@ -1,11 +1,14 @@
 import contextlib
 import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ptb import ConfigError, PluginError, UnknownName
+from ptb.registry import Registry
 
 ACME = """
     from ptb import Component, hookimpl
@@ -19,6 +22,13 @@ ACME = """
             Component("gone", "ptb_acme_models:Gone"),
             Component("constant", "ptb_acme_models:CONSTANT"),
         ]
+"""
+TINY = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_models():
+        return [Component("tiny", "nowhere:Tiny")]
 """
 MODELS = """
     from typing import Annotated
@@ -69,7 +79,7 @@ def test_build_fills_the_settings_in_and_checks_them(acme):
     registry = acme.registry()
     assert registry.build("model", "tiny", "a spec").width == 16
     assert registry.build("model", "tiny", "a spec", width=4).spec == "a spec"
-    with pytest.raises(ConfigError, match=r"model\.width: must be greater than 0, got -1"):
+    with pytest.raises(ConfigError, match=r"model\.width: must be an integer above 0, got -1"):
         registry.build("model", "tiny", "a spec", width=-1)
     with pytest.raises(ConfigError, match="did you mean 'width'"):
         registry.build("model", "tiny", "a spec", widht=1)
@@ -77,10 +87,15 @@ def test_build_fills_the_settings_in_and_checks_them(acme):
 
 def test_a_built_in_keeps_its_name_and_the_other_is_reached_by_its_id(acme):
     registry = acme.registry()
-    assert registry.get("model", "lenet").id == "pytorch-basics:lenet"
+    with pytest.warns(UserWarning, match=r"'lenet' is the built-in one; .* 'ptb-acme:lenet' \(ptb-acme 1\.2\)"):
+        built_in = registry.get("model", "lenet")
+    assert (built_in.id, built_in.status, built_in.key) == ("pytorch-basics:lenet", "ok", "pytorch-basics:lenet")
     other = registry.get("model", "ptb-acme:lenet")
     assert (other.status, other.key) == ("conflict", "ptb-acme:lenet")
-    assert registry.get("model", "lenet").status == "ok"
+    assert registry.get("model", built_in.key) is built_in
+    (plugin,) = [plugin for plugin in registry.plugins() if plugin.name == "ptb-acme"]
+    assert plugin.status == "conflict"
+    assert f"model 'lenet' is also given by {built_in.found}" in plugin.reason
 
 
 def test_a_name_that_two_strangers_claim_is_not_decided(acme):
@@ -134,10 +149,46 @@ def test_an_unknown_name_is_told_with_what_there_is(built_in, kind, name, told):
 def test_a_plugin_that_failed_is_named_where_a_name_is_missing(site):
     site.add("ptb-broken", "raise RuntimeError('boom')", version="3.1")
     registry = site.registry()
-    with pytest.raises(UnknownName, match=r"'ptb-broken 3\.1' failed to load and may provide it"):
+    with pytest.raises(UnknownName, match=r"that is not used provides it: 'ptb-broken 3\.1' \(failed to load\)"):
         registry.get("model", "resnet")
     (broken,) = [plugin for plugin in registry.plugins() if plugin.status == "failed"]
     assert (broken.name, broken.version, broken.reason) == ("ptb-broken", "3.1", "RuntimeError: boom")
+
+
+def test_a_refresh_finds_what_was_installed_meanwhile_and_a_failure_is_not_remembered(site):
+    site.add("ptb-one", "raise RuntimeError('not yet')")
+    registry = Registry(site.load(), site.load)
+    (broken,) = registry.plugins()
+    assert broken.status == "failed"
+    (site.path / "ptb_one.py").write_text(textwrap.dedent(TINY) + "# so that its size differs from that which failed\n")
+    site.add("ptb-two", TINY.replace("tiny", "other"))
+    assert registry.components() == []
+    registry.refresh()
+    assert [entry.id for entry in registry.components()] == ["ptb-two:other", "ptb-one:tiny"]
+
+
+def test_a_refresh_that_raises_leaves_the_registry_as_it_was(site):
+    site.add("ptb-one", TINY)
+
+    def find():
+        raise PluginError("strict")
+
+    registry = Registry(site.load(), find)
+    with pytest.raises(PluginError):
+        registry.refresh()
+    assert [entry.name for entry in registry.components()] == ["tiny"]
+
+
+def test_many_threads_find_the_same(site):
+    for number in range(20):
+        site.add(f"ptb-n{number}", TINY.replace("tiny", f"tiny-{number}"))
+    site.load()
+    for name in [name for name in sys.modules if name.startswith("ptb_n")]:
+        del sys.modules[name]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: [e.id for e in Registry(site.load()).components()], range(16)))
+    assert len(found[0]) == 20
+    assert all(ids == found[0] for ids in found)
 
 
 @given(st.text())

@@ -1,4 +1,6 @@
 import json
+import random
+import re
 import tomllib
 
 import pytest
@@ -24,6 +26,7 @@ def test_a_run_returns_what_it_recorded(done):
     assert set(summary) == {
         *("schema", "status", "epoch", "step", "metrics", "weights_sha256", "parameters", "train_seconds"),
         "samples_per_second",
+        "skipped_steps",
     }
     assert (summary["status"], summary["epoch"], summary["step"]) == ("finished", 3, 120)
     assert done.weights_sha256 == weights_sha256(done.model.state_dict())
@@ -56,6 +59,8 @@ def test_the_manifest_tells_what_the_run_was_made_with(done):
         "distribution": "pytorch-basics",
         "version": ptb.__version__,
         "target": "ptb_models.mlp:MLP",
+        "sha256": manifest["plugin_files"]["pytorch-basics"]["sha256"],
+        "used": True,
     }
     assert set(sections) == {
         *("dataset", "model", "initializer", "loss", "optimizer", "scheduler", "metrics.accuracy"),
@@ -76,6 +81,26 @@ def test_another_seed_gives_other_weights(done, built_in, tmp_path):
     assert other.weights_sha256 != done.weights_sha256
 
 
+def test_training_from_python_shows_nothing(built_in, tmp_path, capfd):
+    ptb.train(RunConfig(**{**MLP, "trainer": {"epochs": 1}}), registry=built_in, output=tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
+    assert "epoch 1/1" in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "instead"),
+    [
+        (MLP, 'got dict; write ptb.train(ptb.RunConfig(model={"name": "lenet"}))'),
+        ("run.toml", "got str; write ptb.train(ptb.RunConfig.read(['run.toml']))"),
+    ],
+    ids=["dict", "file"],
+)
+def test_training_something_else_than_a_configuration_says_what_to_write(config, instead, tmp_path):
+    with pytest.raises(TypeError, match=re.escape(instead)):
+        ptb.train(config, output=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_leaves_the_global_random_state_alone(built_in, tmp_path):
     before = torch.get_rng_state()
     ptb.train(RunConfig(**{**MLP, "trainer": {"epochs": 1}}), registry=built_in, output=tmp_path / "run")
@@ -88,6 +113,88 @@ def test_evaluation_gives_the_recorded_figures_to_the_last_bit(done, split, chec
     result = evaluate_run(done.output, checkpoint=checkpoint, split=split)
     assert result["step"] == 120
     assert result["metrics"] == {key: value for key, value in done.metrics.items() if key.startswith(split)}
+
+
+def test_an_evaluation_may_choose_its_metrics_with_their_settings_and_its_batches(done):
+    overrides = ["metrics.top-k.k=10", "loader.batch_size=7", "threads=1"]
+    result = evaluate_run(done.output, metrics=["top-k"], overrides=overrides)
+    assert result["metrics"].keys() == {"test/loss", "test/top-k"}
+    assert result["metrics"]["test/top-k"] == 1.0
+    assert result["metrics"]["test/loss"] == pytest.approx(done.metrics["test/loss"])
+    assert evaluate_run(done.output, overrides=["metrics.top-k.k=1"])["metrics"] == {
+        **{key: value for key, value in done.metrics.items() if key.startswith("test/")},
+        "test/top-k": done.metrics["test/accuracy"],
+    }
+
+
+def test_a_batch_of_all_samples_evaluates_a_run_that_dropped_its_last_batches(built_in, tmp_path):
+    config = RunConfig(**{**MLP, "trainer": {"epochs": 1}}, loader={"drop_last": True})
+    run = ptb.train(config, registry=built_in, output=tmp_path / "run")
+    result = evaluate_run(run.output, overrides=["loader.batch_size=5000"], registry=built_in)
+    assert result["metrics"]["test/accuracy"] == run.metrics["test/accuracy"]
+
+
+def test_an_evaluation_cannot_change_the_run(done):
+    with pytest.raises(ConfigError, match=r"model.hidden: cannot be set in an evaluation"):
+        evaluate_run(done.output, overrides=["model.hidden=[3]"])
+
+
+@pytest.fixture
+def table(tmp_path, built_in):
+    """A run on a table, and the file."""
+    file = tmp_path / "table.csv"
+    file.write_text("a,y\n" + "".join(f"{n},{'xz'[n % 2]}\n" for n in range(40)))
+    dataset = {"name": "csv", "path": str(file), "target": "y"}
+    config = RunConfig(model={"name": "linear"}, dataset=dataset, trainer={"epochs": 1})
+    return ptb.train(config, registry=built_in, output=tmp_path / "run"), file
+
+
+def test_data_that_has_changed_since_the_run_is_warned_of(table, built_in):
+    run, file = table
+    evaluate_run(run.output, registry=built_in)  # a warning would be an error
+    file.write_text(file.read_text().replace("39,z", "1000,z"))
+    with pytest.warns(UserWarning, match="the data has changed since the run: data set 'csv'.*manifest.json") as told:
+        evaluate_run(run.output, registry=built_in)
+    assert len(told) == 1
+
+
+def test_a_run_that_has_lost_its_manifest_is_evaluated_with_a_warning(table, built_in):
+    run, _ = table
+    (run.output / "manifest.json").unlink()
+    with pytest.warns(UserWarning, match="does not tell which data the run used"):
+        assert evaluate_run(run.output, registry=built_in)["step"] == run.step
+
+
+def test_samples_that_are_changed_at_random_are_no_changed_data(site, tmp_path):
+    site.add(
+        "ptb-noise",
+        """
+        import random
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_datasets():
+            return [Component("noise", "ptb_noise:noise")]
+
+        class Noise:
+            def __len__(self):
+                return 8
+
+            def __getitem__(self, index):
+                import torch
+                return torch.rand(3) + random.random(), index % 2
+
+        def noise():
+            from ptb import DataBundle, DataSpec
+            return DataBundle(DataSpec((3,), "vector", "class", 2), Noise(), test=Noise())
+        """,
+    )
+    registry = site.registry()
+    config = RunConfig(model={"name": "linear"}, dataset={"name": "noise"}, trainer={"epochs": 1})
+    run = ptb.train(config, registry=registry, output=tmp_path / "run")
+    torch.rand(1)  # the global generators have moved on
+    random.random()
+    evaluate_run(run.output, registry=registry)  # a warning would be an error
 
 
 def test_the_training_split_can_be_evaluated_too(done):

@@ -365,6 +365,19 @@ def test_a_lower_precision_computes_in_that_type_and_trains(dtype):
     assert ours.model.weight.dtype == torch.float32
 
 
+def test_a_metric_that_raises_on_what_is_not_finite_does_not_hide_the_loss():
+    class Strict(MeanScore):
+        def compute(self):
+            raise ValueError("NaN")
+
+    ours = parts(loss=lambda scores, _: scores.sum() * math.nan)
+    ours.train_metrics["strict"] = Strict()
+    notes = Notes()
+    with pytest.raises(NumericalError):
+        fit(ours, Recipe(epochs=1), notes, Totals())
+    assert list(notes.rows[0].values) == ["loss"]
+
+
 class Large(torch.autograd.Function):
     """Multiplies the gradients, so that they overflow fp16 until their scale has come down."""
 

@@ -1,42 +1,135 @@
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-plugin.md"
+from ptb.component import KINDS
+from ptb.testing.kit import checks_of, minimum, summaries
+from ptb.testing.scaffold import write_plugin
+
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+WRITE, CHECK = (PAGES / name for name in ("write-a-plugin.md", "check-a-plugin.md"))
+MASKS = ((r"(loss|accuracy) [\d.]+", r"\1 #"), (r"^  \S+ -m pip", "  python -m pip"))
 
 
-def files():
-    """The files of the plugin: each block of code under a line that is a file name."""
-    return dict(re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.S | re.M))
+def blocks(page):
+    """What stands in the page in order: files to write, files that are there, and console commands with their lines."""
+    text = page.read_text(encoding="utf-8")
+    pattern = r"^(?:`([\w./]+)`(, as written)?:\n\n)?```(\w+)\n(.*?)^```$"
+    for file, written, language, body in re.findall(pattern, text, re.S | re.M):
+        if file:
+            yield ("there" if written else "write", file, body)
+        elif language == "console":
+            for part in re.split(r"^\$ ", body, flags=re.M)[1:]:
+                command, *shown = part.splitlines()
+                yield ("run", command, shown)
 
 
-def test_the_page_shows_every_file_that_it_lists():
-    (tree,) = re.findall(r"^ptb-acme/\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.S | re.M)
-    assert sorted(re.findall(r"^    (\S+)", tree, re.M)) == sorted(files())
+def masked(line):
+    for pattern, mask in MASKS:
+        line = re.sub(pattern, mask, line)
+    return line.rstrip()
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Runs a command of the page; what pip leaves of an editable installation is written by hand, without a network."""
+    folder, site = tmp_path / "ptb-acme", tmp_path / "site"
+    environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
+
+    def run(command):
+        if command.startswith("python -m pip install"):
+            info = site / "ptb_acme-0.1.0.dist-info"
+            info.mkdir(parents=True)
+            (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ptb-acme\nVersion: 0.1.0\n")
+            (info / "entry_points.txt").write_text("[ptb]\nacme = ptb_acme\n")
+            return subprocess.CompletedProcess(command, 0, "", "")
+        words = shlex.split(command)
+        if words[0] == "ptb":
+            words = [sys.executable, "-m", *words]
+        elif words[0] == "python":
+            words[0] = sys.executable
+        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+def follow(page, shell, folder):
+    """Does what the page says, and holds what happens against what it shows."""
+    for kind, name, body in blocks(page):
+        if kind == "write":
+            (folder / name).write_text(body, encoding="utf-8")
+        elif kind == "there":
+            assert (folder / name).read_text(encoding="utf-8") == body, name
+        else:
+            done = shell(name)
+            refused = any(line.startswith("error:") for line in body)
+            assert (done.returncode != 0) == refused, f"{name}\n{done.stdout}{done.stderr}"
+            printed = {masked(line) for line in (done.stdout + done.stderr).splitlines()}
+            for line in body:
+                assert line in ("", "...") or masked(line) in printed, (
+                    f"{name}\nshows: {line}\n{done.stdout}{done.stderr}"
+                )
+
+
+def rows(heading):
+    """The cells of the first table under a heading."""
+    text = CHECK.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\|\n)+", text, re.M)[0].splitlines()[2:]
+    return [tuple(line[2:-2].split(" | ")) for line in lines]
+
+
+def test_the_page_shows_every_command_and_file_that_it_needs():
+    kinds = [kind for kind, *_ in blocks(WRITE)]
+    assert (kinds.count("there"), kinds.count("write")) == (2, 4)
+    commands = [name.split()[:3] for kind, name, _ in blocks(WRITE) if kind == "run"]
+    assert commands[0] == ["ptb", "plugins", "new"]
+    assert ["ptb", "plugins", "check"] in commands
+    assert commands.count(["python", "-m", "pytest"]) == 2
+
+
+def test_the_tree_is_what_is_written(tmp_path):
+    folder, _ = write_plugin("ptb-acme", "model", tmp_path)
+    (tree,) = re.findall(r"^ptb-acme/\n(.*?)^```$", WRITE.read_text(encoding="utf-8"), re.S | re.M)
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert sorted(re.findall(r"^    (\S+)", tree, re.M)) == sorted(files)
 
 
 @pytest.mark.slow
-def test_the_plugin_works_and_passes_its_tests(tmp_path):
-    for name, text in files().items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    # what pip leaves of an installed package: enough to be found, without a network
-    metadata = tmp_path / "ptb_acme-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ptb-acme\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[ptb]\nacme = ptb_acme\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
+def test_writing_a_plugin_goes_as_the_page_shows(tmp_path, shell):
+    follow(WRITE, shell, tmp_path / "ptb-acme")
+
+
+@pytest.mark.slow
+def test_checking_a_plugin_goes_as_the_page_shows(tmp_path, shell):
+    folder, _ = write_plugin("ptb-acme", "dataset", tmp_path)
+    follow(CHECK, shell, folder)
+    text = CHECK.read_text(encoding="utf-8")
+    assert (
+        (folder / "tests" / "test_contract.py")
+        .read_text()
+        .endswith(re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M)[0])
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{files()['tests/test_acme.py'].count('def test_')} passed" in done.stdout
+    settings, expected = re.findall(r"^```toml\n(.*?)^```$", text, re.S | re.M)
+    project = (folder / "pyproject.toml").read_text()
+    (folder / "pyproject.toml").write_text(project + settings)
+    assert shell("ptb plugins check ./ptb-acme").returncode == 0
+    (folder / "pyproject.toml").write_text(project + expected)
+    refused = shell("ptb plugins check ./ptb-acme")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "'model/acme-model' is no component of ptb-acme 0.1.0" in refused.stderr
+
+
+def test_every_check_and_no_other_is_described():
+    titles = ("Of every kind", "Data sets", "Models", "Initializers", "Losses", "Optimizers", "Schedulers", "Metrics")
+    for title, checks in zip(titles, summaries().values(), strict=True):
+        assert rows(title) == [(f"`{name}`", text) for name, text in checks.items()], title
+
+
+def test_every_minimum_is_told():
+    assert rows("How many checks must run") == [(kind, str(minimum(kind)), str(len(checks_of(kind)))) for kind in KINDS]

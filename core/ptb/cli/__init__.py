@@ -1,11 +1,15 @@
 """The command line: ``ptb``. Each file holds one group of commands; torch is imported inside those that need it."""
 
+import functools
+
 import click
 
 from ptb.cli.config import config
 from ptb.cli.errors import PtbGroup
 from ptb.cli.evaluate import evaluate
 from ptb.cli.listing import list_components, show
+from ptb.cli.options import plugin_options
+from ptb.cli.plugins import plugins
 from ptb.cli.run import check, run
 
 
@@ -21,6 +25,7 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
 )
+@functools.partial(plugin_options, hidden=False)
 def main() -> None:
     """Train PyTorch networks from components that plugins provide.
 
@@ -32,5 +37,5 @@ def main() -> None:
     """  # noqa: D301  # click wants the backspace itself
 
 
-for command in (run, check, evaluate, list_components, show, config):
+for command in (run, check, evaluate, list_components, show, config, plugins):
     main.add_command(command)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ptb.cli.options import ComponentName, installed, json_option, results_apart, verbose_option
+from ptb.cli.options import ComponentName, installed, json_option, plugin_options, results_apart, verbose_option
 from ptb.cli.text import columns
 
 
@@ -16,26 +16,55 @@ from ptb.cli.text import columns
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Which samples."
 )
-@click.option("--metric", "metrics", multiple=True, type=ComponentName("metric"), help="Instead of those of the run.")
-@click.option("--device", metavar="DEVICE", help="Where to compute; that of the run when left out.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    type=ComponentName("metric"),
+    help="Which metric, in the place of those of the run; see `ptb list metric`. Repeatable.",
+)
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; that of the run when left out.")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@plugin_options
 @verbose_option
 @json_option
 def evaluate(
-    run: Path, checkpoint: str, split: str, metrics: tuple[str, ...], device: str | None, verbose: bool, as_json: bool
+    run: Path,
+    checkpoint: str,
+    split: str,
+    metrics: tuple[str, ...],
+    device: str | None,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Evaluate a saved checkpoint.
 
-    RUN is a run directory; its own config says on which data set and how.
-    """
+    RUN is a run directory; its own config says on which data set and how. KEY=VALUE sets a metric (metrics.LABEL.KEY),
+    loader.batch_size, loader.num_workers, device or threads; all else is as in the run.
+
+    \b
+    ptb eval runs/mine --checkpoint best --split val
+    ptb eval runs/mine --metric accuracy --metric top-k metrics.top-k.k=3
+    """  # noqa: D301  # click wants the backspace itself
+    from ptb.plan import resolve
     from ptb.rundir import RunDirectory, finite
 
-    RunDirectory.open(run)  # a wrong path is told before torch is imported
-    registry = installed()
+    config = RunDirectory.open(run).evaluation_config(device, metrics, overrides)
+    registry = installed(config)
+    with results_apart():
+        resolve(config, registry)  # every config error is told before torch is imported
     from ptb.run import evaluate_run
 
     with results_apart():
         result = evaluate_run(
-            run, checkpoint=checkpoint, split=split, device=device, metrics=metrics, registry=registry
+            run,
+            checkpoint=checkpoint,
+            split=split,
+            device=device,
+            metrics=metrics,
+            overrides=overrides,
+            registry=registry,
         )
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result)}))

@@ -15,6 +15,9 @@ from ptb.component import KINDS
 
 if TYPE_CHECKING:
     from ptb.registry import Registry
+    from ptb.run_config import RunConfig
+
+_PLUGINS = "ptb.plugins"
 
 _NAMES = {"model": "model", "dataset": "dataset", "init": "initializer", "loss": "loss", "optimizer": "optimizer"}
 _NAMES |= {"scheduler": "scheduler"}
@@ -79,7 +82,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         flags = {flag: rest.pop(flag.replace("-", "_")) for flag in (*_NAMES, *_VALUES, "device")}
         return command(config=RunConfig.read(files, flags, overrides, metric), **rest)
 
-    decorators = [
+    decorators: list[Callable[..., Any]] = [
         click.option(f"--{flag}", type=ComponentName(kind), help=_name_help(kind)) for flag, kind in _NAMES.items()
     ]
     decorators.append(
@@ -97,9 +100,10 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="A TOML file of settings; repeatable, later files are stronger.",
+            help="A TOML or .json file of settings; repeatable, later files are stronger.",
         ),
         click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
+        plugin_options,
     ]
     return _apply(decorators, with_config)
 
@@ -117,16 +121,66 @@ def results_apart() -> AbstractContextManager[Any]:
     return redirect_stdout(sys.stderr)
 
 
-def installed() -> "Registry":
-    """The registry of all that is installed; a warning line for each plugin that is set aside."""
-    from ptb.registry import load_registry
+def plugin_options(command: Callable[..., Any], hidden: bool = True) -> Callable[..., Any]:
+    """``-p no:NAME``, ``--no-plugins`` and ``--strict-plugins``: remembered for ``installed``.
 
+    They may stand before a command, where the help shows them, and after it.
+    """
+    shared: dict[str, Any] = {"expose_value": False, "is_eager": True, "callback": _remember_plugins, "hidden": hidden}
+    switch = shared | {"is_flag": True}
+    decorators = [
+        click.option(
+            "-p", "disabled", multiple=True, metavar="no:NAME", help="Do not use this plugin. Repeatable.", **shared
+        ),
+        click.option("--no-plugins", help="Use the built-in plugin only.", **switch),
+        click.option("--strict-plugins", help="Exit with code 7 where a plugin cannot be loaded.", **switch),
+    ]
+    return _apply(decorators, command)
+
+
+def _remember_plugins(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    if option.name == "disabled":
+        for text in value:
+            if not text.startswith("no:") or not text[3:]:
+                raise click.BadParameter(f"must be no:NAME, got '{text}'; installed plugins take part without it")
+    if value:
+        asked = ctx.meta.setdefault(_PLUGINS, {})
+        asked[option.name] = (*asked.get(option.name, ()), *(value if option.name == "disabled" else ()))
+
+
+def refuse_plugin_options(why: str) -> None:
+    """For commands that load no registry.
+
+    Raises:
+        UsageError: ``-p``, ``--no-plugins`` or ``--strict-plugins`` stands before the command.
+    """
+    if click.get_current_context().meta.get(_PLUGINS):
+        raise click.UsageError(f"-p, --no-plugins and --strict-plugins cannot be used here: {why}")
+
+
+def installed(config: "RunConfig | None" = None) -> "Registry":
+    """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
+    from ptb.registry import load_selected
+    from ptb.selection import Request, Selection
+
+    asked = click.get_current_context().meta.get(_PLUGINS, {})
+    selection = Selection(
+        only=() if "no_plugins" in asked else None,
+        disable=tuple(Request(text.removeprefix("no:"), f"-p {text}") for text in asked.get("disabled", ())),
+        strict="strict_plugins" in asked,
+    )
+    if config is not None:
+        from ptb.plan import selection as of_config
+
+        selection += of_config(config)
     with results_apart():
-        registry = load_registry()
-    for plugin in registry.plugins():
-        if plugin.status == "failed":
-            remedy = f"update it, or remove it with `python -m pip uninstall {plugin.name}`"
-            warn(f"plugin '{plugin.name} {plugin.version}' is set aside: {plugin.reason} ({remedy})")
+        registry = load_selected(selection)
+    for plugin in registry.set_aside():
+        if plugin.status != "disabled":
+            name = plugin.found.name
+            what = "failed to load" if plugin.status == "failed" else f"is {plugin.status}"
+            remedy = f"disable: -p no:{name}; remove: python -m pip uninstall {name}"
+            warn(f"plugin '{plugin.found}' {what}: {plugin.reason} ({remedy})")
     return registry
 
 

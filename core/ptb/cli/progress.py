@@ -43,59 +43,47 @@ class StopOnSignal:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         with suppress(OSError):  # the terminal may be what has gone
-            click.echo("stopping after this step and saving; once more to leave at once", err=True)
+            click.echo("stopping after this step, then saving; another Ctrl-C leaves at once, without saving", err=True)
 
 
-class Lines:
-    """A line for each epoch; none when quiet."""
+class Screen:
+    """What a person sees of a run on standard error.
 
-    def __init__(self, stop: StopOnSignal, quiet: bool) -> None:
+    Args:
+        stop: knows of signals.
+        quiet: print no lines.
+        bar: stands under the lines and moves with the steps of the run; only a terminal has one.
+    """
+
+    def __init__(self, stop: StopOnSignal, quiet: bool, bar: "Progress | None" = None) -> None:
         self._stop = stop
         self._quiet = quiet
-
-    def line(self, text: str) -> None:
-        """Prints it."""
-        if not self._quiet:
-            click.echo(text, err=True)
-
-    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
-        """Nothing: the epoch's line comes at its end."""
-
-    def step_ended(self) -> None:
-        """Nothing."""
-
-    def stop_signal(self) -> int | None:
-        """The signal that came, if one did."""
-        return self._stop.number
-
-
-class Bars:
-    """A bar over the steps of the running epoch, under the lines of those that are done."""
-
-    def __init__(self, stop: StopOnSignal, progress: "Progress") -> None:
-        self._stop = stop
-        self._progress = progress
+        self._bar = bar
         self._task: Any = None
         self._steps = 0
         self._drawn = 0.0
 
     def line(self, text: str) -> None:
-        """Prints it above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Prints it, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        elif not self._quiet:
+            click.echo(text, err=True)
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
-        """Starts the bar anew."""
-        self._steps = 0
+        """Tells it beside the bar; without one, the epoch's line comes at its end."""
+        if self._bar is None:
+            return
         if self._task is None:
-            self._task = self._progress.add_task("", total=steps)
-        self._progress.reset(self._task, total=steps, description=f"epoch {epoch}/{epochs}")
+            self._task = self._bar.add_task("", total=epochs * steps)
+        self._bar.update(self._task, completed=self._steps, description=f"epoch {epoch}/{epochs}")
 
     def step_ended(self) -> None:
-        """Counts, and redraws a few times a second only."""
+        """Counts, and redraws the bar a few times a second only."""
         self._steps += 1
-        if (now := perf_counter()) - self._drawn > REDRAW_SECONDS:
+        if self._bar is not None and (now := perf_counter()) - self._drawn > REDRAW_SECONDS:
             self._drawn = now
-            self._progress.update(self._task, completed=self._steps)
+            self._bar.update(self._task, completed=self._steps)
 
     def stop_signal(self) -> int | None:
         """The signal that came, if one did."""
@@ -103,22 +91,22 @@ class Bars:
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Lines | Bars]:
+def progress(quiet: bool) -> Iterator[Screen]:
     """The observer that fits standard error, listening for signals while it is in use."""
     stop = StopOnSignal()
     with stop.listening():
         if quiet or not sys.stderr.isatty():
-            yield Lines(stop, quiet)
+            yield Screen(stop, quiet)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        bar = (
+        columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("steps"),
             TimeRemainingColumn(),
         )
-        with Progress(*bar, console=Console(stderr=True), transient=True, refresh_per_second=5) as shown:
-            yield Bars(stop, shown)
+        with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5) as bar:
+            yield Screen(stop, quiet, bar)

@@ -9,6 +9,7 @@ import click
 from ptb.cli.options import config_options, installed, json_option, output_option, results_apart, verbosity_options
 from ptb.cli.progress import progress
 from ptb.cli.text import columns
+from ptb.errors import ConfigError, count
 
 if TYPE_CHECKING:
     from ptb.compose import Composition
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
 @config_options
 @output_option
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved config, train nothing.")
+@click.option("--locked", is_flag=True, help="Refuse unless the plugins are those of the run whose config -c names.")
 @json_option
 @verbosity_options
-def run(config: "RunConfig", output: Path | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
+def run(
+    config: "RunConfig",
+    output: Path | None,
+    dry_run: bool,
+    locked: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Train a model and record the run.
 
     \b
     ptb run --model lenet
     ptb run --model mlp --dataset fashion-mnist --epochs 5 model.hidden=[256,64]
     ptb run -c run.toml --seed 1 optimizer.lr=3e-4
+    ptb run -c RUN/config.toml --locked          the same again, or not at all
     """  # noqa: D301  # click wants the backspace itself
-    composition = _composed(config, output)
+    composition = _composed(config, output, locked)
     if dry_run:
         _print_config(composition, as_json)
         return
@@ -66,16 +77,19 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
     click.echo(f"ok: {composition.headline()}")
     if not quiet:
         steps = len(composition.parts.train)
-        click.echo(f"{plan.trainer.epochs} epochs of {steps} steps, {plan.loader.batch_size} samples in a batch")
+        epochs, size = count(plan.trainer.epochs, "epoch"), count(plan.loader.batch_size, "sample")
+        click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
     if verbose:
         click.echo(columns([("SECTION", "COMPONENT"), *used.items()]))
 
 
-def _composed(config: "RunConfig", output: Path | None) -> "Composition":
+def _composed(config: "RunConfig", output: Path | None, locked: bool = False) -> "Composition":
     from ptb.plan import resolve
     from ptb.rundir import check_output
 
-    registry = installed()
+    registry = installed(config)
+    if locked:
+        _check_locked(config)
     with results_apart():
         resolve(config, registry)  # every config error is told before torch is imported
     if output is not None:
@@ -84,6 +98,17 @@ def _composed(config: "RunConfig", output: Path | None) -> "Composition":
 
     with results_apart():
         return compose(config, registry)
+
+
+def _check_locked(config: "RunConfig") -> None:
+    from ptb.discovery import find_plugins
+    from ptb.provenance import check_unchanged
+
+    manifests = [path for file in config.files if (path := file.parent / "manifest.json").exists()]
+    if not manifests:
+        raise ConfigError("--locked compares with the manifest.json of a run; name its config: -c RUN/config.toml")
+    for manifest in manifests:
+        check_unchanged(manifest, find_plugins())
 
 
 def _print_config(composition: "Composition", as_json: bool) -> None:
@@ -97,7 +122,7 @@ def _print_config(composition: "Composition", as_json: bool) -> None:
 
 def _print_result(result: "RunResult") -> None:
     click.echo(
-        f"{result.status}: {result.epoch} epoch{'s' * (result.epoch != 1)}, {result.step} steps, "
+        f"{result.status}: {count(result.epoch, 'epoch')}, {count(result.step, 'step')}, "
         f"{result.train_seconds:.1f} s of training "
         f"({result.samples_per_second:,.0f} samples/s)"
     )

@@ -1,0 +1,1 @@
+"""What ``ptb plugins doctor`` and ``ptb plugins bisect`` find out. Plugins and torch run in other processes only."""

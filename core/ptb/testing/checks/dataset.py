@@ -1,0 +1,234 @@
+"""What a data set owes: samples that are what its spec says, the same each time, also in another process."""
+
+import pickle
+from collections.abc import Sized
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from ptb.batches import Batches, fingerprint
+from ptb.errors import DataError, listing
+from ptb.preflight import Names, check_batches
+from ptb.seeding import generator, seed_global
+from ptb.spec import DataBundle
+from ptb.testing.case import Case, Kit
+from ptb.testing.checks.support import on, unchanged
+from ptb.testing.outcome import CheckFailed, Skipped
+from ptb.testing.state import differences, generators, identical
+from ptb.trainer import Parts
+
+CPU = torch.device("cpu")
+SAMPLES = 8
+MANY = 10_000
+
+
+def build(case: Case) -> DataBundle:
+    """The bundle."""
+    bundle = case.build()
+    if not isinstance(bundle, DataBundle):
+        raise CheckFailed(f"it gives a {type(bundle).__name__}; the core needs a ptb.DataBundle")
+    return bundle
+
+
+def use(case: Case) -> Any:
+    """A hash of the samples of every split."""
+    bundle = build(case)
+    return {"spec": repr(bundle.spec), "samples": fingerprint(bundle.splits)}
+
+
+def samples_fit_the_spec(case: Case) -> None:
+    """No split is empty, and shapes, types and values of inputs and targets are those that the spec tells."""
+    bundle: DataBundle = case.built
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    splits = {name: _batches(bundle, split) for name, split in bundle.splits.items()}
+    parts = Parts(
+        model=model,
+        loss=nn.MSELoss(),
+        optimizer=optimizer,
+        scheduler=LambdaLR(optimizer, lambda _: 1.0),
+        train=splits["train"],
+        evaluation={name: batches for name, batches in splits.items() if name != "train"},
+        train_metrics={},
+        eval_metrics={},
+        device=CPU,
+        pairs=bundle.spec.target == "similarity",
+    )
+    name = f"data set '{case.entry.name}'"
+    try:
+        check_batches(parts, bundle.spec, Names(name, "the model", "the loss", "the optimizer", ""))
+    except DataError as error:
+        raise CheckFailed(str(error)) from error
+
+
+def inputs_suit_a_model(case: Case) -> None:
+    """Once prepared, pictures and vectors are float32 and tokens are int64."""
+    bundle: DataBundle = case.built
+    wanted = torch.int64 if bundle.spec.inputs == "tokens" else torch.float32
+    for name, split in bundle.splits.items():
+        inputs, _ = _batches(bundle, split).probe(SAMPLES)
+        if inputs.dtype != wanted:
+            raise CheckFailed(
+                f"inputs of the {name} split are {inputs.dtype}, models take {wanted}: cast them in prepare"
+            )
+
+
+def reading_again_gives_the_same(case: Case) -> None:
+    """A sample that is read twice is the same twice, whatever was read in between."""
+    for name, split in case.built.splits.items():
+        places = _places(split)
+        first = [_read(split, place) for place in places]
+        again = [_read(split, place) for place in reversed(places)]
+        for place, one, other in zip(places, first, reversed(again), strict=True):
+            if not identical(one, other):
+                raise CheckFailed(
+                    f"sample {place} of the {name} split is another one when it is read again; what is random belongs "
+                    "into augment"
+                )
+
+
+def reading_draws_nothing(case: Case) -> None:
+    """Reading samples leaves the global generators alone, so that the number of workers changes nothing."""
+    for name, split in case.built.splits.items():
+        before = generators()
+        for place in _places(split):
+            split[place]
+        if moved := differences(before, generators()):
+            raise CheckFailed(
+                f"reading the {name} split draws from the global generator of {listing(moved)}; what is random belongs "
+                "into augment, which gets a generator"
+            )
+
+
+def pickles_for_workers(case: Case) -> str | None:
+    """Splits can be pickled; one that is not held in memory is read by a worker process as it is here."""
+    bundle: DataBundle = case.built
+    for name, split in bundle.splits.items():
+        try:
+            copy = pickle.loads(pickle.dumps(split))
+        except Exception as error:
+            raise CheckFailed(
+                f"the {name} split cannot be pickled, as workers need it: {error}; keep no open file, lambda or local "
+                "class in it"
+            ) from error
+        for place in _places(split):
+            if not identical(_read(split, place), _read(copy, place)):
+                raise CheckFailed(f"sample {place} of the {name} split is another one after pickling")
+    if all(isinstance(split, TensorDataset) for split in bundle.splits.values()):
+        return "held in memory: no worker reads it"
+    for name, split in bundle.splits.items():
+        if not isinstance(split, TensorDataset):
+            _read_by_a_worker(name, split)
+            break  # a process takes seconds to start
+    return None
+
+
+def prepare_is_a_function(case: Case) -> None:
+    """`prepare` gives the same for the same inputs, draws nothing, and changes nothing in place."""
+    bundle: DataBundle = case.built
+    if bundle.prepare is None:
+        raise Skipped("it has no prepare")
+    inputs = _raw(bundle)
+    before = generators()
+    with on("prepare"), unchanged(inputs=inputs):
+        first, again = bundle.prepare(inputs), bundle.prepare(inputs)
+    if not identical(first, again):
+        raise CheckFailed("prepare gives two results for the same inputs; what is random belongs into augment")
+    if moved := differences(before, generators()):
+        raise CheckFailed(f"prepare draws from the global generator of {listing(moved)}")
+    if len(first) != len(inputs):
+        raise CheckFailed(f"prepare makes {len(first)} samples of {len(inputs)}")
+
+
+def augment_draws_from_its_generator(case: Case) -> None:
+    """`augment` is decided by the generator that it gets, and keeps the shape and type of its inputs."""
+    bundle: DataBundle = case.built
+    if bundle.augment is None:
+        raise Skipped("it has no augment")
+    inputs, _ = _batches(bundle, bundle.train).probe(SAMPLES)
+    results = []
+    for seed in (1, 2):
+        seed_global(seed, "augment")
+        before = generators()
+        with on("augment"), unchanged(inputs=inputs):
+            results.append(bundle.augment(inputs, generator(0, "augment")))
+        if moved := differences(before, generators()):
+            raise CheckFailed(f"augment draws from the global generator of {listing(moved)}: draw from the one it gets")
+    if not identical(*results):
+        raise CheckFailed("augment gives two results for the same generator: draw from nothing else")
+    if results[0].shape != inputs.shape or results[0].dtype != inputs.dtype:
+        raise CheckFailed(
+            f"augment makes {results[0].dtype} {list(results[0].shape)} of {inputs.dtype} {list(inputs.shape)}"
+        )
+
+
+def class_counts_are_those_of_train(case: Case) -> None:
+    """`class_counts` of the spec, by which losses balance, are counted in the training split."""
+    bundle: DataBundle = case.built
+    counts = bundle.spec.class_counts
+    if not counts:
+        raise Skipped("its spec has no class_counts")
+    size = len(cast(Sized, bundle.train))
+    if not isinstance(bundle.train, TensorDataset) and size > MANY:
+        raise Skipped(f"its {size} training samples are not held in memory, reading them all takes too long")
+    if isinstance(bundle.train, TensorDataset):
+        targets = bundle.train.tensors[1]
+    else:
+        targets = torch.stack([_read(bundle.train, place)[1] for place in range(size)])
+    counted = tuple(torch.bincount(targets.flatten().long(), minlength=len(counts)).tolist())
+    if counted != counts:
+        raise CheckFailed(f"class_counts are {counts}, the training samples are {counted}")
+
+
+KIT = Kit(
+    build=build,
+    use=use,
+    may_draw=True,
+    checks=(
+        samples_fit_the_spec,
+        inputs_suit_a_model,
+        reading_again_gives_the_same,
+        reading_draws_nothing,
+        pickles_for_workers,
+        prepare_is_a_function,
+        augment_draws_from_its_generator,
+        class_counts_are_those_of_train,
+    ),
+    gates=(samples_fit_the_spec, reading_again_gives_the_same),
+    optional=(prepare_is_a_function, augment_draws_from_its_generator, class_counts_are_those_of_train),
+)
+
+
+def _batches(bundle: DataBundle, split: Dataset[Any]) -> Batches:
+    return Batches(split, batch_size=SAMPLES, device=CPU, prepare=bundle.prepare)
+
+
+def _raw(bundle: DataBundle) -> Tensor:
+    """Inputs of the first training samples, as `prepare` gets them."""
+    return Batches(bundle.train, batch_size=SAMPLES, device=CPU).probe(SAMPLES)[0]
+
+
+def _places(split: Dataset[Any]) -> list[int]:
+    """Some samples from the beginning, the middle and the end."""
+    size = len(cast(Sized, split))
+    return sorted({0, 1, size // 2, size - 2, size - 1} & set(range(size)))
+
+
+def _read(split: Dataset[Any], place: int) -> tuple[Tensor, Tensor]:
+    inputs, targets = split[place]
+    return torch.as_tensor(inputs), torch.as_tensor(targets)
+
+
+def _read_by_a_worker(name: str, split: Dataset[Any]) -> None:
+    places = _places(split)
+    loader: DataLoader[Any] = DataLoader(
+        Subset(split, places), batch_size=len(places), num_workers=1, multiprocessing_context="spawn", timeout=120
+    )
+    with on(f"a worker process that reads the {name} split"):
+        ((inputs, targets),) = loader
+    for position, place in enumerate(places):
+        if not identical(_read(split, place), (inputs[position], targets[position])):
+            raise CheckFailed(f"sample {place} of the {name} split is another one when a worker process reads it")

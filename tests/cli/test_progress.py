@@ -1,0 +1,51 @@
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from ptb.cli.progress import Screen, StopOnSignal
+
+
+@pytest.fixture
+def bar():
+    return Progress(console=Console(file=io.StringIO(), width=100))
+
+
+def test_the_bar_moves_over_the_steps_of_the_whole_run(bar, monkeypatch):
+    monkeypatch.setattr("ptb.cli.progress.REDRAW_SECONDS", -1)
+    screen = Screen(StopOnSignal(), False, bar)
+    screen.epoch_started(1, 3, 2)
+    screen.step_ended()
+    screen.step_ended()
+    screen.epoch_started(2, 3, 2)
+    screen.step_ended()
+    (task,) = bar.tasks
+    assert (task.description, task.completed, task.total) == ("epoch 2/3", 3, 6)
+
+
+def test_the_bar_is_drawn_a_few_times_a_second_only_but_at_each_epoch(bar, monkeypatch):
+    monkeypatch.setattr("ptb.cli.progress.perf_counter", lambda: 100.0)
+    screen = Screen(StopOnSignal(), False, bar)
+    screen.epoch_started(1, 2, 3)
+    for _ in range(3):
+        screen.step_ended()
+    assert bar.tasks[0].completed == 1
+    screen.epoch_started(2, 2, 3)
+    assert bar.tasks[0].completed == 3
+
+
+def test_a_line_is_printed_as_it_is(bar, capsys):
+    screen = Screen(StopOnSignal(), False, bar)
+    screen.line("[bold]metrics[/] 0.5")
+    assert bar.console.file.getvalue() == "[bold]metrics[/] 0.5\n"
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("quiet", "printed"), [(False, "epoch 1/1\n"), (True, "")], ids=["lines", "quiet"])
+def test_without_a_terminal_there_are_lines_on_standard_error_or_none(capsys, quiet, printed):
+    screen = Screen(StopOnSignal(), quiet)
+    screen.epoch_started(1, 1, 1)
+    screen.step_ended()
+    screen.line("epoch 1/1")
+    assert capsys.readouterr() == ("", printed)

@@ -1,0 +1,61 @@
+import random
+
+import torch
+from torch import nn
+
+
+def fill(module, value=0.1):
+    for parameter in module.parameters():
+        parameter.fill_(value)
+
+
+def builds_from_its_settings(module):
+    raise KeyError("weight")
+
+
+def random_state_is_left_alone(module):
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        parameter.normal_()
+
+
+def same_seed_same_result(module):
+    fill(module, random.SystemRandom().random())
+
+
+def returns_nothing(module):
+    fill(module)
+    return module
+
+
+def parameters_stay_the_same_objects(module):
+    for parameter in module.parameters():
+        parameter.data = torch.full_like(parameter, 0.1)
+
+
+def parameters_stay_the_same_objects_2(module):
+    for parameter in module.parameters():
+        parameter.fill_(0.1).requires_grad_(False)
+
+
+def touches_parameters_only(module):
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.fill_(1)
+
+
+def touches_parameters_only_2(module):
+    module.eval()
+
+
+def values_are_finite(module):
+    fill(module, float("nan"))
+
+
+def scores_are_finite(module):
+    fill(module, 1e38)
+
+
+def works_on_a_device(module):
+    for parameter in module.parameters():
+        parameter.copy_(parameter + torch.full(parameter.shape, 0.1))

@@ -1,0 +1,76 @@
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def builds_from_its_settings(spec):
+    if spec.target == "real":
+        raise ValueError("it takes classes")
+    return F.cross_entropy
+
+
+def random_state_is_left_alone(spec):
+    return lambda scores, targets: F.mse_loss(scores, targets) + 0 * torch.rand(())
+
+
+def value_has_the_right_form(spec):
+    return lambda scores, targets: F.mse_loss(scores, targets, reduction="none").mean(0)
+
+
+def value_has_the_right_form_2(spec):
+    return lambda scores, targets: (scores.round() == targets.round()).sum()
+
+
+def gradient_reaches_the_scores(spec):
+    return lambda scores, targets: F.mse_loss(scores.detach(), targets)
+
+
+def arguments_are_left_alone(spec):
+    return lambda scores, targets: F.mse_loss(scores, targets.data.clamp_(-0.5, 0.5))
+
+
+def works_on_one_sample(spec):
+    return lambda scores, targets: F.mse_loss(scores, targets) + scores.std(0, correction=1).mean()
+
+
+def order_of_samples_does_not_matter(spec):
+    def loss(scores, targets):
+        weights = torch.arange(1, len(scores) + 1, device=scores.device)[:, None]
+        return (weights * (scores - targets) ** 2).mean()
+
+    return loss
+
+
+def same_value_in_evaluation(spec):
+    return lambda scores, targets: F.mse_loss(scores, targets) * (1 if torch.is_grad_enabled() else 2)
+
+
+def value_is_finite(spec):
+    return lambda scores, targets: F.nll_loss(scores.softmax(1).log(), targets)
+
+
+class HalfGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(context, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient / 2
+
+
+def gradcheck(spec):
+    return lambda scores, targets: HalfGradient.apply(F.cross_entropy(scores, targets))
+
+
+class moves_to_a_device(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.weights = torch.linspace(1, 2, spec.output_size)
+
+    def double(self):
+        self.weights = self.weights.double()
+        return self
+
+    def forward(self, scores, targets):
+        return F.cross_entropy(scores + self.weights, targets)

@@ -1,0 +1,178 @@
+import os
+import random
+
+import torch
+from torch import nn
+
+
+class good(nn.Module):
+    """Good: what the others are made of."""
+
+    def __init__(self, spec, *, width=None):
+        super().__init__()
+        if spec.inputs == "tokens":
+            raise ValueError("it takes no tokens")
+        self.linear = nn.Linear(spec.input_size, spec.output_size)
+
+    def forward(self, inputs):
+        return self.linear(inputs.flatten(1))
+
+
+class plain(good):
+    """Good, without settings."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+
+
+class target_takes_the_call(plain):
+    """It has no setting ``width``."""
+
+
+class settings_agree_with_target(good):
+    def __init__(self, spec, *, width=3):
+        super().__init__(spec)
+
+
+class settings_agree_with_target_2(settings_agree_with_target):
+    """Its ``width`` is not in the settings model."""
+
+
+class schema_is_json(settings_agree_with_target):
+    pass
+
+
+class settings_survive_a_config_file(settings_agree_with_target):
+    pass
+
+
+class settings_are_described(settings_agree_with_target):
+    pass
+
+
+def builds_from_its_settings(spec):
+    return lambda inputs: inputs
+
+
+class builds_from_its_settings_2(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        if spec.target == "similarity":
+            raise TypeError("not that")
+
+
+class builds_from_its_settings_3(plain):
+    def __init__(self, spec):
+        raise ValueError("nothing is good enough")
+
+
+class builds_from_its_settings_4(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        if spec.target == "similarity":
+            raise ValueError
+
+
+class can_be_used(plain):
+    def forward(self, inputs):
+        raise SystemExit("no")
+
+
+class same_seed_same_result(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        with torch.no_grad():
+            self.linear.bias.fill_(random.SystemRandom().random())
+
+
+class random_state_is_left_alone(plain):
+    def __init__(self, spec):
+        torch.manual_seed(0)
+        super().__init__(spec)
+
+
+class switches_are_left_alone(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        torch.use_deterministic_algorithms(True)
+
+
+class switches_are_left_alone_2(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        os.environ["PTB_BAD"] = "1"
+
+
+class scores_have_the_right_form(plain):
+    def forward(self, inputs):
+        return super().forward(inputs).squeeze(1)  # loses the dimension of a binary score
+
+
+class scores_have_the_right_form_2(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        nn.init.constant_(self.linear.weight, torch.inf)
+
+
+class eval_mode_is_a_function(plain):
+    def forward(self, inputs):
+        return nn.functional.dropout(super().forward(inputs), 0.5, training=True)
+
+
+class scores_are_raw(plain):
+    def forward(self, inputs):
+        return super().forward(inputs).softmax(1)
+
+
+class scores_are_raw_2(plain):
+    def forward(self, inputs):
+        return super().forward(inputs).relu()
+
+
+class gradients_are_finite(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.unused = nn.Linear(2, 2)
+
+
+class gradients_are_finite_2(plain):
+    def forward(self, inputs):
+        root = (self.linear.bias - self.linear.bias.detach()).abs().sqrt()  # its slope at 0 is infinite
+        return super().forward(inputs) + root
+
+
+class samples_do_not_mix(plain):
+    def forward(self, inputs):
+        scores = super().forward(inputs)
+        return scores + 2 * scores.mean(0)
+
+
+class inputs_are_left_alone(plain):
+    def forward(self, inputs):
+        return super().forward(inputs.clamp_(-1, 1))
+
+
+class state_dict_round_trip(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.scale = 1 + random.random()
+
+    def forward(self, inputs):
+        return self.scale * super().forward(inputs)
+
+
+class state_dict_round_trip_2(plain):
+    def get_extra_state(self):
+        return {"no": "tensor"}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class moves_to_a_device(plain):
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.ones = torch.ones(spec.output_size)
+
+    def forward(self, inputs):
+        return super().forward(inputs) + self.ones

@@ -60,7 +60,9 @@ def test_gradients_agree_with_differences(built_in, name, settings, formula):
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs"), [("mse", F.mse_loss), ("l1", F.l1_loss), ("smooth-l1", F.smooth_l1_loss)], ids=str
+    ("name", "theirs"),
+    [("mse", F.mse_loss), ("l1", F.l1_loss), ("smooth-l1", F.smooth_l1_loss)],
+    ids=["mse", "l1", "sl1"],
 )
 def test_without_settings_they_are_torch_s(built_in, name, theirs):
     scores, targets = torch.tensor(SCORES), torch.tensor(TARGETS)

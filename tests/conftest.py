@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: threads of torch would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from ptb.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry import Registry
 

@@ -68,6 +68,14 @@ class FoundPlugin:
         return facts if isinstance(facts, dict) else {}
 
     @property
+    def recorded(self) -> bool:
+        """Whether its installer wrote down its files."""
+        try:
+            return self.dist.read_text("RECORD") is not None
+        except (OSError, ValueError):
+            return False
+
+    @property
     def editable(self) -> bool:
         """Whether it is installed from a source folder that is used in place."""
         info = self.origin.get("dir_info")
@@ -128,8 +136,11 @@ def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[Found
     plugins: dict[str, FoundPlugin] = {}
     for dist in distributions() if candidates is None else candidates:
         plugin = _read(dist)
-        if plugin is not None:
-            plugins.setdefault(plugin.name, plugin)
+        if plugin is None:
+            continue
+        known = plugins.setdefault(plugin.name, plugin)
+        if known.version == plugin.version and not known.recorded:
+            plugins[plugin.name] = plugin  # what a build leaves in a source folder says less than an installer does
     return sorted(plugins.values(), key=lambda plugin: (not plugin.built_in, plugin.name))
 
 

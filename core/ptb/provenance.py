@@ -60,9 +60,11 @@ def source_place(target: str) -> Place | None:
 def content_hashes(plugin: FoundPlugin) -> dict[str, str]:
     """The sha256 of every file of the plugin, by its path, ``"missing"`` where it is not there any more.
 
-    The files are those that its installer recorded; of an editable plugin, those of its packages in the source folder.
+    The files are those that its installer recorded; where it recorded none, and of an editable plugin, those of its
+    packages.
     """
-    files = dict(_source_files(plugin) if plugin.editable else _recorded_files(plugin))
+    recorded = plugin.recorded and not plugin.editable
+    files = dict(_recorded_files(plugin) if recorded else _source_files(plugin))
     return {name: _sha256(path) for name, path in sorted(files.items())}
 
 

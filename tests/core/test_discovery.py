@@ -273,3 +273,17 @@ def test_a_hook_that_forgets_to_return_is_told(site):
 def test_a_plugin_without_a_hook_is_told(site):
     site.add("ptb-empty", "x = 1")
     assert "implements no hook; there are: ptb_provide_datasets" in only(site).reason
+
+
+def test_what_a_build_leaves_beside_an_installed_plugin_does_not_hide_it(site):
+    site.add("ptb-acme", GOOD)
+    info = site.path / "ptb_acme-1.0.dist-info"
+    (info / "RECORD").write_text("ptb_acme.py,,\n")
+    source = site.path / "ptb_acme.egg-info"
+    source.mkdir()
+    (source / "PKG-INFO").write_text((info / "METADATA").read_text())
+    (source / "entry_points.txt").write_text((info / "entry_points.txt").read_text())
+    (source / "SOURCES.txt").write_text("LICENSE\n")
+    for dists in (list(site.distributions()), list(site.distributions())[::-1]):
+        (found,) = find_plugins(dists)
+        assert found.dist.read_text("RECORD") is not None

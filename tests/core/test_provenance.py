@@ -116,6 +116,13 @@ def test_a_manifest_that_is_none_is_a_config_error(tmp_path, content):
         check_unchanged(tmp_path / "nothing.json", [])
 
 
+def test_where_nothing_is_recorded_the_files_are_those_of_its_packages(site, monkeypatch):
+    monkeypatch.syspath_prepend(str(site.path))
+    site.add("ptb-acme", GOOD)
+    (found,) = find_plugins(site.distributions())
+    assert set(content_hashes(found)) == {"ptb_acme.py"}
+
+
 def test_of_an_editable_plugin_the_files_are_those_of_its_source(site, tmp_path, monkeypatch):
     source = tmp_path / "source"
     (source / "ptb_acme").mkdir(parents=True)

@@ -1,14 +1,15 @@
 """Finds the installed plugins and loads each of them on its own.
 
 A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``SetAside``; none is half
-one and half the other. pluggy checks and calls the hooks, but each plugin gets a manager of its own, which is thrown
-away with it: so a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
+one and half the other. pluggy checks and calls the hooks, but a manager holds one plugin at a time, and is thrown away
+with one that fails: so a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
 """
 
 import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, distributions, version
@@ -151,8 +152,8 @@ def load_plugin(found: FoundPlugin) -> LoadedPlugin | SetAside:
     if misfit := _version_misfit(found):
         return SetAside(found, "incompatible", misfit)
     try:
-        modules = [point.load() for point in found.entry_points]
-        return LoadedPlugin(found, tuple(_components(modules)))
+        modules = {id(module): module for module in (point.load() for point in found.entry_points)}
+        return LoadedPlugin(found, tuple(_components(list(modules.values()))))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's module may raise anything, or call sys.exit()
@@ -227,9 +228,19 @@ class _Manager(pluggy.PluginManager):
         return super().parse_hookspec_opts(namespace, name) if name.startswith("ptb_") else None
 
 
-def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
+_spare: list[_Manager] = []  # managers without plugins: to make one takes as long as to import a small plugin
+
+
+def _empty_manager() -> _Manager:
+    with suppress(IndexError):
+        return _spare.pop()
     manager = _Manager(PROJECT)
     manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
+    manager = _empty_manager()
     for module in modules:
         if not isinstance(module, ModuleType):
             raise ContractError(f"its entry point must name a module, it names a {type(module).__name__}")
@@ -252,6 +263,9 @@ def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
                             f"{hook} provides {kind} '{name}' twice: {other.target} and {component.target}"
                         )
                 yield kind, component
+    for module in modules:
+        manager.unregister(module)
+    _spare.append(manager)
 
 
 def _records(hook: str, provided: object) -> Iterator[Component]:

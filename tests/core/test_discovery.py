@@ -287,3 +287,21 @@ def test_what_a_build_leaves_beside_an_installed_plugin_does_not_hide_it(site):
     for dists in (list(site.distributions()), list(site.distributions())[::-1]):
         (found,) = find_plugins(dists)
         assert found.dist.read_text("RECORD") is not None
+
+
+def test_two_entry_points_may_name_one_module(site):
+    site.add("ptb-acme", GOOD)
+    (site.path / "ptb_acme-1.0.dist-info" / "entry_points.txt").write_text("[ptb]\na = ptb_acme\nb = ptb_acme\n")
+    assert isinstance(only(site), LoadedPlugin)
+
+
+def test_a_manager_that_served_a_plugin_serves_the_next_one_clean(site):
+    for number in range(3):
+        site.add(f"ptb-n{number}", GOOD.replace("tiny", f"tiny-{number}"))
+    site.add("ptb-n1-broken", GOOD.replace("models()", "models(width)"))
+    assert [[c.name for _, c in getattr(p, "components", ())] for p in site.load()] == [
+        ["tiny-0"],
+        ["tiny-1"],
+        [],
+        ["tiny-2"],
+    ]

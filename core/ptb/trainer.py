@@ -63,6 +63,7 @@ class Parts:
         summed: the loss adds up over the batch; else it is a mean.
         denominator: what the loss of a batch with these targets was divided by to make it a mean; so much it counts in
             the mean of several batches. Weighted or ignored samples make it another number than that of the samples.
+            Where it is 0, the loss is 0.
         sparse: the optimizer takes sparse gradients only.
         ignored: a class that the loss leaves out, which is therefore a valid target.
     """
@@ -177,8 +178,9 @@ class MeanLoss:
             self._count = self._count + count
 
     def compute(self) -> float:
-        """The mean; waits for the device."""
-        return float(self._sum / self._count)
+        """The mean, 0 of nothing; waits for the device."""
+        count = float(self._count)
+        return float(self._sum) / count if count else 0.0
 
 
 class Stopwatch:
@@ -242,7 +244,7 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
         optimizer.zero_grad(set_to_none=True)
         first = not batch_scores  # LBFGS calls this again: the figures are those of the first call
         losses = []
-        whole = sum(parts.denominator(targets) for _, targets in group) if len(group) > 1 else None
+        whole = _denominator(parts, group) if len(group) > 1 else None
         for inputs, targets in group:
             scores = parts.forward(inputs)
             loss = parts.mean_loss(scores, targets)
@@ -386,6 +388,12 @@ def update(metrics: dict[str, Metric], scores: Tensor, targets: Tensor) -> None:
 def compute(metrics: dict[str, Metric]) -> dict[str, float]:
     """The figures of all of them; waits for the device."""
     return {label: float(metric.compute()) for label, metric in metrics.items()}
+
+
+def _denominator(parts: Parts, group: list[Batch]) -> Tensor | int:
+    """That of several batches as one; never 0, by which nothing can be divided."""
+    whole = sum(parts.denominator(targets) for _, targets in group)
+    return whole.float().clamp(min=torch.finfo(torch.float32).tiny) if isinstance(whole, Tensor) else whole
 
 
 def _step_scaled(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> bool:

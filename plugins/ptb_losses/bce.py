@@ -48,7 +48,12 @@ class BCE(nn.Module):
         if self.weight is not None:
             negative, positive = self.weight
             weight = torch.full_like(targets, negative).masked_fill(targets == 1, positive)
-        return F.binary_cross_entropy(torch.sigmoid(scores), targets, weight, reduction=self.reduction)
+        probabilities = torch.sigmoid(scores)
+        # PyTorch refuses NaN with an error about ranges; here it is a loss of NaN, as it is with every other loss.
+        finite = torch.where(probabilities.isnan(), 0.5, probabilities)
+        nothing = (probabilities - finite).detach()  # 0, or NaN
+        loss = F.binary_cross_entropy(finite, targets, weight, reduction=self.reduction)
+        return loss + (nothing if self.reduction == "none" else nothing.sum())
 
 
 class BCEWithLogits(nn.Module):

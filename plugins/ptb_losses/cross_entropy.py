@@ -63,12 +63,14 @@ class CrossEntropy(nn.Module):
             reduction="sum" if self.reduction == "mean" else self.reduction,
             label_smoothing=self.label_smoothing,
         )
-        return loss / self._denominator(targets, scores.dtype) if self.reduction == "mean" else loss
+        if self.reduction != "mean":
+            return loss
+        return loss / self._denominator(targets, scores.dtype).clamp(min=torch.finfo(scores.dtype).tiny)
 
     def denominator(self, targets: Tensor) -> Tensor:
         """By what the mean is divided: the number of samples ``[B]`` that are not ignored, or the sum of their weights.
 
-        It is never 0, so that the mean of a batch of ignored samples is 0.
+        Where it is 0, the mean is 0.
         """
         return self._denominator(targets, torch.float32)
 
@@ -76,8 +78,8 @@ class CrossEntropy(nn.Module):
         kept = targets != self.ignore_index
         weight = self._weight_on(targets.device, dtype)
         if weight is None:
-            return kept.sum().clamp(min=1)
-        return (weight[torch.where(kept, targets, 0)] * kept).sum().clamp(min=torch.finfo(dtype).tiny)
+            return kept.sum(dtype=dtype)
+        return (weight[torch.where(kept, targets, 0)] * kept).sum()
 
     def _weight_on(self, device: torch.device, dtype: torch.dtype) -> Tensor | None:
         """The weights on that device and in that type, brought there once."""

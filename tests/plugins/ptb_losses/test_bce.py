@@ -117,3 +117,11 @@ def test_weights_must_be_positive_and_as_many_as_they_should(built_in, name, set
         built_in.build("loss", name, SPEC, **settings)
     assert message in str(error.value)
     assert len(error.value.problems) == 1
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_scores_that_are_not_a_number_have_a_loss_that_is_none(built_in, reduction):
+    scores, targets = torch.tensor([[0.3], [float("nan")]], requires_grad=True), torch.tensor([[1.0], [0.0]])
+    loss = built_in.build("loss", "bce", SPEC, reduction=reduction)(scores, targets)
+    assert loss.isnan().tolist() == ([[False], [True]] if reduction == "none" else True)
+    loss.sum().backward()

@@ -236,7 +236,7 @@ def _columns(
 
 def _targets(table: _Table, column: str, kind: str) -> Targets:
     values, numbers, distinct = table.values(column), table.numbers(column), table.distinct(column)
-    numeric = not np.isnan(numbers).any()
+    numeric = not np.isnan(numbers).any() and (kind == "real" or not _are_codes(distinct))
     if numeric:
         _check_finite(table, column, numbers)
         if len(np.unique(numbers)) == 1:
@@ -262,6 +262,13 @@ def _targets(table: _Table, column: str, kind: str) -> Targets:
         remedy = "dataset.kind=real predicts numbers" if numeric else "choose another dataset.target"
         table.fail(column, 0, f"every row has a value of its own, and a class needs several rows; {remedy}")
     return Targets("binary" if kind == "binary" else "class", labels, None, names)
+
+
+def _are_codes(distinct: list[str]) -> bool:
+    """Whether these are digits but no amounts: as float64 some of them would be one (01 and 1; above 2**53)."""
+    whole = [text for text in distinct if text.isdecimal()]
+    padded = any(len(text) > 1 and text.startswith("0") for text in whole)
+    return padded or len(set(map(float, whole))) < len(set(map(int, whole)))
 
 
 def _guessed(numbers: np.ndarray, distinct: list[str], numeric: bool) -> Kind:

@@ -92,6 +92,14 @@ def test_the_kind_can_be_told(load, kind, size):
     assert (bundle.spec.target, bundle.spec.output_size) == (kind, size)
 
 
+@pytest.mark.parametrize("names", [("01234", "1234", "09999"), (str(2**53), str(2**53 + 1), str(2**53 + 2))])
+def test_digits_that_are_codes_are_not_merged_as_numbers(load, names):
+    rows = table("x,y", [(n, names[n % 3]) for n in range(60)])
+    spec = load(rows).spec
+    assert (spec.target, spec.class_names) == ("class", tuple(sorted(names)))
+    assert load(rows, kind="real").spec.target == "real"
+
+
 def test_a_real_target_is_standardized_unless_that_is_turned_off(load):
     text = table("x,y", [(n, n * 1.5 + 100) for n in range(40)])
     targets = load(text).train.tensors[1]

@@ -140,7 +140,7 @@ def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[Found
         if plugin is None:
             continue
         known = plugins.setdefault(plugin.name, plugin)
-        if known.version == plugin.version and not known.recorded:
+        if known.version == plugin.version and plugin.recorded and not known.recorded:
             plugins[plugin.name] = plugin  # what a build leaves in a source folder says less than an installer does
     return sorted(plugins.values(), key=lambda plugin: (not plugin.built_in, plugin.name))
 

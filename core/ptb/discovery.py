@@ -257,7 +257,7 @@ def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
             raise ContractError(f"{hook} returns nothing: it must return an iterable of Component")
         for provided in answers:
             for component in _records(hook, provided):
-                for name in (component.name, *component.aliases):
+                for name in dict.fromkeys((component.name, *component.aliases)):
                     if (other := seen.setdefault((kind, name), component)) is not component:
                         raise ContractError(
                             f"{hook} provides {kind} '{name}' twice: {other.target} and {component.target}"

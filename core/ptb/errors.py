@@ -126,7 +126,13 @@ def count(number: int, noun: str) -> str:
 
 def one_line(error: BaseException, limit: int = 400) -> str:
     """``ValueError: what it said``, on one line, cut where it is very long."""
-    text = " ".join(str(error).split())
+    try:
+        text = "".join(sign if sign.isprintable() else " " for sign in str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a stranger's exception: even its text may raise
+        text = "(its message cannot be shown)"
+    text = " ".join(text.split())
     text = text if len(text) <= limit else f"{text[:limit]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

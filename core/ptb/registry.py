@@ -288,7 +288,7 @@ class _Index:
         owners: dict[tuple[str, str], list[FoundPlugin]] = {}
         for plugin in loaded:
             for kind, component in plugin.components:
-                for name in (component.name, *component.aliases):
+                for name in dict.fromkeys((component.name, *component.aliases)):
                     owners.setdefault((kind, name), []).append(plugin.found)
         self.entries: list[Entry] = []
         self.by_name: dict[tuple[str, str], list[Entry]] = {}
@@ -299,7 +299,7 @@ class _Index:
                 others = tuple(found for found in rivals if found is not plugin.found) if len(rivals) > 1 else ()
                 entry = Entry(kind, component, plugin.found, others)
                 self.entries.append(entry)
-                for name in (component.name, *component.aliases):
+                for name in dict.fromkeys((component.name, *component.aliases)):
                     self.by_name.setdefault((kind, name), []).append(entry)
                     self.by_id[kind, f"{entry.plugin}:{name}"] = entry
         self.entries.sort(key=lambda entry: (KINDS.index(entry.kind), entry.name, entry.plugin))

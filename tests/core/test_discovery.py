@@ -305,3 +305,17 @@ def test_a_manager_that_served_a_plugin_serves_the_next_one_clean(site):
         [],
         ["tiny-2"],
     ]
+
+
+@pytest.mark.parametrize("raised", ["RuntimeError('no text')", "SystemExit(3)", "TypeError"])
+def test_an_exception_whose_text_raises_is_set_aside_like_any_other(site, raised):
+    site.add("ptb-odd", f"class Odd(Exception):\n    def __str__(self): raise {raised}\nraise Odd()")
+    site.add("ptb-good", GOOD)
+    good, odd = site.load()
+    assert isinstance(good, LoadedPlugin)
+    assert odd.reason == "Odd: (its message cannot be shown)"
+
+
+def test_what_an_exception_says_cannot_steer_the_terminal(site):
+    site.add("ptb-odd", "raise RuntimeError('a\\x1b[2Jb\\x07c')")
+    assert only(site).reason == "RuntimeError: a [2Jb c"

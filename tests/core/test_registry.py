@@ -199,3 +199,10 @@ def test_any_text_is_a_name_or_an_unknown_name(built_in, text):
 
 def test_two_registries_share_nothing(built_in, acme):
     assert len(acme.registry().components()) > len(built_in.components())
+
+
+def test_an_alias_that_is_the_name_itself_is_no_conflict(site):
+    site.add("ptb-one", TINY.replace('"nowhere:Tiny"', '"nowhere:Tiny", aliases=("tiny", "small", "small")'))
+    registry = Registry(site.load())
+    assert registry.get("model", "tiny") is registry.get("model", "small")
+    assert registry.get("model", "tiny").status == "ok"

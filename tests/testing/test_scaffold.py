@@ -95,6 +95,7 @@ def test_names_follow_from_the_name_of_the_distribution(tmp_path, monkeypatch, n
         ("json", "would be imported as 'json', which is there already"),
         ("ptb", "would be imported as 'ptb', which is there already"),
         ("Ptb.Models", "would be imported as 'ptb_models', which is there already"),
+        ("PyTorch_Basics", "'PyTorch_Basics' is ptb itself"),
         ("sys", "would be imported as 'sys', which is there already"),
     ],
 )

@@ -132,6 +132,8 @@ def _package(name: str) -> str:
         )
     if not package.isidentifier() or keyword.iskeyword(package):
         raise ConfigError(f"'{name}' would be imported as '{package}', which is no module name; try ptb-{name}")
+    if normalize(name) == BUILT_IN:
+        raise ConfigError(f"'{name}' is ptb itself: to install a plugin of that name would replace it; try ptb-acme")
     there = None
     with suppress(ImportError, ValueError):
         there = find_spec(package)

@@ -115,7 +115,13 @@ class Entry:
         from ptb.settings import derive_model
 
         if self.component.settings is None:
-            return derive_model(self.kind, f"'{self.id}'", self.load())
+            target = self.load()
+            try:
+                return derive_model(self.kind, f"'{self.id}'", target)
+            except PluginError:
+                raise
+            except Exception as error:  # a stranger's annotations may raise anything when they are read
+                raise PluginError(f"{self}: its settings cannot be read off its target: {one_line(error)}") from error
         model = self._resolve(self.component.settings)
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise PluginError(f"{self}: settings {self.component.settings!r} is not a pydantic model")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticUndefined
 
-from ptb.errors import PluginError, Problem
+from ptb.errors import PluginError, Problem, one_line
 from ptb.faults import told
 
 DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
@@ -93,6 +93,7 @@ def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[s
 
     Raises:
         SettingsError: with every fault that was found.
+        PluginError: a validator of the model raised something else than it may.
     """
     unwritable = {key: why for key, value in values.items() if (why := _unwritable({key: value}))}
     if unwritable:
@@ -101,6 +102,10 @@ def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[s
         return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
     except ValidationError as error:
         raise SettingsError(told(error, model, values, also)) from None
+    except (Exception, SystemExit) as error:  # a stranger's validator may raise anything
+        raise PluginError(
+            f"the settings model {model.__module__}.{model.__qualname__} raised {one_line(error)}"
+        ) from error
 
 
 def arguments(settings: BaseModel) -> dict[str, Any]:

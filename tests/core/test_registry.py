@@ -206,3 +206,10 @@ def test_an_alias_that_is_the_name_itself_is_no_conflict(site):
     registry = Registry(site.load())
     assert registry.get("model", "tiny") is registry.get("model", "small")
     assert registry.get("model", "tiny").status == "ok"
+
+
+def test_annotations_that_cannot_be_read_are_the_plugin_s_fault(site):
+    site.add("ptb-one", TINY.replace("nowhere:Tiny", "odd_parts:tiny"))
+    site.write("odd_parts.py", "from __future__ import annotations\ndef tiny(spec, *, w: Sequence[int] = (3,)): ...\n")
+    with pytest.raises(PluginError, match=r"model 'tiny' \(ptb-one 1\.0\).*Sequence"):
+        Registry(site.load()).get("model", "tiny").settings_model()

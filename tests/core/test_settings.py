@@ -338,3 +338,17 @@ def test_every_setting_is_described():
     assert (rows["root"].type, rows["root"].default) == ("string | none", "none")
     assert (rows["tagged"].type, rows["either"].type) == ("table", "table")
     assert describe(Required)[0].default == "required"
+
+
+@pytest.mark.parametrize("raised", [SystemExit(0), KeyError("x"), RuntimeError("boom")])
+def test_a_validator_that_raises_what_it_may_not_is_a_fault_of_its_plugin(raised):
+    class Odd(BaseModel):
+        width: int = 1
+
+        @field_validator("width")
+        @classmethod
+        def check(cls, width):
+            raise raised
+
+    with pytest.raises(PluginError, match="Odd raised"):
+        validate(Odd, {"width": 2})

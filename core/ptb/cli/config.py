@@ -11,7 +11,7 @@ import click
 
 from ptb.cli.options import config_options, installed, json_option, plugin_options, results_apart, verbose_option
 from ptb.component import KINDS
-from ptb.errors import ConfigError, PluginError, PtbError, listing
+from ptb.errors import ConfigError, PtbError, listing
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -190,7 +190,7 @@ def _section_schema(registry: "Registry", kind: str, default: str | None, named_
         names = [entry.id] if entry.conflict else [entry.name, entry.id, *entry.component.aliases]
         try:
             settings = entry.settings_model().model_json_schema()
-        except PluginError:  # its settings cannot be had here: anything may stand there
+        except Exception:  # a stranger's settings cannot be had here: anything may stand there
             settings = {"type": "object", "additionalProperties": True}
         shape = {"additionalProperties": False, **settings, "title": entry.key, "description": entry.summary}
         if definitions := {**settings.get("$defs", {}), **shared.get("$defs", {})}:  # its references lead inside itself

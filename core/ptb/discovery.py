@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from itertools import islice
 from pathlib import Path
@@ -59,7 +59,7 @@ class FoundPlugin:
         """Whether it is ptb's own distribution."""
         return self.name == BUILT_IN
 
-    @property
+    @cached_property
     def origin(self) -> dict[str, Any]:
         """What pip wrote down of where it came from (PEP 610), empty for a package from an index."""
         try:

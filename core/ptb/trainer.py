@@ -397,7 +397,10 @@ def _denominator(parts: Parts, group: list[Batch]) -> Tensor | int:
 
 
 def _step_scaled(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> bool:
-    """Takes the step on scaled gradients; False where they overflowed fp16, and the weights stay as they were."""
+    """Takes the step; False where scaled gradients overflowed fp16, and the weights stay as they were."""
+    if not scaler.is_enabled():
+        optimizer.step()
+        return True
     scale = scaler.get_scale()
     scaler.step(optimizer)
     scaler.update()

@@ -1,12 +1,28 @@
 """The losses for numbers: ``mse`` for errors like noise, ``l1`` against outliers, ``smooth-l1`` between the two."""
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ptb import DataSpec
 from ptb_losses.reduction import Reduction, resolve_reduction
 
 
-class MSE(nn.MSELoss):
+class _Regression(nn.Module):
+    """A loss for numbers without settings of its own."""
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        reduction: Reduction = "mean",
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.reduction = resolve_reduction(reduction, size_average, reduce)
+
+
+class MSE(_Regression):
     """``(x - y)^2``, reduced over batch and dimensions.
 
     Takes predictions ``[B, D]`` and targets ``[B, D]``.
@@ -20,18 +36,12 @@ class MSE(nn.MSELoss):
         reduce: deprecated, see ``reduction``.
     """
 
-    def __init__(
-        self,
-        spec: DataSpec,
-        *,
-        reduction: Reduction = "mean",
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-    ) -> None:
-        super().__init__(reduction=resolve_reduction(reduction, size_average, reduce))
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of predictions ``[B, D]``."""
+        return F.mse_loss(scores, targets, reduction=self.reduction)
 
 
-class L1(nn.L1Loss):
+class L1(_Regression):
     """``|x - y|``, reduced over batch and dimensions; its gradient is 0 where ``x = y``.
 
     Takes predictions ``[B, D]`` and targets ``[B, D]``.
@@ -45,18 +55,12 @@ class L1(nn.L1Loss):
         reduce: deprecated, see ``reduction``.
     """
 
-    def __init__(
-        self,
-        spec: DataSpec,
-        *,
-        reduction: Reduction = "mean",
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-    ) -> None:
-        super().__init__(reduction=resolve_reduction(reduction, size_average, reduce))
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of predictions ``[B, D]``."""
+        return F.l1_loss(scores, targets, reduction=self.reduction)
 
 
-class SmoothL1(nn.SmoothL1Loss):
+class SmoothL1(nn.Module):
     """``(x - y)^2 / (2 beta)`` where ``|x - y| < beta``, else ``|x - y| - beta / 2``; reduced over all values.
 
     Takes predictions ``[B, D]`` and targets ``[B, D]``.
@@ -80,4 +84,10 @@ class SmoothL1(nn.SmoothL1Loss):
         reduce: bool | None = None,
         beta: float = 1.0,
     ) -> None:
-        super().__init__(reduction=resolve_reduction(reduction, size_average, reduce), beta=beta)
+        super().__init__()
+        self.reduction = resolve_reduction(reduction, size_average, reduce)
+        self.beta = beta
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The loss of predictions ``[B, D]``."""
+        return F.smooth_l1_loss(scores, targets, reduction=self.reduction, beta=self.beta)

@@ -38,14 +38,19 @@ def runs(done):
 
 
 @pytest.mark.parametrize("culprit", [0, 3, 7])
-def test_bisect_finds_one_culprit_among_eight_in_five_runs(ptb, site, culprit):
+def test_bisect_finds_one_culprit_among_eight_in_five_runs_and_confirms_it_in_three(ptb, site, culprit):
     eight(site, culprit)
     done = ptb("plugins", "bisect", "--", "ptb", "list", "--strict-plugins", site=site.path)
     assert (done.returncode, done.stdout) == (0, f"culprit: ptb-p{culprit} 1.{culprit}\n")
     first, second, *_ = runs(done)
     assert first.startswith("run 1: 8 of 8 plugins: fails: exit status 7, plugins that cannot be loaded are an error")
     assert second == f"run 2: 4 of 8 plugins: {'fails' if culprit < 4 else 'succeeds'}"
-    assert len(runs(done)) <= 5
+    assert len(runs(done)) <= 8
+    assert [line.partition(": ")[2] for line in runs(done)[-3:]] == [
+        "7 of 8 plugins: succeeds",
+        "7 of 8 plugins: succeeds",
+        "1 of 8 plugins: fails",
+    ]
     assert f"pip uninstall ptb-p{culprit}" in done.stderr
 
 
@@ -72,8 +77,35 @@ def test_bisect_finds_two_that_are_at_fault_together(ptb, site):
     site.write("nowhere.py", TINY)
     done = ptb("plugins", "bisect", "--", "show", "model", "tiny", site=site.path)
     assert (done.returncode, done.stdout) == (0, "needs two: ptb-p1 1.1 and ptb-p4 1.4\n")
-    assert len(runs(done)) == 8
+    assert len(runs(done)) == 12  # eight, all of them once more, and three that confirm it
     assert "only needs" not in done.stderr
+
+
+def test_bisect_says_that_there_is_more_than_one(ptb, site):
+    eight(site, 1, 5, source="import ptb.registry; ptb.registry.Registry.components = None")
+    done = ptb("plugins", "bisect", "list", site=site.path)
+    assert (done.returncode, done.stdout) == (0, "more than one: ptb-p1 1.1, without which the command fails, too\n")
+    assert "to find the others, leave it out in COMMAND, and search again\n" in done.stderr
+    found = json.loads(ptb("plugins", "bisect", "--json", "list", site=site.path).stdout)
+    assert (found["result"], found["plugins"]) == ("several", [{"name": "ptb-p1", "version": "1.1"}])
+
+
+EVERY_SECOND_TIME = """
+import os
+from pathlib import Path
+with open("loads", "a") as file:
+    file.write(".")
+if len(Path("loads").read_text()) % 2:
+    os._exit(9)
+"""
+
+
+def test_bisect_names_no_plugin_where_equal_runs_end_differently(ptb, site):
+    eight(site, 5, source=EVERY_SECOND_TIME)
+    done = ptb("plugins", "bisect", "list", site=site.path)
+    told = "unsteady: the command does not always end in the same way with the same plugins: exit status 9\n"
+    assert (done.returncode, done.stdout) == (0, told)
+    assert "pip uninstall" not in done.stderr
 
 
 def test_bisect_tells_a_culprit_from_what_the_command_needs(ptb, site):
@@ -315,6 +347,36 @@ def test_doctor_finds_a_second_copy_of_a_plugin(ptb, site):
     )
 
 
+def test_doctor_finds_those_that_change_the_process_or_spoil_its_end(ptb, site):
+    site.write("torch.py", "")
+    bad = {
+        "hangs": "import threading, time; threading.Thread(target=time.sleep, args=(1000,)).start()",
+        "ends": "import atexit, os; atexit.register(os._exit, 9)",
+        "moves": "import os, sys; os.chdir('/'); sys.path.insert(0, '/acme')",
+        "pools": "from concurrent.futures import ThreadPoolExecutor as P; p = P(1, 'acme'); p.submit(print).result()",
+    }
+    for name, source in {**bad, "sound": ""}.items():
+        site.add(name, model(name) + source, requires=BOUND)
+    start = time.monotonic()
+    done = ptb("plugins", "doctor", "--json", "--timeout", 90, site=site.path)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert time.monotonic() - start < 60  # that time is for an import, not for the end
+    told = {f["subject"].split()[0]: (f["severity"], f["text"]) for f in json.loads(done.stdout)["findings"]}
+    changes = "changes the process while it registers: "
+    assert told == {
+        "ends": (
+            "problem",
+            f"{changes}a function of ends that runs at exit, and lets no command end as it should: exit status 9",
+        ),
+        "hangs": (
+            "problem",
+            f"{changes}a thread, 'Thread-1 (sleep)', and lets no command end as it should: does not come to an end",
+        ),
+        "moves": ("note", f"{changes}the current folder, sys.path"),
+        "pools": ("note", f"{changes}a thread, 'acme_0'"),
+    }
+
+
 def extension(site, source, name="acme"):
     site.add(f"torch-{name}", source)
     (site.path / f"torch_{name}-1.0.dist-info" / "entry_points.txt").write_text(
@@ -336,6 +398,39 @@ def test_doctor_finds_a_backend_extension_that_torch_cannot_load(ptb, site):
     )
     assert "pip uninstall torch-acme" in done.stdout
     assert "sound" not in done.stdout
+
+
+READS_ALL = """
+    import os
+    from importlib.metadata import entry_points
+
+    if os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD") != "0":
+        entry_points(group="torch.backends")
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[other]\na = b\njust words\n", "line 3 of {file} is not NAME = MODULE: 'just words'"),
+        (b"[other]\na = \xff\n", "line 2 of {file} is not UTF-8: 'a = "),
+    ],
+    ids=["no-sign", "no-text"],
+)
+@pytest.mark.parametrize("extensions", [[], ["sound"]], ids=["alone", "beside-an-extension"])
+def test_doctor_finds_entry_points_that_torch_cannot_read(ptb, site, content, told, extensions):
+    site.write("torch.py", READS_ALL)
+    for name in extensions:
+        extension(site, "def load(): ...", name=name)
+    site.add("odd", "", requires=BOUND)
+    file = site.path / "odd-1.0.dist-info" / "entry_points.txt"
+    file.write_bytes(content)
+    done = ptb("plugins", "doctor", site=site.path)
+    assert done.returncode == 7
+    assert "problem: torch cannot be imported: it reads the entry points of all that is installed, " in done.stdout
+    assert told.format(file=file) in done.stdout
+    assert "pip uninstall odd, or switch it off with TORCH_DEVICE_BACKEND_AUTOLOAD=0" in done.stdout
+    assert "extension" not in done.stdout
 
 
 AUTOLOADS = """

@@ -73,8 +73,9 @@ def bisect(command: tuple[str, ...], timeout: float | None, verbose: bool, as_js
     """Find the plugin that makes a command fail.
 
     COMMAND is a command of ptb with its arguments. It is run with all of the third-party plugins, then with half of
-    them, and so on: one among n plugins is found in about log2(n) + 2 runs. Another failure than that of the first run
-    (another exit code or error) does not count. PTB_PLUGINS limits the search to what it names.
+    them, and so on: one among n plugins is found in about log2(n) + 2 runs, and three more confirm it. Another failure
+    than that of the first run (another exit code or error) does not count. PTB_PLUGINS limits the search to what it
+    names.
 
     \b
     ptb plugins bisect -- run --model lenet --epochs 1
@@ -177,7 +178,11 @@ def _answer(verdict: "Verdict[FoundPlugin]") -> str:
         return "nothing to find: the command succeeds with all plugins"
     if verdict.result == "not-a-plugin":
         return f"not a plugin: the command fails without any of them: {verdict.failure}"
+    if verdict.result == "unsteady":
+        return f"unsteady: the command does not always end in the same way with the same plugins: {verdict.failure}"
     *first, last = map(str, verdict.plugins)
+    if verdict.result == "several":
+        return f"more than one: {' with '.join([*first, last])}, without which the command fails, too"
     if not first:
         return f"culprit: {last}"
     number = "two" if len(first) == 1 else len(first) + 1
@@ -193,6 +198,8 @@ def _advice(verdict: "Verdict[FoundPlugin]") -> Iterator[str]:
     if verdict.instead is not None:
         it = "it" if len(verdict.plugins) == 1 else "them"
         yield f"no run without {it} succeeded, so it may be that the command only needs {it}: {verdict.instead}"
+    if verdict.result == "several":
+        yield "to find the others, leave it out in COMMAND, and search again"
     for plugin in verdict.plugins:
         yield f"leave it out with -p no:{plugin.name}, or remove it: {sys.executable} -m pip uninstall {plugin.name}"
 

@@ -3,6 +3,9 @@
 A plugin may be at fault alone, or together with others; and a command may need plugins to get as far as the failure.
 So a run is compared with the one that has all of the plugins: it *fails* if it ends with the same exit status and its
 error begins with the same words. Any other error is another failure, which tells as little of this one as success does.
+
+Runs more confirm what is found: there may be another culprit among the rest of the plugins, and a command may succeed
+at one time and fail at another.
 """
 
 import re
@@ -55,12 +58,13 @@ class Verdict(Generic[P]):
     """What came of a search.
 
     Args:
-        result: ``culprit``, ``needs`` (several plugins together), ``not-a-plugin`` (the command fails without any) or
-            ``nothing`` (it succeeds with all).
+        result: ``culprit``, ``needs`` (several plugins together), ``several`` (the command fails without those found,
+            too), ``not-a-plugin`` (it fails without any), ``nothing`` (it succeeds with all) or ``unsteady`` (two equal
+            runs ended differently).
         failure: how it ended with all plugins.
         plugins: those at fault, in the order in which they were given.
         context: others without which the command does not get as far as this failure.
-        instead: how it ended without them, where no run without them succeeded.
+        instead: how it ended without them, where no run succeeded.
         runs: how many there were.
     """
 
@@ -72,56 +76,80 @@ class Verdict(Generic[P]):
     instead: Outcome | None = None
 
 
+class _Unsteady(Exception):
+    """Two equal runs ended differently."""
+
+
 def bisect(candidates: Sequence[P], run: Callable[[Sequence[P]], Outcome]) -> Verdict[P]:
     """Finds a smallest set of plugins with which the command fails as it does with all of them.
 
     One plugin among n is found in at most log2(n), rounded up, and two runs: the first run has all of them, and the
-    last one the suspect alone, or none where no run has shown yet that it takes a plugin to fail. Each plugin more that
-    it takes costs about log2(n) runs more. It is assumed that a failure does not go away when plugins are added.
+    last one the suspect alone, or none where no run has shown yet that it takes a plugin to fail. Three runs more
+    confirm it: two without it and one with it. Each plugin more that it takes costs about log2(n) runs more. It is
+    assumed that a failure does not go away when plugins are added.
 
     Args:
         candidates: the plugins.
         run: runs the command with these.
     """
     seen: dict[frozenset[int], Outcome] = {}
+    runs = 0
 
-    def outcome(chosen: Sequence[int]) -> Outcome:
+    def outcome(chosen: Sequence[int], again: bool = False) -> Outcome:
+        nonlocal runs
         key = frozenset(chosen)
-        if key not in seen:
-            seen[key] = run([candidates[i] for i in sorted(chosen)])
+        if again or key not in seen:
+            runs += 1
+            ended = run([candidates[i] for i in sorted(key)])
+            before = seen.setdefault(key, ended)
+            if not (before.is_like(ended) or (before.succeeded and ended.succeeded)):
+                raise _Unsteady
         return seen[key]
+
+    def fails(chosen: Sequence[int], again: bool = False) -> bool:
+        return outcome(chosen, again).is_like(failure)
 
     failure = outcome(range(len(candidates)))
     if failure.succeeded:
-        return Verdict("nothing", failure, len(seen))
-    guilty = _smallest(range(len(candidates)), lambda chosen: outcome(chosen).is_like(failure))
-    if all(other.is_like(failure) for other in seen.values()) and outcome(()).is_like(failure):
-        return Verdict("not-a-plugin", failure, len(seen))
-    context: list[int] = []
-    if len(guilty) > 1 and any(not (o.succeeded or o.is_like(failure)) for o in seen.values()):
-        cured = [i for i in guilty if outcome([j for j in guilty if j != i]).succeeded]
-        if cured:
-            context, guilty = [i for i in guilty if i not in cured], cured
-    others = [other for other in seen.values() if not other.is_like(failure)]
+        return Verdict("nothing", failure, runs)
+    try:
+        guilty = _smallest(range(len(candidates)), fails)
+        if all(other.is_like(failure) for other in seen.values()) and fails(()):
+            return Verdict("not-a-plugin", failure, runs)
+        context: list[int] = []
+        if len(guilty) > 1 and any(not (o.succeeded or o.is_like(failure)) for o in seen.values()):
+            cured = [i for i in guilty if outcome([j for j in guilty if j != i]).succeeded]
+            if cured:
+                context, guilty = [i for i in guilty if i not in cured], cured
+        rest = [i for i in range(len(candidates)) if i not in guilty]
+        for chosen in (rest, rest, guilty + context):  # twice in a row: every second run may fail
+            outcome(chosen, again=True)
+    except _Unsteady:
+        return Verdict("unsteady", failure, runs)
+    without = outcome(rest)
+    result = "several" if without.is_like(failure) else "culprit" if len(guilty) == 1 else "needs"
     return Verdict(
-        "culprit" if len(guilty) == 1 else "needs",
+        result,
         failure,
-        len(seen),
+        runs,
         tuple(candidates[i] for i in sorted(guilty)),
         tuple(candidates[i] for i in sorted(context)),
-        None if any(other.succeeded for other in others) else others[-1],
+        None if result == "several" or any(ended.succeeded for ended in seen.values()) else without,
     )
 
 
-def _smallest(candidates: Sequence[int], fails: Callable[[Sequence[int]], bool]) -> list[int]:
+def _smallest(candidates: Sequence[int], fails: Callable[..., bool]) -> list[int]:
     """A smallest part of the candidates that still fails; all of them are known to.
 
     The shortest beginning of the list that fails, found by halving, ends with one that is needed. What stands behind it
-    is not, and so the same is done with what stands before it, always together with those that were found.
+    is not, and so the same is done with what stands before it, always together with those that were found. Before more
+    than one is looked for, all are run once more: a failure that comes and goes looks as if it took many.
     """
     needed: list[int] = []
     rest = list(candidates)
     while rest and not (needed and fails(needed)):
+        if len(needed) == 1:
+            fails(candidates, again=True)
         passes, failing = 0, len(rest)
         while failing - passes > 1:
             middle = (passes + failing) // 2

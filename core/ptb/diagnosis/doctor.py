@@ -1,5 +1,8 @@
 """Looks the installation over: every plugin, their metadata, torch with its backend extensions, and the command."""
 
+import base64
+import csv
+import hashlib
 import json
 import os
 import re
@@ -7,15 +10,16 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from itertools import chain
 from pathlib import Path
 
 from ptb.diagnosis.probe import Probed, probe
 from ptb.diagnosis.processes import Child, python
-from ptb.discovery import BUILT_IN, FoundPlugin, SetAside, find_plugins, normalize
-from ptb.errors import listing
+from ptb.discovery import BUILT_IN, IMPOSTOR, FoundPlugin, SetAside, find_plugins, normalize
+from ptb.errors import count, listing, one_line
 from ptb.registry import PluginInfo, Registry
 
 SLOW_MILLISECONDS = 500
@@ -23,6 +27,7 @@ TORCH_SECONDS = 120.0
 PIP = f"{sys.executable} -m pip"
 
 _BACKENDS = "torch.backends"  # the group of entry points that `import torch` runs
+_DIGESTS = ("sha256", "sha384", "sha512")  # what a RECORD may state
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _IMPORT_TORCH = """
 import json, sys
@@ -101,14 +106,18 @@ def of_loading(probed: Probed) -> Iterator[Finding]:
             remedy = f"where it has moved to, type {PIP} install -e ., or {remove}"
         elif gone:
             text = f"is not there: its entry point is '{gone[0]}', and there is no module '{probed.missing}'"
-            again = f"-e {found.location}" if found.editable else found.name
-            remedy = f"install it again: {PIP} install --force-reinstall --no-deps {again}, or {remove}"
+            remedy = f"install it again: {PIP} install --force-reinstall --no-deps {_source(found)}, or {remove}"
         else:
             effect = "stops every command" if probed.fatal else f"is set aside ({probed.plugin.status})"
             text = f"{effect}: {probed.plugin.reason}"
             lacking = f"see what it lacks with {PIP} check" if probed.missing else "update it"
-            remedy = f"{lacking}, {leave_out}, or {remove}"
+            remedy = "nothing of it is used" if found.name == IMPOSTOR else f"{lacking}, {leave_out}, or {remove}"
         yield Finding("problem", subject, text, remedy)
+    if probed.changes or probed.end:
+        told = [f"changes the process while it registers: {listing(probed.changes, 5)}"] if probed.changes else []
+        told += [f"lets no command end as it should: {probed.end}"] if probed.end else []
+        remedy = f"ask its author to do that where it is used, or {leave_out}"
+        yield Finding("problem" if probed.end else "note", subject, ", and ".join(told), remedy)
     milliseconds = probed.milliseconds or 0
     if probed.heavy or milliseconds > SLOW_MILLISECONDS:
         what = f"imports {', '.join(probed.heavy)}" if probed.heavy else "takes long"
@@ -124,14 +133,15 @@ def of_metadata(found: Sequence[FoundPlugin], installed: Iterable[Distribution])
         installed: every distribution on the path, in its order.
     """
     copies: dict[str, dict[Path, Distribution]] = {plugin.name: {} for plugin in found}
+    names = {_folder(plugin.dist): plugin.name for plugin in found}
     for dist in installed:
-        folder = _folder(dist)
-        name = normalize(folder.name.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0])
+        name = names.get(_folder(dist)) or _name(dist)
         if name in copies:
-            copies[name].setdefault(folder, dist)  # a folder may be on the path twice
+            copies[name].setdefault(_folder(dist), dist)  # a folder may be on the path twice
     users: dict[str, list[FoundPlugin]] = {}
     for plugin in found:
         yield from _of_copies(plugin, list(copies[plugin.name].values()))
+        yield from _of_files(plugin)
         if not plugin.built_in:
             yield from _of_bounds(plugin)
             for point in plugin.entry_points:
@@ -156,23 +166,26 @@ def of_torch() -> Iterator[Finding]:
     message, reason = _import_torch()
     if not reason:
         return
-    extensions = {point.name: point.dist for point in entry_points(group=_BACKENDS)}
+    installed = list(distributions())
+    extensions = {point.name: dist for dist in installed for point in _points(dist) if point.group == _BACKENDS}
+    unreadable = {dist: fault for dist in installed if (fault := _fault(dist))}
     named = re.search(r"backend extension: (\S+)\.(?:\s|$)", message)
     if named and named[1] in extensions:
-        suspects = [named[1]]
-    elif extensions and not _import_torch(autoload=False)[1]:  # one has ended the process, and did not say which
-        suspects = list(extensions)
-    else:
+        extensions = {named[1]: extensions[named[1]]}
+    elif not (extensions or unreadable) or _import_torch(autoload=False)[1]:
         yield Finding("problem", "torch", f"cannot be imported: {reason}", f"{PIP} install --force-reinstall torch")
         return
-    owners = [extensions[name] for name in suspects]
-    told = [
-        f"{name} ({dist.name} {dist.version})" if dist else name for name, dist in zip(suspects, owners, strict=True)
-    ]
+    elif unreadable:  # it ends there, before it loads an extension
+        faults = listing([*unreadable.values()])
+        text = f"cannot be imported: it reads the entry points of all that is installed, and {faults}"
+        remove = f"or remove it: {PIP} uninstall {_names(unreadable)}"
+        yield Finding("problem", "torch", text, f"correct that, {remove}, or switch it off with {_AUTOLOAD}=0")
+        return
+    # without a name one has ended the process, and did not say which
+    told = [f"{name} ({_name(dist)} {_version(dist)})" for name, dist in extensions.items()]
     text = f"fails to load, and with it every command that uses torch: {reason}"
-    remove = f"{PIP} uninstall {' '.join(sorted({dist.name for dist in owners if dist}))}"
-    subject = f"torch backend extension {' or '.join(told)}"
-    yield Finding("problem", subject, text, f"switch it off with {_AUTOLOAD}=0, or remove it: {remove}")
+    remedy = f"switch it off with {_AUTOLOAD}=0, or remove it: {PIP} uninstall {_names(extensions.values())}"
+    yield Finding("problem", f"torch backend extension {' or '.join(told)}", text, remedy)
 
 
 def of_command(command: str | None) -> Iterator[Finding]:
@@ -206,13 +219,35 @@ def _of_copies(plugin: FoundPlugin, copies: Sequence[Distribution]) -> Iterator[
         yield Finding("problem" if harmful else "note", str(plugin), text, f"one of them is stale: {again}")
 
 
+def _of_files(plugin: FoundPlugin) -> Iterator[Finding]:
+    """Files that are not as its installer wrote them; without its record of them there is nothing to say."""
+    try:
+        rows = list(csv.reader((_folder(plugin.dist) / "RECORD").read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError, csv.Error):
+        return
+    gone, changed = [], []
+    for name, algorithm, digest in (_recorded(row) for row in rows if row and not row[0].endswith(".pyc")):
+        file = Path(str(plugin.dist.locate_file(name)))
+        if not file.is_file():
+            gone.append(name)
+        elif algorithm in _DIGESTS and _digest(file, algorithm) != digest:
+            changed.append(name)
+    again = f"install it again: {PIP} install --force-reinstall --no-deps {_source(plugin)}"
+    if gone:
+        text = f"lacks {count(len(gone), 'file')} of those that were installed: {listing(gone, 5)}"
+        yield Finding("problem", str(plugin), text, again)
+    if changed:
+        text = f"has {count(len(changed), 'file')} that changed after the installation: {listing(changed, 5)}"
+        yield Finding("note", str(plugin), text, f"unless that was meant, {again}")
+
+
 def _is_egg_info_of(editable: Distribution, other: Distribution) -> bool:
     """Whether the other one is what an editable installation leaves in its source folder, and up to date."""
     return any(
         plugin.editable
         and _folder(other).is_relative_to(Path(plugin.location).resolve())
         and _version(other) == plugin.version
-        and {(p.name, p.value) for p in other.entry_points} == {(p.name, p.value) for p in editable.entry_points}
+        and {(p.name, p.value) for p in _points(other)} == {(p.name, p.value) for p in _points(editable)}
         for plugin in find_plugins([editable])
     )
 
@@ -246,6 +281,62 @@ def _is_newer(version: str, other: str) -> bool:
 def _folder(dist: Distribution) -> Path:
     """That of the metadata."""
     return Path(str(getattr(dist, "_path", "unknown"))).resolve()
+
+
+def _name(dist: Distribution) -> str:
+    """As its metadata are called: they themselves may be unreadable."""
+    return normalize(_folder(dist).name.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0])
+
+
+def _names(dists: Iterable[Distribution]) -> str:
+    return " ".join(sorted(set(map(_name, dists))))
+
+
+def _source(plugin: FoundPlugin) -> str:
+    """What to hand to pip to install it again."""
+    return f"-e {plugin.location}" if plugin.editable else plugin.name
+
+
+def _recorded(row: Sequence[str]) -> tuple[str, str, str]:
+    """Name, algorithm and digest in a row of RECORD; ``RECORD`` itself has none."""
+    name, entry = [*row, ""][:2]
+    algorithm, _, digest = entry.partition("=")
+    return name, algorithm, digest.rstrip("=")
+
+
+def _digest(file: Path, algorithm: str) -> str:
+    """As in RECORD."""
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, algorithm).digest()
+    except OSError as error:
+        return one_line(error)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def _points(dist: Distribution) -> Sequence[EntryPoint]:
+    """Its entry points, none where they cannot be read."""
+    try:
+        return tuple(dist.entry_points)
+    except Exception:  # a stranger's files may hold anything
+        return ()
+
+
+def _fault(dist: Distribution) -> str:
+    """Where Python cannot read its entry points, empty if it can."""
+    try:
+        _ = dist.entry_points
+    except Exception as error:
+        file = _folder(dist) / "entry_points.txt"
+        with suppress(OSError):
+            for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+                text = line.strip().decode(errors="replace")
+                if "\ufffd" in text:
+                    return f"line {number} of {file} is not UTF-8: '{text}'"
+                if text and text[0] not in "#[" and "=" not in text:
+                    return f"line {number} of {file} is not NAME = MODULE: '{text}'"
+        return f"{file} cannot be read: {one_line(error)}"
+    return ""
 
 
 def _version(dist: Distribution) -> str:

@@ -2,15 +2,19 @@
 
 ``python -m ptb.diagnosis.probe SECONDS NAME...`` is the other side. For several plugins it forks, which costs
 milliseconds where a new interpreter costs a tenth of a second, so a thousand plugins are loaded in seconds. One that
-does not answer there is tried again in a new interpreter of its own; what comes of that counts.
+does not answer there, or changes the process, is tried again in a new interpreter of its own, which ends as a command
+does; what comes of that counts.
 """
 
+import atexit
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from time import perf_counter
@@ -24,6 +28,7 @@ MODULE = "ptb.diagnosis.probe"
 AT_ONCE = 4
 FORK_SECONDS = 5.0  # for a plugin in a fork; slower ones get all of their time alone
 START_SECONDS = 10.0
+END_SECONDS = 5.0  # for the end of an interpreter, after the plugin has answered
 TIME_IS_UP = {None, *([-signal.SIGALRM] if hasattr(signal, "SIGALRM") else [])}
 # What a plugin is not to import while it registers: each of these costs every command a tenth of a second, or seconds.
 HEAVY = (
@@ -41,12 +46,16 @@ class Probed:
         milliseconds: what its import and its hooks took, ptb itself apart; None where they never came to an end.
         heavy: those of ``HEAVY`` that it imported on the way.
         missing: the module that was not there, if that is why it failed.
+        changes: what it changed for the whole process, in words.
+        end: how an interpreter ends in which it was loaded, empty if it ends as it should.
     """
 
     plugin: LoadedPlugin | SetAside
     milliseconds: float | None = None
     heavy: tuple[str, ...] = ()
     missing: str = ""
+    changes: tuple[str, ...] = ()
+    end: str = ""
 
     @property
     def found(self) -> FoundPlugin:
@@ -73,15 +82,17 @@ def probe(plugins: Sequence[FoundPlugin], seconds: float) -> list[Probed]:
         shares = [share for first in range(at_once) if (share := names[first::at_once])]
         for ended in _ask(shares, min(FORK_SECONDS, seconds)):
             answers |= _answers(ended)
-    silent = [name for name in names if name not in answers]
+    suspects = [name for name in names if name not in answers or answers[name]["changes"]]
     ends: dict[str, Ended] = {}
-    for first in range(0, len(silent), at_once):
-        batch = silent[first : first + at_once]
+    for first in range(0, len(suspects), at_once):
+        batch = suspects[first : first + at_once]
         for name, ended in zip(batch, _ask([[name] for name in batch], seconds), strict=True):
             answers |= _answers(ended)
             ends[name] = ended
     return [
-        _probed(found, answers[found.name]) if found.name in answers else _silent(found, ends[found.name], seconds)
+        _probed(found, answers[found.name], ends.get(found.name))
+        if found.name in answers
+        else _silent(found, ends[found.name], seconds)
         for found in plugins
     ]
 
@@ -91,7 +102,7 @@ def _ask(shares: Sequence[Sequence[str]], seconds: float) -> Iterator[Ended]:
     with ExitStack() as stack:
         children = [stack.enter_context(Child(python("-m", MODULE, str(seconds), *share))) for share in shares]
         for child, share in zip(children, shares, strict=True):
-            yield child.wait(START_SECONDS + seconds * len(share))
+            yield child.wait(START_SECONDS + END_SECONDS + seconds * len(share))
 
 
 def _answers(ended: Ended) -> dict[str, dict[str, Any]]:
@@ -103,14 +114,18 @@ def _answers(ended: Ended) -> dict[str, dict[str, Any]]:
     return answers
 
 
-def _probed(found: FoundPlugin, answer: dict[str, Any]) -> Probed:
+def _probed(found: FoundPlugin, answer: dict[str, Any], ended: Ended | None) -> Probed:
     plugin: LoadedPlugin | SetAside
     if answer["status"] == "ok":
         records = tuple((kind, Component(**fields)) for kind, fields in answer["components"])
         plugin = LoadedPlugin(found, records)
     else:
         plugin = SetAside(found, answer["status"], answer["reason"])
-    return Probed(plugin, answer["milliseconds"], tuple(answer["heavy"]), answer["missing"])
+    end = ""
+    if ended is not None and ended.status != 0:
+        end = Ended(None, "", "").how if ended.status in TIME_IS_UP else ended.how
+    heavy, changes = tuple(answer["heavy"]), tuple(answer["changes"])
+    return Probed(plugin, answer["milliseconds"], heavy, answer["missing"], changes, end)
 
 
 def _silent(found: FoundPlugin, ended: Ended, seconds: float) -> Probed:
@@ -123,20 +138,91 @@ def _silent(found: FoundPlugin, ended: Ended, seconds: float) -> Probed:
 def _answer(found: FoundPlugin) -> dict[str, Any]:
     """Loads the plugin here, and tells how that went."""
     before = set(sys.modules)
-    start = perf_counter()
-    plugin = load_plugin(found)
-    seconds = perf_counter() - start
+    with _observed() as changes:
+        start = perf_counter()
+        plugin = load_plugin(found)
+        seconds = perf_counter() - start
     answer = {
         "name": found.name,
         "milliseconds": round(1000 * seconds, 1),
         "heavy": [name for name in HEAVY if name in sys.modules and name not in before],
         "missing": "",
+        "changes": changes,
     }
     if isinstance(plugin, LoadedPlugin):
         return answer | {"status": "ok", "components": [(kind, asdict(c)) for kind, c in plugin.components]}
     if isinstance(plugin.cause, ModuleNotFoundError):
         answer["missing"] = plugin.cause.name or ""
     return answer | {"status": plugin.status, "reason": plugin.reason}
+
+
+@contextmanager
+def _observed() -> Iterator[list[str]]:
+    """What the block changes for the whole process, told when it is over."""
+    changes: list[str] = []
+    before, threads, register = _state(), set(threading.enumerate()), atexit.register
+
+    def noted(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        module = str(sys._getframe(1).f_globals.get("__name__"))
+        if module.partition(".")[0] not in {*sys.stdlib_module_names, *HEAVY}:  # nor what these tidy up
+            changes.append(f"a function of {module} that runs at exit")
+        return register(function, *args, **kwargs)
+
+    atexit.register = noted  # type: ignore[assignment]  # there is no other way to learn who registers
+    try:
+        yield changes
+    finally:
+        atexit.register = register
+    started = [thread for thread in threading.enumerate() if thread not in threads]
+    changes += [f"a thread, '{thread.name}'" for thread in started]
+    after = _state()
+    changes += [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+def _state() -> dict[str, object]:
+    """What all code of a process shares and an import is to leave alone, by its name in a message."""
+    mask = os.umask(0)
+    os.umask(mask)
+    filters = [f for f in warnings.filters if not (f[1] or f[3]) and f[2].__module__ == "builtins"]
+    return {
+        "the current folder": os.stat(".")[1:3],  # its inode and device: it may have been deleted
+        "the umask": mask,
+        "sys.path": list(sys.path),
+        **{f"sys.{name}": getattr(sys, name, None) for name in ("stdin", "stdout", "stderr", "excepthook")},
+        "warnings.filters": filters,  # those that hide or raise other people's warnings
+        **{f"the handler of {number.name}": signal.getsignal(number) for number in signal.Signals},
+        **{f"${name}": value for name, value in os.environ.items()},
+        **_torch_state(),
+    }
+
+
+def _global_hooks(torch: Any) -> int:
+    modules = torch.nn.modules.module, sys.modules[torch.optim.Optimizer.__module__]
+    shared = [value for module in modules for name, value in vars(module).items() if name.startswith("_global_")]
+    return sum(len(value) for value in shared if isinstance(value, dict))
+
+
+# How torch's switches are read, and what an import of torch leaves them at.
+_TORCH: dict[str, tuple[Callable[[Any], object], object]] = {
+    "torch.get_default_dtype()": (lambda torch: str(torch.get_default_dtype()), "torch.float32"),
+    "torch.get_default_device()": (lambda torch: str(torch.get_default_device()), "cpu"),
+    "torch.get_float32_matmul_precision()": (lambda torch: torch.get_float32_matmul_precision(), "highest"),
+    "torch.use_deterministic_algorithms": (lambda torch: torch.are_deterministic_algorithms_enabled(), False),
+    "torch.backends.cudnn.deterministic": (lambda torch: torch.backends.cudnn.deterministic, False),
+    "torch.backends.cudnn.benchmark": (lambda torch: torch.backends.cudnn.benchmark, False),
+    "torch.is_grad_enabled()": (lambda torch: torch.is_grad_enabled(), True),
+    "torch.is_anomaly_enabled()": (lambda torch: torch.is_anomaly_enabled(), False),
+    "torch's global hooks": (_global_hooks, 0),
+}
+
+
+def _torch_state() -> dict[str, object]:
+    torch, state = sys.modules.get("torch"), {}
+    for name, (read, fresh) in _TORCH.items():
+        state[name] = fresh
+        with suppress(Exception):  # it has not been imported, or not to its end, or is not in order
+            state[name] = read(torch)
+    return state
 
 
 def main(seconds: float, names: Sequence[str]) -> None:
@@ -155,7 +241,10 @@ def main(seconds: float, names: Sequence[str]) -> None:
                 signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal ends the process
             results.write(json.dumps(_answer(plugins[name])) + "\n")
             results.flush()
-            os._exit(0)  # whatever the plugin has planned for the end
+            if len(names) > 1:
+                os._exit(0)  # whatever the plugin has planned for the end
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, END_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import itertools
 from math import ceil, log2
 
 import pytest
@@ -43,19 +44,43 @@ def test_those_at_fault_are_found_and_told_from_those_that_the_command_needs(par
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 100, 1000])
-def test_one_culprit_takes_at_most_log2_n_and_two_runs(size):
+def test_one_culprit_takes_at_most_log2_n_and_two_runs_and_three_that_confirm_it(size):
     for culprit in range(size):
-        assert bisect(range(size), command([culprit])).runs <= ceil(log2(size)) + 2
+        assert bisect(range(size), command([culprit])).runs <= ceil(log2(size)) + 5
 
 
 @given(parties())
-def test_no_set_is_run_twice_and_all_plugins_come_first(party):
+def test_all_come_first_and_only_what_confirms_the_verdict_is_run_again(party):
     size, at_fault, needed = party
     ran = []
     run = command(at_fault, needed)
     verdict = bisect(range(size), lambda plugins: ran.append(tuple(plugins)) or run(plugins))
-    assert ran[0] == tuple(range(size))
-    assert len(ran) == len(set(ran)) == verdict.runs
+    everything = tuple(range(size))
+    rest = tuple(i for i in everything if i not in verdict.plugins)
+    found = tuple(sorted((*verdict.plugins, *verdict.context)))
+    assert ran[0] == everything
+    assert len(ran) == verdict.runs
+    assert {plugins for plugins in ran if ran.count(plugins) > 1} <= {everything, rest, found}
+    assert ran[-3:] == [rest, rest, found]
+
+
+@pytest.mark.parametrize("culprits", [[[0], [1]], [[1], [6], [7]], [[1, 2], [5]], [[5], [1, 2]]], ids=str)
+def test_where_the_command_fails_without_those_found_there_are_several(culprits):
+    verdict = bisect(range(8), lambda p: FAILED if any(set(group) <= set(p) for group in culprits) else DONE)
+    assert (verdict.result, verdict.instead) == ("several", None)
+    assert list(verdict.plugins) in culprits
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 9])
+@pytest.mark.parametrize("fails", ["yn", "yynn", "yyn", "y" + 99 * "n"])
+def test_a_failure_that_comes_and_goes_is_blamed_on_no_plugin(size, fails):
+    turns = itertools.cycle(fails)
+    verdict = bisect(range(size), lambda _: FAILED if next(turns) == "y" else DONE)
+    assert (verdict.result, verdict.plugins) in [
+        ("unsteady", ()),
+        ("not-a-plugin", ()),
+    ]  # it may fail in all of few runs
+    assert verdict.failure == FAILED
 
 
 @pytest.mark.parametrize("size", [0, 1, 8])
@@ -74,6 +99,13 @@ def test_a_culprit_without_which_nothing_succeeded_comes_with_how_it_ended_inste
     needs_it_only = bisect(range(4), command([2], needed=[2]))
     assert (needs_it_only.result, needs_it_only.plugins, needs_it_only.instead) == ("culprit", (2,), LOST)
     assert bisect(range(4), command([2])).instead is None
+
+
+def test_a_failure_that_was_seen_once_only_does_not_make_a_long_search():
+    outcomes = itertools.chain([FAILED], itertools.repeat(DONE))
+    verdict = bisect(range(1000), lambda _: next(outcomes))
+    assert verdict.result == "unsteady"
+    assert verdict.runs <= ceil(log2(1000)) + 3
 
 
 @pytest.mark.parametrize(

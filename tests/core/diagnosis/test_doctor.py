@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import sys
 from importlib.metadata import DistributionFinder, MetadataPathFinder
 
@@ -105,6 +107,73 @@ def test_an_entry_point_name_of_two_distributions_is_noted(tmp_path):
     assert str(finding).startswith("note: ptb-one 1.0, ptb-two 1.0 have the same entry point name 'acme'")
 
 
+def record(folder, info, files):
+    """Writes files, and a RECORD of them as an installer does."""
+    rows = [f"{info.name}/RECORD,,", f"{info.name}/METADATA,,", "ptb_acme/__pycache__/a.pyc,sha256=x,1", "", "broken"]
+    for name, text in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+        rows.append(f'"{name}",sha256={digest},{len(text)}')
+    (folder / "broken").touch()
+    (info / "RECORD").write_text("\n".join(rows))
+
+
+FILES = {"ptb_acme/__init__.py": "a", "ptb_acme/b.py": "b", "ptb_acme/c,d.bin": "cd", "../bin/acme": "e"}
+
+
+def test_files_that_are_as_they_were_installed_give_no_finding(tmp_path):
+    info = install(tmp_path / "site")
+    record(tmp_path / "site", info, FILES)
+    assert metadata(tmp_path / "site") == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_gone_since_the_installation_is_a_problem(tmp_path, name):
+    info = install(tmp_path / "site")
+    record(tmp_path / "site", info, FILES)
+    (tmp_path / "site" / name).unlink()
+    (finding,) = metadata(tmp_path / "site")
+    assert (finding.severity, finding.subject) == ("problem", "ptb-acme 1.0")
+    assert finding.text == f"lacks 1 file of those that were installed: {name}"
+    assert finding.remedy.endswith("pip install --force-reinstall --no-deps ptb-acme")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_changed_since_the_installation_is_noted(tmp_path, name):
+    info = install(tmp_path / "site")
+    record(tmp_path / "site", info, FILES)
+    (tmp_path / "site" / name).write_text("z")
+    (finding,) = metadata(tmp_path / "site")
+    assert (finding.severity, finding.subject) == ("note", "ptb-acme 1.0")
+    assert finding.text == f"has 1 file that changed after the installation: {name}"
+
+
+@pytest.mark.parametrize("content", [b"\xff", b'"', b"a,shake_128=x,y\n"], ids=["no-text", "no-csv", "another-digest"])
+def test_a_record_that_says_nothing_of_the_files_is_passed_over(tmp_path, content):
+    (install(tmp_path) / "RECORD").write_bytes(content)
+    (tmp_path / "a").touch()
+    assert [f for f in metadata(tmp_path) if "changed" in f.text] == []
+
+
+def test_another_distribution_called_as_ptb_itself_is_no_copy_of_it(tmp_path):
+    install(tmp_path / "a", "pytorch_basics", "0.1", entry_points="[ptb]\nmodels = ptb_models\n")
+    install(tmp_path / "b", "pytorch_basics", "9.0", entry_points="[ptb]\nother = other\n")
+    assert [f for f in metadata(tmp_path / "a", tmp_path / "b") if "twice" in f.text] == []
+
+
+@pytest.mark.parametrize(
+    "entry_points", ["[ptb]\nacme = ptb_acme\n[other]\nno sign\n", "[ptb]\nx = a-b c\n"], ids=["no-sign", "no-module"]
+)
+def test_entry_points_that_cannot_be_read_stop_neither_search(tmp_path, entry_points):
+    site, source = tmp_path / "site", tmp_path / "source"
+    info = install(site)
+    (info / "direct_url.json").write_text(f'{{"url": "{source.as_uri()}", "dir_info": {{"editable": true}}}}')
+    install(source, kind="egg-info", entry_points=entry_points)
+    assert len(metadata(site, source)) == 1  # they are not those of the other copy
+
+
 def loading(site, **outcome):
     """Findings about a plugin that was loaded with this outcome; a reason makes it one that was set aside."""
     (found,) = find_plugins(site.distributions())
@@ -157,6 +226,29 @@ def test_a_plugin_that_makes_every_command_wait_is_noted(site, outcome, text):
     assert finding.severity == "note"
     assert finding.text.startswith(text)
     assert loading(site) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "severity", "text"),
+    [
+        ({"changes": ("sys.path", "the umask")}, "note", "changes the process while it registers: sys.path, the umask"),
+        ({"end": "exit status 7"}, "problem", "lets no command end as it should: exit status 7"),
+        (
+            {"changes": ("a thread, 'pump'",), "end": "does not come to an end"},
+            "problem",
+            "changes the process while it registers: a thread, 'pump', and lets no command end as it should: does not "
+            "come to an end",
+        ),
+    ],
+    ids=["changes", "end", "both"],
+)
+def test_what_a_plugin_does_to_the_process_is_a_problem_if_that_does_not_end_as_it_should(
+    site, outcome, severity, text
+):
+    site.add("ptb-acme", "")
+    (finding,) = loading(site, **outcome)
+    assert (finding.severity, finding.text) == (severity, text)
+    assert "-p no:ptb-acme" in finding.remedy
 
 
 def test_a_plugin_that_takes_the_process_with_it_stops_every_command(site):

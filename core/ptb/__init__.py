@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptb.component import Component
+    from ptb.draws import Draws
     from ptb.errors import (
         ConfigError,
         DataError,
@@ -34,6 +35,7 @@ __all__ = [
     "Component",
     "DataSpec",
     "DataBundle",
+    "Draws",
     "Registry",
     "load_registry",
     "RunConfig",
@@ -57,6 +59,7 @@ _HOMES = {
     "Component": "component",
     "DataSpec": "spec",
     "DataBundle": "spec",
+    "Draws": "draws",
     "Registry": "registry",
     "load_registry": "registry",
     "RunConfig": "run_config",
@@ -67,9 +70,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from ptb.discovery import own_version
 
-        return version("pytorch-basics")
+        return own_version()
     if name not in __all__:
         raise AttributeError(f"module 'ptb' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"ptb.{_HOMES.get(name, 'errors')}"), name)

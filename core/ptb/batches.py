@@ -1,123 +1,65 @@
 """Turns a split of a data set into batches on the device.
 
-The order of the samples is a function of the seed and the epoch, from a generator of its own: nothing is drawn from the
-global state, so the number of workers or of evaluations changes nothing. A ``TensorDataset`` is cut by index; anything
-else goes through a ``DataLoader``.
+The order of the samples is a function of the seed and the epoch, the augmentation one of the seed, the epoch and the
+sample. Nothing is drawn from the global state, so the number of workers or of evaluations changes nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sized
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterator, Mapping, Sized
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
-from ptb.errors import DataError
+from ptb.draws import Draws
 from ptb.seeding import derive_seed, generator
+from ptb.tiers import Batch, Held, Source, pair
 
-Batch = tuple[Tensor, Tensor]
 FINGERPRINT_SAMPLES = 64
-
-
-class Source(Protocol):
-    """Where batches come from: samples in, host tensors out."""
-
-    def take(self, indices: Tensor) -> Batch:
-        """These samples as one batch."""
-
-    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """The samples in this order, cut into batches, the last one perhaps shorter.
-
-        ``seed`` is for what draws at random while it reads them.
-        """
-
-
-class Gather:
-    """Reads a ``TensorDataset``: whole batches by index, no sample is ever touched alone."""
-
-    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
-        self.inputs = inputs
-        self.targets = targets
-
-    def take(self, indices: Tensor) -> Batch:
-        """As in ``Source``."""
-        return self.inputs.index_select(0, indices), self.targets.index_select(0, indices)
-
-    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """As in ``Source``."""
-        return map(self.take, torch.split(order, batch_size) if len(order) else ())
-
-
-class Workers:
-    """Reads any map-style dataset through a ``DataLoader``."""
-
-    def __init__(self, dataset: Dataset[Any], num_workers: int) -> None:
-        self.dataset = dataset
-        self.num_workers = num_workers
-
-    def take(self, indices: Tensor) -> Batch:
-        """As in ``Source``."""
-        return _pair(default_collate([self.dataset[index] for index in indices.tolist()]))
-
-    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """As in ``Source``."""
-        loader: DataLoader[Any] = DataLoader(
-            self.dataset,
-            batch_size=batch_size,
-            sampler=order.tolist(),
-            num_workers=self.num_workers,
-            generator=torch.Generator().manual_seed(seed),  # without one, a DataLoader draws from the global state
-        )
-        return map(_pair, loader)
+# Beyond it a fingerprint would cost more than a short training.
+FINGERPRINT_BYTES = 1 << 30
+# Samples that are read at once where all are read and none is kept.
+CHUNK = 4096
 
 
 class Batches:
     """The batches of one split, epoch by epoch.
 
     Args:
-        split: a map-style dataset of ``(inputs, targets)``.
+        source: where they come from; ``ptb.tiers.place`` chooses one.
         batch_size: samples in a batch.
-        device: where the batches are put.
         seed: of the order and of the augmentation.
         shuffle: a new order for each epoch; else that of the data set.
         drop_last: leave out a last batch that is not full.
-        num_workers: processes that read samples, for data sets that are not held in memory.
         prepare: applied to the inputs of each batch on the device.
-        augment: applied after ``prepare``, with a generator for that batch.
+        augment: applied after ``prepare``, with random numbers for the samples of that batch.
     """
 
     def __init__(
         self,
-        split: Dataset[Any],
+        source: Source,
         *,
         batch_size: int,
-        device: torch.device,
         seed: int = 0,
         shuffle: bool = False,
         drop_last: bool = False,
-        num_workers: int = 0,
         prepare: Callable[[Tensor], Tensor] | None = None,
-        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        augment: Callable[[Tensor, Draws], Tensor] | None = None,
     ) -> None:
-        self.size = len(cast(Sized, split))
+        self.source = source
+        self.size = source.size
         self.batch_size = batch_size
-        self.device = device
         self.seed = seed
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.prepare = prepare
         self.augment = augment
-        self.source: Source
-        if isinstance(split, TensorDataset):
-            self.source = Gather(*_pair(split.tensors))
-        else:
-            self.source = Workers(split, num_workers)
 
     @property
-    def in_memory(self) -> bool:
-        """Whether all samples are at hand without reading them."""
-        return isinstance(self.source, Gather)
+    def at_hand(self) -> bool:
+        """Whether all samples are in memory, or mapped into it, and none has to be read by itself."""
+        return self.source.tier != "workers"
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size)
@@ -131,54 +73,75 @@ class Batches:
     def epoch(self, number: int = 0) -> Iterator[Batch]:
         """The batches of one epoch as ``(inputs[B, *input_shape], targets[B, ...])`` on the device."""
         order = self._order(number)[: self.samples]
-        seed = derive_seed(self.seed, "workers", number)
-        for index, (inputs, targets) in enumerate(self.source.batches(order, self.batch_size, seed)):
-            inputs, targets = self._to_device(inputs, targets)
-            if self.augment is not None:
-                inputs = self.augment(inputs, generator(self.seed, "augment", number, index))
-            yield inputs, targets
+        batches = self.source.batches(order, self.batch_size, derive_seed(self.seed, "workers", number))
+        if self.augment is not None:
+            return self._augmented(batches, order, number, self.augment)
+        if self.prepare is None:
+            return batches
+        return self._prepared(batches, self.prepare)
 
     def probe(self, count: int = 2) -> Batch:
-        """The first samples of the split as one batch, prepared but not augmented."""
-        return self._to_device(*self.source.take(torch.arange(min(count, self.size))))
+        """The first samples of the split as one batch on the device, prepared but not augmented."""
+        inputs, targets = self.source.take(torch.arange(min(count, self.size)))
+        return (inputs if self.prepare is None else self.prepare(inputs)), targets
 
     def _order(self, number: int) -> Tensor:
         if not self.shuffle:
             return torch.arange(self.size)
         return torch.randperm(self.size, generator=generator(self.seed, "order", number))
 
-    def _to_device(self, inputs: Tensor, targets: Tensor) -> Batch:
-        inputs = inputs.to(self.device, non_blocking=True)
-        targets = targets.to(self.device, non_blocking=True)
-        return (inputs if self.prepare is None else self.prepare(inputs)), targets
+    def _prepared(self, batches: Iterator[Batch], prepare: Callable[[Tensor], Tensor]) -> Iterator[Batch]:
+        for inputs, targets in batches:
+            yield prepare(inputs), targets
+
+    def _augmented(
+        self, batches: Iterator[Batch], order: Tensor, number: int, augment: Callable[[Tensor, Draws], Tensor]
+    ) -> Iterator[Batch]:
+        chosen = torch.split(order, self.batch_size)
+        for samples, (inputs, targets) in zip(chosen, batches, strict=False):
+            inputs = inputs if self.prepare is None else self.prepare(inputs)
+            yield augment(inputs, Draws(self.seed, number, samples.to(inputs.device))), targets
 
 
-def fingerprint(splits: dict[str, Dataset[Any]]) -> str:
-    """A SHA-256 of the data: of every byte held in memory, else of sizes and evenly spaced samples."""
+def fingerprint(splits: Mapping[str, Dataset[Any]]) -> str:
+    """A SHA-256 of the data.
+
+    It covers every byte of a split that is at hand and has at most 1 GiB, else sizes and 64 evenly spaced samples.
+    """
     digest = hashlib.sha256()
     for name, split in splits.items():
         size = len(cast(Sized, split))
         digest.update(f"{name}\0{size}\0".encode())
-        if isinstance(split, TensorDataset):
-            tensors: tuple[Tensor, ...] = split.tensors
-        else:
+        held = Held.of(split)
+        if held is not None and size and _bytes(held) <= FINGERPRINT_BYTES:
+            for tensor in (held.inputs, held.targets):
+                _update_header(digest, tensor.dtype, (size, *tensor.shape[1:]))
+                for start in range(0, size, CHUNK):
+                    stop = min(start + CHUNK, size)
+                    chunk = tensor[start:stop] if held.rows is None else tensor[held.rows[start:stop]]
+                    _update_bytes(digest, chunk)
+        elif size:
             chosen = torch.arange(0, size, max(size // FINGERPRINT_SAMPLES, 1))
-            tensors = Workers(split, 0).take(chosen) if size else ()
-        for tensor in tensors:
-            update_digest(digest, tensor)
+            some = held.take(chosen) if held else pair(default_collate([split[index] for index in chosen.tolist()]))
+            for tensor in some:
+                update_digest(digest, tensor)
     return digest.hexdigest()
 
 
 def update_digest(digest: "hashlib._Hash", tensor: Tensor) -> None:
     """Adds a tensor to a hash: dtype, NUL, shape, NUL, the little-endian bytes of the contiguous CPU tensor."""
-    digest.update(f"{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+    _update_header(digest, tensor.dtype, tuple(tensor.shape))
+    _update_bytes(digest, tensor)
+
+
+def _update_header(digest: "hashlib._Hash", dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    digest.update(f"{dtype}\0{tuple(shape)}\0".encode())
+
+
+def _update_bytes(digest: "hashlib._Hash", tensor: Tensor) -> None:
     flat = tensor.detach().cpu().contiguous().flatten()
     digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
 
 
-def _pair(batch: Any) -> Batch:
-    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
-        got = ", ".join(type(part).__name__ for part in parts)
-        raise DataError(f"a sample must be a pair (inputs, targets) of tensors or numbers, got ({got})")
-    return parts[0], parts[1]
+def _bytes(held: Held) -> int:
+    return held.size * (held.inputs[:1].nbytes + held.targets[:1].nbytes)

@@ -7,6 +7,9 @@ KINDS = ("dataset", "model", "initializer", "loss", "optimizer", "scheduler", "m
 TARGET_KINDS = ("class", "binary", "real", "distribution", "similarity")
 NEEDS = ("closure", "sparse-gradients")
 
+MAX_NAME = 64
+MAX_SUMMARY = 200
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -16,9 +19,9 @@ class Component:
     """One named thing that a plugin provides. It checks its own shape and resolves nothing.
 
     Args:
-        name: how users choose it, ``[a-z0-9][a-z0-9-]*``.
+        name: how users choose it, ``[a-z0-9][a-z0-9-]*``, of at most 64 characters.
         target: the class or function behind it, ``"package.module:attribute"``; imported on first use.
-        summary: one line for ``ptb list``.
+        summary: one line for ``ptb list``, of at most 200 characters.
         settings: ``"package.module:Model"``, a pydantic model of its options that imports no torch. Without it the
             options are read from the target's parameters, which imports the target.
         requires: optional dependencies as PEP 508 strings, such as ``"timm>=1.0"``.
@@ -53,6 +56,14 @@ class Component:
         for name in (self.name, *self.aliases):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"Component {self.name!r}: the name {name!r} must match {_NAME.pattern}")
+            if len(name) > MAX_NAME:
+                raise ValueError(
+                    f"the name {name[:MAX_NAME]!r}... must have at most {MAX_NAME} characters, has {len(name)}"
+                )
+        if len(self.summary) > MAX_SUMMARY or len(self.summary.splitlines()) > 1:
+            raise ValueError(
+                f"Component {self.name!r}: the summary must be one line of at most {MAX_SUMMARY} characters"
+            )
         for label, reference in (("target", self.target), ("settings", self.settings)):
             if reference is not None and not _REFERENCE.fullmatch(reference):
                 raise ValueError(f"Component {self.name!r}: {label} {reference!r} must be 'package.module:attribute'")

@@ -1,6 +1,7 @@
 """Puts a run together: the only place where the registry and torch meet."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,17 +27,22 @@ from ptb.errors import (
     listing,
     one_line,
 )
+from ptb.lazy_dynamo import put_off_dynamo
+from ptb.parts import Metric, Parts
 from ptb.plan import Choice, Plan, resolve, selection
 from ptb.registry import PluginInfo, Registry, load_selected
 from ptb.run_config import RunConfig
 from ptb.sections import Grouping
 from ptb.seeding import isolated, seed_global
 from ptb.spec import DataBundle, DataSpec
-from ptb.trainer import Metric, Parts
+from ptb.tiers import Source, place
 
+# They compute the same with and without `fused`, but for the last bits, on every device that a run can have.
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 # Floating-point operations below which a training step is left to one thread. On two idle cores a second one gains a
 # tenth for LeNet (1e8 at batch size 64) and a quarter for a small CNN (4e8); on a busy machine it costs nine tenths.
 SMALL_STEP = 1e9
+SHAPING = ("size", "input_shape", "height", "width")  # settings of a data set to change where a shape does not fit
 
 
 @dataclass(frozen=True)
@@ -62,26 +68,30 @@ class Composition:
         sizes = " / ".join(f"{batches.size:,} {name}" for name, batches in self.parts.evaluation.items())
         return (
             f"{self.plan.model.entry.name} on {self.plan.dataset.entry.name}: {count(self.parameters, 'parameter')}, "
-            f"{sizes} samples, {describe_device(self.parts.device, self.plan.run.threads)}"
+            f"{sizes} samples, input {self.parts.train.source}, "
+            f"{describe_device(self.parts.device, self.plan.run.threads)}"
         )
 
 
-def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
+def compose(config: RunConfig, registry: Registry | None = None, *, training: bool = True) -> Composition:
     """Builds every part of a run and checks that they fit. The global random state is as before afterwards.
 
     Args:
         config: what to run.
         registry: where its components are looked up; a fresh one of what is installed and the section ``plugins`` of
             the configuration leaves, when left out.
+        training: check too that a step can be taken, which an evaluation does without.
 
     Raises:
         ConfigError: the configuration is wrong, or the machine lacks the device.
         DataError: the data cannot be had, or the parts do not fit each other.
         PluginError: a target cannot be imported, or raises while it is built.
     """
+    put_off_dynamo()
     registry = registry or load_selected(selection(config))
     plan = resolve(config, registry)
     device = resolve_device(plan.run.device, config.source("device"))
+    plan = _with_device(plan, device)
     seed = plan.run.seed
     with isolated(), memory_named(plan):
         seed_global(seed, "dataset")
@@ -93,6 +103,14 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
         if plan.trainer.patience and bundle.val is None:
             message = f"waits for the validation loss, and data set '{plan.dataset.entry.name}' has no validation split"
             raise ConfigError(Problem("trainer.patience", message, config.source("trainer", "patience")))
+        evaluations = -(-plan.trainer.epochs // plan.trainer.eval_every)
+        if training and plan.trainer.patience > max(evaluations - 2, 0):
+            # The first evaluation always improves, the last one ends the run anyway.
+            warnings.warn(
+                f"trainer.patience={plan.trainer.patience} never ends this run early: trainer.epochs="
+                f"{plan.trainer.epochs} has {count(evaluations, 'evaluation')}",
+                stacklevel=2,
+            )
         names = _names(plan, bundle.spec)
         preflight.check_declared(bundle.spec, components, names.dataset)
         seed_global(seed, "model")
@@ -103,7 +121,8 @@ def compose(config: RunConfig, registry: Registry | None = None) -> Composition:
         parts = _assemble(plan, bundle, model, device, names)
         preflight.check_batches(parts, bundle.spec, names)
         plan = _with_threads(plan, preflight.check_forward(parts, bundle.spec, names))
-        preflight.check_step(parts, names, _build_optimizer(plan, model, names), plan.trainer.clip_norm)
+        if training:
+            preflight.check_step(parts, names, _build_optimizer(plan, model, names), plan.trainer.clip_norm)
     return Composition(plan, bundle.spec, parts, bundle.splits, tuple(registry.plugins()))
 
 
@@ -128,8 +147,17 @@ def _build_model(plan: Plan, spec: DataSpec, names: preflight.Names) -> nn.Modul
 
 def _build_optimizer(plan: Plan, model: nn.Module, names: preflight.Names) -> torch.optim.Optimizer:
     parameters = _parameters(plan, model)
-    with _blamed(plan.optimizer, names.model):
-        return plan.optimizer.build(parameters)  # type: ignore[no-any-return]
+    remedy = "; perhaps it takes no optimizer.groups: leave them out" if isinstance(parameters, list) else ""
+    with _blamed(plan.optimizer, names.model, remedy):
+        return plan.optimizer.build(parameters, **_switches(plan.optimizer, model))  # type: ignore[no-any-return]
+
+
+def _switches(choice: Choice, model: nn.Module) -> dict[str, bool]:
+    """``fused`` where torch has one kernel for the whole step, which neither sparse gradients nor integers can have."""
+    sparse = any(getattr(module, "sparse", False) for module in model.modules())
+    floats = all(parameter.is_floating_point() for parameter in model.parameters())
+    fits = choice.entry.load() in FUSED and "fused" not in type(choice.settings).model_fields
+    return {"fused": True} if fits and floats and not sparse else {}
 
 
 def _parameters(plan: Plan, model: nn.Module) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
@@ -138,32 +166,42 @@ def _parameters(plan: Plan, model: nn.Module) -> Iterable[nn.Parameter] | list[d
     assert isinstance(grouping, Grouping)
     if not grouping.groups and grouping.decay_norms_and_biases:
         return model.parameters()
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    members: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         number = next((n for n, g in enumerate(grouping.groups) if fnmatchcase(name, g.match)), -1)
         bare = not grouping.decay_norms_and_biases and parameter.ndim < 2
-        groups.setdefault((number, bare), []).append(parameter)
+        members.setdefault((number, bare), []).append(parameter)
     for number, group in enumerate(grouping.groups):
-        if not any(taken == number for taken, _ in groups):
+        key = f"optimizer.groups[{number}]"
+        if not any(taken == number for taken, _ in members):
             known = listing([name for name, _ in model.named_parameters()])
             taken = listing([name for name, _ in model.named_parameters() if fnmatchcase(name, group.match)])
             matched = f"matches only what earlier groups have taken ({taken}); put it before them"
             message = matched if taken else f"matches no parameter; there are: {known}"
-            raise ConfigError(Problem(f"optimizer.groups[{number}].match", f"'{group.match}' {message}"))
-    return [
+            raise ConfigError(Problem(f"{key}.match", f"'{group.match}' {message}"))
+        if group.weight_decay and (number, False) not in members:
+            message = "has no effect: decay_norms_and_biases=false takes it from all that the group matches; drop one"
+            raise ConfigError(Problem(f"{key}.weight_decay", message))
+    groups: list[dict[str, Any]] = [
         {
             "params": parameters,
-            **({"weight_decay": 0.0} if bare else {}),
             **(grouping.groups[number].model_dump(exclude={"match"}, exclude_none=True) if number >= 0 else {}),
+            **({"weight_decay": 0.0} if bare else {}),
         }
-        for (number, bare), parameters in sorted(groups.items())
+        for (number, bare), parameters in sorted(members.items())
     ]
+    for name, field in type(plan.optimizer.settings).model_fields.items():
+        chosen = not field.is_required() and getattr(plan.optimizer.settings, name) != field.default
+        if chosen and all(name in group for group in groups):
+            message = f"has no effect: every parameter of model '{plan.model.entry.name}' has one set apart"
+            raise ConfigError(Problem(f"optimizer.{name}", message))
+    return groups
 
 
 def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
     assert plan.loss is not None
     settings = plan.dataset.as_config()
-    shaping = [f"dataset.{key}" for key, value in settings.items() if type(value) is int and value in spec.input_shape]
+    shaping = [f"dataset.{key}" for key in settings if key in SHAPING]
     return preflight.Names(
         dataset=f"data set '{plan.dataset.entry.name}'",
         model=f"model '{plan.model.entry.name}'",
@@ -175,19 +213,26 @@ def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
 
 def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.device, names: preflight.Names) -> Parts:
     assert plan.loss is not None
+    sources = place(bundle.splits, device, plan.loader.tier, plan.loader.num_workers)
+    if plan.loader.num_workers and sources["train"].tier != "workers":
+        warnings.warn(
+            f"loader.num_workers={plan.loader.num_workers} is not used: the samples of {names.dataset} are at hand, "
+            "and processes would be slower; loader.tier=workers uses them",
+            stacklevel=2,
+        )
     train = Batches(
-        bundle.train,
+        sources["train"],
         batch_size=plan.loader.batch_size,
-        device=device,
         seed=plan.run.seed,
         shuffle=plan.loader.shuffle,
         drop_last=plan.loader.drop_last,
-        num_workers=plan.loader.num_workers,
         prepare=bundle.prepare,
         augment=bundle.augment,
     )
     with _blamed(plan.loss, names.dataset):
         loss = plan.loss.build(bundle.spec)
+    if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
+        raise MisfitError(f"{names.loss} has parameters of its own, which nothing would train; choose another loss")
     optimizer = _build_optimizer(plan, model, names)
     total_steps = max(-(-len(train) // plan.trainer.accumulate), 1) * plan.trainer.epochs
     with _blamed(plan.scheduler, f"a run of {count(total_steps, 'optimizer step')}"):
@@ -198,7 +243,7 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         optimizer=optimizer,
         scheduler=scheduler,
         train=train,
-        evaluation={name: _batches(plan, split, train) for name, split in bundle.splits.items()},
+        evaluation={name: _batches(plan, source, train) for name, source in sources.items()},
         train_metrics=_build_metrics(plan, bundle.spec, device, names),
         eval_metrics=_build_metrics(plan, bundle.spec, device, names),
         device=device,
@@ -230,15 +275,9 @@ def _asks_for_closure(optimizer: torch.optim.Optimizer) -> bool:
     return parameter is not None and parameter.default is parameter.empty
 
 
-def _batches(plan: Plan, split: Dataset[Any], train: Batches) -> Batches:
+def _batches(plan: Plan, source: Source, train: Batches) -> Batches:
     """Batches for evaluation: every sample once, in the order of the data set, prepared as in training."""
-    return Batches(
-        split,
-        batch_size=plan.loader.batch_size,
-        device=train.device,
-        num_workers=plan.loader.num_workers,
-        prepare=train.prepare,
-    )
+    return Batches(source, batch_size=plan.loader.batch_size, prepare=train.prepare)
 
 
 def _build_metrics(plan: Plan, spec: DataSpec, device: torch.device, names: preflight.Names) -> dict[str, Metric]:
@@ -274,8 +313,13 @@ def _blamed(choice: Choice, party: str = "", remedy: str = "") -> Iterator[None]
     try:
         yield
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-        if isinstance(error, PtbError) or is_memory_error(error):
+        if isinstance(error, PtbError):
             raise
+        if is_memory_error(error):
+            raise ResourceError(
+                f"out of memory while {entry.kind} '{entry.name}' was built; make it smaller by its settings "
+                f"(`ptb show {entry.kind} {entry.name}`)"
+            ) from error
         if isinstance(error, ValueError) and party:
             raise MisfitError(f"{entry.kind} '{entry.name}' does not fit {party}: {error}{remedy}") from error
         kind = DataError if entry.kind == "dataset" and isinstance(error, OSError | ValueError) else PluginError

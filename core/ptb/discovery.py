@@ -7,12 +7,13 @@ with one that fails: so a plugin that fails validation leaves no hook behind, an
 
 import inspect
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from importlib.metadata import Distribution, EntryPoint, distributions, version
+from importlib.metadata import Distribution, EntryPoint, distributions
 from itertools import islice
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -27,9 +28,12 @@ from ptb.hookspecs import HOOKS, PROJECT
 
 GROUP = "ptb"
 BUILT_IN = "pytorch-basics"
+IMPOSTOR = f"other-{BUILT_IN}"  # how another distribution is called that has ptb's own name
 MAX_COMPONENTS = 10_000  # of one hook: an iterable that does not end must not hang every command
 
-_GROUP_HEADER = re.compile(rf"^\s*\[\s*{GROUP}\s*\]", re.MULTILINE)
+_HOME = Path(__file__).resolve().parent  # of the ptb that runs
+_POINTS = "entry_points.txt"
+_GROUP_HEADER = re.compile(rf"^[\s\ufeff]*\[\s*{GROUP}\s*\]", re.MULTILINE)
 _HEADER = re.compile(r"^(Name|Version|Requires-Dist)[ \t]*:(.*)$", re.MULTILINE | re.IGNORECASE)
 _PROJECT_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -129,16 +133,15 @@ class ContractError(Exception):
 def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[FoundPlugin]:
     """The installed plugins, the built-in one first, then by name; imports nothing of them.
 
-    Of a distribution that is installed twice, the one that Python would import counts.
+    Of a distribution that is installed twice, the one that Python would import counts; of ptb itself, the one that
+    runs. Another distribution of that name is listed with a fault, and as ``IMPOSTOR``.
 
     Args:
         candidates: the distributions to look at; those of the running interpreter when left out.
     """
     plugins: dict[str, FoundPlugin] = {}
-    for dist in distributions() if candidates is None else candidates:
-        plugin = _read(dist)
-        if plugin is None:
-            continue
+    read = [plugin for dist in (distributions() if candidates is None else candidates) if (plugin := _read(dist))]
+    for plugin in _named_apart(read):
         known = plugins.setdefault(plugin.name, plugin)
         if known.version == plugin.version and plugin.recorded and not known.recorded:
             plugins[plugin.name] = plugin  # what a build leaves in a source folder says less than an installer does
@@ -165,29 +168,96 @@ def normalize(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
+def _named_apart(read: list[FoundPlugin]) -> list[FoundPlugin]:
+    """The plugins, ptb's own first among those of its name, and under another name what is no copy of it."""
+    same = sorted((plugin for plugin in read if plugin.built_in), key=_runs, reverse=True)
+    apart = [plugin for plugin in read if not plugin.built_in] + same[:1]
+    for plugin in same[1:]:
+        if not {point.value for point in plugin.entry_points} <= {point.value for point in same[0].entry_points}:
+            fault = f"it is called {BUILT_IN} as ptb itself is, which is in {same[0].location}; rename it, or delete"
+            plugin = replace(plugin, name=IMPOSTOR, fault=f"{fault} {_folder(plugin.dist)}")
+        apart.append(plugin)
+    return apart
+
+
+def _runs(built_in: FoundPlugin) -> int:
+    """How surely a distribution called as ptb itself is the one that runs."""
+    location = Path(built_in.location).resolve()
+    files = ""
+    with suppress(OSError, ValueError):
+        files = built_in.dist.read_text("RECORD") or built_in.dist.read_text("SOURCES.txt") or ""
+    if built_in.editable:
+        return 2 * _HOME.is_relative_to(location)
+    return (location == _HOME.parent) * (1 + ("ptb/__init__.py" in files))
+
+
 def _read(dist: Distribution) -> FoundPlugin | None:
     """The plugin of a distribution, if it is one; only then are its metadata read, and once."""
+    faults = []
     try:
-        text = dist.read_text("entry_points.txt")
-        if not text or not _GROUP_HEADER.search(text):
-            return None
-    except (OSError, ValueError):
+        text = _text(dist, _POINTS) or ""
+    except ContractError as error:
+        faults.append(str(error))
+        text = getattr(error.__cause__, "object", b"").decode(errors="replace")
+    in_group = _GROUP_HEADER.search(text)
+    if not (in_group or faults):
         return None
-    folder = Path(str(getattr(dist, "_path", "unknown"))).name
+    folder = Path(_folder(dist)).name
+    name, release, points, required = "", "", [], []
     try:
-        text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
-        headers = _HEADER.findall(text.partition("\n\n")[0])  # dist.metadata takes ten times as long
+        metadata = _text(dist, "METADATA") or _text(dist, "PKG-INFO") or ""
+        headers = _HEADER.findall(metadata.partition("\n\n")[0])  # dist.metadata takes ten times as long
         first = {key.lower(): value.strip() for key, value in reversed(headers)}
-        name, release = first.get("name"), first.get("version")
+        name, release = first.get("name", ""), first.get("version", "")
+        required = [value for key, value in headers if key.lower() == "requires-dist"]
         if not name or not release:
             raise ContractError("its metadata have no name and version")
-        points = tuple(sorted((p for p in dist.entry_points if p.group == GROUP), key=lambda p: p.name))
-        required = [value for key, value in headers if key.lower() == "requires-dist"]
-    except Exception as error:  # a stranger's files may hold anything
-        name = folder.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0]
-        return FoundPlugin(normalize(name), "unknown", (), dist, fault=f"{one_line(error)} ({folder})")
+        points = sorted(_points(text), key=lambda point: point.name)
+    except ContractError as error:
+        faults.append(str(error))
+    name = normalize(name or folder.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0])
     needs = tuple(text for text in required if normalize(project_name(text)) == BUILT_IN)
-    return FoundPlugin(normalize(name), release, points, dist, needs)
+    if not (in_group or needs or name.startswith(("ptb", BUILT_IN))):
+        return None  # nothing says that it is a plugin
+    fault = f"{'; '.join(faults)} ({folder})" if faults else ""
+    return FoundPlugin(name, release or "unknown", tuple(points), dist, needs, fault)
+
+
+def _folder(dist: Distribution) -> str:
+    """That of the metadata."""
+    return str(getattr(dist, "_path", "unknown"))
+
+
+def _text(dist: Distribution, file: str) -> str | None:
+    """The text of a metadata file, None where there is none.
+
+    Raises:
+        ContractError: it cannot be read.
+    """
+    try:
+        text = dist.read_text(file)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ContractError(f"its {file} is not in UTF-8: line {line}") from error
+    except (OSError, ValueError) as error:
+        raise ContractError(f"its {file} cannot be read: {one_line(error)}") from None
+    if text is None and os.path.lexists(f"{_folder(dist)}/{file}"):  # importlib passes over what it may not read
+        raise ContractError(f"its {file} cannot be read: it must be a file that you may read")
+    return text
+
+
+def _points(text: str) -> Iterator[EntryPoint]:
+    """The entry points of the group: importlib's own reader stops at a bad line of any group, without a place."""
+    group = ""
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        line = line.strip()
+        if line.startswith("["):
+            group = line.strip("[] \t")
+        elif group == GROUP and line and not line.startswith("#"):
+            name, _, value = map(str.strip, line.partition("="))
+            if not name or not EntryPoint.pattern.match(value):
+                raise ContractError(f"line {number} of its {_POINTS} must be NAME = MODULE, is {line!r}")
+            yield EntryPoint(name, value, GROUP)
 
 
 def project_name(requirement: str) -> str:
@@ -197,8 +267,9 @@ def project_name(requirement: str) -> str:
 
 
 @cache
-def _own_version() -> str:
-    return version(BUILT_IN)
+def own_version() -> str:
+    """The version of the ptb that runs; another distribution of its name may come first on the path."""
+    return find_plugins(distributions(name=BUILT_IN))[0].version
 
 
 def _version_misfit(found: FoundPlugin) -> str:
@@ -207,7 +278,7 @@ def _version_misfit(found: FoundPlugin) -> str:
         return ""
     from packaging.requirements import InvalidRequirement, Requirement  # only who asks pays for it
 
-    installed = _own_version()
+    installed = own_version()
     for text in found.needs:
         try:
             requirement = Requirement(text)
@@ -285,6 +356,10 @@ def _check_marked(module: ModuleType) -> None:
         marked = isinstance(value, FunctionType) and hasattr(value, f"{PROJECT}_impl")
         if name.startswith("ptb_provide_") and not marked:
             raise ContractError(f"{module.__name__}.{name} is not marked: put @hookimpl (from ptb) above it")
+        options = getattr(value, f"{PROJECT}_impl") if marked else {}
+        is_async = inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
+        if options and (is_async or options["wrapper"] or options["hookwrapper"]):
+            raise ContractError(f"{module.__name__}.{name} must be a plain function: no wrapper, not async")
         if marked and not name.startswith("ptb_"):
             raise ContractError(f"unknown hook '{name}'{did_you_mean(f'ptb_{name}', HOOKS.values())}")
 

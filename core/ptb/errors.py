@@ -127,14 +127,18 @@ def count(number: int, noun: str) -> str:
 def one_line(error: BaseException, limit: int = 400) -> str:
     """``ValueError: what it said``, on one line, cut where it is very long."""
     try:
-        text = "".join(sign if sign.isprintable() else " " for sign in str(error))
+        text = tidy(str(error), limit)
     except KeyboardInterrupt:
         raise
     except BaseException:  # a stranger's exception: even its text may raise
         text = "(its message cannot be shown)"
-    text = " ".join(text.split())
-    text = text if len(text) <= limit else f"{text[:limit]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def tidy(text: str, limit: int) -> str:
+    """A stranger's text on one line, without signs that steer a terminal, cut where it is very long."""
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _fold(word: str) -> str:

@@ -45,9 +45,9 @@ class Choice:
     settings: BaseModel
     shared: BaseModel | None = None
 
-    def build(self, *runtime: Any) -> Any:
-        """Calls the target: ``target(*runtime, **settings)``."""
-        return self.entry.load()(*runtime, **arguments(self.settings))
+    def build(self, *runtime: Any, **switches: Any) -> Any:
+        """Calls ``target(*runtime, **settings, **switches)``; a switch changes how the target computes, not what."""
+        return self.entry.load()(*runtime, **arguments(self.settings), **switches)
 
     def as_config(self) -> dict[str, Any]:
         """The section of a config file that makes this choice again."""
@@ -85,7 +85,10 @@ class Plan:
                 sections[section] = choice.as_config()
         if self.metrics is not None:
             sections["metrics"] = {label: choice.as_config() for label, choice in self.metrics.items()}
-        sections |= {"loader": self.loader.model_dump(), "trainer": self.trainer.model_dump(exclude_none=True)}
+        sections |= {
+            "loader": self.loader.model_dump(exclude_none=True),
+            "trainer": self.trainer.model_dump(exclude_none=True),
+        }
         plugins = self.plugins.model_dump(exclude_defaults=True)
         return sections | ({"plugins": plugins} if plugins else {})
 
@@ -138,6 +141,7 @@ class _Resolver:
         self.target_kind = target_kind
         self.problems: list[Problem] = []
         self.plugin_errors: list[PluginError] = []
+        self.unsettled: set[tuple[str, str]] = set()
 
     def plan(self) -> Plan:
         self._check_keys()
@@ -180,6 +184,7 @@ class _Resolver:
                     if name not in (component.name, *component.aliases):
                         raise ConfigError(f"'{owner}' is not called '{name}'")
                 except ConfigError as error:
+                    self.unsettled.add((kind, name))
                     for problem in error.problems:
                         self._problem(("resolve", kind, name), problem.message)
 
@@ -202,22 +207,29 @@ class _Resolver:
                 self._problem(
                     ("trainer", "precision"), f"must be fp32 or bf16, got fp16: {why}, which no loss scaler allows"
                 )
-        fields = type(optimizer.settings).model_fields
         grouping = optimizer.shared
         assert isinstance(grouping, Grouping)
+        source = self.config.source("optimizer", "groups")
+        decays = [getattr(optimizer.settings, "weight_decay", 0)]
         for number, group in enumerate(grouping.groups):
-            for key in ("lr", "weight_decay"):
-                if getattr(group, key) is not None and key not in fields:
-                    message = f"optimizer '{optimizer.entry.name}' has no {key}"
-                    source = self.config.source("optimizer", "groups")
-                    self.problems.append(Problem(f"optimizer.groups[{number}].{key}", message, source))
-        if not grouping.decay_norms_and_biases and "weight_decay" not in fields:
+            decays.append(group.weight_decay)
+            own = group.model_dump(exclude={"match"}, exclude_none=True)
+            try:
+                validate(type(optimizer.settings), plain_values(optimizer.settings) | own)
+            except SettingsError as error:
+                told = [problem for problem in error.problems if problem.key in own]
+                self.problems += [Problem(f"optimizer.groups[{number}].{p.key}", p.message, source) for p in told]
+        if not grouping.decay_norms_and_biases and "weight_decay" not in type(optimizer.settings).model_fields:
             message = f"must be true: optimizer '{optimizer.entry.name}' has no weight_decay"
             self._problem(("optimizer", "decay_norms_and_biases"), message)
-        # A group's own weight decay goes before it, so only the optimizer's can be left out for some parameters.
-        elif not grouping.decay_norms_and_biases and not getattr(optimizer.settings, "weight_decay"):  # noqa: B009
-            message = "has no effect, because optimizer.weight_decay is 0; set that, or leave this out"
-            self._problem(("optimizer", "decay_norms_and_biases"), message)
+        elif not any(decays):
+            idle = {
+                "decay_norms_and_biases": not grouping.decay_norms_and_biases,
+                "decoupled_weight_decay": getattr(optimizer.settings, "decoupled_weight_decay", False),
+            }
+            for key in (key for key, asked in idle.items() if asked):
+                message = "has no effect, because optimizer.weight_decay is 0; set that, or leave this out"
+                self._problem(("optimizer", key), message)
 
     def _section(self, section: str) -> Choice | None:
         table = self._table(section)
@@ -260,6 +272,8 @@ class _Resolver:
     def _choice(self, kind: str, name: Any, table: Mapping[str, Any], path: KeyPath) -> Choice | None:
         if not isinstance(name, str):
             self._problem((*path, "name"), f"must be the name of a {kind}, got {name!r}")
+            return None
+        if (kind, name) in self.unsettled:  # told where it is settled
             return None
         try:
             entry = self.registry.get(kind, self._settled(kind, name))

@@ -17,13 +17,12 @@ from ptb.batches import Batches
 from ptb.component import Component
 from ptb.device import is_memory_error
 from ptb.errors import DataError, MisfitError, PtbError, count, listing, one_line
+from ptb.parts import Parts
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
-from ptb.trainer import Parts
 
 PROBE_SAMPLES = 2
 SCAN_SAMPLES = 64
-USUAL_IGNORE_INDEX = -100  # what PyTorch's losses leave out unless they are told otherwise
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,16 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
         DataError: a split is empty, or its samples are not what the spec says.
         MisfitError: the loss leaves out a class that there is not.
     """
-    ignores = parts.ignored in (None, USUAL_IGNORE_INDEX)
+    ignores = parts.ignored is None
     for name, batches in {**parts.evaluation, "train": parts.train}.items():
         if len(batches) == 0:
-            dropped = f": loader.drop_last leaves none of its {count(batches.size, 'sample')}" if batches.size else ""
+            dropped = f": loader.drop_last leaves none of its {count(batches.size, 'sample')}; choose a smaller "
+            dropped = f"{dropped}loader.batch_size, or leave drop_last out" if batches.size else ""
             raise DataError(f"{names.dataset}: the {name} split is empty{dropped}")
         place = f"{names.dataset}, {name} split"
         _check_form(batches, spec, place, parts.pairs)
         ignores |= _check_values(batches, spec, place, parts.ignored)
-    if not ignores and spec.target == "class" and not 0 <= (parts.ignored or 0) < spec.output_size:
+    if not ignores and spec.target == "class" and parts.ignored not in range(spec.output_size):
         raise MisfitError(
             f"loss.ignore_index={parts.ignored} leaves out nothing: no sample of {names.dataset} has that target, and "
             f"its classes are 0 to {spec.output_size - 1}; leave it away"
@@ -147,13 +147,17 @@ def check_step(parts: Parts, names: Names, optimizer: Optimizer, clip_norm: floa
             with _misfit(f"{names.model} with {names.loss} cannot be trained"):
                 gradients()
             _check_gradients(parts, names)
-            if clip_norm is not None and any(p.grad.is_sparse for p in model.parameters() if p.grad is not None):
+            sparse = any(p.grad.is_sparse for p in model.parameters() if p.grad is not None)
+            if clip_norm is not None and sparse:
                 raise MisfitError(
                     f"trainer.clip_norm={clip_norm:g} cannot be used with the gradients of {names.model}: they are "
                     "sparse; leave it out"
                 )
             _check_smallest_batch(parts, names)
-            with _misfit(f"{names.optimizer} cannot take a step on {names.model}"):
+            remedy = (
+                "; its gradients are sparse: leave weight decay out, or choose optimizer sparse-adam" if sparse else ""
+            )
+            with _misfit(f"{names.optimizer} cannot take a step on {names.model}", remedy):
                 optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
         finally:
             with torch.no_grad():
@@ -189,14 +193,16 @@ def _check_smallest_batch(parts: Parts, names: Names) -> None:
     try:
         parts.forward(_probe(train, names.dataset)[0][:1])
     except ValueError as error:
-        size = (
-            "loader.batch_size is 1"
+        size, remedy = (
+            ("loader.batch_size is 1", "choose a larger one")
             if train.batch_size == 1
-            else f"the last batch of {count(train.samples, 'sample')} has one"
+            else (
+                f"the last batch of {count(train.samples, 'sample')} has one",
+                "set loader.drop_last=true, or choose another loader.batch_size",
+            )
         )
         raise MisfitError(
-            f"{names.model} cannot train on a batch of one sample, and {size}: {one_line(error)}; "
-            "set loader.drop_last=true, or choose another loader.batch_size"
+            f"{names.model} cannot train on a batch of one sample, and {size}: {one_line(error)}; {remedy}"
         ) from error
 
 
@@ -234,7 +240,7 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
         Whether some sample is left out by the loss, as far as that can be told.
     """
     order = torch.arange(batches.size)
-    if not batches.in_memory:
+    if not batches.at_hand:
         order = order[:: max(batches.size // SCAN_SAMPLES, 1)]
     with _reading(place, count(len(order), "sample")), isolated():
         inputs, targets = batches.source.take(order)
@@ -250,7 +256,7 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
         outside = ((inputs < 0) | (inputs >= spec.vocabulary)).flatten(1).any(1)
         if (bad := _first(outside)) is not None:
             raise DataError(f"{place}: sample {int(order[bad])} has tokens outside 0 to {spec.vocabulary - 1}")
-    return not batches.in_memory or (ignored is not None and bool((targets == ignored).any()))
+    return not batches.at_hand or (ignored is not None and bool((targets == ignored).any()))
 
 
 def _wrong_targets(targets: Tensor, spec: DataSpec, ignored: int | None) -> tuple[Tensor, str]:

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -14,6 +15,7 @@ from ptb.discovery import FoundPlugin, normalize, project_name
 from ptb.errors import ConfigError, PluginError, listing
 
 MAX_REEXPORTS = 8
+_ENVIRONMENT = re.compile(r"\$\{[\w-]+\}(:\$\{[\w-]+\})?")  # pip fills in the variables
 # What an installer writes beside the files, and what running them leaves.
 _NOT_CONTENT = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 
@@ -60,8 +62,8 @@ def source_place(target: str) -> Place | None:
 def content_hashes(plugin: FoundPlugin) -> dict[str, str]:
     """The sha256 of every file of the plugin, by its path, ``"missing"`` where it is not there any more.
 
-    The files are those that its installer recorded; where it recorded none, and of an editable plugin, those of its
-    packages.
+    The files are those that its installer recorded; where it recorded none, and of an editable plugin, those of all
+    its packages: the modules of its entry points, and what ``top_level.txt`` or else a recorded ``.pth`` file leads to.
     """
     recorded = plugin.recorded and not plugin.editable
     files = dict(_recorded_files(plugin) if recorded else _source_files(plugin))
@@ -69,15 +71,29 @@ def content_hashes(plugin: FoundPlugin) -> dict[str, str]:
 
 
 def requirement(plugin: FoundPlugin) -> str:
-    """The line of a requirements file that installs this plugin again (PEP 508; ``-e`` for an editable one)."""
-    origin = plugin.origin
+    """The line of a requirements file that installs this plugin again (PEP 508; ``-e`` for an editable one).
+
+    A password in a URL is left out. Where the metadata make no line that pip takes, it is a comment.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement  # costs a third of ``ptb list``
+
+    origin, vcs = plugin.origin, plugin.origin.get("vcs_info")
     url = str(origin.get("url", ""))
-    if plugin.editable:
-        return f"-e {plugin.location}"
-    vcs = origin.get("vcs_info")
+    url = re.sub(r"(?<=://)([^/]*)@", lambda user: user[0] if _is_open(user[1]) else "", url) if "://" in url else ""
+    if plugin.editable and url:
+        return f"-e {url}"  # a path may hold spaces and quotes, which pip reads as its own; a URL holds none
     if isinstance(vcs, dict):
-        return f"{plugin.name} @ {vcs.get('vcs')}+{url}@{vcs.get('commit_id')}"
-    return f"{plugin.name} @ {url}" if url else f"{plugin.name}=={plugin.version}"
+        url = f"{vcs.get('vcs')}+{url}@{vcs.get('commit_id')}"
+    if subdirectory := origin.get("subdirectory"):
+        url += f"#subdirectory={subdirectory}"
+    line = f"{plugin.name} @ {url}" if url else f"{plugin.name}=={plugin.version}"
+    if plugin.fault:
+        return f"# {plugin}: {plugin.fault}"
+    try:
+        Requirement(line)
+    except InvalidRequirement:
+        return f"# {plugin}: pip cannot install it by its metadata"
+    return line
 
 
 def record(plugin: FoundPlugin, requires: Iterable[str] = ()) -> dict[str, Any]:
@@ -90,16 +106,19 @@ def record(plugin: FoundPlugin, requires: Iterable[str] = ()) -> dict[str, Any]:
     return {"version": plugin.version, "sha256": whole, "requires": _versions(requires), "files": files}
 
 
-def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> None:
+def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> set[str]:
     """Holds the installed plugins against those that a run used.
 
     Args:
         manifest: the ``manifest.json`` of the run.
         installed: the plugins of now.
 
+    Returns:
+        The names of the plugins that the run used.
+
     Raises:
-        ConfigError: the file is not there, or holds no records of plugins.
-        PluginError: one of them is missing or has changed; the message says what differs.
+        ConfigError: the file cannot be read.
+        PluginError: one of them is missing or has changed, or is not recorded whole; the message says what differs.
     """
     try:
         records = json.loads(manifest.read_bytes())["plugin_files"]
@@ -107,7 +126,7 @@ def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> None:
     except OSError as error:
         raise ConfigError(f"cannot read {manifest}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ConfigError(f"{manifest} does not say which files the plugins of the run had") from None
+        raise PluginError(f"{manifest} does not say which files the plugins of the run had") from None
     present = {plugin.name: plugin for plugin in installed}
     told = []
     for name, then in sorted(recorded.items()):
@@ -119,6 +138,7 @@ def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> None:
         told += [f"  {name}: {difference}" for difference in differences]
     if told:
         raise PluginError(f"the plugins are not those of the run that wrote {manifest}:\n" + "\n".join(told))
+    return set(recorded)
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -129,8 +149,10 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, version in now["requires"].items():
         if required.get(name) != version:
             told.append(f"its requirement {name} was {required.get(name)} then, is {version or 'missing'} now")
-    if then.get("sha256") != now["sha256"]:
-        before = then["files"] if isinstance(then.get("files"), dict) else {}
+    before = then.get("files")
+    if not isinstance(before, dict) or not before:
+        told.append("the manifest does not list its files")
+    elif before != now["files"]:
         names = sorted(name for name in {*before, *now["files"]} if before.get(name) != now["files"].get(name))
         told.append(f"its files differ: {listing(names, 5)}")
     return told
@@ -203,14 +225,38 @@ def _recorded_files(plugin: FoundPlugin) -> Iterable[tuple[str, Path]]:
 
 
 def _source_files(plugin: FoundPlugin) -> Iterable[tuple[str, Path]]:
-    for top in sorted({point.value.partition(":")[0].partition(".")[0] for point in plugin.dist.entry_points}):
-        spec = find_spec(top)
+    for top in sorted(
+        {point.value.partition(":")[0].partition(".")[0] for point in plugin.entry_points} | _tops(plugin)
+    ):
+        try:
+            spec = find_spec(top)
+        except (ImportError, ValueError, AttributeError):
+            continue
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             for path in Path(folder).rglob("*"):
                 if path.is_file() and path.suffix != ".pyc":
                     yield f"{top}/{path.relative_to(folder).as_posix()}", path
         if spec is not None and spec.origin and not spec.submodule_search_locations:
             yield Path(spec.origin).name, Path(spec.origin)
+
+
+def _tops(plugin: FoundPlugin) -> set[str]:
+    """The top-level packages and modules of a distribution whose files no installer has recorded."""
+    try:
+        if tops := set((plugin.dist.read_text("top_level.txt") or "").split()):
+            return tops
+        paths = [Path(str(file.locate())) for file in (plugin.dist.files or ()) if file.suffix == ".pth"]
+        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError):
+        return set()
+    folders = [folder for line in lines if not line.startswith("import ") and (folder := Path(line)).is_dir()]
+    packages = {path.parent.name for folder in folders for path in folder.glob("*/__init__.py")}
+    return packages | {path.stem for folder in folders for path in folder.glob("*.py")}
+
+
+def _is_open(user: str) -> bool:
+    """Whether the part of a URL before the host holds no secret: variables, or the user that all of git share."""
+    return user == "git" or bool(_ENVIRONMENT.fullmatch(user))
 
 
 def _sha256(path: Path) -> str:

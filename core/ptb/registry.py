@@ -112,7 +112,7 @@ class Entry:
         """
         from pydantic import BaseModel  # costs as much as all of ``ptb list``
 
-        from ptb.settings import derive_model
+        from ptb.settings import check_names, derive_model
 
         if self.component.settings is None:
             target = self.load()
@@ -125,8 +125,9 @@ class Entry:
         model = self._resolve(self.component.settings)
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise PluginError(f"{self}: settings {self.component.settings!r} is not a pydantic model")
-        if "name" in model.model_fields:
-            raise PluginError(f"{self}: a setting cannot be called 'name': that key chooses the component")
+        check_names(str(self), [*model.model_fields, *model.__private_attributes__])
+        if aliased := [name for name, field in model.model_fields.items() if field.validation_alias]:
+            raise PluginError(f"{self}: a setting has one name only, take the alias away from {listing(aliased)}")
         return model
 
     def load(self) -> Callable[..., Any]:
@@ -191,15 +192,30 @@ class Registry:
     def refresh(self) -> None:
         """Looks again at what is installed, for a notebook in which a plugin was installed just now.
 
-        What has been imported stays as it is: after an upgrade of a plugin, start a new process. A registry that was
-        made of given plugins has nothing to look at, and stays as it is too.
+        What has been imported stays as it is: a plugin of which another version is installed meanwhile is kept with
+        the version that is loaded. A registry that was made of given plugins has nothing to look at, and stays as it
+        is too.
+
+        Warns:
+            UserWarning: another version of a loaded plugin is installed: it takes a new process to use it.
 
         Raises:
             PtbError: as ``load_registry``; the registry is then as before.
         """
-        if self._find is not None:
-            importlib.invalidate_caches()
-            self._index = _Index(self._find())
+        if self._find is None:
+            return
+        importlib.invalidate_caches()
+        loaded = {p.found.name: p for p in self._index.plugins if isinstance(p, LoadedPlugin)}
+        plugins = list(self._find())
+        for number, plugin in enumerate(plugins):
+            before = loaded.get(plugin.found.name)
+            if isinstance(plugin, LoadedPlugin) and before and before.found.version != plugin.found.version:
+                plugins[number] = before
+                now = f"is loaded, installed is now {plugin.found.version}"
+                warnings.warn(
+                    f"plugin '{before.found}' {now}: to use that, start Python (the kernel) again", stacklevel=2
+                )
+        self._index = _Index(plugins)
 
     def components(self, kind: str | None = None) -> list[Entry]:
         """The entries of one kind, or all, sorted by kind, name and plugin.
@@ -230,6 +246,8 @@ class Registry:
             name = f"{normalize(distribution)}:{short}"
             if (kind, name) in index.by_id:
                 return index.by_id[kind, name]
+            if aside := [plugin for plugin in self.set_aside() if f"{plugin.found.name}:{short}" == name]:
+                raise UnknownName(f"{kind} '{name}' cannot be used: {_why_not(aside[0])}")
         claims = index.by_name.get((kind, name), [])
         strangers = [entry for entry in claims if not entry.found.built_in]
         owners = ", ".join(f"'{entry.id}' ({entry.found})" for entry in strangers)
@@ -265,6 +283,10 @@ class Registry:
     def plugins(self) -> list[PluginInfo]:
         """Every installed plugin, those that are not used too; the built-in one first, then by name."""
         return [self._index.info(plugin) for plugin in self._index.plugins]
+
+    def found(self) -> list[FoundPlugin]:
+        """Every installed plugin as it was found, in the order of ``plugins``."""
+        return [plugin.found for plugin in self._index.plugins]
 
     def set_aside(self) -> list[SetAside]:
         """The plugins that are not used, with what they raised."""
@@ -345,7 +367,11 @@ def load_registry(
     Raises:
         ConfigError: there is no plugin of such a name.
         PluginError: a required plugin is missing or has another version; or, if strict, one cannot be loaded.
+        TypeError: names are given as something else than a sequence of strings.
     """
+    for argument, names in (("only", only), ("disable", disable), ("require", require)):
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
+            raise TypeError(f"{argument} must be a list of strings, got {names!r}")
     wanted = Selection(
         None if only is None else tuple(map(Request, only)),
         tuple(map(Request, disable)),
@@ -362,6 +388,14 @@ def load_selected(selection: Selection) -> Registry:
         return (Selection.of_environment() + selection).load()
 
     return Registry(find(), find)
+
+
+def _why_not(plugin: SetAside) -> str:
+    """Why none of a plugin's components is there, and what would change that."""
+    if plugin.status == "disabled":
+        return f"plugin '{plugin.found}' is disabled {plugin.reason}; to use it, leave that out"
+    how = "failed to load" if plugin.status == "failed" else f"is {plugin.status}"
+    return f"plugin '{plugin.found}' {how}: {plugin.reason}"
 
 
 def _check_kind(kind: str) -> None:

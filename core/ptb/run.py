@@ -1,12 +1,13 @@
 """Carries out a composed run: trains, evaluates, saves and records. It looks nothing up: it is given what was built."""
 
+import json
+import math
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,14 +26,15 @@ from ptb.checkpoint import (
 )
 from ptb.compose import Composition, compose, memory_named
 from ptb.device import cpu_threads, describe_device, is_memory_error
-from ptb.discovery import BUILT_IN
-from ptb.errors import ConfigError, PluginError, PtbError, one_line
-from ptb.plan import Plan
+from ptb.discovery import own_version
+from ptb.errors import ConfigError, NumericalError, PluginError, Problem, PtbError, one_line
+from ptb.parts import DetailedMetric
+from ptb.plan import Choice, Plan
 from ptb.provenance import record
 from ptb.run_config import RunConfig
 from ptb.rundir import RunDirectory, git_commit
 from ptb.seeding import isolated, seed_global
-from ptb.trainer import DetailedMetric, Recipe, Row, Totals, evaluate, fit, sample_losses
+from ptb.trainer import Recipe, Row, Totals, evaluate, fit, sample_losses
 
 if TYPE_CHECKING:
     from ptb.registry import Registry
@@ -84,7 +86,8 @@ def train(config: RunConfig, *, registry: "Registry | None" = None, output: str 
 
     Args:
         config: what to run.
-        registry: where its components are looked up; a fresh one of all that is installed when left out.
+        registry: where its components are looked up; a fresh one of all that is installed when left out. Whoever gives
+            one has chosen the plugins with it, and leaves the section ``plugins`` out.
         output: the run directory, new or empty; one under ``runs/`` when left out.
 
     Raises:
@@ -94,6 +97,12 @@ def train(config: RunConfig, *, registry: "Registry | None" = None, output: str 
     if not isinstance(config, RunConfig):
         made = f".read([{str(config)!r}])" if isinstance(config, str | Path) else '(model={"name": "lenet"})'
         raise TypeError(f"train takes a RunConfig, got {type(config).__name__}; write ptb.train(ptb.RunConfig{made})")
+    if registry is not None and config.values.get("plugins"):
+        message = (
+            "has no effect on the registry that is given: leave the section out, and give "
+            "ptb.load_registry(disable=[...], require=[...]); or give no registry"
+        )
+        raise ConfigError(Problem("plugins", message, config.source("plugins")))
     folder = None if output is None else Path(output)
     return execute(compose(config, registry), folder)
 
@@ -131,13 +140,11 @@ def execute(composition: Composition, output: Path | None, observer: Observer | 
 
 
 def evaluate_run(
-    path: Path,
+    run: RunDirectory,
+    config: RunConfig,
     *,
     checkpoint: str = "last",
     split: str = "test",
-    device: str | None = None,
-    metrics: Sequence[str] = (),
-    overrides: Sequence[str] = (),
     registry: "Registry | None" = None,
 ) -> dict[str, Any]:
     """Evaluates a saved checkpoint of a run on a split, as the run itself did.
@@ -146,12 +153,10 @@ def evaluate_run(
     changed since the run is warned of.
 
     Args:
-        path: the run directory.
+        run: where its checkpoints are.
+        config: what its ``evaluation_config`` gave.
         checkpoint: ``"last"``, ``"best"`` (the smallest validation loss) or a step.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        device: where to compute; that of the run when left out.
-        metrics: names of metrics; those of the run when left out.
-        overrides: ``KEY=VALUE`` for the metrics, the device and the loader; see ``RunDirectory.evaluation_config``.
         registry: where its components are looked up; a fresh one of all that is installed when left out.
 
     Returns:
@@ -159,13 +164,13 @@ def evaluate_run(
         ``losses``, the file of the losses of the samples or None.
 
     Raises:
-        ConfigError: there is no such run, checkpoint, split or key.
+        ConfigError: there is no such checkpoint, split or key.
+        NumericalError: the loss is not finite; where there are losses of the samples, they are written nevertheless.
+        PluginError: the details of a metric are no JSON values.
         StorageError: the checkpoint is damaged, or is one of another model.
     """
-    run = RunDirectory.open(path)
-    config = run.evaluation_config(device, metrics, overrides)
     file = _choose_checkpoint(run, checkpoint)
-    composition = compose(config, registry)
+    composition = compose(config, registry, training=False)
     parts, splits = composition.parts, composition.parts.evaluation
     if split not in splits:
         raise ConfigError(f"the data set has no {split} split; it has: {', '.join(splits)}")
@@ -175,14 +180,25 @@ def evaluate_run(
     with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
         _compare_data(run, composition)
         values = evaluate(parts, splits[split])
-        details = {label: m.details() for label, m in parts.eval_metrics.items() if isinstance(m, DetailedMetric)}
         losses = sample_losses(parts, splits[split])
+        written = None if losses is None else str(run.write_losses(split, saved.step, losses.tolist()))
+        if not math.isfinite(values["loss"]):
+            told = f"; the loss of each sample is in {written}" if written else ""
+            raise NumericalError(
+                f"the {split} loss is {values['loss']} with the weights of step {saved.step}: the scores of the model "
+                f"are not finite, or the data holds values that are too large{told}"
+            )
+        details = {
+            label: _details(plan.choices()[f"metrics.{label}"], metric)
+            for label, metric in parts.eval_metrics.items()
+            if isinstance(metric, DetailedMetric)
+        }
     return {
         "step": saved.step,
         "split": split,
         "metrics": {f"{split}/{name}": value for name, value in values.items()},
         "details": details,
-        "losses": None if losses is None else str(run.write_losses(split, saved.step, losses.tolist())),
+        "losses": written,
     }
 
 
@@ -260,6 +276,20 @@ def _nothing() -> None:
     """What happens where nobody looks on."""
 
 
+def _details(choice: Choice, metric: DetailedMetric) -> dict[str, Any]:
+    details = metric.details()
+    try:
+        json.dumps(details)
+        fault = "" if isinstance(details, dict) else type(details).__name__
+    except (TypeError, ValueError, RecursionError) as error:
+        fault = one_line(error)
+    if fault:
+        raise PluginError(
+            f"{choice.entry}: details() must give a dict of JSON values, such as tensor.tolist(): {fault}"
+        )
+    return details
+
+
 def _choose_checkpoint(run: RunDirectory, wanted: str) -> Path:
     checkpoints = find_checkpoints(run.checkpoints)
     if not checkpoints:
@@ -289,7 +319,7 @@ def _manifest(composition: Composition) -> dict[str, Any]:
         for found in sorted(used, key=lambda found: found.name)
     }
     return {
-        "ptb": version(BUILT_IN),
+        "ptb": own_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -17,7 +17,8 @@ from ptb.run_config import RunConfig
 SCHEMA = 1
 RUNS = Path("runs")
 # What an evaluation may set beside its metrics: where it computes, and how fast.
-EVALUATION_KEYS = ("loader.batch_size", "loader.num_workers", "device", "threads")
+EVALUATION_KEYS = ("loader.batch_size", "loader.tier", "loader.num_workers", "device", "threads")
+TRAINING_SECTIONS = ("initializer", "optimizer", "scheduler")
 
 
 class RunDirectory:
@@ -68,7 +69,7 @@ class RunDirectory:
     def evaluation_config(
         self, device: str | None = None, metrics: Sequence[str] = (), overrides: Sequence[str] = ()
     ) -> RunConfig:
-        """The configuration of the run, for an evaluation of it.
+        """The configuration of the run, for an evaluation of it, which needs nothing of ``TRAINING_SECTIONS``.
 
         Args:
             device: where to compute; that of the run when None.
@@ -92,7 +93,10 @@ class RunDirectory:
         if problems:
             raise ConfigError(*problems)
         # no evaluation drops samples, and with larger batches the training split would not have one that is full
-        return RunConfig.read([self.config], {"device": device}, ["loader.drop_last=false", *overrides], metrics)
+        config = RunConfig.read([self.config], {"device": device}, ["loader.drop_last=false", *overrides], metrics)
+        for section in TRAINING_SECTIONS:  # their plugins may be gone
+            config.values.pop(section, None)
+        return config
 
     def data_fingerprint(self) -> str | None:
         """The fingerprint of the data that the run was made with; None where no manifest tells it."""

@@ -4,7 +4,7 @@ import os
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
@@ -51,11 +51,24 @@ class LoaderSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(32, gt=0, description="Samples in a batch")
-    num_workers: Parallel = Field(
-        0, ge=0, description="Processes that read samples, at most 4 a core or 64; data held in memory needs none"
+    tier: Literal["auto", "resident", "gather", "workers"] = Field(
+        "auto",
+        description="Where batches come from: the memory of the device, that of the host, or processes that read the "
+        "samples; all give the same batches, and auto takes the first that can be",
+    )
+    num_workers: Parallel | None = Field(
+        None,
+        ge=0,
+        description="Processes that read samples, at most 4 a core or 64; without it as many as are worth it",
     )
     shuffle: bool = Field(True, description="A new order of the training samples for each epoch")
     drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
+
+    @model_validator(mode="after")
+    def _workers_are_used(self) -> "LoaderSettings":
+        if self.num_workers and self.tier in ("resident", "gather"):
+            raise ValueError(f"num_workers belongs to tier=workers, and tier is {self.tier}; leave one out")
+        return self
 
 
 class TrainerSettings(BaseModel):

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import distributions
 
-from ptb.discovery import BUILT_IN, FoundPlugin, LoadedPlugin, SetAside, find_plugins, load_plugin, normalize
+from ptb.discovery import BUILT_IN, GROUP, FoundPlugin, LoadedPlugin, SetAside, find_plugins, load_plugin, normalize
 from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
 
 ONLY = "PTB_PLUGINS"
@@ -101,8 +102,8 @@ class Selection:
         for plugin in found:
             for point in plugin.entry_points if not plugin.built_in else ():
                 named.setdefault(normalize(point.name), set()).add(plugin.name)
-        named |= {plugin.name: {plugin.name} for plugin in found}  # its own name counts before what others call theirs
         named["ptb"] = {BUILT_IN}
+        named |= {plugin.name: {plugin.name} for plugin in found}  # its own name counts before what others call theirs
         problems = []
         for request in (*(self.only or ()), *self.disable):
             if normalize(request.text) not in named:
@@ -119,7 +120,10 @@ class Selection:
         reasons = {}
         if self.only is not None:
             allowed = {BUILT_IN}.union(*(named[normalize(request.text)] for request in self.only))
-            why = f"not named in {ONLY}" if self.only else f"all are (--no-plugins, or {ONLY} is empty)"
+            why = f"by --no-plugins or an empty {ONLY}"
+            if self.only:
+                names = listing([request.text for request in self.only])
+                why = f"by {self.only[0].source or 'the caller'}, which names only {names}"
             reasons = {plugin.name: why for plugin in found if plugin.name not in allowed}
         for request in self.disable:
             reasons |= dict.fromkeys(named[normalize(request.text)], f"by {request.source or 'the caller'}")
@@ -139,7 +143,9 @@ class Selection:
                 message = f"'{request.text}' is not a requirement; write one such as 'ptb-acme>=1.2'"
                 raise ConfigError(Problem("plugins.require", message, request.source)) from None
             plugin = by_name.get(normalize(wanted.name))
-            if plugin is None:
+            if plugin is None and next(iter(distributions(name=wanted.name)), None) is not None:
+                faults.append(f"{request.text}: is installed, but is no plugin: it has no entry point '{GROUP}'")
+            elif plugin is None:
                 names = [name for name in by_name if name != BUILT_IN]
                 faults.append(f"{request.text}: not installed{did_you_mean(wanted.name, names)}")
                 missing.append(request.text)

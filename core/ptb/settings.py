@@ -8,7 +8,8 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, time
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -58,7 +59,7 @@ def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[Base
     A parameter that no config file could fill (a tensor, a callable) is left to its default.
 
     Raises:
-        PluginError: such a parameter has no default, or a parameter is called ``name``, which chooses the component.
+        PluginError: such a parameter has no default, or cannot be a setting by its name; see ``check_names``.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())[RUNTIME_ARGUMENTS[kind] :]
@@ -67,9 +68,8 @@ def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[Base
     parameters = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     hints = _hints(target, parameters)
     fields: dict[str, Any] = {}
+    check_names(f"{kind} {label}", [parameter.name for parameter in parameters])
     for parameter in parameters:
-        if parameter.name == "name":
-            raise PluginError(f"{kind} {label}: a setting cannot be called 'name': that key chooses the component")
         required = parameter.default is parameter.empty
         annotation = _plain(hints[parameter.name])
         if annotation is not None:
@@ -80,7 +80,21 @@ def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[Base
                 f"{hints[parameter.name]} cannot be written in a config file"
             )
     config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
-    return create_model("Settings", __config__=config, **fields)
+    return create_model("Settings", __config__=config, __module__=str(getattr(target, "__module__", "")), **fields)
+
+
+def check_names(owner: str, names: Iterable[str]) -> None:
+    """Refuses names that pydantic would pass over in silence, and the one that chooses the component.
+
+    Raises:
+        PluginError: a setting has such a name; the message begins with ``owner``.
+    """
+    for name in names:
+        if name == "name":
+            raise PluginError(f"{owner}: a setting cannot be called 'name': that key chooses the component")
+        if name == "model_config" or name.startswith("_"):
+            why = "keeps that name for itself" if name == "model_config" else "makes no field of a name with '_' first"
+            raise PluginError(f"{owner}: a setting cannot be called '{name}': pydantic {why}")
 
 
 def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[str] = ()) -> BaseModel:
@@ -98,14 +112,11 @@ def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[s
     unwritable = {key: why for key, value in values.items() if (why := _unwritable({key: value}))}
     if unwritable:
         raise SettingsError([Problem(key, why) for key, why in unwritable.items()])
-    try:
-        return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
-    except ValidationError as error:
-        raise SettingsError(told(error, model, values, also)) from None
-    except (Exception, SystemExit) as error:  # a stranger's validator may raise anything
-        raise PluginError(
-            f"the settings model {model.__module__}.{model.__qualname__} raised {one_line(error)}"
-        ) from error
+    with _blamed(model):
+        try:
+            return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
+        except ValidationError as error:
+            raise SettingsError(told(error, model, values, also)) from None
 
 
 def arguments(settings: BaseModel) -> dict[str, Any]:
@@ -115,21 +126,52 @@ def arguments(settings: BaseModel) -> dict[str, Any]:
 
 def plain_values(settings: BaseModel) -> dict[str, Any]:
     """The settings as a config file holds them; what is or holds None is left out, because TOML has no null."""
-    written = settings.model_dump(mode="json", exclude_none=True)
+    with _blamed(type(settings)):
+        written = settings.model_dump(mode="json", exclude_none=True)
     return {name: value for name, value in written.items() if not _has_null(value)}
 
 
 def describe(model: type[BaseModel]) -> list[SettingRow]:
-    """One row for each setting, in the model's order."""
-    schema = model.model_json_schema()
+    """One row for each setting, in the model's order.
+
+    Raises:
+        PluginError: the model cannot be described, or one of its defaults cannot be made.
+    """
+    schema = json_schema(model)
     rows = []
     for name, field in model.model_fields.items():
         part = schema["properties"][name]
-        default = (
-            "required" if field.is_required() else _default_text(part, field.get_default(call_default_factory=True))
-        )
+        if field.default_factory_takes_validated_data:
+            default = "follows from the others"
+        else:
+            with _blamed(model):
+                made = field.get_default(call_default_factory=True)
+            default = "required" if field.is_required() else _default_text(part, made)
         rows.append(SettingRow(name, _type_text(part, schema), _bounds_text(part), default, field.description or ""))
     return rows
+
+
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a model.
+
+    Raises:
+        PluginError: it has none.
+    """
+    with _blamed(model):
+        return model.model_json_schema()
+
+
+@contextmanager
+def _blamed(model: type[BaseModel]) -> Iterator[None]:
+    """Names the model in what its validators, default factories and serializers raise: it is a stranger's."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"the settings model {model.__module__}.{model.__qualname__} raised {one_line(error)}"
+        ) from error
 
 
 def _hints(target: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, Any]:

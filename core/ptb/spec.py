@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import Dataset
 
+    from ptb.draws import Draws
+
 InputKind = Literal["image", "vector", "tokens"]
 TargetKind = Literal["class", "binary", "real", "distribution", "similarity"]
 INPUT_KINDS = ("image", "vector", "tokens")
@@ -96,8 +98,8 @@ class DataBundle:
         val: the same for choosing between models, or None.
         test: the same for the last figure, or None.
         prepare: ``prepare(inputs) -> inputs``, on whole batches on the device; deterministic (cast, normalise).
-        augment: ``augment(inputs, generator) -> inputs``, on training batches only, after ``prepare``; it draws from
-            the given CPU ``torch.Generator`` and from nothing else.
+        augment: ``augment(inputs, draws) -> inputs``, on training batches only, after ``prepare``; what is random in it
+            comes from ``draws``, a ``ptb.Draws``: numbers that belong to each sample of the batch in this epoch.
     """
 
     spec: DataSpec
@@ -105,7 +107,7 @@ class DataBundle:
     val: Dataset[Any] | None = None
     test: Dataset[Any] | None = None
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
-    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
+    augment: Callable[[torch.Tensor, Draws], torch.Tensor] | None = None
 
     @property
     def splits(self) -> dict[str, Dataset[Any]]:

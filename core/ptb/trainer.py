@@ -1,106 +1,26 @@
 """The training loop. It knows built objects only: no registry, no config file, no plugin machinery."""
 
+import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from signal import Signals
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.batches import Batch, Batches
+from ptb.batches import Batches
 from ptb.errors import Interrupted, NumericalError
+from ptb.parts import Parts
+from ptb.tally import Tally
+from ptb.tiers import Batch
 
-
-class Metric(Protocol):
-    """A figure accumulated over batches, on the device."""
-
-    def update(self, scores: Tensor, targets: Tensor) -> None:
-        """Takes in one batch."""
-
-    def compute(self) -> Any:
-        """The figure over all batches since the last reset; a float, or a tensor of one value."""
-
-    def reset(self) -> None:
-        """Forgets all batches."""
-
-
-@runtime_checkable
-class DetailedMetric(Protocol):
-    """A metric that has more to tell than its figure."""
-
-    def details(self) -> dict[str, Any]:
-        """JSON values, shown by ``ptb eval``."""
-
-
-class Scheduler(Protocol):
-    """Sets the optimizer's learning rate; stepped once after each optimizer step."""
-
-    def step(self) -> Any:
-        """Moves on by one optimizer step."""
-
-    def state_dict(self) -> Any:
-        """All that it would need to go on later."""
-
-    def load_state_dict(self, state: Any) -> None:
-        """Takes that up again."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The built objects of one training.
-
-    Args:
-        loss: gives a scalar, or one value a sample or element, of which the mean is taken.
-        evaluation: the splits that there are, by name, each in the order of the data set.
-        autocast: the type in which the forward pass computes where that is safe; None is the type of the weights.
-        closure: the optimizer evaluates the loss several times a step (LBFGS).
-        pairs: the inputs are pairs ``[B, 2, *input_shape]``, and the model embeds both halves.
-        summed: the loss adds up over the batch; else it is a mean.
-        denominator: what the loss of a batch with these targets was divided by to make it a mean; so much it counts in
-            the mean of several batches. Weighted or ignored samples make it another number than that of the samples.
-            Where it is 0, the loss is 0.
-        sparse: the optimizer takes sparse gradients only.
-        ignored: a class that the loss leaves out, which is therefore a valid target.
-    """
-
-    model: nn.Module
-    loss: Callable[[Tensor, Tensor], Tensor]
-    optimizer: Optimizer
-    scheduler: Scheduler
-    train: Batches
-    evaluation: dict[str, Batches]
-    train_metrics: dict[str, Metric]
-    eval_metrics: dict[str, Metric]
-    device: torch.device
-    autocast: torch.dtype | None = None
-    closure: bool = False
-    pairs: bool = False
-    summed: bool = False
-    denominator: Callable[[Tensor], Tensor | int] = len
-    sparse: bool = False
-    ignored: int | None = None
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The model's scores ``[B, output_size]``; for pairs its embeddings ``[B, 2, output_size]``."""
-        if self.autocast is None:
-            return self._scores(inputs)
-        with torch.autocast(self.device.type, self.autocast):
-            return self._scores(inputs).float()
-
-    def mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch as a scalar."""
-        loss = self.loss(scores, targets)
-        return loss.mean() if loss.ndim else loss
-
-    def _scores(self, inputs: Tensor) -> Tensor:
-        if not self.pairs:
-            return self.model(inputs)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-        return self.model(inputs.flatten(0, 1)).unflatten(0, (-1, 2))  # type: ignore[no-any-return]
+STEPS_BETWEEN_COLLECTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -155,34 +75,6 @@ class Totals:
     skipped: int = 0
 
 
-class MeanLoss:
-    """The mean loss over batches, as if they were one; added up on the device."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets all batches."""
-        self._sum = torch.zeros((), device=self._parts.device)
-        self._count: Tensor | int = 0
-
-    def add(self, loss: Tensor, targets: Tensor) -> None:
-        """Takes in the loss of a batch, a scalar; a loss that adds up counts by its samples."""
-        if self._parts.summed:
-            self._sum += loss
-            self._count += len(targets)
-        else:
-            count = self._parts.denominator(targets)
-            self._sum += loss * count
-            self._count = self._count + count
-
-    def compute(self) -> float:
-        """The mean, 0 of nothing; waits for the device."""
-        count = float(self._count)
-        return float(self._sum) / count if count else 0.0
-
-
 class Stopwatch:
     """Adds up the time between its starts and stops, in seconds."""
 
@@ -233,80 +125,46 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
         Interrupted: the watcher told of a signal; the weights were saved.
     """
     clock = Stopwatch()
-    model, optimizer, scheduler = parts.model, parts.optimizer, parts.scheduler
     scaler = torch.amp.GradScaler(parts.device.type, enabled=parts.autocast is torch.float16)
+    take_step = _stepper(parts, recipe, scaler)
+    step_ended, stop_signal = watcher.step_ended, watcher.stop_signal
     steps = -(-len(parts.train) // recipe.accumulate)
-    group: list[Batch] = []  # the batches of one optimizer step, on the device
-    batch_scores: list[Tensor] = []
-    loss_mean = MeanLoss(parts)
-
-    def gradients() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        first = not batch_scores  # LBFGS calls this again: the figures are those of the first call
-        losses = []
-        whole = _denominator(parts, group) if len(group) > 1 else None
-        for inputs, targets in group:
-            scores = parts.forward(inputs)
-            loss = parts.mean_loss(scores, targets)
-            if first:
-                batch_scores.append(scores.detach())
-                loss_mean.add(loss.detach(), targets)
-            if whole is not None and not parts.summed:
-                loss = loss * (parts.denominator(targets) / whole)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        if recipe.clip_norm is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        return losses[0] if whole is None else torch.stack(losses).sum()
 
     for epoch in range(1, recipe.epochs + 1):
-        model.train()
-        reset(parts.train_metrics)
+        parts.model.train()
         watcher.epoch_started(epoch, steps)
-        loss_mean.reset()
+        tally = Tally(parts, parts.train_metrics)
         seconds_before = clock.seconds
         clock.start()
+        with collecting_rarely() as collect:
+            batches = parts.train.epoch(epoch)
+            while group := list(islice(batches, recipe.accumulate)):
+                lr = parts.optimizer.param_groups[0]["lr"]
+                if not take_step(group, tally):
+                    totals.skipped += 1
+                    _check_scale(scaler, totals)
+                totals.step += 1
+                totals.samples += sum(len(targets) for _, targets in group)
+                step_ended()
+                collect()
+                if signal := stop_signal():
+                    totals.seconds = clock.stop()
+                    watcher.checkpoint(totals)
+                    raise Interrupted(
+                        f"stopped by {Signals(signal).name} after step {totals.step}; the weights are saved", signal
+                    )
+                if _due_inside(totals.step, recipe, steps):
+                    totals.seconds = clock.stop()
+                    check_finite("training", tally.loss(), totals, float(lr))
+                    watcher.checkpoint(totals)
+                    clock.start()
 
-        batches = parts.train.epoch(epoch)
-        while group := list(islice(batches, recipe.accumulate)):
-            batch_scores.clear()
-            lr = float(optimizer.param_groups[0]["lr"])
-            if parts.closure:
-                optimizer.step(gradients)  # type: ignore[arg-type]  # calls it, several times
-                stepped = True
-            else:
-                gradients()
-                stepped = _step_scaled(optimizer, scaler)
-            if stepped:
-                scheduler.step()
-            else:
-                totals.skipped += 1
-                _check_scale(scaler, totals)
-
-            totals.step += 1
-            for scores, (_, targets) in zip(batch_scores, group, strict=True):
-                totals.samples += len(targets)
-                update(parts.train_metrics, scores, targets)
-            watcher.step_ended()
-            if signal := watcher.stop_signal():
-                totals.seconds = clock.stop()
-                watcher.checkpoint(totals)
-                raise Interrupted(
-                    f"stopped by {Signals(signal).name} after step {totals.step}; the weights are saved", signal
-                )
-            if _due_inside(totals.step, recipe, steps):
-                totals.seconds = clock.stop()
-                check_finite("training", loss_mean.compute(), totals, lr)
-                watcher.checkpoint(totals)
-                clock.start()
-
-        mean_loss = loss_mean.compute()  # waits for the device
+        lr = float(lr)
+        values = tally.figures()  # waits for the device
         totals.epoch, totals.seconds = epoch, clock.stop()
-        values = _figures(mean_loss, parts.train_metrics)
         speed = parts.train.samples / (clock.seconds - seconds_before)
         _report(watcher, totals, Row(totals.step, epoch, "train", values, lr, speed))
-        check_finite("training", mean_loss, totals, lr)
+        check_finite("training", values["loss"], totals, lr)
 
         last = epoch == recipe.epochs
         improved = False
@@ -334,17 +192,103 @@ def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
         )
 
 
+def _stepper(parts: Parts, recipe: Recipe, scaler: torch.amp.GradScaler) -> Callable[[list[Batch], Tally], bool]:
+    """What takes one optimizer step on the batches of a group, tallies them, and tells whether the weights moved.
+
+    Without fp16, an accumulation or a closure nothing in it waits for the device.
+    """
+    model, optimizer, scheduler = parts.model, parts.optimizer, parts.scheduler
+    forward, mean_loss, denominator = parts.forward, parts.mean_loss, parts.denominator
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # The usual zero_grad only enters a profiler's range around this; a stranger's may do more.
+    usual = type(optimizer).zero_grad is Optimizer.zero_grad
+
+    def gradients(group: list[Batch], tally: Tally | None) -> Tensor:
+        if usual:
+            for parameter in trained:
+                parameter.grad = None
+        else:
+            optimizer.zero_grad(set_to_none=True)
+        whole = None if len(group) == 1 or parts.summed else _denominator(parts, group)
+        losses = []
+        for inputs, targets in group:
+            scores = forward(inputs)
+            loss = mean_loss(scores, targets)
+            if tally is not None:
+                tally.add(scores.detach(), targets, loss.detach())
+            if whole is not None:
+                loss = loss * (denominator(targets) / whole)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        if recipe.clip_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def with_closure(group: list[Batch], tally: Tally) -> bool:
+        first: Tally | None = tally
+
+        def closure() -> Tensor:
+            nonlocal first
+            tally, first = first, None  # called again, the figures are those of the first call
+            return gradients(group, tally)
+
+        optimizer.step(closure)  # type: ignore[arg-type]  # returns a tensor
+        scheduler.step()
+        return True
+
+    def scaled(group: list[Batch], tally: Tally) -> bool:
+        gradients(group, tally)
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        if scaler.get_scale() < scale:  # the gradients overflowed fp16, and the weights stay as they were
+            return False
+        scheduler.step()
+        return True
+
+    def plain(group: list[Batch], tally: Tally) -> bool:
+        gradients(group, tally)
+        optimizer.step()
+        scheduler.step()
+        return True
+
+    return with_closure if parts.closure else scaled if scaler.is_enabled() else plain
+
+
+@contextmanager
+def collecting_rarely() -> Iterator[Callable[[], None]]:
+    """Puts off Python's garbage collector, which would look through all of torch in the middle of a step.
+
+    What is yielded is called after every step, and lets it look through what is new after some of them.
+    """
+    if not gc.isenabled():
+        yield lambda: None
+        return
+    calls = 0
+
+    def collect() -> None:
+        nonlocal calls
+        calls += 1
+        if calls % STEPS_BETWEEN_COLLECTIONS == 0:
+            gc.collect(0)
+
+    gc.disable()
+    try:
+        yield collect
+    finally:
+        gc.enable()
+
+
 @torch.inference_mode()
 def evaluate(parts: Parts, batches: Batches) -> dict[str, float]:
     """The mean loss and every metric over a split, in eval mode and without gradients."""
     parts.model.eval()
-    reset(parts.eval_metrics)
-    loss_mean = MeanLoss(parts)
+    tally = Tally(parts, parts.eval_metrics)
     for inputs, targets in batches.epoch():
         scores = parts.forward(inputs)
-        loss_mean.add(parts.mean_loss(scores, targets), targets)
-        update(parts.eval_metrics, scores, targets)
-    return _figures(loss_mean.compute(), parts.eval_metrics)
+        tally.add(scores, targets, parts.mean_loss(scores, targets))
+    return tally.figures()
 
 
 @torch.inference_mode()
@@ -373,38 +317,10 @@ def check_finite(what: str, loss: float, totals: Totals, lr: float) -> None:
         )
 
 
-def reset(metrics: dict[str, Metric]) -> None:
-    """Resets all of them."""
-    for metric in metrics.values():
-        metric.reset()
-
-
-def update(metrics: dict[str, Metric], scores: Tensor, targets: Tensor) -> None:
-    """Shows all of them one batch."""
-    for metric in metrics.values():
-        metric.update(scores, targets)
-
-
-def compute(metrics: dict[str, Metric]) -> dict[str, float]:
-    """The figures of all of them; waits for the device."""
-    return {label: float(metric.compute()) for label, metric in metrics.items()}
-
-
 def _denominator(parts: Parts, group: list[Batch]) -> Tensor | int:
     """That of several batches as one; never 0, by which nothing can be divided."""
     whole = sum(parts.denominator(targets) for _, targets in group)
     return whole.float().clamp(min=torch.finfo(torch.float32).tiny) if isinstance(whole, Tensor) else whole
-
-
-def _step_scaled(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> bool:
-    """Takes the step; False where scaled gradients overflowed fp16, and the weights stay as they were."""
-    if not scaler.is_enabled():
-        optimizer.step()
-        return True
-    scale = scaler.get_scale()
-    scaler.step(optimizer)
-    scaler.update()
-    return scaler.get_scale() >= scale
 
 
 def _check_scale(scaler: torch.amp.GradScaler, totals: Totals) -> None:
@@ -414,11 +330,6 @@ def _check_scale(scaler: torch.amp.GradScaler, totals: Totals) -> None:
             f"(steps skipped so far: {totals.skipped}): use trainer.precision=bf16 or fp32, "
             "or a smaller optimizer.lr"
         )
-
-
-def _figures(loss: float, metrics: dict[str, Metric]) -> dict[str, float]:
-    """The loss and the metrics; where the loss is not finite there is nothing to measure, and a metric might raise."""
-    return {"loss": loss} | (compute(metrics) if math.isfinite(loss) else {})
 
 
 def _report(watcher: Watcher, totals: Totals, row: Row) -> None:

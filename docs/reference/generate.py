@@ -48,8 +48,8 @@ HOOKS_INTRO = """\
 A plugin is an installed distribution with an entry point in the group `ptb`. The entry point names a module; the module
 implements any of the hooks below as functions marked with `@hookimpl`. Each hook takes nothing and returns an iterable
 of [`Component`](python.md#component). A plugin is set aside if it marks a function `ptb_...` that is no hook, if a hook
-has a parameter, or if a function `ptb_provide_...` is not marked; see
-[how to write a plugin](../how-to/write-a-plugin.md)."""
+has a parameter or is no plain function (a wrapper of pluggy, `async`), or if a function `ptb_provide_...` is not
+marked; see [how to write a plugin](../how-to/write-a-plugin.md)."""
 
 COMPONENTS_INTRO = """\
 The components that ptb brings along. `ptb list` shows these and those of the installed plugins, `ptb show KIND NAME`

@@ -22,6 +22,11 @@ Nonlinearity = Literal[
 ]
 Mode = Literal["fan_in", "fan_out"]
 SLOPE = 0.01
+# Beyond it, sums of products of weights would have no place in 32 bits.
+LARGEST = 1e18
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 
 
 class Default(BaseModel):
@@ -31,8 +36,8 @@ class Default(BaseModel):
 class Uniform(BaseModel):
     """Settings of ``uniform``."""
 
-    a: FiniteFloat = Field(0.0, description="Lower end of the interval")
-    b: FiniteFloat = Field(1.0, description="Upper end of the interval")
+    a: Number = Field(0.0, description="Lower end of the interval")
+    b: Number = Field(1.0, description="Upper end of the interval")
 
     @model_validator(mode="after")
     def _check_interval(self) -> "Uniform":
@@ -44,17 +49,17 @@ class Uniform(BaseModel):
 class Normal(BaseModel):
     """Settings of ``normal``."""
 
-    mean: FiniteFloat = Field(0.0, description="Mean of the distribution")
-    std: FiniteFloat = Field(1.0, ge=0, description="Standard deviation of the distribution")
+    mean: Number = Field(0.0, description="Mean of the distribution")
+    std: NonNegative = Field(1.0, description="Standard deviation of the distribution")
 
 
 class TruncNormal(BaseModel):
     """Settings of ``trunc-normal``."""
 
-    mean: FiniteFloat = Field(0.0, description="Mean of the distribution before it is cut")
-    std: FiniteFloat = Field(1.0, gt=0, description="Standard deviation of the distribution before it is cut")
-    a: FiniteFloat = Field(-2.0, description="Lower cut, a value of the weights and no multiple of std")
-    b: FiniteFloat = Field(2.0, description="Upper cut, likewise")
+    mean: Number = Field(0.0, description="Mean of the distribution before it is cut")
+    std: Positive = Field(1.0, description="Standard deviation of the distribution before it is cut")
+    a: Number = Field(-2.0, description="Lower cut, a value of the weights and no multiple of std")
+    b: Number = Field(2.0, description="Upper cut, likewise")
 
     @model_validator(mode="after")
     def _check_cuts(self) -> "TruncNormal":
@@ -71,7 +76,7 @@ class TruncNormal(BaseModel):
 class Constant(BaseModel):
     """Settings of ``constant``."""
 
-    value: FiniteFloat = Field(0.01, description="What every weight becomes")
+    value: Number = Field(0.01, description="What every weight becomes")
 
 
 class Ones(BaseModel):
@@ -96,7 +101,7 @@ class Sparse(BaseModel):
     """Settings of ``sparse``."""
 
     sparsity: FiniteFloat = Field(0.1, ge=0, lt=1, description="Part of each column, rounded up, that becomes 0")
-    std: FiniteFloat = Field(0.01, ge=0, description="Standard deviation of the other weights")
+    std: NonNegative = Field(0.01, description="Standard deviation of the other weights")
 
 
 class _Slope(BaseModel):
@@ -113,11 +118,11 @@ class _Slope(BaseModel):
 class Gain(_Slope):
     """Settings of ``xavier-uniform``, ``xavier-normal`` and ``orthogonal``."""
 
-    gain: FiniteFloat = Field(1.0, gt=0, description="Factor of the weights, beside that of nonlinearity")
+    gain: Positive = Field(1.0, description="Factor of the weights, beside that of nonlinearity")
     nonlinearity: Nonlinearity = Field(
         "linear", description="The function after the layers; the weights are multiplied by its gain"
     )
-    negative_slope: FiniteFloat = Field(SLOPE, ge=0, description="Slope of leaky_relu below zero; for it alone")
+    negative_slope: NonNegative = Field(SLOPE, description="Slope of leaky_relu below zero; for it alone")
 
 
 class Kaiming(_Slope):
@@ -127,7 +132,7 @@ class Kaiming(_Slope):
     nonlinearity: Nonlinearity = Field(
         "relu", description="The function after the layers; its gain is torch.nn.init.calculate_gain's"
     )
-    negative_slope: FiniteFloat = Field(SLOPE, ge=0, description="Slope of leaky_relu below zero; for it alone")
+    negative_slope: NonNegative = Field(SLOPE, description="Slope of leaky_relu below zero; for it alone")
 
 
 RULES: dict[str, type[BaseModel]] = {

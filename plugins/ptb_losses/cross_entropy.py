@@ -27,7 +27,7 @@ class CrossEntropy(nn.Module):
         reduce: deprecated, see ``reduction``.
         weight: w, one number a class. ``"balanced"`` is n / (C * samples of the class), from the n training samples.
             None is 1.
-        ignore_index: a class whose samples cost nothing.
+        ignore_index: a class whose samples cost nothing; None is no class, where PyTorch leaves out -100.
         label_smoothing: in [0, 1]; see Szegedy et al., 2015, arXiv:1512.00567.
 
     Raises:
@@ -43,7 +43,7 @@ class CrossEntropy(nn.Module):
         size_average: bool | None = None,
         reduce: bool | None = None,
         weight: Sequence[float] | Literal["balanced"] | None = None,
-        ignore_index: int = -100,
+        ignore_index: int | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -55,27 +55,33 @@ class CrossEntropy(nn.Module):
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits ``[B, C]``."""
+        divided = self.reduction == "mean" and not self._plain
         loss = F.cross_entropy(
             scores,
             targets,
             self._weight_on(scores.device, scores.dtype),
-            ignore_index=self.ignore_index,
-            reduction="sum" if self.reduction == "mean" else self.reduction,
+            ignore_index=-100 if self.ignore_index is None else self.ignore_index,
+            reduction="sum" if divided else self.reduction,
             label_smoothing=self.label_smoothing,
         )
-        if self.reduction != "mean":
+        if not divided:
             return loss
         return loss / self._denominator(targets, scores.dtype).clamp(min=torch.finfo(scores.dtype).tiny)
 
-    def denominator(self, targets: Tensor) -> Tensor:
+    def denominator(self, targets: Tensor) -> Tensor | int:
         """By what the mean is divided: the number of samples ``[B]`` that are not ignored, or the sum of their weights.
 
         Where it is 0, the mean is 0.
         """
-        return self._denominator(targets, torch.float32)
+        return len(targets) if self._plain else self._denominator(targets, torch.float32)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether every sample counts as one."""
+        return self.weight is None and self.ignore_index is None
 
     def _denominator(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        kept = targets != self.ignore_index
+        kept = torch.ones_like(targets, dtype=torch.bool) if self.ignore_index is None else targets != self.ignore_index
         weight = self._weight_on(targets.device, dtype)
         if weight is None:
             return kept.sum(dtype=dtype)

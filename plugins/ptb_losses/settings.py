@@ -6,7 +6,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from ptb_losses.reduction import Reduction, resolve_reduction
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Below and above, sums of such weights have no place in 32 bits.
+SMALLEST, LARGEST = 1e-18, 1e18
+Weight = Annotated[float, Field(ge=SMALLEST, le=LARGEST, allow_inf_nan=False)]
 
 
 class Reduced(BaseModel):
@@ -25,7 +27,12 @@ class Reduced(BaseModel):
     @model_validator(mode="after")
     def _say_it_in_one_way(self) -> Self:
         if self.size_average is not None or self.reduce is not None:
-            self.reduction = resolve_reduction(self.reduction, self.size_average, self.reduce)
+            meant = resolve_reduction(self.reduction, self.size_average, self.reduce)
+            if "reduction" in self.model_fields_set and self.reduction != meant:
+                raise ValueError(
+                    f"reduction is contradicted by size_average or reduce, which mean '{meant}'; drop these"
+                )
+            self.reduction = meant
             self.size_average = self.reduce = None
         return self
 
@@ -33,7 +40,7 @@ class Reduced(BaseModel):
 class BCE(Reduced):
     """Settings of ``bce``."""
 
-    weight: Positive | tuple[Positive, Positive] | None = Field(
+    weight: Weight | tuple[Weight, Weight] | None = Field(
         None, description="Factor of every sample's loss, or two: of the samples that are 0 and of those that are 1"
     )
 
@@ -41,7 +48,7 @@ class BCE(Reduced):
 class BCEWithLogits(Reduced):
     """Settings of ``bce-with-logits``."""
 
-    pos_weight: Positive | Literal["balanced"] | None = Field(
+    pos_weight: Weight | Literal["balanced"] | None = Field(
         None,
         description="Factor of the samples that are 1; or balanced: training samples that are 0 / those that are 1",
     )
@@ -50,11 +57,13 @@ class BCEWithLogits(Reduced):
 class CrossEntropy(Reduced):
     """Settings of ``cross-entropy``."""
 
-    weight: list[Positive] | Literal["balanced"] | None = Field(
+    weight: list[Weight] | Literal["balanced"] | None = Field(
         None,
         description="A factor for each class; or balanced: n / (C * n_c), from the training samples n, of class c n_c",
     )
-    ignore_index: int = Field(-100, description="Samples of this class count neither in the loss nor in its mean")
+    ignore_index: int | None = Field(
+        None, description="Samples of this class count neither in the loss nor in its mean; without it all count"
+    )
     label_smoothing: float = Field(
         0.0, ge=0, le=1, description="Part of each target that is spread evenly over all classes"
     )
@@ -71,7 +80,9 @@ class L1(Reduced):
 class SmoothL1(Reduced):
     """Settings of ``smooth-l1``."""
 
-    beta: float = Field(1.0, ge=0, allow_inf_nan=False, description="Error from which on it is absolute; 0 makes it l1")
+    beta: float = Field(
+        1.0, ge=0, le=LARGEST, allow_inf_nan=False, description="Error from which on it is absolute; 0 makes it l1"
+    )
 
 
 class KLDiv(Reduced):

@@ -1,7 +1,8 @@
 """The baseline for texts and other token sequences: fast, and blind to the order of the tokens."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ptb import DataSpec
@@ -41,6 +42,9 @@ class EmbeddingBag(nn.Module):
             raise ValueError(f"embedding-bag takes tokens, these inputs are of kind '{spec.inputs}'")
         if sparse and mode == "max":
             raise ValueError("embedding-bag has no sparse gradients with mode max: choose mode mean or sum")
+        checks: Any = torch.sparse.check_sparse_tensor_invariants
+        if sparse and not checks.is_enabled():
+            checks.disable()  # off as they are, but said aloud: else torch warns in the first step of some optimizers
         width = spec.output_size if sparse else embedding_dim
         self.embedding = nn.EmbeddingBag(spec.vocabulary, width, mode=mode, sparse=sparse, padding_idx=PADDING)
         self.head = None if sparse else nn.Linear(width, spec.output_size)

@@ -5,8 +5,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, model_validator
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
-Positive = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
+# More values than memory has are told as such: their number still has a place in 64 bits.
+Units = Annotated[int, Field(gt=0, le=10_000_000)]
+Channels = Annotated[int, Field(gt=0, le=100_000)]
+Side = Annotated[int, Field(gt=0, le=4096)]
+Padding = Annotated[int, Field(ge=0, le=4096)]
 
 
 class Linear(BaseModel):
@@ -16,7 +19,7 @@ class Linear(BaseModel):
 class MLP(BaseModel):
     """Settings of ``mlp``."""
 
-    hidden: list[Positive] = Field([256], description="Sizes of the hidden layers; [] makes it linear")
+    hidden: list[Units] = Field([256], description="Sizes of the hidden layers; [] makes it linear")
     activation: Activation = Field("relu", description="Function between the layers")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Part of each hidden layer's outputs that training sets to 0; 0 adds no layer"
@@ -39,22 +42,20 @@ class LeNet(BaseModel):
 class CNN(BaseModel):
     """Settings of ``cnn``."""
 
-    channels: list[Positive] = Field(
+    channels: list[Channels] = Field(
         [16, 32, 64], min_length=1, description="Output channels of the convolutions, one for each block"
     )
-    kernel_size: Positive | tuple[Positive, Positive] = Field(
+    kernel_size: Side | tuple[Side, Side] = Field(
         3, description="Size of the convolutions' windows, one number or [height, width]"
     )
-    stride: Positive | tuple[Positive, Positive] = Field(
-        1, description="Step of the convolutions, one number or [height, width]"
-    )
-    padding: Natural | tuple[Natural, Natural] | Literal["same"] = Field(
+    stride: Side | tuple[Side, Side] = Field(1, description="Step of the convolutions, one number or [height, width]")
+    padding: Padding | tuple[Padding, Padding] | Literal["same"] = Field(
         "same",
         description="Zeros put around the pictures before a convolution, one number or [height, width]; "
         "same keeps the size and needs stride 1",
     )
     pool: Literal["max", "avg", "none"] = Field("max", description="How windows are pooled at the end of a block")
-    pool_size: Positive | tuple[Positive, Positive] = Field(
+    pool_size: Side | tuple[Side, Side] = Field(
         2, description="Size and step of these windows, one number or [height, width]"
     )
     batch_norm: bool = Field(True, description="Normalise each channel over the batch after each convolution")
@@ -75,7 +76,7 @@ class CNN(BaseModel):
 class EmbeddingBag(BaseModel):
     """Settings of ``embedding-bag``."""
 
-    embedding_dim: int = Field(64, gt=0, description="Size of each token's vector")
+    embedding_dim: Channels = Field(64, description="Size of each token's vector")
     mode: Literal["mean", "sum", "max"] = Field("mean", description="How the vectors of a sample's tokens are reduced")
     sparse: bool = Field(
         False,

@@ -6,20 +6,23 @@ Left out are the switches that change how PyTorch computes a step and not what i
 The bounds are those of PyTorch or tighter, so that what it would refuse is refused here, before anything is built.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+# The product of two such numbers still has a place in 32 bits, as torch needs it to be.
+LARGEST = 1e18
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
-LearningRate = Annotated[float, Field(ge=0, description="Learning rate")]
+LearningRate = Annotated[NonNegative, Field(description="Learning rate")]
 Betas = Annotated[
     tuple[Beta, Beta], Field(description="Decay of the running means of the gradient and of its square; each below 1")
 ]
-Eps = Annotated[float, Field(ge=0, description="Added to the denominator")]
-WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty, added to the gradient")]
+Eps = Annotated[NonNegative, Field(description="Added to the denominator")]
+WeightDecay = Annotated[NonNegative, Field(description="L2 penalty, added to the gradient")]
 DecoupledWeightDecay = Annotated[
     bool, Field(description="Shrink the weights by lr * weight_decay, as adamw does, and leave the gradient alone")
 ]
@@ -36,8 +39,8 @@ class SGD(Settings):
     """Settings of ``sgd``; nesterov as in Sutskever et al., 2013, https://proceedings.mlr.press/v28/sutskever13.html."""
 
     lr: LearningRate = 1e-3
-    momentum: float = Field(0.0, ge=0, description="How much of the last step is kept")
-    dampening: float = Field(0.0, description="How much of the gradient is left out of the momentum")
+    momentum: NonNegative = Field(0.0, description="How much of the last step is kept")
+    dampening: Number = Field(0.0, description="How much of the gradient is left out of the momentum")
     weight_decay: WeightDecay = 0.0
     nesterov: bool = Field(False, description="Look ahead along the momentum; needs momentum above 0 and dampening 0")
 
@@ -54,17 +57,20 @@ class ASGD(Settings):
     """Settings of ``asgd`` (Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046)."""
 
     lr: LearningRate = 1e-2
-    lambd: float = Field(1e-4, ge=0, description="Decay of the weights and, with alpha, of the learning rate")
-    alpha: float = Field(0.75, ge=0, description="Step t, from 0, uses lr / (1 + lambd * lr * t) ** alpha")
-    t0: float = Field(1e6, ge=0, description="The step from which the weights are averaged, in the optimizer's state")
+    lambd: NonNegative = Field(1e-4, description="Decay of the weights and, with alpha, of the learning rate")
+    alpha: float = Field(0.75, ge=0, le=4, description="Step t, from 0, uses lr / (1 + lambd * lr * t) ** alpha")
+    t0: NonNegative = Field(
+        1e6,
+        description="The step from which the weights are averaged, in the optimizer's state alone",
+    )
     weight_decay: WeightDecay = 0.0
 
 
 class Rprop(Settings):
     """Settings of ``rprop`` (Riedmiller and Braun, 1993, https://doi.org/10.1109/ICNN.1993.298623)."""
 
-    lr: float = Field(1e-2, ge=0, description="The size of the first step; a scheduler has no effect after it")
-    etas: tuple[float, float] = Field(
+    lr: NonNegative = Field(1e-2, description="The size of the first step; a scheduler has no effect after it")
+    etas: tuple[Number, Number] = Field(
         (0.5, 1.2), description="A weight's step shrinks by the first when its gradient turns, else grows by the second"
     )
     step_sizes: tuple[Positive, Positive] = Field((1e-6, 50.0), description="The smallest and the largest step")
@@ -92,8 +98,8 @@ class LBFGS(Settings):
     max_eval: int | None = Field(
         None, ge=1, description="Evaluations of the loss in one step; none: 5/4 of max_iter, rounded down"
     )
-    tolerance_grad: float = Field(1e-7, ge=0, description="A step ends when no gradient is larger")
-    tolerance_change: float = Field(1e-9, ge=0, description="A step ends when weights or loss change by less")
+    tolerance_grad: NonNegative = Field(1e-7, description="A step ends when no gradient is larger")
+    tolerance_change: NonNegative = Field(1e-9, description="A step ends when weights or loss change by less")
     history_size: int = Field(100, ge=1, description="Past updates that are kept; each takes the memory of the weights")
     line_search_fn: Literal["strong_wolfe"] | None = Field(
         None, description="How the length of an iteration is found; none: it is lr"
@@ -104,9 +110,9 @@ class Adagrad(Settings):
     """Settings of ``adagrad`` (Duchi et al., 2011, https://jmlr.org/papers/v12/duchi11a.html)."""
 
     lr: LearningRate = 1e-2
-    lr_decay: float = Field(0.0, ge=0, description="Step t, from 0, uses lr / (1 + t * lr_decay)")
+    lr_decay: NonNegative = Field(0.0, description="Step t, from 0, uses lr / (1 + t * lr_decay)")
     weight_decay: WeightDecay = 0.0
-    initial_accumulator_value: float = Field(0.0, ge=0, description="Where the sums of squared gradients begin")
+    initial_accumulator_value: NonNegative = Field(0.0, description="Where the sums of squared gradients begin")
     eps: Eps = 1e-10
 
 
@@ -115,7 +121,7 @@ class Adadelta(Settings):
 
     lr: LearningRate = 1.0
     rho: float = Field(0.9, ge=0, le=1, description="Decay of the running means of squared gradients and squared steps")
-    eps: float = Field(1e-6, ge=0, description="Added under both square roots; it sets the size of the first steps")
+    eps: NonNegative = Field(1e-6, description="Added under both square roots; it sets the size of the first steps")
     weight_decay: WeightDecay = 0.0
 
 
@@ -126,7 +132,7 @@ class RMSprop(Settings):
     alpha: float = Field(0.99, ge=0, lt=1, description="Decay of the running mean of the square")
     eps: Eps = 1e-8
     weight_decay: WeightDecay = 0.0
-    momentum: float = Field(0.0, ge=0, description="How much of the last step is kept")
+    momentum: NonNegative = Field(0.0, description="How much of the last step is kept")
     centered: bool = Field(
         False, description="Divide by the running standard deviation (Graves, 2013, arXiv:1308.0850), not the root"
     )
@@ -149,7 +155,7 @@ class AdamW(Settings):
     lr: LearningRate = 1e-3
     betas: Betas = (0.9, 0.999)
     eps: Eps = 1e-8
-    weight_decay: float = Field(1e-2, ge=0, description="Each step shrinks the weights by lr times this")
+    weight_decay: NonNegative = Field(1e-2, description="Each step shrinks the weights by lr times this")
     amsgrad: Amsgrad = False
 
 
@@ -160,7 +166,7 @@ class Adamax(Settings):
     betas: tuple[Beta, Beta] = Field(
         (0.9, 0.999), description="Decay of the running mean and of the running maximum of the gradient; each below 1"
     )
-    eps: float = Field(1e-8, ge=0, description="Added to the gradient's size before the maximum is taken")
+    eps: NonNegative = Field(1e-8, description="Added to the gradient's size before the maximum is taken")
     weight_decay: WeightDecay = 0.0
 
 
@@ -171,7 +177,7 @@ class NAdam(Settings):
     betas: Betas = (0.9, 0.999)
     eps: Eps = 1e-8
     weight_decay: WeightDecay = 0.0
-    momentum_decay: float = Field(4e-3, ge=0, description="How fast the momentum nears betas[0]; 0: half of it, always")
+    momentum_decay: NonNegative = Field(4e-3, description="How fast the momentum nears betas[0]; 0: half of it, always")
     decoupled_weight_decay: DecoupledWeightDecay = False
 
 
@@ -188,23 +194,38 @@ class RAdam(Settings):
 class SparseAdam(Settings):
     """Settings of ``sparse-adam``: Adam on the rows of a sparse gradient, the others stay as they are."""
 
-    lr: float = Field(1e-3, gt=0, description="Learning rate")
+    lr: Positive = Field(1e-3, description="Learning rate")
     betas: Betas = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0, description="Added to the denominator")
+    eps: Positive = Field(1e-8, description="Added to the denominator")
+
+
+def _pair(value: Any) -> Any:
+    """One number as the second of two, a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value if isinstance(value, tuple) else (None, value)
+
+
+# TOML has no null, which torch's default begins with: one number stands for such a pair.
+AdafactorEps = Annotated[
+    tuple[NonNegative | None, NonNegative],
+    BeforeValidator(_pair, json_schema_input_type=NonNegative | tuple[NonNegative, NonNegative]),
+    PlainSerializer(lambda eps: eps[1] if eps[0] is None else eps),
+]
 
 
 class Adafactor(Settings):
     """Settings of ``adafactor`` (Shazeer and Stern, 2018, arXiv:1804.04235)."""
 
-    lr: float = Field(1e-2, ge=0, description="Step t is at most min(lr, 1 / sqrt(t)) times the size of the weights")
+    lr: NonNegative = Field(1e-2, description="Step t is at most min(lr, 1 / sqrt(t)) times the size of the weights")
     beta2_decay: float = Field(
-        -0.8, le=0, description="Step t counts t ** beta2_decay in the running mean of the square"
+        -0.8, ge=-LARGEST, le=0, description="Step t counts t ** beta2_decay in the running mean of the square"
     )
-    # TOML has no null: the default is left out of a config file, and a file can only give two numbers
-    eps: tuple[NonNegative | None, NonNegative] = Field(
+    eps: AdafactorEps = Field(
         (None, 1e-3),
-        exclude_if=lambda eps: eps[0] is None,
-        description="Least size of gradients (none: the rounding error of their type) and of weights",
+        description="Least size of weights; or two numbers: of gradients (else the rounding error of their type), then "
+        "of weights",
+        json_schema_extra={"default": 1e-3},
     )
-    d: float = Field(1.0, ge=1, description="Updates whose root mean square is above it are scaled down to it")
-    weight_decay: float = Field(0.0, ge=0, description="Each step shrinks the weights by lr times this")
+    d: float = Field(
+        1.0, ge=1, le=LARGEST, description="Updates whose root mean square is above it are scaled down to it"
+    )
+    weight_decay: NonNegative = Field(0.0, description="Each step shrinks the weights by lr times this")

@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from ptb_schedulers.warmup import WarmUp, with_warmup
+from ptb_schedulers.warmup import WarmUp, check_follows_lr, with_warmup
 
 
 def cosine(
@@ -27,8 +27,11 @@ def cosine(
         min_lr: where the curve ends.
 
     Raises:
-        ValueError: the warm-up leaves no step of the run, or ``min_lr`` is above the ``lr`` of a parameter group.
+        ValueError: the warm-up leaves no step of the run, or ``min_lr`` is above the ``lr`` of a parameter group
+            or belongs to an optimizer that does not follow its ``lr``.
     """
+    if min_lr > 0:  # without it this is the default schedule, which no optimizer is to be refused for
+        check_follows_lr(optimizer)
     lowest = min(group["lr"] for group in optimizer.param_groups)
     if min_lr > lowest:
         raise ValueError(

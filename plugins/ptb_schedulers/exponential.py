@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from ptb_schedulers.warmup import WarmUp, with_warmup
+from ptb_schedulers.warmup import WarmUp, check_follows_lr, with_warmup
 
 
 def exponential(
@@ -27,8 +27,9 @@ def exponential(
         final_factor: where the curve ends, as a factor of ``lr``; above 1 it climbs, as in a test of learning rates.
 
     Raises:
-        ValueError: the warm-up leaves no step of the run.
+        ValueError: the warm-up leaves no step of the run, or the optimizer does not follow its ``lr``.
     """
+    check_follows_lr(optimizer)
     return with_warmup(
         lambda steps: LambdaLR(optimizer, lambda t: float(final_factor ** (t / steps))),
         total_steps,

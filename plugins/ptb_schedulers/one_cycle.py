@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ptb_schedulers.warmup import WarmUp, with_warmup
+from ptb_schedulers.settings import MOMENTA
+from ptb_schedulers.warmup import WarmUp, check_follows_lr, with_warmup
 
 
 def one_cycle(
@@ -48,8 +49,12 @@ def one_cycle(
         max_momentum: momentum at the first and at the last step.
 
     Raises:
-        ValueError: the warm-up leaves no step of the run.
+        ValueError: the warm-up leaves no step of the run, the optimizer does not follow its ``lr`` or lacks the momenta
+            that are given, or the default ones would replace one of its own that is not between them.
     """
+    check_follows_lr(optimizer)
+    if cycle_momentum:
+        _check_momentum(optimizer, base_momentum, max_momentum)
     low = max_factor / div_factor
     return with_warmup(
         lambda steps: OneCycle(
@@ -125,6 +130,23 @@ class OneCycle(LRScheduler):
         if self.linear:
             return start + (end - start) * part
         return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
+
+
+def _check_momentum(optimizer: Optimizer, base: float, most: float) -> None:
+    """Refuses momenta that move nothing, and default ones that would replace what the optimizer was given."""
+    for group in optimizer.param_groups:
+        key = _momentum_key(group)
+        if key is None and (base, most) != MOMENTA:
+            raise ValueError(
+                f"base_momentum={base} and max_momentum={most} move nothing: the optimizer has neither betas nor a "
+                "momentum above 0; leave them out"
+            )
+        own = base if key is None else group["betas"][0] if key == "betas" else group["momentum"]
+        if (base, most) == MOMENTA and not base <= own <= most:
+            raise ValueError(
+                f"optimizer.{key}={group[str(key)]} would be lost: the momentum moves between base_momentum={base} and "
+                f"max_momentum={most}; choose these, or add scheduler.cycle_momentum=false"
+            )
 
 
 def _momentum_key(group: dict[str, Any]) -> str | None:

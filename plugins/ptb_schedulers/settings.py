@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 # 0.25 is a quarter of the run, 250 is the optimizer step 250: below 1 and from 1 on, so none can be taken for the other
 Part = Annotated[float, Field(gt=0, lt=1)]
+# The product of such a factor and a learning rate still has a place in 32 bits.
+LARGEST = 1e18
 Steps = Annotated[int, Field(ge=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Gamma = Annotated[float, Field(gt=0, le=1, description="What the learning rate is multiplied by at each drop")]
@@ -43,14 +45,14 @@ class Constant(Warmup):
 class Cosine(Warmup):
     """Settings of ``cosine``."""
 
-    min_lr: float = Field(0.0, ge=0, description="The learning rate at the last step")
+    min_lr: float = Field(0.0, ge=0, le=LARGEST, description="The learning rate at the last step")
 
 
 class Exponential(Warmup):
     """Settings of ``exponential``."""
 
     final_factor: float = Field(
-        0.01, gt=0, description="What the learning rate has been multiplied by at the last step"
+        0.01, gt=0, le=LARGEST, description="What the learning rate has been multiplied by at the last step"
     )
 
 
@@ -86,11 +88,13 @@ class MultiStep(Warmup):
 class OneCycle(Warmup):
     """Settings of ``one-cycle``."""
 
-    max_factor: float = Field(1.0, gt=0, description="The peak, as a factor of the optimizer's lr")
+    max_factor: float = Field(1.0, gt=0, le=LARGEST, description="The peak, as a factor of the optimizer's lr")
     pct_start: float = Field(0.3, ge=0, le=1, description="Part of the run in which the learning rate climbs")
     anneal: Literal["cos", "linear"] = Field("cos", description="Along half a cosine, or along a straight line")
-    div_factor: float = Field(25.0, ge=1, description="The first learning rate is the peak divided by it")
-    final_div_factor: float = Field(1e4, ge=1, description="The last learning rate is the first one divided by it")
+    div_factor: float = Field(25.0, ge=1, le=LARGEST, description="The first learning rate is the peak divided by it")
+    final_div_factor: float = Field(
+        1e4, ge=1, le=LARGEST, description="The last learning rate is the first one divided by it"
+    )
     cycle_momentum: bool = Field(
         True, description="Move momentum (or the first of betas) the other way; without effect where there is none"
     )

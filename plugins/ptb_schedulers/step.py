@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from ptb_schedulers.warmup import WarmUp, with_warmup
+from ptb_schedulers.warmup import WarmUp, check_follows_lr, with_warmup
 
 
 def step(
@@ -32,11 +32,14 @@ def step(
         gamma: what the learning rate is multiplied by at each drop.
 
     Raises:
-        ValueError: the warm-up leaves no step of the run, or the first drop would come after its last step.
+        ValueError: the warm-up leaves no step of the run, the first drop would come after its last step, or the
+            optimizer does not follow its ``lr``.
     """
+    check_follows_lr(optimizer)
 
     def build(steps: int) -> LambdaLR:
         length = _place("every", every, steps)
+        _check_drops("every", length, steps)
         return LambdaLR(optimizer, lambda t: float(gamma ** int((t + 0.5) / length)))
 
     return with_warmup(build, total_steps, warmup_steps, warmup_start)
@@ -66,11 +69,15 @@ def multi_step(
         gamma: what the learning rate is multiplied by at each of them.
 
     Raises:
-        ValueError: the warm-up leaves no step of the run, or a milestone would come after its last step.
+        ValueError: the warm-up leaves no step of the run, a milestone in steps or all others would come after its
+            last step, or the
+            optimizer does not follow its ``lr``.
     """
+    check_follows_lr(optimizer)
 
     def build(steps: int) -> LambdaLR:
         places = [_place("milestones", milestone, steps) for milestone in milestones]
+        _check_drops("milestones", places[0], steps)
         return LambdaLR(optimizer, lambda t: float(gamma ** bisect_right(places, t + 0.5)))
 
     return with_warmup(build, total_steps, warmup_steps, warmup_start)
@@ -87,3 +94,12 @@ def _place(setting: str, place: int | float, steps: int) -> float:
             f"choose fewer steps, or a part of the run such as {setting}={'[0.5]' if setting == 'milestones' else 0.3}"
         )
     return float(place)
+
+
+def _check_drops(setting: str, first: float, steps: int) -> None:
+    """Refuses a schedule without a drop; in a run of one step there can be none."""
+    if steps > 1 and first > steps - 0.5:
+        raise ValueError(
+            f"{setting} puts the first drop at {first:g} of {steps} optimizer steps, so the learning rate would never "
+            "drop; choose a smaller part of the run"
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch.optim import Optimizer, Rprop
 from torch.optim.lr_scheduler import LRScheduler
 
 
@@ -45,6 +46,16 @@ class WarmUp:
         factor = self._start * (1 - climbed) + climbed  # exactly start at the beginning, exactly 1 at the end
         for group, first in zip(self._schedule.optimizer.param_groups, self._first, strict=True):
             group["lr"] = first * factor
+
+
+def check_follows_lr(optimizer: Optimizer) -> None:
+    """Refuses an optimizer whose steps no schedule changes.
+
+    Raises:
+        ValueError: it is Rprop, which reads ``lr`` once, for its first step.
+    """
+    if isinstance(optimizer, Rprop):
+        raise ValueError("optimizer 'rprop' reads lr for its first step only; choose scheduler 'constant', or drop it")
 
 
 def with_warmup(

@@ -146,9 +146,9 @@ def test_too_few_checks_are_red_and_it_says_what_to_give(plugins, acme):
     done = plugins("check", "./ptb-acme")
     assert done.exit_code == 7
     lines = done.stdout.splitlines()
-    assert lines[1].startswith("loss half: 8 run, 8 passed, 0 failed, 0 expected failures, ")
+    assert lines[1].startswith("loss half: 9 run, 9 passed, 0 failed, 0 expected failures, ")
     assert 'write [tool.ptb.check.settings] "loss/half" = { weight = ... }' in lines[2]
-    assert lines[-3].split()[:3] == ["skipped", "13", "checks"]
+    assert lines[-3].split()[:3] == ["skipped", "15", "checks"]
     assert lines[-2].split()[:2] == ["failed", "enough-checks-ran"]
     assert lines[-1] == "failed: loss half"
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 
-def complete(words, shell="bash"):
+def complete(words, shell="bash", told=()):
     """What the shell would offer for the last of ``words``, and whether torch was imported for it."""
     code = (
         "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); "
@@ -17,7 +17,7 @@ def complete(words, shell="bash"):
         "COMP_CWORD": str(len(words) - 1),
     }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == "False", done.stderr
+    assert sorted(done.stderr.split()) == sorted(["False", *told]), done.stderr
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
 
@@ -37,6 +37,12 @@ def complete(words, shell="bash"):
 )
 def test_commands_kinds_and_components_are_completed_without_torch(words, offered):
     assert sorted(complete(words)) == sorted(offered)
+
+
+def test_what_a_plugin_prints_is_not_offered(site, monkeypatch):
+    site.add("ptb-loud", "import os; print('plain,le-print'); os.write(1, b'plain,le-write\\n'); raise RuntimeError")
+    monkeypatch.setenv("PYTHONPATH", str(site.path))
+    assert complete(("ptb", "run", "--model", "le"), told=["plain,le-print", "plain,le-write"]) == ["lenet"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

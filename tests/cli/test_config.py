@@ -184,10 +184,9 @@ def test_a_strangers_component_of_any_kind_may_have_required_settings(site, tmp_
 
 
 def test_a_setting_without_a_value_stands_in_its_own_section(built_in):
-    config = RunConfig(model={"name": "mlp"}, optimizer={"name": "adafactor", "groups": [{"match": "*", "lr": 0.5}]})
-    text = drafted(config, built_in)
-    optimizer = tomllib.loads(text.replace("# eps = ...", "eps = [1e-30, 1e-3]"))["optimizer"]
-    assert (optimizer["eps"], optimizer["groups"]) == ([1e-30, 1e-3], [{"match": "*", "lr": 0.5}])
+    text = drafted(RunConfig(model={"name": "mlp"}, optimizer={"name": "lbfgs"}), built_in)
+    optimizer = tomllib.loads(text.replace("# max_eval = ...", "max_eval = 7"))["optimizer"]
+    assert (optimizer["name"], optimizer["max_eval"]) == ("lbfgs", 7)
 
 
 def test_metrics_that_are_turned_off_stay_off(built_in):

@@ -76,3 +76,35 @@ def test_show_of_a_strangers_component_reads_its_signature(ptb, site):
         ).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize("how", [(), ("--json",), ("--schema",)])
+def test_show_blames_the_plugin_for_settings_that_cannot_be_described(ptb, site, how):
+    site.add(
+        "ptb-acme",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("tiny", "nowhere:Tiny", settings="acme_settings:Options")]
+        """,
+    )
+    site.write(
+        "acme_settings.py",
+        """
+        from pydantic import BaseModel, Field
+
+        def made():
+            print("hello")
+            raise OSError("no such file")
+
+        class Options(BaseModel):
+            root: str = Field(default_factory=made)
+        """,
+    )
+    done = ptb("show", "model", "tiny", *how, site=site.path)
+    assert done.returncode == 7
+    assert "the settings model acme_settings.Options raised OSError: no such file" in done.stderr
+    assert "hello" not in done.stdout
+    assert "Traceback" not in done.stderr

@@ -235,7 +235,7 @@ def test_listing_by_pattern_and_by_plugin(ptb, bad_day):
 
 
 def test_what_a_stranger_wrote_cannot_steer_the_terminal(ptb, site):
-    site.add("ptb-good", GOOD.replace("A tiny one", "\\x1b[31mred\\nline\\x07"))
+    site.add("ptb-good", GOOD.replace("A tiny one", "\\x1b[31mred\\tline\\x07"))
     shown = ptb("list", "--plugin", "ptb-good", site=site.path).stdout
     assert "red line" in shown
     assert not {"\x1b", "\x07"} & set(shown)
@@ -300,6 +300,54 @@ def test_a_locked_run_refuses_plugins_that_changed_and_says_what(ptb, recorded, 
     alone = ptb("run", "-c", "plain.toml", "--model", "mlp", "--locked")
     assert alone.returncode == 2
     assert "-c RUN/config.toml" in alone.stderr
+
+
+def test_a_locked_run_uses_no_plugin_that_the_run_did_not_use(ptb, recorded):
+    other = ptb("run", "-c", "first/config.toml", "--locked", "--model", "idle", "--dry-run", site=recorded.path)
+    assert other.returncode == 7
+    assert "does not record the plugin of model 'idle' (ptb-idle 1.0); choose a component of the run" in other.stderr
+    built_in = ptb("run", "-c", "first/config.toml", "--locked", "--model", "mlp", "--dry-run", site=recorded.path)
+    assert built_in.returncode == 0, built_in.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda facts: facts.pop("plugin_files"), "does not say which files the plugins of the run had"),
+        (lambda facts: facts["plugin_files"].clear(), "does not record the plugin of "),
+        (lambda facts: facts["plugin_files"].pop("ptb-good"), "does not record the plugin of model 'tiny'"),
+        (
+            lambda facts: facts["plugin_files"]["ptb-good"].pop("files"),
+            "ptb-good: the manifest does not list its files",
+        ),
+        (lambda facts: facts["plugin_files"]["ptb-good"]["files"].clear(), "the manifest does not list its files"),
+    ],
+    ids=["no-records", "empty", "one-left-out", "no-files", "empty-files"],
+)
+def test_a_locked_run_refuses_a_manifest_from_which_something_was_taken(ptb, recorded, tmp_path, change, told):
+    file = tmp_path / "first" / "manifest.json"
+    facts = json.loads(file.read_text())
+    change(facts)
+    file.write_text(json.dumps(facts))
+    done = ptb("run", "-c", "first/config.toml", "--locked", "--dry-run", site=recorded.path)
+    assert done.returncode == 7
+    assert told in done.stderr
+
+
+def test_the_id_of_a_component_of_a_disabled_plugin_says_what_to_leave_out(ptb, bad_day):
+    done = ptb("check", "--model", "ptb-good:tiny", "-p", "no:ptb-good", site=bad_day.path)
+    assert done.returncode == 2
+    assert "model 'ptb-good:tiny' cannot be used: plugin 'ptb-good 1.0' is disabled by -p no:ptb-good; " in done.stderr
+    assert "to use it, leave that out" in done.stderr
+
+
+def test_another_distribution_of_ptb_s_own_name_is_listed_and_changes_nothing(ptb, site):
+    site.add("pytorch-basics", "raise AssertionError('imported')", version="9.9", module="acme")
+    found = plugins(ptb, site)
+    assert (found["pytorch-basics"]["status"], found["pytorch-basics"]["components"] > 50) == ("ok", True)
+    assert (found["other-pytorch-basics"]["status"], found["other-pytorch-basics"]["version"]) == ("failed", "9.9")
+    done = ptb("list", "-p", "no:other-pytorch-basics", site=site.path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_freeze_prints_what_pip_installs_again_and_imports_nothing(ptb, bad_day):

@@ -35,6 +35,12 @@ def test_the_bar_is_drawn_a_few_times_a_second_only_but_at_each_epoch(bar, monke
     assert bar.tasks[0].completed == 3
 
 
+def test_a_line_does_not_steer_the_terminal(bar, capsys):
+    Screen(StopOnSignal(), False).line("a\x1b[2Jb\rc")
+    Screen(StopOnSignal(), False, bar).line("a\x1b[2Jb\rc")
+    assert (capsys.readouterr().err, bar.console.file.getvalue()) == ("a [2Jb c\n", "a [2Jb c\n")
+
+
 def test_a_line_is_printed_as_it_is(bar, capsys):
     screen = Screen(StopOnSignal(), False, bar)
     screen.line("[bold]metrics[/] 0.5")

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ptb import DataError
 from ptb.batches import Batches, fingerprint
+from ptb.tiers import place
 
 CPU = torch.device("cpu")
 
@@ -30,13 +31,17 @@ def numbered(size):
     return TensorDataset(torch.arange(size, dtype=torch.uint8).view(-1, 1), torch.arange(size))
 
 
+def batches_of(split, tier="auto", num_workers=None, **options):
+    return Batches(place({"train": split}, CPU, tier, num_workers)["train"], **options)
+
+
 def listed(batches, epoch=1):
     return [targets.tolist() for _, targets in batches.epoch(epoch)]
 
 
 @given(size=st.integers(1, 40), batch_size=st.integers(1, 12), drop_last=st.booleans(), shuffle=st.booleans())
 def test_an_epoch_has_every_sample_once_less_what_is_dropped(size, batch_size, drop_last, shuffle):
-    batches = Batches(numbered(size), batch_size=batch_size, device=CPU, seed=3, shuffle=shuffle, drop_last=drop_last)
+    batches = batches_of(numbered(size), batch_size=batch_size, seed=3, shuffle=shuffle, drop_last=drop_last)
     epoch = listed(batches)
     seen = [number for batch in epoch for number in batch]
     assert len(epoch) == len(batches)
@@ -47,93 +52,122 @@ def test_an_epoch_has_every_sample_once_less_what_is_dropped(size, batch_size, d
         assert seen == list(range(len(seen)))
 
 
+WAYS = {
+    "resident": lambda data: {"split": data, "tier": "resident"},
+    "gather": lambda data: {"split": data, "tier": "gather"},
+    "workers of tensors": lambda data: {"split": data, "tier": "workers", "num_workers": 2},
+    "a subset": lambda data: {"split": Subset(data, range(len(data)))},
+    "no worker": lambda data: {"split": Listed(data), "num_workers": 0},
+    "one worker": lambda data: {"split": Listed(data), "num_workers": 1},
+    "two workers": lambda data: {"split": Listed(data), "num_workers": 2},
+}
+
+
 @pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_every_source_and_number_of_workers_gives_the_same_batches(workers, drop_last):
-    size = 11
-    options = {"batch_size": 4, "device": CPU, "seed": 5, "shuffle": True, "drop_last": drop_last}
-    gathered = Batches(numbered(size), **options)
-    loaded = Batches(Listed(numbered(size)), num_workers=workers, **options)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_tier_and_number_of_workers_gives_the_same_batches(way, drop_last):
+    data = numbered(11)
+    options = {"batch_size": 4, "seed": 5, "shuffle": True, "drop_last": drop_last}
+    options |= {"prepare": lambda inputs: inputs / 255, "augment": lambda inputs, draws: inputs + draws.uniform(1)}
+    expected = Batches(place({"train": data}, CPU)["train"], **options)
+    chosen = batches_of(**WAYS[way](data), **options)
     for epoch in (1, 2):
-        for (x1, y1), (x2, y2) in zip(gathered.epoch(epoch), loaded.epoch(epoch), strict=True):
+        for (x1, y1), (x2, y2) in zip(expected.epoch(epoch), chosen.epoch(epoch), strict=True):
+            assert x1.dtype == x2.dtype
             assert torch.equal(x1, x2)
             assert torch.equal(y1, y2)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
-    batches = Batches(numbered(50), batch_size=7, device=CPU, seed=1, shuffle=True)
+    batches = batches_of(numbered(50), batch_size=7, seed=1, shuffle=True)
     first = listed(batches, 1)
     assert listed(batches, 2) != first
     torch.manual_seed(99)
     assert listed(batches, 1) == first
-    assert listed(Batches(numbered(50), batch_size=7, device=CPU, seed=2, shuffle=True), 1) != first
+    assert listed(batches_of(numbered(50), batch_size=7, seed=2, shuffle=True), 1) != first
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nothing_is_drawn_from_the_global_generators(workers):
-    batches = Batches(Listed(numbered(8)), batch_size=2, device=CPU, seed=1, shuffle=True, num_workers=workers)
+    batches = batches_of(Listed(numbered(8)), batch_size=2, seed=1, shuffle=True, num_workers=workers)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     listed(batches)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
 
 
-def test_inputs_are_prepared_then_augmented_with_a_generator_for_the_batch():
-    def prepare(inputs):
-        return inputs.float()
-
-    def augment(inputs, generator):
+def test_inputs_are_prepared_then_augmented_with_numbers_of_the_epoch():
+    def augment(inputs, draws):
         assert inputs.dtype == torch.float32
-        return inputs + torch.rand(inputs.shape, generator=generator)
+        return inputs + draws.uniform(1)
 
-    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, shuffle=True, prepare=prepare, augment=augment)
+    batches = batches_of(
+        numbered(6), batch_size=2, seed=1, shuffle=True, prepare=lambda inputs: inputs.float(), augment=augment
+    )
     epochs = [torch.cat([x for x, _ in batches.epoch(number)]) for number in (1, 1, 2)]
     assert torch.equal(epochs[0], epochs[1])
     assert not torch.equal(epochs[0], epochs[2])
-    noise = [float(x[0, 0]) % 1 for x, _ in batches.epoch(1)]
-    assert len(set(noise)) == 3
+    assert len((epochs[0] % 1).unique()) == 6
+
+
+def test_augmentation_belongs_to_the_sample_not_to_its_batch_or_its_place():
+    def noise(**options):
+        batches = batches_of(numbered(12), seed=3, augment=lambda inputs, draws: draws.uniform(1), **options)
+        drawn = {}
+        for values, targets in batches.epoch(2):
+            drawn |= dict(zip(targets.tolist(), values.flatten().tolist(), strict=True))
+        return drawn
+
+    assert noise(batch_size=5, shuffle=True) == noise(batch_size=3, shuffle=False) == noise(batch_size=12)
 
 
 class Noisy(Listed):
     def __getitem__(self, index):
-        return torch.rand(1), torch.tensor(index)
+        return torch.tensor([torch.rand(1).item(), random.random(), np.random.rand()]), torch.tensor(index)
 
 
 def test_what_a_data_set_draws_while_it_is_read_differs_by_epoch_and_by_seed():
     def drawn(seed, epoch):
-        batches = Batches(Noisy(numbered(4)), batch_size=2, device=CPU, seed=seed, num_workers=1)
+        batches = batches_of(Noisy(numbered(4)), batch_size=2, seed=seed, num_workers=1)
         return torch.cat([x for x, _ in batches.epoch(epoch)]).flatten().tolist()
 
     assert drawn(1, 1) == drawn(1, 1)
     assert len({str(drawn(seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}) == 4
 
 
+def test_what_a_data_set_draws_belongs_to_the_sample_whatever_the_workers_and_the_batches():
+    def drawn(**options):
+        batches = batches_of(Noisy(numbered(9)), seed=1, **options)
+        return [str(x.tolist()) for x in sorted((row for x, _ in batches.epoch(1) for row in x), key=str)]
+
+    alone = drawn(num_workers=0, batch_size=2)
+    assert len(set(alone)) == 9
+    assert drawn(num_workers=2, batch_size=2, shuffle=True) == drawn(num_workers=1, batch_size=4) == alone
+
+
 def test_augmentation_follows_the_seed_without_shuffling_too():
     def augmented(seed):
-        def augment(inputs, generator):
-            return torch.rand(inputs.shape, generator=generator)
-
-        batches = Batches(numbered(4), batch_size=2, device=CPU, seed=seed, augment=augment)
+        batches = batches_of(numbered(4), batch_size=2, seed=seed, augment=lambda inputs, draws: draws.uniform(1))
         return torch.cat([x for x, _ in batches.epoch(1)]).flatten().tolist()
 
     assert augmented(1) == augmented(1) != augmented(2)
 
 
 def test_a_probe_is_prepared_but_neither_shuffled_nor_augmented():
-    batches = Batches(numbered(6), batch_size=2, device=CPU, seed=1, shuffle=True, augment=lambda x, g: 1 / 0)
+    batches = batches_of(numbered(6), batch_size=2, seed=1, shuffle=True, augment=lambda x, draws: 1 / 0)
     assert batches.probe(2)[1].tolist() == [0, 1]
-    assert Batches(numbered(1), batch_size=2, device=CPU).probe(2)[1].tolist() == [0]
+    assert batches_of(numbered(1), batch_size=2).probe(2)[1].tolist() == [0]
 
 
 @pytest.mark.parametrize("sample", [3, (1,), (1, 2, 3), ("text", 1), {"x": 1, "y": 2}])
 def test_a_sample_that_is_no_pair_is_told(sample):
     with pytest.raises(DataError, match="pair"):
-        Batches(Listed([sample]), batch_size=1, device=CPU).probe()
+        batches_of(Listed([sample]), batch_size=1).probe()
 
 
 def test_a_tensor_dataset_of_three_is_told():
     with pytest.raises(DataError, match="pair"):
-        Batches(TensorDataset(*[torch.zeros(1)] * 3), batch_size=1, device=CPU)
+        batches_of(TensorDataset(*[torch.zeros(1)] * 3), batch_size=1)
 
 
 def test_the_fingerprint_sees_every_byte_in_memory_and_each_split():
@@ -143,6 +177,18 @@ def test_the_fingerprint_sees_every_byte_in_memory_and_each_split():
     assert fingerprint({"val": data}) != before
     data.tensors[0][8] = 0
     assert fingerprint({"train": data}) != before
+
+
+def test_the_fingerprint_of_a_part_is_that_of_its_samples():
+    data = numbered(9)
+    some = [1, 3, 8]
+    assert fingerprint({"train": Subset(data, some)}) == fingerprint({"train": TensorDataset(*data[some])})
+
+
+def test_the_fingerprint_of_what_is_too_large_sees_its_size_and_some_samples(monkeypatch):
+    monkeypatch.setattr("ptb.batches.FINGERPRINT_BYTES", 0)
+    assert fingerprint({"train": numbered(200)}) == fingerprint({"train": numbered(200)})
+    assert fingerprint({"train": numbered(200)}) != fingerprint({"train": numbered(199)})
 
 
 def test_the_fingerprint_of_another_dataset_sees_its_size_and_some_samples():

@@ -61,6 +61,20 @@ def test_unknown_words_are_refused_and_shown(field, value):
     assert value in str(error.value)
 
 
-@given(st.from_regex(r"\A[a-z0-9][a-z0-9-]*\Z"))
+@pytest.mark.parametrize("field", ["name", "aliases"])
+def test_a_name_of_more_than_64_characters_is_refused(field):
+    assert Component("n" * 64, "a:b", aliases=("m" * 64,))
+    with pytest.raises(ValueError, match="must have at most 64 characters, has 65"):
+        Component(**{**GOOD, field: "n" * 65 if field == "name" else ("n" * 65,)})
+
+
+@pytest.mark.parametrize("summary", ["s" * 201, "two\nlines", "two\x0blines"])
+def test_a_summary_is_one_line_of_at_most_200_characters(summary):
+    assert Component(**GOOD, summary="s" * 200)
+    with pytest.raises(ValueError, match="summary must be one line of at most 200 characters"):
+        Component(**GOOD, summary=summary)
+
+
+@given(st.from_regex(r"\A[a-z0-9][a-z0-9-]{0,63}\Z"))
 def test_every_name_of_the_documented_form_is_taken(name):
     assert Component(name, "a:b").name == name

@@ -1,5 +1,7 @@
 """Parts that fit are built; parts that do not are refused with a message that names both, and nothing is written."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -90,7 +92,7 @@ def toy(model="plain", loss="square", **sections):
 def test_a_composition_is_described_in_one_line(built_in):
     composition = compose(RunConfig(model={"name": "lenet"}, device="cpu"), built_in)
     assert composition.headline().startswith(
-        "lenet on digits: 61,706 parameters, 1,257 train / 270 val / 270 test samples, cpu ("
+        "lenet on digits: 61,706 parameters, 1,257 train / 270 val / 270 test samples, input resident, cpu ("
     )
 
 
@@ -141,7 +143,11 @@ def test_parts_of_strangers_fit_together(strange):
         (toy(dataset={"name": "toy", "case": "raises"}), PluginError, "RuntimeError: no such table"),
         (toy(dataset={"name": "toy", "case": "oserror"}), DataError, "No such file"),
         (toy(dataset={"name": "toy", "case": "nothing"}), PluginError, "must give a DataBundle"),
-        (toy(loader={"batch_size": 13, "drop_last": True}), DataError, "drop_last leaves none of its 12 samples"),
+        (
+            toy(loader={"batch_size": 13, "drop_last": True}),
+            DataError,
+            "drop_last leaves none of its 12 samples; choose a smaller loader.batch_size, or",
+        ),
         (toy(loss=None), ConfigError, "must be the name of a loss"),
         (toy(optimizer={"name": "sgd", "nesterov": True}), ConfigError, "optimizer.nesterov: needs momentum"),
         (toy(device="cuda:77"), ConfigError, "no device 'cuda:77'"),
@@ -159,6 +165,12 @@ def test_a_misfit_of_shapes_names_the_setting_that_changes_them(built_in):
     assert "(1, 9, 9)" in str(error.value)
     assert "at least 16x16" in str(error.value)
     assert "change dataset.size or choose another model" in str(error.value)
+
+
+def test_a_setting_that_is_no_part_of_the_shape_is_not_named(built_in):
+    dataset = {"name": "random", "input_shape": [1, 9, 9], "samples": 9}
+    with pytest.raises(MisfitError, match=r"9x9; change dataset\.input_shape or choose another model"):
+        compose(RunConfig(model={"name": "lenet"}, dataset=dataset), built_in)
 
 
 def test_the_original_exception_is_kept(strange):
@@ -238,6 +250,13 @@ def test_out_of_memory_while_composing_is_told_as_that(built_in, monkeypatch, er
         compose(RunConfig(model={"name": "lenet"}), built_in)
 
 
+def test_a_model_that_does_not_fit_in_memory_is_named(built_in):
+    with pytest.raises(
+        ResourceError, match=r"memory while model 'mlp' was built; make it smaller .*`ptb show model mlp`"
+    ):
+        compose(RunConfig(model={"name": "mlp", "hidden": [10**7, 10**7]}, dataset={"size": 8}), built_in)
+
+
 def groups(built_in, **optimizer):
     composition = compose(RunConfig(model={"name": "lenet"}, optimizer={"name": "sgd", **optimizer}), built_in)
     return composition.parts.optimizer.param_groups
@@ -248,6 +267,49 @@ def test_biases_and_norms_are_left_out_of_weight_decay_in_one_setting(built_in):
     assert (plain["weight_decay"], bare["weight_decay"]) == (0.1, 0.0)
     assert {p.ndim for p in bare["params"]} == {1}
     assert len(plain["params"]) == len(bare["params"]) == 5
+
+
+def test_biases_and_norms_are_left_out_of_the_weight_decay_of_a_group_too(built_in):
+    decayed = [{"match": "fc*", "weight_decay": 0.1}, {"match": "conv*", "weight_decay": 0.2, "lr": 0.5}]
+    split = groups(built_in, groups=decayed, decay_norms_and_biases=False)
+    assert [(group["weight_decay"], group["lr"], {p.ndim > 1 for p in group["params"]}) for group in split] == [
+        (0.1, 1e-3, {True}),
+        (0.0, 1e-3, {False}),
+        (0.2, 0.5, {True}),
+        (0.0, 0.5, {False}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "told"),
+    [
+        (
+            {"lr": 0.5, "groups": [{"match": "*", "lr": 0.1}]},
+            "optimizer.lr: has no effect: every parameter of model 'lenet' has one set apart",
+        ),
+        (
+            {"weight_decay": 0.5, "groups": [{"match": "fc*", "weight_decay": 0.0}, {"match": "*", "weight_decay": 1}]},
+            "optimizer.weight_decay: has no effect: every parameter of model 'lenet'",
+        ),
+        (
+            {"groups": [{"match": "*.bias", "weight_decay": 0.1}], "decay_norms_and_biases": False},
+            r"groups\[0\].weight_decay: has no effect: decay_norms_and_biases=false takes it",
+        ),
+    ],
+    ids=["lr", "weight-decay", "bare"],
+)
+def test_a_value_that_no_parameter_gets_is_refused(built_in, optimizer, told):
+    with pytest.raises(ConfigError, match=told):
+        groups(built_in, **optimizer)
+    for group in optimizer["groups"]:
+        group["match"] = "*1.weight" if group["match"] == "*" else "fc1*"
+    groups(built_in, **optimizer)
+
+
+def test_an_optimizer_that_takes_no_groups_is_told_to_get_none(built_in):
+    config = RunConfig(model={"name": "mlp"}, optimizer={"name": "lbfgs", "groups": [{"match": "*.bias", "lr": 0.1}]})
+    with pytest.raises(MisfitError, match=r"'lbfgs' does not fit model 'mlp': .*no optimizer\.groups: leave them"):
+        compose(config, built_in)
 
 
 def test_the_first_group_that_matches_counts_and_the_rest_comes_first(built_in):
@@ -411,7 +473,7 @@ def odd(kind="class", case="good", listed=False, model="plain", size=33, **secti
             odd(model="norm"),
             "cannot train on a batch of one sample, and the last batch of 33 samples has one.*drop_last",
         ),
-        (odd(model="norm", loader={"batch_size": 1}), "loader.batch_size is 1"),
+        (odd(model="norm", loader={"batch_size": 1}), "loader.batch_size is 1: .*; choose a larger one$"),
         (odd(model="idle"), r"no gradient reaches spare\.weight, spare\.bias"),
         (odd(model="boom"), "model 'boom' with loss 'cross-entropy' cannot be trained: RuntimeError: only in training"),
         (odd(loss={"name": "detached"}), "cannot be trained: RuntimeError: element 0 of tensors does not require grad"),
@@ -423,7 +485,14 @@ def odd(kind="class", case="good", listed=False, model="plain", size=33, **secti
             "optimizer 'sparse-only' takes sparse gradients only, and model 'plain'",
         ),
         (odd(optimizer={"name": "undeclared"}), "optimizer 'undeclared' cannot take a step on model 'plain'"),
-        (odd("tokens", model="sparse", optimizer={"name": "plain-adam"}), "optimizer 'plain-adam' cannot take a step"),
+        (
+            odd("tokens", model="sparse", optimizer={"name": "plain-adam"}),
+            "optimizer 'plain-adam' cannot take a step .*; its gradients are sparse: leave weight decay out, or choose",
+        ),
+        (
+            odd("tokens", model="sparse", optimizer={"name": "sgd", "weight_decay": 0.1}),
+            "optimizer 'sgd' cannot take a step .*; its gradients are sparse: leave weight decay out, or choose",
+        ),
     ],
 )
 def test_the_preflight_refuses_before_the_first_step(site, config, told):
@@ -489,6 +558,23 @@ def test_patience_without_a_validation_split_is_not_ignored(site):
         ConfigError, match=r"trainer\.patience: waits for the validation loss, and data set 'odd' has no"
     ):
         compose(odd(trainer={"patience": 2}), site.registry())
+
+
+@pytest.mark.parametrize(
+    ("trainer", "told"),
+    [
+        ({"epochs": 6, "eval_every": 2, "patience": 2}, "patience=2 never ends this run early: .*=6 has 3 evaluations"),
+        ({"epochs": 1, "patience": 1}, "epochs=1 has 1 evaluation$"),
+        ({"epochs": 5, "eval_every": 2, "patience": 1}, ""),
+        ({"epochs": 6, "patience": 4}, ""),
+        ({"epochs": 1}, ""),
+    ],
+    ids=str,
+)
+def test_patience_that_cannot_end_is_told(built_in, trainer, told):
+    config = RunConfig(model={"name": "linear"}, trainer=trainer)
+    with pytest.warns(UserWarning, match=told) if told else contextlib.nullcontext():
+        compose(config, built_in)
 
 
 def test_a_pattern_whose_parameters_are_taken_is_told_by_whom(built_in):

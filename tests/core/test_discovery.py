@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import pytest
 
+from ptb import discovery
 from ptb.discovery import LoadedPlugin, SetAside, find_plugins, load_plugin, normalize
 from ptb.hookspecs import HOOKS
 
@@ -180,19 +181,124 @@ def test_metadata_without_a_name_stops_nobody(site):
     good, stale = site.load()
     assert [c.name for _, c in good.components] == ["tiny"]
     assert (stale.found.name, stale.status) == ("ptb-stale", "failed")
-    assert stale.reason == "ContractError: its metadata have no name and version (ptb_stale-1.0.dist-info)"
+    assert stale.reason == "its metadata have no name and version (ptb_stale-1.0.dist-info)"
 
 
 @pytest.mark.parametrize(
-    "content", [b"[ptb]\nno equals sign\n", b"[ptb]\n= ptb_acme\n", b"[ptb]\nacme =\n", b"[ptb]\nacme = a b c\n"]
+    ("content", "told"),
+    [
+        (b"[ptb]\nno equals sign\n", "line 2 of its entry_points.txt must be NAME = MODULE, is 'no equals sign'"),
+        (b"# one\n\n[ptb]\n= ptb_bad\n", "line 4 of its entry_points.txt must be NAME = MODULE, is '= ptb_bad'"),
+        (b"[ptb]\nacme =\n", "line 2 of its entry_points.txt must be NAME = MODULE, is 'acme ='"),
+        (b"[ptb]\nacme = a b c\n", "line 2 of its entry_points.txt must be NAME = MODULE, is 'acme = a b c'"),
+        (b"[ptb]\nbad = ptb_bad\n# \xe9t\xe9\n", "its entry_points.txt is not in UTF-8: line 3"),
+        ("[ptb]\nbad = ptb_bad\n".encode("utf-16"), "its entry_points.txt is not in UTF-8: line 1"),
+        (None, "its entry_points.txt cannot be read: it must be a file that you may read"),
+    ],
+    ids=["no-sign", "no-name", "no-module", "three-words", "latin-1", "utf-16", "folder"],
 )
-def test_an_entry_points_file_that_cannot_be_read_is_the_fault_of_its_plugin_alone(site, content):
-    site.add("ptb-bad", GOOD)
+def test_an_entry_points_file_that_cannot_be_read_is_the_fault_of_its_plugin_alone(site, content, told):
+    site.add("ptb-bad", GOOD, version="1.2")
     site.add("ptb-good", GOOD)
-    (site.path / "ptb_bad-1.0.dist-info" / "entry_points.txt").write_bytes(content)
+    file = site.path / "ptb_bad-1.2.dist-info" / "entry_points.txt"
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
     bad, good = site.load()
     assert isinstance(good, LoadedPlugin)
-    assert (bad.found.name, bad.status) == ("ptb-bad", "failed")
+    assert (str(bad.found), bad.status) == ("ptb-bad 1.2", "failed")
+    assert bad.reason == f"{told} (ptb_bad-1.2.dist-info)"
+
+
+@pytest.mark.parametrize(
+    ("name", "requires", "content"),
+    [
+        ("acme", ["pytorch_basics>=0.1"], b"\xff"),
+        ("acme", [], b"[ptb]\nacme = acme # \xff"),
+        ("ptb-acme", [], b"\xff"),
+    ],
+    ids=["needs-ptb", "names-the-group", "is-called-so"],
+)
+def test_what_shows_that_an_unreadable_distribution_is_a_plugin(site, name, requires, content):
+    site.add(name, GOOD, requires=requires)
+    (info,) = site.path.glob("*.dist-info")
+    (info / "entry_points.txt").write_bytes(content)
+    assert only(site).status == "failed"
+
+
+def test_a_distribution_that_is_none_of_ours_is_not_blamed_for_its_files(site):
+    site.add("acme", GOOD)
+    (info,) = site.path.glob("*.dist-info")
+    (info / "entry_points.txt").write_bytes(b"[console_scripts]\nacme = \xff")
+    assert site.load() == []
+
+
+def test_metadata_that_are_not_in_utf_8_are_told_in_plain_words(site):
+    site.add("ptb-acme", GOOD)
+    (site.path / "ptb_acme-1.0.dist-info" / "METADATA").write_bytes(b"Name: ptb-acme\nVersion: 1.0\nSummary: \xe9\n")
+    plugin = only(site)
+    assert (str(plugin.found), plugin.reason) == (
+        "ptb-acme unknown",
+        "its METADATA is not in UTF-8: line 3 (ptb_acme-1.0.dist-info)",
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["\ufeff[ptb]\nbad = ptb_odd\n", "[other]\nno equals sign\n\n[ ptb ]\n# why\nbad=ptb_odd\n"]
+)
+def test_an_entry_points_file_with_a_mark_of_its_encoding_or_bad_lines_elsewhere_is_read(site, content):
+    site.add("ptb-odd", GOOD)
+    (site.path / "ptb_odd-1.0.dist-info" / "entry_points.txt").write_text(content, encoding="utf-8")
+    assert [c.name for _, c in only(site).components] == ["tiny"]
+
+
+def with_ptb_itself(site, last=False):
+    """What ``find_plugins`` makes of the site and of the ptb that runs, which stands behind it on the path."""
+    ours = [found.dist for found in find_plugins() if found.built_in]
+    dists = list(site.distributions())
+    return find_plugins([*ours, *dists] if last else [*dists, *ours])
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_another_distribution_of_ptb_s_own_name_replaces_nothing_and_is_told(site, last):
+    site.add("PyTorch_Basics", "raise AssertionError('imported')", version="9.9", module="acme")
+    ours, other = with_ptb_itself(site, last)
+    assert (ours.name, ours.version) == ("pytorch-basics", version("pytorch-basics"))
+    assert isinstance(load_plugin(ours), LoadedPlugin)
+    aside = load_plugin(other)
+    assert (str(aside.found), aside.found.built_in, aside.status) == ("other-pytorch-basics 9.9", False, "failed")
+    assert aside.reason.startswith("it is called pytorch-basics as ptb itself is, which is in ")
+    assert aside.reason.endswith(f"rename it, or delete {site.path / 'acme-9.9.dist-info'}")
+    assert "acme" not in sys.modules
+
+
+@pytest.mark.parametrize("folder", ["aaa", "zzz"])
+def test_of_two_distributions_of_ptb_s_name_in_one_folder_the_one_with_its_files_counts(site, monkeypatch, folder):
+    monkeypatch.setattr(discovery, "_HOME", site.path.resolve() / "ptb")
+    site.add("pytorch-basics", GOOD, version="1.0", module="mmm")
+    (site.path / "mmm-1.0.dist-info" / "RECORD").write_text("mmm.py,,\nptb/__init__.py,,\n")
+    site.add("pytorch-basics", GOOD, version="9.9", module=folder)
+    (site.path / f"{folder}-9.9.dist-info" / "RECORD").write_text(f"{folder}.py,,\n")
+    for dists in (list(site.distributions()), list(site.distributions())[::-1]):
+        assert list(map(str, find_plugins(dists))) == ["pytorch-basics 1.0", "other-pytorch-basics 9.9"]
+
+
+def test_another_copy_of_ptb_itself_is_hidden_like_that_of_any_plugin(site):
+    site.add("pytorch-basics", GOOD, version="0.0.1", module="ptb_models")
+    (found,) = with_ptb_itself(site)
+    assert found.version == version("pytorch-basics")
+
+
+def test_requirements_on_ptb_are_held_against_the_version_that_runs(site, monkeypatch):
+    monkeypatch.syspath_prepend(str(site.path))
+    site.add("pytorch-basics", GOOD, version="9.9", module="pytorch_basics")
+    site.add("ptb-future", GOOD, requires=["pytorch-basics>=9"])
+    discovery.own_version.cache_clear()
+    (future,) = (load_plugin(found) for found in find_plugins(site.distributions()) if found.name == "ptb-future")
+    discovery.own_version.cache_clear()
+    assert future.status == "incompatible"
 
 
 def test_what_raises_beyond_exception_is_set_aside_too(site):
@@ -319,3 +425,23 @@ def test_an_exception_whose_text_raises_is_set_aside_like_any_other(site, raised
 def test_what_an_exception_says_cannot_steer_the_terminal(site):
     site.add("ptb-odd", "raise RuntimeError('a\\x1b[2Jb\\x07c')")
     assert only(site).reason == "RuntimeError: a [2Jb c"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("@hookimpl", "@hookimpl(wrapper=True)"),
+        ("@hookimpl", "@hookimpl(hookwrapper=True)"),
+        ("def ptb", "async def ptb"),
+        ("return", "yield", "def ptb", "async def ptb"),
+    ],
+    ids=["wrapper", "hookwrapper", "coroutine", "async-generator"],
+)
+def test_a_hook_that_is_no_plain_function_is_told(site, change):
+    source = GOOD
+    for old, new in zip(change[::2], change[1::2], strict=True):
+        source = source.replace(old, new)
+    site.add("ptb-odd", source)
+    assert only(site).reason == (
+        "ContractError: ptb_odd.ptb_provide_models must be a plain function: no wrapper, not async"
+    )

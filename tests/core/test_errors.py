@@ -4,7 +4,7 @@ import re
 import pytest
 
 from ptb import errors
-from ptb.errors import ConfigError, Interrupted, Problem, PtbError, closest, did_you_mean, listing
+from ptb.errors import ConfigError, Interrupted, Problem, PtbError, closest, did_you_mean, listing, tidy
 
 
 def test_the_tree_in_the_docstring_is_the_tree():
@@ -53,3 +53,12 @@ def test_a_near_miss_finds_what_was_meant(word, meant):
 
 def test_a_long_listing_is_cut_and_says_so():
     assert listing(["a", "b", "c"], limit=2) == "a, b and 1 more"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a\n\tb  c", "a b c"), ("\x1b[31mred\x9b\u2028", "[31mred"), ("x" * 11, "x" * 10 + "...")],
+    ids=["lines", "steering", "long"],
+)
+def test_a_stranger_s_text_is_one_short_line_without_signs_that_steer(text, shown):
+    assert tidy(text, 10) == shown

@@ -11,6 +11,7 @@ PUBLIC = {
         "Component",
         "DataSpec",
         "DataBundle",
+        "Draws",
         "Registry",
         "load_registry",
         "RunConfig",

@@ -27,7 +27,8 @@ ORDER = [
         "plan",
         "rundir",
     ),
-    *("device", "seeding", "batches", "checkpoint", "trainer", "preflight", "compose", "run"),
+    *("device", "lazy_dynamo", "seeding", "draws", "tiers", "batches", "checkpoint", "parts", "tally", "trainer"),
+    *("preflight", "compose", "run"),
 ]
 TORCH_FREE = set(ORDER[: ORDER.index("device")])
 HEAVY = {"torch", "numpy", "cv2", "pandas", "sklearn", "safetensors"}
@@ -67,6 +68,7 @@ def test_every_module_of_the_core_has_its_place():
     files = {path.stem for path in CORE.glob("*.py")}
     assert files == {*ORDER, "__init__", "__main__"}
     assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == {
+        "bench",
         "cli",
         "diagnosis",
         "testing",
@@ -206,7 +208,7 @@ def statements(path):
 
 
 def test_the_core_is_small():
-    assert sum(map(statements, CORE.glob("*.py"))) < 3500
+    assert sum(map(statements, CORE.glob("*.py"))) < 4000
 
 
 def test_these_tests_can_fail(tmp_path):

@@ -215,6 +215,25 @@ def test_norms_and_biases_are_not_kept_from_a_weight_decay_that_there_is_not(bui
     resolve(RunConfig(**LENET, optimizer={"name": "adamw", "decay_norms_and_biases": False}), built_in)
 
 
+@pytest.mark.parametrize("idle", [{"decay_norms_and_biases": False}, {"decoupled_weight_decay": True}], ids=str)
+def test_a_switch_of_the_weight_decay_needs_one_somewhere(built_in, idle):
+    groups = [{"match": "fc*", "weight_decay": 0.0}, {"match": "*", "lr": 0.1}]
+    assert set(problems(built_in, **LENET, optimizer={**idle, "groups": groups})) == {f"optimizer.{next(iter(idle))}"}
+    groups[0]["weight_decay"] = 0.1
+    resolve(RunConfig(**LENET, optimizer={**idle, "groups": groups}), built_in)
+
+
+def test_the_values_of_a_group_are_held_to_what_the_optimizer_takes(built_in):
+    groups = [{"match": "fc*", "lr": 1e39}, {"match": "*", "weight_decay": 1e39}, {"match": "*", "lr": 1}]
+    told = problems(built_in, **LENET, optimizer={"groups": groups})
+    assert {key: message.partition(" and ")[0] for key, message in told.items()} == {
+        "optimizer.groups[0].lr": "must be a number of at least 0",
+        "optimizer.groups[1].weight_decay": "must be a number of at least 0",
+    }
+    sparse = problems(built_in, **LENET, optimizer={"name": "sparse-adam", "groups": [{"match": "*", "lr": 0}]})
+    assert sparse["optimizer.groups[0].lr"].startswith("must be a number above 0")
+
+
 def test_an_unknown_key_of_the_optimizer_is_held_against_those_of_the_core_too(built_in):
     told = problems(built_in, **LENET, optimizer={"group": []})["optimizer.group"]
     assert "(did you mean 'groups'?); valid are lr, betas" in told

@@ -108,12 +108,26 @@ def test_a_plugin_whose_files_changed_is_told_with_the_files(plugin, site, tmp_p
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"plugin_files": 3}', b'{"plugin_files": {"a": 3}}', b"[" * 9999]
 )
-def test_a_manifest_that_is_none_is_a_config_error(tmp_path, content):
+def test_a_manifest_that_says_nothing_of_plugins_is_refused(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(ConfigError, match="does not say which files"):
+    with pytest.raises(PluginError, match="does not say which files"):
         check_unchanged(tmp_path / "manifest.json", [])
     with pytest.raises(ConfigError, match="cannot read"):
         check_unchanged(tmp_path / "nothing.json", [])
+
+
+@pytest.mark.parametrize("files", [{}, [], None, "gone"])
+def test_a_record_without_files_is_refused(plugin, tmp_path, files):
+    recorded = record(plugin) | {"files": files}
+    if files == "gone":
+        del recorded["files"]
+    (tmp_path / "manifest.json").write_text(json.dumps({"plugin_files": {plugin.name: recorded}}))
+    with pytest.raises(PluginError, match=r"ptb-acme: the manifest does not list its files$"):
+        check_unchanged(tmp_path / "manifest.json", [plugin])
+
+
+def test_the_recorded_plugins_are_named(plugin, tmp_path):
+    assert check_unchanged(manifest_of(tmp_path, plugin), [plugin, find_plugins()[0]]) == {"ptb-acme"}
 
 
 def test_where_nothing_is_recorded_the_files_are_those_of_its_packages(site, monkeypatch):
@@ -135,7 +149,41 @@ def test_of_an_editable_plugin_the_files_are_those_of_its_source(site, tmp_path,
     (found,) = find_plugins(site.distributions())
     assert (found.editable, found.location) == (True, str(source))
     assert set(content_hashes(found)) == {"ptb_acme/__init__.py", "ptb_acme/words.txt"}
-    assert requirement(found) == f"-e {source}"
+    assert requirement(found) == f"-e {source.as_uri()}"
+
+
+@pytest.fixture
+def two_packages(site, tmp_path, monkeypatch):
+    """An editable plugin whose components lie in a package and a module beside that of its entry point."""
+    source = tmp_path / "source"
+    for package in ("ptb_acme", "acme_parts"):
+        (source / package).mkdir(parents=True)
+        (source / package / "__init__.py").write_text("")
+    (source / "acme_more.py").write_text("")
+    (source / "notes").mkdir()
+    monkeypatch.syspath_prepend(str(source))
+    site.add("ptb-acme", "")
+    (site.path / "ptb_acme.py").unlink()
+    origin(site, url=source.as_uri(), dir_info={"editable": True})
+    (site.path / "acme.pth").write_text(f"import os\n{source}\n")
+    return site.path / "ptb_acme-1.0.dist-info"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("top_level.txt", "ptb_acme\nacme_parts\nacme_more\nnowhere_at_all\n"), ("RECORD", "acme.pth,,\n")],
+)
+def test_of_an_editable_plugin_every_package_counts(two_packages, site, name, content):
+    (two_packages / name).write_text(content)
+    (found,) = find_plugins(site.distributions())
+    assert set(content_hashes(found)) == {"ptb_acme/__init__.py", "acme_parts/__init__.py", "acme_more.py"}
+
+
+def test_entry_points_of_other_groups_lead_to_no_files(two_packages, site):
+    with (two_packages / "entry_points.txt").open("a") as file:
+        file.write("[console_scripts]\nacme = acme_parts:main\nodd\n")
+    (found,) = find_plugins(site.distributions())
+    assert set(content_hashes(found)) == {"ptb_acme/__init__.py"}
 
 
 def test_the_built_in_plugin_is_hashed_whole():
@@ -165,11 +213,44 @@ def test_what_a_plugin_requires_is_recorded_and_compared(plugin, tmp_path, monke
             {"url": "https://e.org/a", "vcs_info": {"vcs": "git", "commit_id": "0a1b"}},
             "ptb-acme @ git+https://e.org/a@0a1b",
         ),
+        (
+            {"url": "https://e.org/a", "vcs_info": {"vcs": "git", "commit_id": "0a1b"}, "subdirectory": "x/y"},
+            "ptb-acme @ git+https://e.org/a@0a1b#subdirectory=x/y",
+        ),
+        ({"url": "https://me:se@cret@e.org/a.whl"}, "ptb-acme @ https://e.org/a.whl"),
+        ({"url": "https://token@e.org/a@1.whl"}, "ptb-acme @ https://e.org/a@1.whl"),
+        ({"url": "https://token:${SALT}@e.org/a.whl"}, "ptb-acme @ https://e.org/a.whl"),
+        ({"url": "https://${ME}:${MY-KEY}@e.org/a.whl"}, "ptb-acme @ https://${ME}:${MY-KEY}@e.org/a.whl"),
+        ({"url": "https://${ME}@e.org/a.whl"}, "ptb-acme @ https://${ME}@e.org/a.whl"),
+        (
+            {"url": "ssh://git@e.org/a", "vcs_info": {"vcs": "git", "commit_id": "0a1b"}},
+            "ptb-acme @ git+ssh://git@e.org/a@0a1b",
+        ),
+        ({"url": "file:///a%20b/c%27d", "dir_info": {"editable": True}}, "-e file:///a%20b/c%27d"),
+        ({"url": "file:///a%20b/c.whl"}, "ptb-acme @ file:///a%20b/c.whl"),
+        ({"url": "nonsense"}, "ptb-acme==1.0"),
+        ({"url": "https://e.org/a b"}, "# ptb-acme 1.0: pip cannot install it by its metadata"),
     ],
 )
 def test_a_requirement_installs_the_same_again(plugin, site, facts, line):
     origin(site, **facts)
     assert requirement(plugin) == line
+
+
+@pytest.mark.parametrize(
+    ("metadata", "line"),
+    [
+        ("Name: ptb-acme\nVersion: 1.0+local\n", "ptb-acme==1.0+local"),
+        ("Name: ptb-acme\nVersion: 1.0 beta two\n", "# ptb-acme 1.0 beta two: pip cannot install it by its metadata"),
+        ("Name: ptb acme\nVersion: 1.0\n", "# ptb acme 1.0: pip cannot install it by its metadata"),
+        ("Name: ptb-acme\n", "# ptb-acme unknown: its metadata have no name and version (ptb_acme-1.0.dist-info)"),
+    ],
+)
+def test_a_plugin_that_pip_cannot_install_again_is_a_comment(site, metadata, line):
+    site.add("ptb-acme", GOOD)
+    (site.path / "ptb_acme-1.0.dist-info" / "METADATA").write_text(metadata)
+    (found,) = find_plugins(site.distributions())
+    assert requirement(found) == line
 
 
 @pytest.mark.parametrize(

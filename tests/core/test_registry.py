@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptb import ConfigError, PluginError, UnknownName
+from ptb.discovery import find_plugins
 from ptb.registry import Registry
+from ptb.selection import Request, Selection
 
 ACME = """
     from ptb import Component, hookimpl
@@ -165,6 +167,66 @@ def test_a_refresh_finds_what_was_installed_meanwhile_and_a_failure_is_not_remem
     assert registry.components() == []
     registry.refresh()
     assert [entry.id for entry in registry.components()] == ["ptb-two:other", "ptb-one:tiny"]
+
+
+def test_a_refresh_after_an_upgrade_keeps_the_version_that_is_loaded_and_says_so(site):
+    site.add("ptb-one", TINY)
+    registry = Registry(site.load(), site.load)
+    (site.path / "ptb_one-1.0.dist-info" / "METADATA").write_text("Name: ptb-one\nVersion: 1.1\n")
+    site.write("ptb_one.py", TINY.replace("tiny", "other") + "# so that its size differs\n")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"'ptb-one 1\.0' is loaded, installed is now 1\.1: .* start Python"):
+            registry.refresh()
+        assert [(entry.id, entry.version) for entry in registry.components()] == [("ptb-one:tiny", "1.0")]
+        assert [plugin.version for plugin in registry.plugins()] == ["1.0"]
+
+
+@pytest.mark.parametrize(
+    ("source", "selection", "told"),
+    [
+        (
+            TINY,
+            Selection(disable=(Request("ptb-one", "-p no:ptb-one"),)),
+            "plugin 'ptb-one 1.0' is disabled by -p no:ptb-one; to use it, leave that out",
+        ),
+        (
+            TINY,
+            Selection(only=()),
+            "plugin 'ptb-one 1.0' is disabled by --no-plugins or an empty PTB_PLUGINS; to use it, leave that out",
+        ),
+        ("raise OSError('no')", Selection(), "plugin 'ptb-one 1.0' failed to load: OSError: no"),
+    ],
+    ids=["disabled", "not-named", "failed"],
+)
+def test_the_id_of_a_component_whose_plugin_is_not_used_says_why(site, source, selection, told):
+    site.add("ptb-one", source)
+    site.load()
+    registry = Registry(selection.load(find_plugins(site.distributions())))
+    with pytest.raises(UnknownName) as error:
+        registry.get("model", "Ptb_One:tiny")
+    assert str(error.value) == f"model 'ptb-one:tiny' cannot be used: {told}"
+
+
+def test_every_plugin_is_there_as_it_was_found(acme):
+    acme.add("ptb-broken", "raise OSError")
+    assert [found.name for found in acme.registry().found()] == ["pytorch-basics", "ptb-acme", "ptb-broken"]
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("name: str = 'x'", "cannot be called 'name': that key chooses the component"),
+        ("_depth: int = 3", "cannot be called '_depth': pydantic makes no field of a name with '_' first"),
+        ("depth: int = Field(3, alias='d')", "a setting has one name only, take the alias away from depth"),
+        ("depth: int = Field(3, validation_alias='d')", "a setting has one name only"),
+    ],
+)
+def test_a_setting_that_would_be_passed_over_is_refused(site, model, told):
+    site.add("ptb-one", TINY.replace('"nowhere:Tiny"', '"nowhere:Tiny", settings="odd_settings:Options"'))
+    site.write("odd_settings.py", f"from pydantic import BaseModel, Field\nclass Options(BaseModel):\n    {model}\n")
+    with pytest.raises(PluginError, match=r"^model 'tiny' \(ptb-one 1\.0\): ") as error:
+        Registry(site.load()).get("model", "tiny").settings_model()
+    assert told in str(error.value)
 
 
 def test_a_refresh_that_raises_leaves_the_registry_as_it_was(site):

@@ -7,9 +7,16 @@ import pytest
 import torch
 
 import ptb
-from ptb import ConfigError, RunConfig, StorageError
-from ptb.checkpoint import find_checkpoints, weights_sha256
+from ptb import ConfigError, NumericalError, PluginError, RunConfig, StorageError
+from ptb.checkpoint import find_checkpoints, save_checkpoint, weights_sha256
 from ptb.run import evaluate_run
+from ptb.rundir import RunDirectory
+
+
+def evaluated(path, *, checkpoint="last", split="test", registry=None, **changes):
+    run = RunDirectory.open(path)
+    return evaluate_run(run, run.evaluation_config(**changes), checkpoint=checkpoint, split=split, registry=registry)
+
 
 MLP = {"model": {"name": "mlp", "hidden": [16]}, "dataset": {"size": 8}, "trainer": {"epochs": 3}}
 
@@ -110,18 +117,18 @@ def test_training_leaves_the_global_random_state_alone(built_in, tmp_path):
 @pytest.mark.parametrize("checkpoint", ["last", "120"])
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluation_gives_the_recorded_figures_to_the_last_bit(done, split, checkpoint):
-    result = evaluate_run(done.output, checkpoint=checkpoint, split=split)
+    result = evaluated(done.output, checkpoint=checkpoint, split=split)
     assert result["step"] == 120
     assert result["metrics"] == {key: value for key, value in done.metrics.items() if key.startswith(split)}
 
 
 def test_an_evaluation_may_choose_its_metrics_with_their_settings_and_its_batches(done):
     overrides = ["metrics.top-k.k=10", "loader.batch_size=7", "threads=1"]
-    result = evaluate_run(done.output, metrics=["top-k"], overrides=overrides)
+    result = evaluated(done.output, metrics=["top-k"], overrides=overrides)
     assert result["metrics"].keys() == {"test/loss", "test/top-k"}
     assert result["metrics"]["test/top-k"] == 1.0
     assert result["metrics"]["test/loss"] == pytest.approx(done.metrics["test/loss"])
-    assert evaluate_run(done.output, overrides=["metrics.top-k.k=1"])["metrics"] == {
+    assert evaluated(done.output, overrides=["metrics.top-k.k=1"])["metrics"] == {
         **{key: value for key, value in done.metrics.items() if key.startswith("test/")},
         "test/top-k": done.metrics["test/accuracy"],
     }
@@ -130,13 +137,13 @@ def test_an_evaluation_may_choose_its_metrics_with_their_settings_and_its_batche
 def test_a_batch_of_all_samples_evaluates_a_run_that_dropped_its_last_batches(built_in, tmp_path):
     config = RunConfig(**{**MLP, "trainer": {"epochs": 1}}, loader={"drop_last": True})
     run = ptb.train(config, registry=built_in, output=tmp_path / "run")
-    result = evaluate_run(run.output, overrides=["loader.batch_size=5000"], registry=built_in)
+    result = evaluated(run.output, overrides=["loader.batch_size=5000"], registry=built_in)
     assert result["metrics"]["test/accuracy"] == run.metrics["test/accuracy"]
 
 
 def test_an_evaluation_cannot_change_the_run(done):
     with pytest.raises(ConfigError, match=r"model.hidden: cannot be set in an evaluation"):
-        evaluate_run(done.output, overrides=["model.hidden=[3]"])
+        evaluated(done.output, overrides=["model.hidden=[3]"])
 
 
 @pytest.fixture
@@ -151,10 +158,10 @@ def table(tmp_path, built_in):
 
 def test_data_that_has_changed_since_the_run_is_warned_of(table, built_in):
     run, file = table
-    evaluate_run(run.output, registry=built_in)  # a warning would be an error
+    evaluated(run.output, registry=built_in)  # a warning would be an error
     file.write_text(file.read_text().replace("39,z", "1000,z"))
     with pytest.warns(UserWarning, match="the data has changed since the run: data set 'csv'.*manifest.json") as told:
-        evaluate_run(run.output, registry=built_in)
+        evaluated(run.output, registry=built_in)
     assert len(told) == 1
 
 
@@ -162,7 +169,7 @@ def test_a_run_that_has_lost_its_manifest_is_evaluated_with_a_warning(table, bui
     run, _ = table
     (run.output / "manifest.json").unlink()
     with pytest.warns(UserWarning, match="does not tell which data the run used"):
-        assert evaluate_run(run.output, registry=built_in)["step"] == run.step
+        assert evaluated(run.output, registry=built_in)["step"] == run.step
 
 
 def test_samples_that_are_changed_at_random_are_no_changed_data(site, tmp_path):
@@ -194,17 +201,128 @@ def test_samples_that_are_changed_at_random_are_no_changed_data(site, tmp_path):
     run = ptb.train(config, registry=registry, output=tmp_path / "run")
     torch.rand(1)  # the global generators have moved on
     random.random()
-    evaluate_run(run.output, registry=registry)  # a warning would be an error
+    evaluated(run.output, registry=registry)  # a warning would be an error
+
+
+@pytest.mark.parametrize("key", ["disable", "require"])
+def test_plugins_cannot_be_chosen_for_a_registry_that_is_given(built_in, tmp_path, key):
+    config = RunConfig(**MLP, plugins={key: ["ptb-acme"]})
+    with pytest.raises(ConfigError, match=r"^plugins: has no effect on the registry that is given: leave the section"):
+        ptb.train(config, registry=built_in, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ptb.PtbError, match=r"ptb-acme.*not installed|unknown plugin 'ptb-acme'"):
+        ptb.train(config, output=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("section", "target"),
+    [("optimizer", "torch.optim:SGD"), ("initializer", "ptb_mine_parts:nothing"), ("scheduler", "ptb_mine_parts:Keep")],
+    ids=lambda value: value,
+)
+def test_an_evaluation_needs_no_plugin_that_only_trains(site, built_in, tmp_path, section, target):
+    site.add(
+        "ptb-mine",
+        f"""
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_{section}s():
+            return [Component("mine", "{target}")]
+        """,
+    )
+    site.write(
+        "ptb_mine_parts.py",
+        """
+        def nothing(module): pass
+
+        class Keep:
+            def __init__(self, optimizer, total_steps): pass
+            def step(self): pass
+            def state_dict(self): return {}
+            def load_state_dict(self, state): pass
+        """,
+    )
+    config = RunConfig(**{**MLP, "trainer": {"epochs": 1}}, **{section: {"name": "mine"}})
+    run = ptb.train(config, registry=site.registry(), output=tmp_path / "run")
+    assert 'name = "ptb-mine:mine"' in (run.output / "config.toml").read_text()
+    assert evaluated(run.output, registry=built_in)["metrics"]["test/accuracy"] == run.metrics["test/accuracy"]
+
+
+def test_a_model_that_the_usual_optimizer_cannot_train_is_evaluated(built_in, tmp_path):
+    config = RunConfig(
+        model={"name": "embedding-bag", "sparse": True},
+        dataset={"name": "random", "inputs": "tokens", "input_shape": [6], "samples": 64},
+        optimizer={"name": "sparse-adam"},
+        trainer={"epochs": 1},
+    )
+    run = ptb.train(config, registry=built_in, output=tmp_path / "run")
+    assert evaluated(run.output, registry=built_in)["metrics"]["test/loss"] == run.metrics["test/loss"]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_loss_that_is_not_finite_ends_an_evaluation(built_in, tmp_path, reduction):
+    config = RunConfig(**{**MLP, "trainer": {"epochs": 1}}, loss={"reduction": reduction})
+    run = ptb.train(config, registry=built_in, output=tmp_path / "run")
+    folder = run.output / "checkpoints"
+    weights = {name: torch.full_like(tensor, torch.nan) for name, tensor in run.model.state_dict().items()}
+    save_checkpoint(folder, 41, weights, {})
+    with pytest.raises(NumericalError, match=r"^the val loss is nan with the weights of step 41: ") as told:
+        evaluated(run.output, split="val", registry=built_in)
+    file = run.output / "losses-val-41.csv"
+    assert file.exists() == (str(file) in str(told.value)) == (reduction == "none")
+    assert evaluated(run.output, checkpoint="40", registry=built_in)["step"] == 40
+
+
+METRIC = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_metrics():
+        return [Component("seen", "ptb_metric:Seen")]
+
+    class Seen:
+        def __init__(self, spec): self.targets = set()
+        def update(self, scores, targets): self.targets |= set(targets.tolist())
+        def compute(self): return len(self.targets)
+        def reset(self): self.targets = set()
+        def details(self):
+            import torch
+            return DETAILS
+"""
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ('{"a": torch.ones(2)}', "TypeError: Object of type Tensor is not JSON serializable"),
+        ('{(1, 2): "a"}', "TypeError: keys must be str"),
+        ("[1, 2]", "list"),
+    ],
+    ids=["tensor", "key", "no-dict"],
+)
+def test_details_that_are_no_json_values_are_the_fault_of_the_plugin(site, done, details, told):
+    site.add("ptb-metric", METRIC.replace("DETAILS", details))
+    message = rf"^metric 'seen' \(ptb-metric 1\.0\): details\(\) must give a dict of JSON values, .*: {told}"
+    with pytest.raises(PluginError, match=message):
+        evaluated(done.output, metrics=["seen"], registry=site.registry())
+
+
+@pytest.mark.parametrize(("ignored", "seen"), [(3, 9.0), (None, 10.0)], ids=["a-class", "none"])
+def test_metrics_leave_out_the_class_that_the_loss_ignores(site, tmp_path, ignored, seen):
+    site.add("ptb-metric", METRIC.replace("DETAILS", "{}"))
+    config = RunConfig(**MLP, loss={} if ignored is None else {"ignore_index": ignored}, metrics={"seen": {}})
+    run = ptb.train(config, registry=site.registry(), output=tmp_path / "run")
+    assert [run.metrics[f"{split}/seen"] for split in ("train", "val", "test")] == [seen] * 3
 
 
 def test_the_training_split_can_be_evaluated_too(done):
-    assert evaluate_run(done.output, split="train")["metrics"]["train/accuracy"] > 0.5
+    assert evaluated(done.output, split="train")["metrics"]["train/accuracy"] > 0.5
 
 
 def test_the_best_checkpoint_is_the_one_of_the_smallest_validation_loss(done):
     rows = [json.loads(line) for line in (done.output / "metrics.jsonl").read_text().splitlines()]
     best = min((row for row in rows if row["split"] == "val"), key=lambda row: row["values"]["loss"])
-    result = evaluate_run(done.output, checkpoint="best", split="val")
+    result = evaluated(done.output, checkpoint="best", split="val")
     assert result["step"] == best["step"]
     assert result["metrics"]["val/loss"] == best["values"]["loss"]
 
@@ -212,7 +330,7 @@ def test_the_best_checkpoint_is_the_one_of_the_smallest_validation_loss(done):
 @pytest.mark.parametrize("checkpoint", ["7", "frist", "-1", ""])
 def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(done, checkpoint):
     with pytest.raises(ConfigError, match="valid are last, best and the steps 80, 120"):
-        evaluate_run(done.output, checkpoint=checkpoint)
+        evaluated(done.output, checkpoint=checkpoint)
 
 
 def test_a_damaged_checkpoint_is_not_evaluated(built_in, tmp_path):
@@ -222,20 +340,20 @@ def test_a_damaged_checkpoint_is_not_evaluated(built_in, tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(StorageError, match="damaged"):
-        evaluate_run(run.output)
+        evaluated(run.output)
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):
     with pytest.raises(ConfigError, match="not a run directory"):
-        evaluate_run(tmp_path)
+        evaluated(tmp_path)
     (tmp_path / "config.toml").write_text('[model]\nname = "mlp"\n')
     with pytest.raises(ConfigError, match="no checkpoints"):
-        evaluate_run(tmp_path)
+        evaluated(tmp_path)
 
 
 def test_a_run_that_fails_says_so_in_its_summary(built_in, tmp_path):
     with pytest.raises(ptb.NumericalError):
-        ptb.train(RunConfig(**MLP, optimizer={"lr": 1e30}), registry=built_in, output=tmp_path / "run")
+        ptb.train(RunConfig(**MLP, optimizer={"lr": 1e18}), registry=built_in, output=tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert summary["reason"].startswith("NumericalError")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptb import ConfigError, StorageError
+from ptb import ConfigError, RunConfig, StorageError
 from ptb.rundir import RunDirectory, check_output, finite, git_commit, write_atomically
 
 
@@ -100,6 +100,13 @@ def test_an_evaluation_has_the_configuration_of_the_run_and_drops_no_samples(run
     assert config.values["metrics"] == {"accuracy": {}, "top-k": {"k": 2}}
 
 
+@pytest.mark.parametrize("section", ["initializer", "optimizer", "scheduler"])
+def test_an_evaluation_leaves_out_what_only_trains(run, section):
+    run.config.write_text(f"{RUN}[{section}]\nname = 'gone'\n")
+    assert section in RunConfig.read([run.config]).values
+    assert section not in run.evaluation_config().values
+
+
 @pytest.mark.parametrize(
     ("metrics", "overrides", "expected"),
     [
@@ -146,7 +153,10 @@ def test_an_evaluation_sets_nothing_else(run, key):
         run.evaluation_config(overrides=["metrics.top-k.k=3", f"{key}={{}}", "trainer.patience=1"])
     first, second = refused.value.problems
     assert (first.key, first.source, second.key) == (key, f"{key}={{}}", "trainer.patience")
-    assert "from the run but metrics.LABEL.KEY, loader.batch_size, loader.num_workers, device, threads" in first.message
+    assert (
+        "from the run but metrics.LABEL.KEY, loader.batch_size, loader.tier, loader.num_workers, device, threads"
+        in first.message
+    )
 
 
 def test_an_evaluation_is_of_one_run(run):

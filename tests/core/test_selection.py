@@ -101,6 +101,13 @@ def test_a_required_plugin_that_is_not_there_ends_with_what_to_type(three, wish,
         Selection(require=requests(wish)).load(three)
 
 
+def test_a_required_distribution_that_is_no_plugin_is_told_as_such(three):
+    with pytest.raises(PluginError) as error:
+        Selection(require=requests("numpy>=1")).load(three)
+    assert "numpy>=1: is installed, but is no plugin: it has no entry point 'ptb'" in str(error.value)
+    assert "pip install" not in str(error.value)
+
+
 def test_a_requirement_that_is_none_is_a_config_error(three):
     with pytest.raises(ConfigError, match="'>>>' is not a requirement"):
         Selection(require=requests(">>>")).load(three)
@@ -142,6 +149,32 @@ def test_the_environment_counts_for_the_python_interface_too(monkeypatch):
     assert {plugin.status for plugin in load_registry().plugins() if plugin.name != "pytorch-basics"} <= {"disabled"}
     with pytest.raises(ConfigError, match="unknown plugin 'ptb-nothing'"):
         load_registry(disable=["ptb-nothing"])
+
+
+@pytest.mark.parametrize(
+    ("only", "reason"),
+    [
+        (requests("ptb-good", source="PTB_PLUGINS"), "by PTB_PLUGINS, which names only ptb-good"),
+        (requests("ptb-good", source=""), "by the caller, which names only ptb-good"),
+        ((), "by --no-plugins or an empty PTB_PLUGINS"),
+    ],
+)
+def test_what_is_not_named_is_disabled_by_who_names_the_others(three, only, reason):
+    by = {p.found.name: p for p in Selection(only=only).load(three)}
+    assert (by["ptb-never"].status, by["ptb-never"].reason) == ("disabled", reason)
+
+
+def test_a_distribution_that_is_called_ptb_can_be_disabled(three, site):
+    site.add("ptb", IMPORTED, module="ptb_short")
+    found = [*(plugin for plugin in three if plugin.built_in), *find_plugins(site.distributions())]
+    assert statuses(Selection(disable=requests("ptb")), found)["ptb"] == "disabled"
+
+
+@pytest.mark.parametrize("argument", ["only", "disable", "require"])
+@pytest.mark.parametrize("value", ["ptb-good", ["ptb-good", 3]], ids=str)
+def test_names_are_given_as_a_list_of_strings(argument, value):
+    with pytest.raises(TypeError, match=f"{argument} must be a list of strings, got .*ptb-good"):
+        load_registry(**{argument: value})
 
 
 def test_a_distribution_s_name_counts_before_an_entry_point_s(three, site):

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, PlainSerializer, field_validator, model_validator
 
 from ptb import PluginError
-from ptb.settings import SettingsError, arguments, derive_model, describe, plain_values, validate
+from ptb.settings import SettingsError, arguments, derive_model, describe, json_schema, plain_values, validate
 
 
 class Inner(BaseModel):
@@ -352,3 +352,67 @@ def test_a_validator_that_raises_what_it_may_not_is_a_fault_of_its_plugin(raised
 
     with pytest.raises(PluginError, match="Odd raised"):
         validate(Odd, {"width": 2})
+
+
+def raising():
+    raise LookupError("no file")
+
+
+@pytest.mark.parametrize("use", [describe, lambda model: validate(model, {})], ids=["describe", "validate"])
+def test_a_default_that_cannot_be_made_is_the_fault_of_the_model(use):
+    class Odd(BaseModel):
+        root: str = Field(default_factory=raising)
+
+    with pytest.raises(PluginError, match=r"test_settings\.\S+Odd raised LookupError: no file"):
+        use(Odd)
+
+
+def test_a_default_that_cannot_be_made_is_the_fault_of_the_module_that_has_the_signature():
+    def odd(spec, *, root: Annotated[str, Field(default_factory=raising)]): ...
+
+    with pytest.raises(PluginError, match=r"test_settings\.Settings raised LookupError: no file"):
+        describe(derive_model("model", "odd", odd))
+
+
+def test_a_default_that_follows_from_other_settings_is_described_as_such():
+    class Wide(BaseModel):
+        width: int = 3
+        height: int = Field(default_factory=lambda values: values["width"])
+
+    assert [row.default for row in describe(Wide)] == ["3", "follows from the others"]
+    assert validate(Wide, {"width": 5}).height == 5
+
+
+class Unwritable(BaseModel):
+    root: Annotated[int, PlainSerializer(lambda _: raising())] = 3
+
+
+class Schemeless(BaseModel):
+    root: int = 3
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema, handler):
+        raise LookupError("no schema")
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        (lambda: plain_values(Unwritable()), "Unwritable raised .*no file"),
+        (lambda: json_schema(Schemeless), "Schemeless raised LookupError: no schema"),
+        (lambda: describe(Schemeless), "Schemeless raised LookupError: no schema"),
+        (lambda: validate(Schemeless, {"other": 3}), "Schemeless raised LookupError: no schema"),
+    ],
+    ids=["written", "schema", "described", "fault-told"],
+)
+def test_whatever_else_a_model_raises_is_its_own_fault_too(use, told):
+    with pytest.raises(PluginError, match=told):
+        use()
+
+
+@pytest.mark.parametrize("name", ["model_config", "_width"])
+def test_a_parameter_that_pydantic_would_pass_over_is_refused(name):
+    namespace = {}
+    exec(f"def odd(spec, *, {name}=3): ...", namespace)
+    with pytest.raises(PluginError, match=f"^model odd: a setting cannot be called '{name}': pydantic"):
+        derive_model("model", "odd", namespace["odd"])

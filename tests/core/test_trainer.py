@@ -7,7 +7,9 @@ from torch.utils.data import TensorDataset
 
 from ptb import Interrupted, NumericalError
 from ptb.batches import Batches
-from ptb.trainer import Parts, Recipe, Totals, evaluate, fit, sample_losses
+from ptb.parts import Parts
+from ptb.tiers import place
+from ptb.trainer import Recipe, Totals, evaluate, fit, sample_losses
 
 CPU = torch.device("cpu")
 
@@ -57,6 +59,7 @@ def parts(model=None, optimizer=None, loss=None, size=10, batch_size=4, **option
     generator = torch.Generator().manual_seed(0)
     inputs, targets = torch.randn(size, 3, generator=generator), torch.randint(2, (size,), generator=generator)
     data = TensorDataset(inputs, options.pop("targets", targets))
+    source = place({"train": data}, CPU)["train"]
     torch.manual_seed(1)
     model = model or nn.Linear(3, 2)
     optimizer = optimizer or torch.optim.SGD
@@ -66,10 +69,8 @@ def parts(model=None, optimizer=None, loss=None, size=10, batch_size=4, **option
         loss=loss or nn.CrossEntropyLoss(),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
-        train=Batches(data, batch_size=batch_size, device=CPU, seed=0, shuffle=True),
-        evaluation={
-            name: Batches(data, batch_size=batch_size, device=CPU) for name in options.pop("splits", ("val", "test"))
-        },
+        train=Batches(source, batch_size=batch_size, seed=0, shuffle=True),
+        evaluation={name: Batches(source, batch_size=batch_size) for name in options.pop("splits", ("val", "test"))},
         train_metrics={"score": MeanScore()},
         eval_metrics={"score": MeanScore()},
         device=CPU,
@@ -194,8 +195,8 @@ def test_neither_evaluation_nor_saving_changes_the_weights(cadence):
 def test_the_mean_weighs_each_sample_alike():
     ours = parts(batch_size=4)
     values = evaluate(ours, ours.evaluation["val"])
-    whole = ours.evaluation["val"].source
-    assert values["loss"] == pytest.approx(ours.loss(ours.model(whole.inputs), whole.targets).item(), rel=1e-6)
+    inputs, targets = ours.evaluation["val"].probe(10)
+    assert values["loss"] == pytest.approx(ours.loss(ours.model(inputs), targets).item(), rel=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_after_it_was_logged_and_is_not_saved():

@@ -115,14 +115,15 @@ def test_checking_a_plugin_goes_as_the_page_shows(tmp_path, shell):
         .read_text()
         .endswith(re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M)[0])
     )
-    settings, expected = re.findall(r"^```toml\n(.*?)^```$", text, re.S | re.M)
+    settings, specs, expected = re.findall(r"^```toml\n(.*?)^```$", text, re.S | re.M)
     project = (folder / "pyproject.toml").read_text()
     (folder / "pyproject.toml").write_text(project + settings)
     assert shell("ptb plugins check ./ptb-acme").returncode == 0
-    (folder / "pyproject.toml").write_text(project + expected)
-    refused = shell("ptb plugins check ./ptb-acme")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "'model/acme-model' is no component of ptb-acme 0.1.0" in refused.stderr
+    for table in (specs, expected):  # they are read, and are those of another plugin
+        (folder / "pyproject.toml").write_text(project + table)
+        refused = shell("ptb plugins check ./ptb-acme")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "'model/acme-model' is no component of ptb-acme 0.1.0" in refused.stderr
 
 
 def test_every_check_and_no_other_is_described():

@@ -180,8 +180,12 @@ def test_the_table_of_modules_stands_in_the_order_of_imports():
 
 
 def imports(path):
-    """The modules of the core that a file imports, for type checkers or inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """The modules of the core that a file imports, inside functions too, but not for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for block in ast.walk(tree):
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            block.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ptb":
             whole = node.module != "ptb"
             for name in [node.module] if whole else [f"ptb.{alias.name}" for alias in node.names]:

@@ -1,5 +1,6 @@
 import os
 import random
+import sys
 import textwrap
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 
 from ptb.component import KINDS
 from ptb.errors import UnknownName
+from ptb.spec import DataSpec
 from ptb.testing import check_plugin
 from ptb.testing.case import name_of, summary_of
-from ptb.testing.checks.common import GATES
+from ptb.testing.checks.common import GATES, _imported_elsewhere
 from ptb.testing.kit import KITS, cases_of, checks_of, minimum, report_of, run_check, summaries
-from ptb.testing.state import generators, identical, switches
+from ptb.testing.state import SWITCHES, differences, generators, identical, switches
 from ptb.testing.subject import Given, Subject
 
 HOOKS = """
@@ -111,7 +113,8 @@ def test_settings_that_must_be_given_leave_too_few_checks_and_it_says_what_to_wr
     message = of(report, "builds-from-its-settings").message
     assert '[tool.ptb.check.settings] "loss/required" = { file = ... }' in message
     assert report.shortage == (
-        f"{report.counts['run']} checks ran, the minimum for a loss is {minimum('loss')}: see why others were skipped"
+        f"{report.counts['run']} checks ran, the minimum of the kind loss is {minimum('loss')}: see why "
+        "others were skipped"
     )
 
 
@@ -131,6 +134,62 @@ def test_given_settings_that_are_refused_are_told(subject_of):
     assert result.message.startswith("the settings {'weight': -1} are refused: weight: must be ")
 
 
+@pytest.fixture
+def picky(site):
+    """A subject with one model, which takes pictures of 3x64x64 and nothing else."""
+    hooks = """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("picky", "acme_picky:Picky", "Takes one size")]
+    """
+    site.add("ptb-acme", hooks)
+    site.write(
+        "acme_picky.py",
+        """
+        from torch import nn
+
+        class Picky(nn.Module):
+            def __init__(self, spec):
+                super().__init__()
+                if spec.input_shape != (3, 64, 64):
+                    raise ValueError("it takes 3x64x64")
+                self.linear = nn.Linear(spec.input_size, spec.output_size)
+
+            def forward(self, inputs):
+                return self.linear(inputs.flatten(1))
+        """,
+    )
+    entries = [entry for entry in site.registry().components("model") if entry.plugin == "ptb-acme"]
+    return lambda **specs: Subject("ptb-acme 1.0", tuple(entries), Given(specs=specs))
+
+
+def test_a_model_is_tried_on_the_specs_that_are_given(picky):
+    built = of(reported(picky()), "builds-from-its-settings")
+    assert built.status == "failed"
+    assert "image float32 [B, 1, 28, 28], target class, scores [B, 5] it says: it takes 3x64x64" in built.message
+    report = reported(picky(**{"model/picky": [DataSpec((3, 64, 64), "image", "class", 7)]}))
+    assert report.green
+    assert [result for result in report.results if result.status != "passed"] == []
+
+
+def test_a_spec_that_is_given_must_be_taken(picky):
+    specs = [DataSpec((3, 64, 64), "image", "class", 7), DataSpec((3, 32, 32), "image", "class", 7)]
+    built = of(reported(picky(**{"model/picky": specs})), "builds-from-its-settings")
+    assert built.status == "failed"
+    assert built.message.startswith("it refuses a spec that was given for it; on image float32 [B, 3, 32, 32]")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("loss", "mse"), ("metric", "mae")])
+def test_a_loss_or_metric_is_tried_on_the_specs_that_are_given(built_in, kind, name):
+    entries = [entry for entry in built_in.components(kind) if entry.name == name]
+    spec = DataSpec((9,), "vector", "real", 11)
+    (case,) = cases_of(Subject("this", tuple(entries), Given(specs={f"{kind}/{name}": [spec]})))
+    assert report_of(case).green
+    assert KITS[kind].build(case) == [spec]
+
+
 def test_a_missing_dependency_is_a_reason_to_skip_and_then_too_few_run(subject_of):
     report = reported(subject_of('"half", "acme_losses:half", "Half", requires=("no-such-thing>=3",), extra="more"'))
     assert of(report, "target-can-be-imported").message == "needs no-such-thing>=3, which is not installed"
@@ -145,7 +204,9 @@ def test_an_expected_failure_is_no_failure_and_lets_the_later_checks_run(subject
     report = reported(subject_of(arguments, Given(expected_failures=expected)))
     result = of(report, "gradient-reaches-the-scores")
     assert result.status == "expected failure"
-    assert result.message.startswith("it only watches: vector (8,), target real: no gradient reaches")
+    assert result.message.startswith(
+        "it only watches: target real, scores float32 [B, 3], targets float32 [B, 3]: no gradient reaches"
+    )
     assert report.counts["expected_failures"] == 2
     assert report.counts["run"] == report.counts["passed"] + 2 == len(report.results)
     assert report.green
@@ -214,6 +275,55 @@ def test_a_registration_that_passes_says_how_long_it_took(subject_of):
     assert result.message.endswith(" ms")
 
 
+AT_IMPORT = {
+    "torch.set_default_dtype(torch.float64)": "torch.get_default_dtype() from torch.float32 to torch.float64",
+    "torch.set_float32_matmul_precision('high')": "torch.get_float32_matmul_precision() from highest to high",
+    "torch.use_deterministic_algorithms(True)": "torch.use_deterministic_algorithms from (False, False) to",
+    "torch.backends.cudnn.benchmark = True": "torch.backends.cudnn (benchmark)",
+    "torch.nn.modules.module.register_module_forward_hook(print)": (
+        "torch's hooks for all modules and optimizers (_global_forward_hooks)"
+    ),
+    "torch.manual_seed(0)": "the global generator of torch",
+    "import random; random.random()": "the global generator of random",
+    "import threading, time; threading.Thread(target=time.sleep, args=(9,), name='watcher').start()": (
+        "the threads that the process waits for (<Thread(watcher, "
+    ),
+    "import atexit; atexit.register(int)": "the functions of atexit from ",
+    "import os; os.chdir('/')": "the current folder from ",
+    "import os; os.umask(0o7)": "the umask from ",
+    "import os; os.environ['PTB_LATE'] = '1'": "os.environ (PTB_LATE)",
+    "import sys; sys.path.append('elsewhere')": "sys.path (elsewhere)",
+    "import signal; signal.signal(signal.SIGUSR1, print)": "the handlers of signals (SIGUSR1)",
+    "import warnings; warnings.simplefilter('ignore')": "warnings.filters (('ignore', None,",
+    "import io, sys; sys.stdout = io.StringIO()": "sys (stdout)",
+}
+
+
+def test_what_changes_while_a_target_is_imported_is_seen(site):
+    modules = ["good", *(f"f{number}" for number in range(len(AT_IMPORT)))]
+    records = "), Component(".join(f"'{module}', 'acme_faults.{module}:float'" for module in modules)
+    site.add("ptb-acme", textwrap.dedent(HOOKS.format(arguments=records)))
+    (site.path / "acme_faults").mkdir()
+    site.write("acme_faults/__init__.py", "")
+    site.write("acme_faults/good.py", "import torch, sklearn.svm, logging, concurrent.futures\n")
+    for number, line in enumerate(AT_IMPORT):
+        site.write(f"acme_faults/f{number}.py", f"import torch\n{line}\n")
+    path = (str(site.path), *sys.path)
+    told = dict(_imported_elsewhere((("acme", "ptb_acme"),), ("acme_faults", "ptb_acme"), path))
+    assert told.pop("") == told.pop("acme_faults.good") == []
+    for number, (line, change) in enumerate(AT_IMPORT.items()):
+        found = told[f"acme_faults.f{number}"]
+        assert len(found) == 1, line
+        assert found[0].startswith(change), line
+
+
+def test_what_changes_while_a_plugin_registers_is_seen(subject_of):
+    report = reported(subject_of(hooks="import warnings\nwarnings.simplefilter('ignore')\n"))
+    (failed,) = (result for result in report.results if result.status == "failed")
+    assert failed.check == "importing-changes-nothing"
+    assert failed.message.startswith("importing ptb_acme changes warnings.filters (('ignore'")
+
+
 @pytest.mark.parametrize("raised", ["RuntimeError('boom')", "SystemExit('boom')", "KeyError('boom')", "BaseException"])
 def test_whatever_a_component_raises_is_told_with_its_place(subject_of, site, raised):
     subject = subject_of('"raising", "acme_raising:raising", "Raising"')
@@ -236,7 +346,7 @@ def test_the_process_is_as_before_whatever_a_component_does(subject_of, site, tm
     site.write(
         "acme_vandal.py",
         f"""
-        import os, random, signal
+        import io, os, random, signal, sys, warnings
         import numpy, torch
         from torch.nn.functional import mse_loss
 
@@ -248,13 +358,18 @@ def test_the_process_is_as_before_whatever_a_component_does(subject_of, site, tm
             os.environ["PTB_VANDAL"] = "1"
             os.chdir({str(tmp_path)!r})
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.umask(0o7), sys.path.append("elsewhere"), warnings.simplefilter("ignore")
+            sys.stdout, torch.backends.cudnn.benchmark = io.StringIO(), True
+            torch.nn.modules.module.register_module_forward_hook(print)
             return mse_loss
         """,
     )
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     before = generators(), switches()
     report = reported(subject)
-    assert identical(before, (generators(), switches()))
+    assert identical(before[0], generators())
+    changed = differences(before[1], switches())
+    assert [name for name in changed if SWITCHES[name].write is not None] == []
     assert {result.check for result in report.results if result.status == "failed"} & {
         "can-be-used",
         "random-state-is-left-alone",

@@ -97,7 +97,10 @@ def test_each_check_of_each_component_is_a_test_and_what_pyproject_gives_counts(
     assert all(check.startswith("loss/required/") for check in named(ends, "SKIPPED"))
     assert len(named(ends, "SKIPPED")) > 10
     assert len(named(ends, "PASSED")) > 2 * len(names) - 4
-    assert "it only watches: vector (8,), target real: no gradient reaches the scores" in output
+    assert (
+        "it only watches: target real, scores float32 [B, 3], targets float32 [B, 3]: no gradient reaches the scores"
+        in output
+    )
     assert "not run: builds-from-its-settings did not pass" in output
     assert "expected to fail (it was slow once), and it passed" in output
     assert code == 1
@@ -107,7 +110,7 @@ def test_whether_enough_ran_is_known_of_that_test_alone(run):
     hooks = HOOKS.replace('("good", "detached")', '("good", "required")')
     code, ends, output = run("-k", "enough-checks-ran", hooks=hooks)
     assert ends == {"loss/good/enough-checks-ran": "PASSED", "loss/required/enough-checks-ran": "FAILED"}
-    assert "checks ran, the minimum for a loss is" in output
+    assert "checks ran, the minimum of the kind loss is" in output
     assert code == 1
 
 

@@ -56,11 +56,13 @@ def test_it_is_put_back_after_an_error_too():
     before = switches()
     with pytest.raises(ZeroDivisionError):
         broken()
-    assert identical(before, switches())
+    changed = differences(before, switches())
+    assert [name for name in changed if SWITCHES[name].write is not None] == []
 
 
 def test_writing_a_switch_as_it_stands_changes_nothing():
     before = switches()
     for name, switch in SWITCHES.items():
-        switch.write(before[name])
+        if switch.write is not None:
+            switch.write(before[name])
     assert identical(before, switches())

@@ -3,6 +3,7 @@ import sys
 import pytest
 
 from ptb.errors import ConfigError, PluginError, UnknownName
+from ptb.spec import DataSpec
 from ptb.testing.subject import Folder, Given, Subject, in_folder, installed, read_given, subject_of
 
 HOOKS = """
@@ -21,6 +22,8 @@ dependencies = ["pytorch-basics>=0.1"]
 [project.entry-points.ptb]
 acme = "acme_hooks"
 """
+SPEC = DataSpec((3, 64, 64), "image", "class", 2, ("cat", "dog"))
+SPECS = PROJECT + "[tool.ptb.check.specs]\n"
 
 
 @pytest.fixture
@@ -43,19 +46,25 @@ def test_what_its_pyproject_gives_counts(folder):
     more = """
     [tool.ptb.check.settings]
     "model/tiny" = { width = 3 }
+    [tool.ptb.check.specs]
+    "model/tiny" = [
+        { input_shape = [3, 64, 64], inputs = "image", target = "class", output_size = 2, class_names = ["cat", "dog"] }
+    ]
     [tool.ptb.check.expected_failures]
     "model/tiny/scores-are-raw" = "they are cosines"
     """
     (folder / "pyproject.toml").write_text(PROJECT + more.replace("    ", ""))
     given = in_folder(folder).given
     assert given.settings == {"model/tiny": {"width": 3}}
+    assert given.specs == {"model/tiny": [SPEC]}
     assert given.expected_failures == {"model/tiny/scores-are-raw": "they are cosines"}
     assert given.folder == folder
 
 
 def test_what_is_said_later_counts_more(tmp_path):
-    both = Given({"a": {"x": 1}, "b": {}}, {"a/c": "one"}, tmp_path) + Given({"a": {"y": 2}}, {"a/c": "two"})
-    assert both == Given({"a": {"y": 2}, "b": {}}, {"a/c": "two"}, tmp_path)
+    first = Given({"a": {"x": 1}, "b": {}}, {"a": [], "b": []}, {"a/c": "one"}, tmp_path)
+    both = first + Given({"a": {"y": 2}}, {"b": [SPEC]}, {"a/c": "two"})
+    assert both == Given({"a": {"y": 2}, "b": {}}, {"a": [], "b": [SPEC]}, {"a/c": "two"}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +82,30 @@ def test_what_is_said_later_counts_more(tmp_path):
             "expected failure 'model/tiny/x' must have a reason, got ''",
         ),
         (PROJECT + "[tool.ptb.check.settings]\n'model/tinny' = {}\n", "(did you mean 'model/tiny'?)"),
+        (PROJECT + "[tool.ptb.chek]\n", "[tool.ptb] has no key 'chek' (did you mean 'check'?); valid are check"),
+        (SPECS + "'model/tinny' = []\n", "(did you mean 'model/tiny'?)"),
+        (SPECS + "'model/tiny' = []\n", "specs of 'model/tiny': a model or loss or metric may have one or more, and"),
+        (
+            SPECS + "'model/tiny' = [3]\n",
+            "specs of 'model/tiny' must be a list of tables with the fields of a DataSpec",
+        ),
+        (
+            SPECS + "'model/tiny' = { target = 'real' }\n",
+            "must be a list of tables with the fields of a DataSpec, got {",
+        ),
+        (SPECS + "'model/tiny' = [{ target = 'real' }]\n", "lack input_shape, inputs, output_size: {'target': 'real'}"),
+        (
+            SPECS + "'model/tiny' = [{ shape = [3] }]\n",
+            "specs of 'model/tiny' has no key 'shape' (did you mean 'input_",
+        ),
+        (
+            SPECS + "'model/tiny' = [{ input_shape = [3], inputs = 'image', target = 'real', output_size = 1 }]\n",
+            "is no DataSpec: DataSpec.input_shape of images is (channels, height, width), got (3,)",
+        ),
+        (
+            SPECS + "'model/tiny' = [{ input_shape = 3, inputs = 'vector', target = 'real', output_size = 1 }]\n",
+            "is no DataSpec: ",
+        ),
     ],
 )
 def test_a_pyproject_that_says_something_else_is_refused(folder, text, message):
@@ -141,6 +174,12 @@ def test_a_folder_has_the_metadata_of_a_distribution(tmp_path):
 
 def test_a_file_without_the_table_gives_nothing(folder):
     assert read_given(folder / "pyproject.toml") == Given(folder=folder)
+
+
+def test_only_what_is_built_from_a_spec_may_have_some(built_in):
+    (sgd,) = (entry for entry in built_in.components("optimizer") if entry.name == "sgd")
+    with pytest.raises(ConfigError, match="specs of 'optimizer/sgd': a model or loss or metric may have one or more"):
+        Subject("this", (sgd,), Given(specs={"optimizer/sgd": [SPEC]}))
 
 
 def test_a_subject_holds_on_to_its_components(folder):

@@ -4,6 +4,7 @@ import functools
 
 import click
 
+from ptb.cli.bench import bench
 from ptb.cli.config import config
 from ptb.cli.errors import PtbGroup
 from ptb.cli.evaluate import evaluate
@@ -15,9 +16,9 @@ from ptb.cli.run import check, run
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from ptb.discovery import own_version
 
-        click.echo(f"ptb {version('pytorch-basics')}")
+        click.echo(f"ptb {own_version()}")
         context.exit()
 
 
@@ -37,5 +38,5 @@ def main() -> None:
     """  # noqa: D301  # click wants the backspace itself
 
 
-for command in (run, check, evaluate, list_components, show, config, plugins):
+for command in (run, check, evaluate, list_components, show, config, plugins, bench):
     main.add_command(command)

@@ -253,7 +253,7 @@ def _tables(plan: "Plan") -> "Iterator[Table]":
         yield tuple(section.split(".", 1)), choice.as_config(), type(choice.settings).model_fields | shared
     if plan.metrics == {}:  # turned off, which is not the same as left open
         yield ("metrics",), {}, {}
-    yield ("loader",), plan.loader.model_dump(), type(plan.loader).model_fields
+    yield ("loader",), plan.loader.model_dump(exclude_none=True), type(plan.loader).model_fields
     yield ("trainer",), plan.trainer.model_dump(exclude_none=True), type(plan.trainer).model_fields
     if plugins := plan.as_config().get("plugins"):
         yield ("plugins",), plugins, type(plan.plugins).model_fields

@@ -4,14 +4,18 @@ import errno
 import json
 import traceback
 import warnings
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 import click
 
-from ptb.errors import ConfigError, PtbError, one_line
+from ptb.cli.text import printable
+from ptb.errors import ConfigError, PtbError, one_line, tidy
 
 VERBOSE = "ptb.verbose"
+WARNINGS_OF_A_FILE = 5  # are shown: a module that is imported may give hundreds
+LONGEST_WARNING = 1000
 
 
 class PtbGroup(click.Group):
@@ -22,8 +26,8 @@ class PtbGroup(click.Group):
         as_json = "--json" in ctx.args
         try:
             with warnings.catch_warnings():
-                told: set[str] = set()  # a configuration is looked through more than once
-                warnings.showwarning = lambda message, *_: _warn_once(" ".join(str(message).split()), told)
+                told = _Warnings(ctx)
+                warnings.showwarning = lambda message, _category, file, *_: told.show(str(message), file)
                 return super().invoke(ctx)
         except PtbError as error:
             _report(ctx, error, str(error), error.exit_code, as_json)
@@ -46,13 +50,27 @@ class PtbGroup(click.Group):
 
 def warn(message: str) -> None:
     """One warning line on standard error."""
-    click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
+    click.echo(f"{click.style('warning:', fg='yellow')} {printable(message)}", err=True)
 
 
-def _warn_once(message: str, told: set[str]) -> None:
-    if message not in told:
-        told.add(message)
-        warn(message)
+class _Warnings:
+    """Shows each warning once, because a configuration is looked through more than once, and few of one file."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        self._ctx = ctx
+        self._told: set[str] = set()
+        self._of_file: Counter[str] = Counter()
+
+    def show(self, text: str, file: str) -> None:
+        text = tidy(text, LONGEST_WARNING)
+        if text in self._told:
+            return
+        self._told.add(text)
+        self._of_file[file] += 1
+        if self._ctx.meta.get(VERBOSE) or self._of_file[file] <= WARNINGS_OF_A_FILE:
+            warn(text)
+        elif self._of_file[file] == WARNINGS_OF_A_FILE + 1:
+            warn(f"{file} gives more warnings, which are left out; -v shows them all")
 
 
 def remember_verbose(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
@@ -63,8 +81,8 @@ def remember_verbose(ctx: click.Context, _option: click.Parameter, wanted: bool)
 
 def _report(ctx: click.Context, error: BaseException, message: str, code: int, as_json: bool) -> None:
     if ctx.meta.get(VERBOSE):
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
+        click.echo(printable("".join(traceback.format_exception(error)), kept="\n"), err=True, nl=False)
+    click.echo(f"{click.style('error:', fg='red')} {printable(message, kept=chr(10))}", err=True)
     if as_json:
         _print_json(error, message, code)
     ctx.exit(code)

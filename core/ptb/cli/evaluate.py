@@ -1,13 +1,14 @@
 """``ptb eval``: the figures of a saved checkpoint."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ptb.cli.options import ComponentName, installed, json_option, plugin_options, results_apart, verbose_option
-from ptb.cli.text import columns
+from ptb.cli.text import columns, printable
 
 
 @click.command("eval")
@@ -41,7 +42,7 @@ def evaluate(
     """Evaluate a saved checkpoint.
 
     RUN is a run directory; its own config says on which data set and how. KEY=VALUE sets a metric (metrics.LABEL.KEY),
-    loader.batch_size, loader.num_workers, device or threads; all else is as in the run.
+    loader.batch_size, loader.tier, loader.num_workers, device or threads; all else is as in the run.
 
     \b
     ptb eval runs/mine --checkpoint best --split val
@@ -50,42 +51,39 @@ def evaluate(
     from ptb.plan import resolve
     from ptb.rundir import RunDirectory, finite
 
-    config = RunDirectory.open(run).evaluation_config(device, metrics, overrides)
+    directory = RunDirectory.open(run)
+    config = directory.evaluation_config(device, metrics, overrides)
     registry = installed(config)
     with results_apart():
         resolve(config, registry)  # every config error is told before torch is imported
     from ptb.run import evaluate_run
 
     with results_apart():
-        result = evaluate_run(
-            run,
-            checkpoint=checkpoint,
-            split=split,
-            device=device,
-            metrics=metrics,
-            overrides=overrides,
-            registry=registry,
-        )
+        result = evaluate_run(directory, config, checkpoint=checkpoint, split=split, registry=registry)
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result)}))
         return
-    click.echo(f"{split} split, step {result['step']}")
+    click.echo(printable("\n".join(_lines(result)), kept="\n"))
+
+
+def _lines(result: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{result['split']} split, step {result['step']}"
     for key, value in result["metrics"].items():
-        click.echo(f"  {key} {value!r}")
+        yield f"  {key} {value!r}"
     for label, details in result["details"].items():
         for name, value in details.items():
-            click.echo(f"\n{label}, {name}:\n{_table(value)}")
+            yield f"\n{label}, {name}:\n{_table(value)}"
     if result["losses"]:
-        click.echo(f"\nthe loss of each sample is in {result['losses']}")
+        yield f"\nthe loss of each sample is in {result['losses']}"
 
 
 def _table(value: Any) -> str:
-    """A list of tables or a matrix in columns; anything else as JSON."""
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+    """A list of tables with the same keys or a matrix in columns; anything else as JSON."""
+    if isinstance(value, list) and value and all(isinstance(row, dict) and [*row] == [*value[0]] for row in value):
         cells = [[_cell(cell) for cell in row.values()] for row in value]
         return columns([[str(key).upper() for key in value[0]], *cells], indent="  ")
     if isinstance(value, list) and value and all(isinstance(row, list) for row in value):
-        width = max(len(_cell(cell)) for row in value for cell in row)
+        width = max((len(_cell(cell)) for row in value for cell in row), default=0)
         return "\n".join("  " + "  ".join(_cell(cell).rjust(width) for cell in row) for row in value)
     return f"  {json.dumps(value)}"
 

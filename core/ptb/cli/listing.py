@@ -80,11 +80,12 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     """  # noqa: D301  # click wants the backspace itself
     entry = installed().get(kind, name)
     from ptb.sections import SHARED_SECTIONS
-    from ptb.settings import SettingRow, describe  # after the look-up: an unknown name is told without pydantic
+    from ptb.settings import SettingRow, describe, json_schema  # an unknown name is told without pydantic
 
     try:
         with results_apart():  # a component without a settings model is imported for its signature
             model = entry.settings_model()
+            own, schema = describe(model), json_schema(model)
     except PluginError as error:
         if as_schema or not entry.missing():
             raise
@@ -94,9 +95,9 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
             click.echo(f"{_head(entry)}\n\nthe settings are those of the target, and {error}")
         return
     if as_schema:
-        click.echo(json.dumps(model.model_json_schema(), indent=2))
+        click.echo(json.dumps(schema, indent=2))
         return
-    rows = describe(model) + (describe(SHARED_SECTIONS[kind]) if kind in SHARED_SECTIONS else [])
+    rows = own + (describe(SHARED_SECTIONS[kind]) if kind in SHARED_SECTIONS else [])
     if as_json:
         settings = [vars(row) for row in rows]
         click.echo(json.dumps({"schema": 1, **_facts(entry), "settings": settings}))

@@ -1,9 +1,10 @@
 """What the commands share: the options of a run, component names that complete themselves, the registry."""
 
 import functools
+import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ class ComponentName(click.ParamType[str]):
         from ptb.registry import load_registry
 
         kind = self.kind or ctx.params.get("kind")
-        entries = load_registry().components(kind) if kind in KINDS else []
+        with results_apart():
+            entries = load_registry().components(kind) if kind in KINDS else []
         names = {entry.id if entry.conflict else entry.name: entry.summary for entry in entries}
         return [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
 
@@ -116,9 +118,20 @@ def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def results_apart() -> AbstractContextManager[Any]:
-    """Inside it, what a stranger's code prints goes to standard error: standard output is for results."""
-    return redirect_stdout(sys.stderr)
+@contextmanager
+def results_apart() -> Iterator[None]:
+    """Inside it, what a stranger's code prints goes to standard error: standard output is for results.
+
+    What C code and child processes write to descriptor 1 goes there from now on, because they may write it late.
+    """
+    with suppress(OSError):  # standard error may be closed, and standard output be no file
+        if sys.stdout is not None and sys.stdout.fileno() == 1:
+            sys.stdout.flush()
+            results = os.dup(1)
+            os.dup2(2, 1)
+            sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def plugin_options(command: Callable[..., Any], hidden: bool = True) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import click
 from ptb.cli.authoring import check, new
 from ptb.cli.diagnosis import bisect, doctor
 from ptb.cli.options import installed, json_option, plugin_options, refuse_plugin_options, verbose_option
-from ptb.cli.text import columns
+from ptb.cli.text import columns, printable
 
 
 @click.group()
@@ -48,7 +48,8 @@ def list_plugins(as_json: bool, verbose: bool) -> None:
 def freeze() -> None:
     """Print the pip requirements of all plugins.
 
-    Those that cannot be used are among them. Nothing is imported.
+    Those that cannot be used are among them; one that pip cannot install by its metadata is a comment. Passwords in
+    URLs are left out. Nothing is imported.
 
     \b
     ptb plugins freeze > plugins.txt
@@ -60,7 +61,7 @@ def freeze() -> None:
 
     for plugin in find_plugins():
         if not plugin.built_in:
-            click.echo(requirement(plugin))
+            click.echo(printable(requirement(plugin)))
 
 
 for command in (new, check, doctor, bisect):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptb.cli.text import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -65,6 +67,7 @@ class Screen:
 
     def line(self, text: str) -> None:
         """Prints it, above the bar."""
+        text = printable(text)
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif not self._quiet:

@@ -9,10 +9,12 @@ import click
 from ptb.cli.options import config_options, installed, json_option, output_option, results_apart, verbosity_options
 from ptb.cli.progress import progress
 from ptb.cli.text import columns
-from ptb.errors import ConfigError, count
+from ptb.errors import ConfigError, PluginError, count, listing
 
 if TYPE_CHECKING:
     from ptb.compose import Composition
+    from ptb.plan import Plan
+    from ptb.registry import Registry
     from ptb.run import RunResult
     from ptb.run_config import RunConfig
 
@@ -88,10 +90,11 @@ def _composed(config: "RunConfig", output: Path | None, locked: bool = False) ->
     from ptb.rundir import check_output
 
     registry = installed(config)
-    if locked:
-        _check_locked(config)
+    recorded = _check_locked(config, registry) if locked else None
     with results_apart():
-        resolve(config, registry)  # every config error is told before torch is imported
+        plan = resolve(config, registry)  # every config error is told before torch is imported
+    if recorded is not None:
+        _check_recorded(plan, recorded)
     if output is not None:
         check_output(output)
     from ptb.compose import compose
@@ -100,15 +103,23 @@ def _composed(config: "RunConfig", output: Path | None, locked: bool = False) ->
         return compose(config, registry)
 
 
-def _check_locked(config: "RunConfig") -> None:
-    from ptb.discovery import find_plugins
+def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:
+    """The plugins of the runs whose configs these are: unchanged, or an error."""
     from ptb.provenance import check_unchanged
 
     manifests = [path for file in config.files if (path := file.parent / "manifest.json").exists()]
     if not manifests:
         raise ConfigError("--locked compares with the manifest.json of a run; name its config: -c RUN/config.toml")
-    for manifest in manifests:
-        check_unchanged(manifest, find_plugins())
+    return set().union(*(check_unchanged(manifest, registry.found()) for manifest in manifests))
+
+
+def _check_recorded(plan: "Plan", recorded: set[str]) -> None:
+    others = {str(choice.entry): None for choice in plan.choices().values() if choice.entry.plugin not in recorded}
+    if others:
+        raise PluginError(
+            f"the manifest.json of the run does not record the plugin of {listing([*others])}; choose a component "
+            "of the run, or leave out --locked"
+        )
 
 
 def _print_config(composition: "Composition", as_json: bool) -> None:

@@ -12,6 +12,6 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     return "\n".join((indent + "  ".join(cell.ljust(width) for cell, width in line)).rstrip() for line in lines)
 
 
-def printable(text: str) -> str:
-    """The text on one line and without signs that steer a terminal: a stranger wrote it."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+def printable(text: str, kept: str = "") -> str:
+    """The text without signs that steer a terminal but for those of ``kept``, so on one line: a stranger wrote it."""
+    return "".join(sign if sign.isprintable() or sign in kept else " " for sign in text)

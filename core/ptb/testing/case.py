@@ -1,7 +1,7 @@
 """What a check is given: one component, with the settings to build it from."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ptb.errors import listing
 from ptb.registry import Entry
 from ptb.settings import SettingsError, arguments, validate
+from ptb.spec import DataSpec
 from ptb.testing.outcome import CheckFailed, Result, Skipped
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Case:
         entry: the component.
         kit: that of its kind.
         given: settings that replace its defaults.
+        specs: those it is tried on; empty for the kit's own.
         expected: reasons of expected failures, by the name of the check.
         folder: the checks run in it, so that paths among the settings may be relative to it.
     """
@@ -59,6 +61,7 @@ class Case:
     entry: Entry
     kit: Kit
     given: Mapping[str, Any] = field(default_factory=dict)
+    specs: Sequence[DataSpec] = ()
     expected: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     results: dict[str, Result] = field(default_factory=dict)

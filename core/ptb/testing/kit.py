@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import extract_tb
 from types import TracebackType
@@ -12,6 +12,7 @@ from ptb.device import cpu_threads
 from ptb.errors import UnknownName, did_you_mean, listing, one_line
 from ptb.registry import Entry
 from ptb.seeding import seed_global
+from ptb.spec import DataSpec
 from ptb.testing.case import Case, Check, Kit, name_of, summary_of
 from ptb.testing.checks import common, dataset, initializer, loss, metric, model, optimizer, scheduler
 from ptb.testing.outcome import CheckFailed, Result, Skipped
@@ -86,6 +87,7 @@ def check_plugin(
     plugin: str | Path | Iterable[Entry],
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    specs: Mapping[str, Sequence[DataSpec]] | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> Report:
     """Runs the conformance kit on every component of a plugin.
@@ -94,19 +96,21 @@ def check_plugin(
         plugin: the name of an installed distribution; a source folder with a ``pyproject.toml``, whose modules can be
             imported, and whose ``[tool.ptb.check]`` counts; or entries of a registry.
         settings: those a component is built from in place of its defaults, by ``"KIND/NAME"``.
+        specs: those a model, loss or metric is tried on in place of the kit's, by ``"KIND/NAME"``.
         expected_failures: why a check is known to fail, by ``"KIND/NAME/CHECK"``; it must not pass.
 
     Raises:
         ConfigError: there is no such plugin, component or check.
         PluginError: the plugin cannot be loaded.
     """
-    subject = subject_of(plugin).with_given(Given(settings or {}, expected_failures or {}))
+    subject = subject_of(plugin).with_given(Given(settings or {}, specs or {}, expected_failures or {}))
     return Report(subject.label, tuple(map(report_of, cases_of(subject))))
 
 
 def _case(entry: Entry, given: Given, expected: dict[str, dict[str, str]]) -> Case:
     label = f"{entry.kind}/{entry.name}"
-    return Case(entry, KITS[entry.kind], given.settings.get(label, {}), expected.get(label, {}), given.folder)
+    settings, specs = given.settings.get(label, {}), given.specs.get(label, ())
+    return Case(entry, KITS[entry.kind], settings, specs, expected.get(label, {}), given.folder)
 
 
 def _behind_gates(case: Case, check: Check) -> Result:

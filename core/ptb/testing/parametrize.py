@@ -1,11 +1,12 @@
 """The conformance kit as parameters of a test of pytest, one for each check of each component."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptb.registry import Entry
+from ptb.spec import DataSpec
 from ptb.testing.outcome import CheckFailed, Result
 from ptb.testing.report import ENOUGH
 from ptb.testing.subject import Given, subject_of
@@ -20,6 +21,7 @@ def parametrize_with_checks(
     plugin: str | Path | Iterable[Entry],
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    specs: Mapping[str, Sequence[DataSpec]] | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> "pytest.MarkDecorator":
     """Decorates a test whose one argument ``check`` is called with nothing and raises where a contract is broken.
@@ -37,6 +39,7 @@ def parametrize_with_checks(
         plugin: the name of an installed distribution; a source folder with a ``pyproject.toml``, whose modules can be
             imported, and whose ``[tool.ptb.check]`` counts; or entries of a registry.
         settings: those a component is built from in place of its defaults, by ``"KIND/NAME"``.
+        specs: those a model, loss or metric is tried on in place of the kit's, by ``"KIND/NAME"``.
         expected_failures: why a check is known to fail, by ``"KIND/NAME/CHECK"``; the test then fails if it passes.
 
     Raises:
@@ -48,7 +51,7 @@ def parametrize_with_checks(
     from ptb.testing.case import name_of
     from ptb.testing.kit import cases_of, checks_of
 
-    subject = subject_of(plugin).with_given(Given(settings or {}, expected_failures or {}))
+    subject = subject_of(plugin).with_given(Given(settings or {}, specs or {}, expected_failures or {}))
     tests = []
     for case in cases_of(subject):
         for check in checks_of(case.entry.kind):

@@ -50,7 +50,7 @@ class ComponentReport:
         run = self.counts["run"]
         if run >= self.minimum:
             return ""
-        return f"{run} checks ran, the minimum for a {self.kind} is {self.minimum}: see why others were skipped"
+        return f"{run} checks ran, the minimum of the kind {self.kind} is {self.minimum}: see why others were skipped"
 
     @property
     def green(self) -> bool:

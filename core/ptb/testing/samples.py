@@ -4,6 +4,7 @@ Every kind of inputs meets every kind of targets. Large pictures come in only fo
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -41,13 +42,22 @@ def specs(forms: Sequence[Form] = FORMS) -> Iterator[DataSpec]:
 
 
 def target_specs(accepts: Sequence[str] = ()) -> list[DataSpec]:
-    """One spec for each kind of targets, those of ``accepts`` alone if it names any."""
-    return [spec_of(("vector", (8,)), target) for target in SIZES if target in (accepts or TARGET_KINDS)]
+    """Specs for each kind of targets, those of ``accepts`` alone if it names any.
+
+    Numbers come also one a sample, which is where ``[B]`` and ``[B, 1]`` make ``[B, B]``.
+    """
+    specs = [spec_of(("vector", (8,)), target) for target in SIZES if target in (accepts or TARGET_KINDS)]
+    return specs + [replace(spec, output_size=1) for spec in specs if spec.target == "real"]
 
 
 def described(spec: DataSpec) -> str:
-    """The spec in messages: ``image (3, 32, 32), target real``."""
-    return f"{spec.inputs} {spec.input_shape}, target {spec.target}"
+    """What a model meets, in messages: ``image float32 [B, 3, 32, 32], target real, scores [B, 3]``."""
+    return f"{spec.inputs} {_form(inputs_of(spec, 1))}, target {spec.target}, scores {_sizes(scores_of(spec, 1))}"
+
+
+def described_scores(spec: DataSpec) -> str:
+    """What a loss or a metric meets: ``target class, scores float32 [B, 5], targets int64 [B]``."""
+    return f"target {spec.target}, scores {_form(scores_of(spec, 1))}, targets {_form(targets_of(spec, 1))}"
 
 
 def inputs_of(spec: DataSpec, count: int = BATCH, seed: int = 0) -> Tensor:
@@ -78,6 +88,14 @@ def scores_of(spec: DataSpec, count: int = BATCH, seed: int = 0) -> Tensor:
     pairs = (2,) if spec.target == "similarity" else ()
     source = generator(seed, "scores", spec.target)
     return torch.randn(count, *pairs, spec.output_size, generator=source, dtype=torch.float32)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {_sizes(tensor)}".removeprefix("torch.")
+
+
+def _sizes(tensor: Tensor) -> str:
+    return f"[{', '.join(('B', *map(str, tensor.shape[1:])))}]"
 
 
 def forward(model: nn.Module, spec: DataSpec, inputs: Tensor) -> Tensor:

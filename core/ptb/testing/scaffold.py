@@ -5,13 +5,12 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from ptb.discovery import BUILT_IN, normalize
+from ptb.discovery import BUILT_IN, normalize, own_version
 from ptb.errors import ConfigError, StorageError
 from ptb.hookspecs import HOOKS
 
@@ -117,7 +116,7 @@ def _words(name: str, kind: str) -> dict[str, str]:
         "hook": HOOKS[kind],
         "summary": sample.summary,
         "accepts": f'\n            accepts=("{sample.accepts}",),' if sample.accepts else "",
-        "version": version(BUILT_IN).partition("+")[0],  # ">=" takes no local version
+        "version": own_version().partition("+")[0],  # ">=" takes no local version
         "first_command": f"ptb run {sample.command.format(component)}",
     }
 

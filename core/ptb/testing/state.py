@@ -1,8 +1,11 @@
-"""What all code of a process shares and a component must leave alone: the global generators, and torch's switches."""
+"""What all code of a process shares and a component must leave alone: generators, switches, hooks, threads."""
 
+import atexit
 import os
 import random
 import signal
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ptb.errors import listing
 from ptb.seeding import isolated
 
 
 @dataclass(frozen=True)
 class Switch:
-    """One setting of the whole process: how to read it, and how to put it back."""
+    """One thing of the whole process: how to read it, and how to put it back, unless that cannot be done."""
 
     read: Callable[[], Any]
-    write: Callable[[Any], Any]
+    write: Callable[[Any], Any] | None = None
 
 
 def _environment() -> dict[str, str]:
@@ -45,6 +49,61 @@ def _set_deterministic(values: tuple[bool, bool]) -> None:
     torch.use_deterministic_algorithms(values[0], warn_only=values[1])
 
 
+def _cudnn() -> dict[str, bool]:
+    return {name: getattr(torch.backends.cudnn, name) for name in ("benchmark", "deterministic")}
+
+
+def _set_cudnn(values: Mapping[str, bool]) -> None:
+    for name, value in values.items():
+        setattr(torch.backends.cudnn, name, value)
+
+
+def _hooks() -> dict[str, dict[int, Any]]:
+    """The hooks that torch calls for every module or optimizer, by the name of the table that holds them."""
+    homes = (torch.nn.modules.module, sys.modules[torch.optim.Optimizer.__module__])
+    tables = [(name, table) for home in homes for name, table in vars(home).items() if name.startswith("_global_")]
+    return {name: table for name, table in tables if isinstance(table, dict)}
+
+
+def _set_hooks(values: Mapping[str, Mapping[int, Any]]) -> None:
+    for name, table in _hooks().items():
+        table.clear()
+        table.update(values[name])
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # there is no other way to read it
+    os.umask(mask)
+    return mask
+
+
+def _handlers() -> dict[str, Any]:
+    return {number.name: signal.getsignal(number) for number in signal.Signals}
+
+
+def _set_handlers(values: Mapping[str, Any]) -> None:
+    for name, handler in values.items():
+        if signal.getsignal(signal.Signals[name]) != handler and handler is not None:
+            signal.signal(signal.Signals[name], handler)
+
+
+def _streams() -> dict[str, Any]:
+    return {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr", "excepthook")}
+
+
+def _set_streams(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(sys, name, value)
+
+
+def _set_filters(values: list[Any]) -> None:
+    warnings.filters = values
+
+
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if not thread.daemon]
+
+
 SWITCHES = {
     "torch.get_default_dtype()": Switch(torch.get_default_dtype, torch.set_default_dtype),
     "torch.get_default_device()": Switch(torch.get_default_device, _set_default_device),
@@ -58,12 +117,17 @@ SWITCHES = {
     "numpy.geterr()": Switch(np.geterr, lambda values: np.seterr(**values)),
     "the current folder": Switch(os.getcwd, os.chdir),
     "os.environ": Switch(_environment, _set_environment),
-    "the handler of SIGINT": Switch(
-        lambda: signal.getsignal(signal.SIGINT), lambda value: signal.signal(signal.SIGINT, value)
+    "torch.backends.cudnn": Switch(_cudnn, _set_cudnn),
+    "torch's hooks for all modules and optimizers": Switch(
+        lambda: {name: dict(table) for name, table in _hooks().items()}, _set_hooks
     ),
-    "the handler of SIGTERM": Switch(
-        lambda: signal.getsignal(signal.SIGTERM), lambda value: signal.signal(signal.SIGTERM, value)
-    ),
+    "the umask": Switch(_umask, os.umask),
+    "the handlers of signals": Switch(_handlers, _set_handlers),
+    "sys.path": Switch(lambda: list(sys.path), lambda values: sys.path.__setitem__(slice(None), values)),
+    "sys": Switch(_streams, _set_streams),
+    "warnings.filters": Switch(lambda: list(warnings.filters), _set_filters),
+    "the threads that the process waits for": Switch(_threads),
+    "the functions of atexit": Switch(atexit._ncallbacks),
 }
 
 
@@ -86,12 +150,28 @@ def guarded() -> Iterator[None]:
             yield
         finally:
             for name in differences(before, switches()):
-                SWITCHES[name].write(before[name])
+                if write := SWITCHES[name].write:
+                    write(before[name])
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """The names under which two snapshots differ."""
     return [name for name in before if not identical(before[name], after[name])]
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What is another between two snapshots, in words."""
+    return [f"{name}{_how(before[name], after[name])}" for name in differences(before, after)]
+
+
+def _how(one: Any, other: Any) -> str:
+    if isinstance(one, Mapping):
+        parts = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    elif isinstance(one, list):
+        parts = [str(value) for value in other if value not in one]
+    else:
+        return f" from {one} to {other}"
+    return f" ({listing(parts, 5)})" if parts else ""
 
 
 def identical(one: Any, other: Any) -> bool:

@@ -2,8 +2,8 @@
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from ptb.discovery import FoundPlugin, LoadedPlugin, find_plugins, load_plugin, normalize
 from ptb.errors import ConfigError, PluginError, UnknownName, did_you_mean, listing
 from ptb.registry import Entry, Registry
+from ptb.spec import DataSpec
 
-KEYS = ("settings", "expected_failures")
+KEYS = ("settings", "specs", "expected_failures")
+SPEC_KINDS = ("model", "loss", "metric")
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class Given:
 
     Args:
         settings: those a component is built from in place of its defaults, by ``"KIND/NAME"``.
+        specs: those a model, loss or metric is tried on in place of the kit's, by ``"KIND/NAME"``.
         expected_failures: reasons by ``"KIND/NAME/CHECK"``.
         folder: what relative paths among the settings are relative to; None is the current folder.
     """
 
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    specs: Mapping[str, Sequence[DataSpec]] = field(default_factory=dict)
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -33,6 +37,7 @@ class Given:
         """Both; where both say something, the other one counts."""
         return Given(
             {**self.settings, **other.settings},
+            {**self.specs, **other.specs},
             {**self.expected_failures, **other.expected_failures},
             other.folder or self.folder,
         )
@@ -50,11 +55,17 @@ class Subject:
         known = [f"{entry.kind}/{entry.name}" for entry in self.entries]
         if not known:
             raise PluginError(f"{self.label} provides no component: there is nothing to check")
-        keys = [*self.given.settings, *(key.rpartition("/")[0] for key in self.given.expected_failures)]
+        given = self.given
+        keys = [*given.settings, *given.specs, *(key.rpartition("/")[0] for key in given.expected_failures)]
         for key in keys:
             if key not in known:
                 raise UnknownName(
                     f"'{key}' is no component of {self.label}{did_you_mean(key, known)}; there are {listing(known)}"
+                )
+        for key, specs in given.specs.items():
+            if key.partition("/")[0] not in SPEC_KINDS or not specs:
+                raise ConfigError(
+                    f"specs of '{key}': a {' or '.join(SPEC_KINDS)} may have one or more, and nothing else"
                 )
 
     def with_given(self, given: Given) -> "Subject":
@@ -114,22 +125,19 @@ def read_given(file: Path) -> Given:
     Raises:
         ConfigError: the file cannot be read, or the table holds something else than it may.
     """
-    table = _read(file)
-    for key in ("tool", "ptb", "check"):
-        table = _table(table, key, file)
-    for key in table:
-        if key not in KEYS:
-            raise ConfigError(
-                f"{file}: [tool.ptb.check] has no key '{key}'{did_you_mean(key, KEYS)}; valid are {', '.join(KEYS)}"
-            )
-    settings, expected = (_table(table, key, file) for key in KEYS)
+    own = _table(_table(_read(file), "tool", file), "ptb", file)
+    _check_keys(own, ("check",), f"{file}: [tool.ptb]")
+    table = _table(own, "check", file)
+    _check_keys(table, KEYS, f"{file}: [tool.ptb.check]")
+    settings, specs, expected = (_table(table, key, file) for key in KEYS)
     for key, value in settings.items():
         if not isinstance(value, dict):
             raise ConfigError(f"{file}: settings of '{key}' must be a table, got {value!r}")
     for key, value in expected.items():
         if not isinstance(value, str) or not value.strip():
             raise ConfigError(f"{file}: the expected failure '{key}' must have a reason, got {value!r}")
-    return Given(settings, expected, file.resolve().parent)
+    read = {key: _specs(value, f"{file}: specs of '{key}'") for key, value in specs.items()}
+    return Given(settings, read, expected, file.resolve().parent)
 
 
 class Folder(Distribution):
@@ -182,6 +190,29 @@ def entries_of(found: FoundPlugin) -> tuple[Entry, ...]:
 
 def _loaded(found: FoundPlugin) -> Subject:
     return Subject(str(found), entries_of(found))
+
+
+def _specs(value: object, where: str) -> list[DataSpec]:
+    """A list of tables, each with the fields of a ``DataSpec``."""
+    known = [each.name for each in fields(DataSpec)]
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        raise ConfigError(f"{where} must be a list of tables with the fields of a DataSpec, got {value!r}")
+    specs = []
+    for table in value:
+        _check_keys(table, known, where)
+        if missing := [each.name for each in fields(DataSpec) if each.default is MISSING and each.name not in table]:
+            raise ConfigError(f"{where} lack {listing(missing)}: {table!r}")
+        try:
+            specs.append(DataSpec(**table))
+        except (TypeError, ValueError) as error:  # a field has the wrong type, or does not fit the others
+            raise ConfigError(f"{where}: {table!r} is no DataSpec: {error}") from error
+    return specs
+
+
+def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where} has no key '{key}'{did_you_mean(key, known)}; valid are {', '.join(known)}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def test_without_settings_with_logits_is_torch_s(built_in):
     assert torch.equal(ours, F.binary_cross_entropy_with_logits(scores, targets))
 
 
-ONE_OR_TWO = "must be a number above 0, or a list of 2 items, each a number above 0"
+NUMBER = "a number of at least 1e-18 and at most 1e+18"
+ONE_OR_TWO = f"must be {NUMBER}, or a list of 2 items, each {NUMBER}"
 
 
 @pytest.mark.parametrize(
@@ -103,11 +104,25 @@ ONE_OR_TWO = "must be a number above 0, or a list of 2 items, each a number abov
     [
         ("bce", {"weight": 0}, f"weight: {ONE_OR_TWO}, got 0"),
         ("bce", {"weight": "x"}, f'weight: {ONE_OR_TWO}, got "x"'),
-        ("bce", {"weight": [1, -1]}, "weight[1]: must be a number above 0, got -1"),
+        ("bce", {"weight": 1e39}, f"weight: {ONE_OR_TWO}, got 1e+39"),
+        (
+            "bce-with-logits",
+            {"pos_weight": 1e-50},
+            "pos_weight: must be a number of at least 1e-18 and at most 1e+18, or 'balanced', got 1e-50",
+        ),
+        ("bce", {"weight": [1, -1]}, "weight[1]: must be a number of at least 1e-18 and at most 1e+18, got -1"),
         ("bce", {"weight": [1]}, f"weight: {ONE_OR_TWO}, got [1]"),
         ("bce", {"weight": [1, 2, 3]}, f"weight: {ONE_OR_TWO}, got [1, 2, 3]"),
-        ("bce-with-logits", {"pos_weight": 0}, "pos_weight: must be a number above 0, or 'balanced', got 0"),
-        ("bce-with-logits", {"pos_weight": float("inf")}, "pos_weight: must be a finite number above 0, or 'balanced'"),
+        (
+            "bce-with-logits",
+            {"pos_weight": 0},
+            "pos_weight: must be a number of at least 1e-18 and at most 1e+18, or 'balanced', got 0",
+        ),
+        (
+            "bce-with-logits",
+            {"pos_weight": float("inf")},
+            "pos_weight: must be a finite number of at least 1e-18 and at most 1e+18, or 'balanced'",
+        ),
         ("bce-with-logits", {"pos_weight": "blanced"}, "'balanced' (did you mean 'balanced'?), got \"blanced\""),
     ],
     ids=str,

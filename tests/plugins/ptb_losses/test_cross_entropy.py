@@ -48,11 +48,12 @@ def check(loss, scores, targets, *options):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("ignored", [-100, 2, 0])
+@pytest.mark.parametrize("ignored", [None, -100, 2, 0])
 @pytest.mark.parametrize(("weight", "numbers"), [(None, [1] * 5), (WEIGHT, WEIGHT), ("balanced", BALANCED)], ids=str)
 def test_values_and_gradients_are_those_of_the_formula(built_in, weight, numbers, ignored, smoothing, reduction):
-    settings = {"reduction": reduction, "ignore_index": ignored, "label_smoothing": smoothing}
+    settings = {"reduction": reduction, "label_smoothing": smoothing}
     settings |= {} if weight is None else {"weight": weight}
+    settings |= {} if ignored is None else {"ignore_index": ignored}
     loss = built_in.build("loss", "cross-entropy", SPEC, **settings)
     check(loss, SCORES, TARGETS, numbers, ignored, smoothing, reduction)
 
@@ -62,8 +63,8 @@ def test_large_scores_stay_exact(built_in):
     check(loss, SCORES * 300, TARGETS, [1] * 5, -100, 0.1, "mean")
 
 
-def test_samples_marked_with_the_default_ignore_index_cost_nothing(built_in):
-    loss = built_in.build("loss", "cross-entropy", SPEC, weight=WEIGHT)
+def test_samples_that_are_marked_cost_nothing(built_in):
+    loss = built_in.build("loss", "cross-entropy", SPEC, weight=WEIGHT, ignore_index=-100)
     targets = np.where(TARGETS == 3, -100, TARGETS)
     check(loss, SCORES, targets, WEIGHT, -100, 0.0, "mean")
     assert not value_and_gradient(loss, SCORES, targets)[1][TARGETS == 3].any()
@@ -72,7 +73,7 @@ def test_samples_marked_with_the_default_ignore_index_cost_nothing(built_in):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
 def test_where_all_samples_are_ignored_the_loss_and_its_gradient_are_0(built_in, weight, reduction):
-    settings = {"reduction": reduction} | ({} if weight is None else {"weight": weight})
+    settings = {"reduction": reduction, "ignore_index": -100} | ({} if weight is None else {"weight": weight})
     loss = built_in.build("loss", "cross-entropy", SPEC, **settings)
     value, gradient = value_and_gradient(loss, SCORES, np.full(12, -100))
     assert value == 0
@@ -121,6 +122,8 @@ def test_there_must_be_as_many_weights_as_classes(built_in, count):
     [
         {"weight": [1, 2, 0, 1, 1]},
         {"weight": [1, 2, -1, 1, 1]},
+        {"weight": [1, 1e39, 1, 1, 1]},
+        {"weight": [1, 1e-46, 1, 1, 1]},
         {"weight": "even"},
         {"weight": 2.0},
         {"label_smoothing": 1.1},

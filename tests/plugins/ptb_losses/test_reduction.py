@@ -140,3 +140,11 @@ def test_a_loss_in_training_warns_of_nothing_and_has_a_gradient(built_in, name):
     built_in.build("loss", name, spec_of(name))(scores, targets).backward()
     assert scores.grad.shape == scores.shape
     assert scores.grad.isfinite().all()
+
+
+@every_loss
+def test_old_words_that_contradict_a_written_reduction_are_refused(built_in, name):
+    with pytest.warns(FutureWarning), pytest.raises(ConfigError, match=r"contradicted .* which mean 'sum'; drop these"):
+        built_in.build("loss", name, spec_of(name), reduction="mean", size_average=False)
+    with pytest.warns(FutureWarning):
+        built_in.build("loss", name, spec_of(name), reduction="sum", size_average=False)

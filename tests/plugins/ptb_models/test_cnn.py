@@ -172,6 +172,8 @@ def test_what_is_no_picture_is_refused(spec):
     [
         ({"channels": []}, "at least 1 item"),
         ({"channels": [4, 0]}, "greater than 0"),
+        ({"channels": [2**63 - 1]}, "less than or equal to 100000"),
+        ({"kernel_size": 2**63 - 1}, "less than or equal to 4096"),
         ({"kernel_size": [3, 0]}, "greater than 0"),
         ({"kernel_size": [3, 3, 3]}, "at most 2 items"),
         ({"stride": 2}, "padding same needs stride 1, stride is 2: give padding as a number"),

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -88,3 +92,18 @@ def test_embedding_dim_is_refused_where_it_has_no_use():
     with pytest.raises(ValidationError, match="sparse has no use for embedding_dim"):
         Settings(sparse=True, embedding_dim=8)
     assert Settings(embedding_dim=8).embedding_dim == 8
+
+
+def test_torch_does_not_warn_of_sparse_checks_that_nobody_asked_for():
+    code = """
+        import torch
+        from ptb import DataSpec
+        from ptb_models.embedding_bag import EmbeddingBag
+
+        model = EmbeddingBag(DataSpec((4,), "tokens", "class", 3, vocabulary=9), sparse=True)
+        optimizer = torch.optim.Adagrad(model.parameters())
+        model(torch.randint(9, (5, 4))).sum().backward()
+        optimizer.step()
+    """
+    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -98,3 +98,10 @@ def test_settings_of_hidden_layers_are_refused_without_any(settings):
 def test_dropout_is_a_part(dropout):
     with pytest.raises(ValidationError, match="dropout"):
         MLPSettings(dropout=dropout)
+
+
+def test_layers_of_more_values_than_can_be_counted_are_refused():
+    with pytest.raises(ValidationError, match="less than or equal to 10000000"):
+        MLPSettings(hidden=[2**63 - 1])
+    with torch.device("meta"):
+        assert MLP(DataSpec((2**30,), "vector", "class", 3), hidden=[10**7, 10**7]).layers[2].weight.numel() == 10**14

@@ -154,6 +154,16 @@ def test_ten_steps_are_those_of_torch_bit_for_bit(built_in, name, options):
     assert same(ours, theirs)
 
 
+def test_one_number_is_the_second_eps_of_adafactor_and_is_written_as_one(built_in):
+    ours = trained_by(lambda parameters: built_in.build("optimizer", "adafactor", parameters, eps=0.5), "adafactor")
+    theirs = trained_by(lambda parameters: torch.optim.Adafactor(parameters, eps=(None, 0.5)), "adafactor")
+    assert same(ours, theirs)
+    assert not same(ours, trained_by(torch.optim.Adafactor, "adafactor"))
+    model = built_in.get("optimizer", "adafactor").settings_model()
+    written = [json.loads(model(**options).model_dump_json())["eps"] for options in ({}, {"eps": 0.5}, {"eps": [1, 2]})]
+    assert written == [1e-3, 0.5, [1, 2]]
+
+
 @pytest.mark.parametrize("case", [case for case, (_, options) in CASES.items() if options])
 def test_each_setting_of_a_case_changes_the_weights(built_in, case):
     name, options = CASES[case]
@@ -216,7 +226,7 @@ def test_it_goes_on_from_a_saved_state_bit_for_bit(built_in, name, options):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("adam", {"lr": -1.0}, "optimizer.lr: must be a number of at least 0, got -1"),
+        ("adam", {"lr": -1.0}, r"optimizer.lr: must be a number of at least 0 and at most 1e\+18, got -1"),
         ("adam", {"betas": [0.9, 1.0]}, r"optimizer.betas\[1\]: must be a number of at least 0 and below 1, got 1.0"),
         (
             "adam",
@@ -248,8 +258,17 @@ def test_it_goes_on_from_a_saved_state_bit_for_bit(built_in, name, options):
         ("lbfgs", {"history_size": 0}, "optimizer.history_size: must be an integer of at least 1, got 0"),
         ("sparse-adam", {"lr": 0}, "optimizer.lr: must be a number above 0"),
         ("sparse-adam", {"eps": 0}, "optimizer.eps: must be a number above 0"),
-        ("adafactor", {"beta2_decay": 0.1}, "optimizer.beta2_decay: must be a number of at most 0"),
+        (
+            "adafactor",
+            {"beta2_decay": 0.1},
+            r"optimizer.beta2_decay: must be a number of at least -1e\+18 and at most 0",
+        ),
         ("adafactor", {"d": 0.5}, "optimizer.d: must be a number of at least 1"),
+        (
+            "adafactor",
+            {"eps": -1},
+            "optimizer.eps: must be a number of at least 0 .*, or a list of 2 items, .*, got -1",
+        ),
         ("adafactor", {"eps": [-1, 0]}, r"optimizer.eps\[0\]: must be a number of at least 0"),
     ],
 )
@@ -287,6 +306,22 @@ def test_nothing_that_torch_refuses_gets_through(built_in, name, data):
     except ConfigError:
         return
     train(optimizer, loss, 2)
+
+
+@every_optimizer
+def test_no_setting_takes_a_number_of_which_a_step_makes_more_than_32_bits_hold(built_in, name):
+    found = built_in.get("optimizer", name).settings_model()
+    for key, schema in found.model_json_schema()["properties"].items():
+        if schema.get("type") != "number":
+            continue
+        with pytest.raises(ConfigError, match=f"optimizer.{key}: must be a number "):
+            built_in.build("optimizer", name, [nn.Parameter(torch.zeros(1))], **{key: 1e39})
+        model, loss = toy(name)
+        largest = {"maximum": schema.get("maximum"), "minimum": schema.get("minimum")}
+        for value in (value for value in largest.values() if value is not None):
+            needed = {"momentum": 1e18} if key == "dampening" else {}
+            build = built_in.build("optimizer", name, model.parameters(), **{key: value, "lr": 1e18} | needed)
+            train(build, loss, 3)
 
 
 OUT_OF_RANGE = [-1.0, -1e-9, 0.0, 1.0, 1.5, 2.0, float("nan"), float("inf"), float("-inf")]

@@ -108,7 +108,7 @@ def test_without_a_climb_the_first_step_is_the_peak(total):
 
 
 def test_building_sets_the_first_values():
-    optimizer = optimizer_with(torch.optim.Adam, betas=(0.5, 0.99))
+    optimizer = optimizer_with(torch.optim.Adam, betas=(0.9, 0.99))
     one_cycle(optimizer, 100)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1 / 25, 0.025 / 25])
     assert [group["betas"] for group in optimizer.param_groups] == [(0.95, 0.99)] * 2
@@ -141,3 +141,27 @@ def test_momentum_that_falls_to_zero_comes_back():
     momenta = [groups[0][1] for groups in seen]
     assert momenta[0] == momenta[-1] == 0.5
     assert min(momenta) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(torch.optim.SGD, {}), (torch.optim.Adagrad, {})], ids=["sgd-without", "has-none"]
+)
+def test_momenta_for_an_optimizer_without_are_refused(kind, options):
+    with pytest.raises(ValueError, match=r"base_momentum=0\.8 and max_momentum=0\.95 move nothing"):
+        one_cycle(optimizer_with(kind, **options), 10, base_momentum=0.8)
+    one_cycle(optimizer_with(kind, **options), 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        (torch.optim.SGD, {"momentum": 0.5}, "optimizer.momentum=0.5"),
+        (torch.optim.Adam, {"betas": (0.99, 0.999)}, r"optimizer.betas=\(0.99, 0.999\)"),
+    ],
+    ids=["below", "above"],
+)
+def test_a_momentum_of_one_s_own_is_not_replaced_unasked(kind, options, told):
+    with pytest.raises(ValueError, match=f"{told} would be lost"):
+        one_cycle(optimizer_with(kind, **options), 10)
+    one_cycle(optimizer_with(kind, **options), 10, cycle_momentum=False)
+    one_cycle(optimizer_with(kind, **options), 10, base_momentum=0.6, max_momentum=0.7)

@@ -141,9 +141,17 @@ def test_a_warm_up_as_long_as_the_run_is_refused(built_in, name, options, warmup
         ("constant", {"warmup_steps": -1}, "scheduler.warmup_steps: must be an integer of at least 0, got -1"),
         ("constant", {"warmup_start": 0}, "scheduler.warmup_start: must be a number above 0 and at most 1, got 0"),
         ("constant", {"warmup_start": float("nan")}, "scheduler.warmup_start: must be a finite number"),
-        ("cosine", {"min_lr": -1}, "scheduler.min_lr: must be a number of at least 0, got -1"),
+        ("cosine", {"min_lr": -1}, r"scheduler.min_lr: must be a number of at least 0 and at most 1e\+18, got -1"),
         ("cosine", {"min_lr": float("inf")}, "scheduler.min_lr: must be a finite number"),
-        ("exponential", {"final_factor": 0}, "scheduler.final_factor: must be a number above 0, got 0"),
+        (
+            "exponential",
+            {"final_factor": 0},
+            r"scheduler.final_factor: must be a number above 0 and at most 1e\+18, got 0",
+        ),
+        ("exponential", {"final_factor": 1e39}, r"must be a number above 0 and at most 1e\+18, got 1e\+39"),
+        ("one-cycle", {"max_factor": 1e39}, r"must be a number above 0 and at most 1e\+18, got 1e\+39"),
+        ("one-cycle", {"div_factor": 1e39}, r"must be a number of at least 1 and at most 1e\+18, got 1e\+39"),
+        ("one-cycle", {"final_div_factor": 1e39}, r"must be a number of at least 1 and at most 1e\+18, got 1e\+39"),
         ("exponential", {"gamma": 0.9}, "scheduler.gamma: unknown key"),
         (
             "step",
@@ -185,3 +193,18 @@ def test_a_warm_up_as_long_as_the_run_is_refused(built_in, name, options, warmup
 def test_a_refusal_says_what_is_valid(built_in, name, options, message):
     with pytest.raises(ConfigError, match=message):
         built_in.build("scheduler", name, optimizer_with(0.1), 100, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("step", {}), ("multi-step", {}), ("exponential", {}), ("one-cycle", {}), ("cosine", {"min_lr": 1e-3})],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_schedule_for_rprop_is_refused_which_reads_lr_once(built_in, name, options):
+    with pytest.raises(ValueError, match="optimizer 'rprop' reads lr for its first step only"):
+        built_in.build("scheduler", name, optimizer_with(0.1, kind=torch.optim.Rprop), 10, **options)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_rprop_takes_the_schedules_that_nobody_chose(built_in, name):
+    built_in.build("scheduler", name, optimizer_with(0.1, kind=torch.optim.Rprop), 10)

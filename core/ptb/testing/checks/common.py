@@ -1,33 +1,44 @@
 """What a component of any kind owes."""
 
+import importlib
 import inspect
 import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions
+from pathlib import Path
 from typing import Any
 
 import tomlkit
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from ptb.discovery import normalize
+from ptb.discovery import LoadedPlugin, load_plugin, normalize
 from ptb.errors import PluginError, listing, one_line
 from ptb.sections import SHARED_SECTIONS
 from ptb.seeding import seed_global
 from ptb.settings import RUNTIME_ARGUMENTS, SettingsError, derive_model, describe, plain_values, validate
 from ptb.testing.case import Case, Check
 from ptb.testing.outcome import CheckFailed, Skipped
-from ptb.testing.state import differences, generators, guarded, identical, switches
+from ptb.testing.state import changes, differences, generators, guarded, identical, switches
+from ptb.testing.subject import Folder
 
 HEAVY = ("torch", "numpy", "cv2", "pandas", "sklearn")
 SUMMARY_LENGTH = 120
+TWICE = """
+import json, os, sys
+sys.path[:], points, packages = json.loads(sys.stdin.read())
+from ptb.testing.checks.common import imported_twice
+print(json.dumps(imported_twice(points, packages)), file=sys.__stdout__, flush=True)
+os._exit(0)  # a plugin may have left a thread that never ends
+"""
 PROBE = """
-import importlib, json, sys, time
+import importlib, json, os, sys, time
 sys.path[:], heavy, points, settings = json.loads(sys.stdin.read())
 import pydantic
 from pathlib import Path
@@ -42,7 +53,8 @@ if not isinstance(loaded, LoadedPlugin):
 elif settings:
     importlib.import_module(settings)
     answer["settings"] = [name for name in heavy if name in sys.modules]
-print(json.dumps(answer))
+print(json.dumps(answer), file=sys.__stdout__, flush=True)
+os._exit(0)  # a plugin may have left a thread that never ends
 """
 
 
@@ -60,6 +72,23 @@ def registration_is_light(case: Case) -> str:
                 "module that the component names as its target"
             )
     return f"in {1000 * answer['seconds']:.0f} ms"
+
+
+def importing_changes_nothing(case: Case) -> None:
+    """Importing the plugin's modules draws nothing, and leaves what the process shares as it is."""
+    points = {point.name: point.value for point in case.entry.found.entry_points}
+    packages = {value.partition(":")[0].partition(".")[0] for value in points.values()}
+    if _is_own(case):
+        packages.add(case.entry.target.partition(":")[0].partition(".")[0])
+    told = _imported_elsewhere(tuple(points.items()), tuple(sorted(packages)), tuple(sys.path))
+    modules = {case.entry.target, case.entry.component.settings or ""}
+    for module in ("", *(name.partition(":")[0] for name in modules)):
+        if changed := told.get(module):
+            what = f"importing {module or listing(sorted(points.values()))}"
+            raise CheckFailed(
+                f"{what} changes {changed[0]}, for the whole process: do it in the function or class that needs it, "
+                "and put it back"
+            )
 
 
 def has_a_summary(case: Case) -> None:
@@ -208,14 +237,14 @@ def same_seed_same_result(case: Case) -> None:
 
 
 def random_state_is_left_alone(case: Case) -> None:
-    """It never seeds the global generators, and only data sets, models and initializers draw from them."""
+    """It never seeds the global generators, and only models and initializers draw from them."""
     _, *observed = case.observed  # the first use may import a library that draws while it is imported
     for seen in observed:
         moved = differences(*seen.generators)
         if moved and not case.kit.may_draw:
             raise CheckFailed(
-                f"it draws from, or seeds, the global generator of {listing(moved)}: the rest of the run then depends "
-                "on it; make a torch.Generator of its own"
+                f"it draws from, or seeds, the global generator of {listing(moved)}: it, or what comes after it, then "
+                "depends on the seed of the run; make a torch.Generator of its own"
             )
     ends = [seen.generators[1] for seen in observed]
     seeded = [name for name in ends[0] if identical(ends[0][name], ends[1][name])]
@@ -227,17 +256,10 @@ def random_state_is_left_alone(case: Case) -> None:
 
 
 def switches_are_left_alone(case: Case) -> None:
-    """It leaves torch's modes and defaults, the environment, the current folder and signal handlers as they are."""
+    """It leaves what the process shares as it is: torch's modes, environment, folder, signals, streams, threads."""
     for seen in case.observed[1:]:  # the first use may import a library that sets its own variables
-        changed = differences(*seen.switches)
-        if changed:
-            before, after = (side[changed[0]] for side in seen.switches)
-            if isinstance(before, Mapping):
-                keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-                how = f" ({listing(keys, 5)})"
-            else:
-                how = f" from {before} to {after}"
-            raise CheckFailed(f"it changes {changed[0]}{how}, for the whole process: put it back, or leave it")
+        if changed := changes(*seen.switches):
+            raise CheckFailed(f"it changes {changed[0]}, for the whole process: put it back, or leave it")
 
 
 # Without these, what comes after them could only fail for the same reason.
@@ -250,6 +272,7 @@ GATES: tuple[Check, ...] = (
 )
 CHECKS: tuple[Check, ...] = (
     registration_is_light,
+    importing_changes_nothing,
     has_a_summary,
     target_can_be_imported,
     settings_can_be_read,
@@ -267,11 +290,58 @@ CHECKS: tuple[Check, ...] = (
 OPTIONAL: tuple[Check, ...] = (settings_are_described,)
 
 
+def imported_twice(points: Mapping[str, str], packages: Sequence[str]) -> dict[str, list[str]]:
+    """What importing the modules of a plugin changes in this process, in words, by the module; by ``""`` registering.
+
+    The modules of its packages are imported, forgotten, and imported again, which is what counts: what the libraries
+    under them do when they are first imported is none of the plugin's doing. It is for a process that ends after it.
+    """
+    _imported(points, packages)
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
+    return _imported(points, packages)
+
+
+def _imported(points: Mapping[str, str], packages: Sequence[str]) -> dict[str, list[str]]:
+    found = Folder("plugin", "0", points, Path()).found()
+    loaded, registering = _observed(load_plugin, found)
+    records = loaded.components if isinstance(loaded, LoadedPlugin) else ()
+    references = [reference for _, each in records for reference in (each.target, each.settings or "")]
+    modules = sorted({reference.partition(":")[0] for reference in references})
+    own = [module for module in modules if module.partition(".")[0] in packages]
+    return {"": registering} | {module: _observed(importlib.import_module, module)[1] for module in own}
+
+
+def _observed(action: Callable[[Any], Any], argument: Any) -> tuple[Any, list[str]]:
+    """What it gives, None where it raises, and what it changes."""
+    result = None
+    with guarded():
+        before = switches(), generators()
+        with suppress(BaseException):  # other checks tell why it cannot be imported
+            result = action(argument)
+        drawn = [f"the global generator of {name}" for name in differences(before[1], generators())]
+        return result, changes(before[0], switches()) + drawn
+
+
+@cache
+def _imported_elsewhere(
+    points: tuple[tuple[str, str], ...], packages: tuple[str, ...], path: tuple[str, ...]
+) -> dict[str, list[str]]:
+    """What a fresh process tells of importing the plugin twice; nothing where it does not get to the end."""
+    answer = _asked(TWICE, [path, dict(points), packages])
+    return {} if "reason" in answer else answer
+
+
 @cache
 def _registered_elsewhere(points: tuple[tuple[str, str], ...], settings: str, path: tuple[str, ...]) -> dict[str, Any]:
     """What a fresh process tells of loading the plugin."""
-    question = json.dumps([path, HEAVY, dict(points), settings])
-    done = subprocess.run([sys.executable, "-c", PROBE], input=question, capture_output=True, text=True, check=False)
+    return _asked(PROBE, [path, HEAVY, dict(points), settings])
+
+
+def _asked(code: str, question: list[Any]) -> dict[str, Any]:
+    """What a fresh process says last, or the reason why it does not."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True, check=False)
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

@@ -1,7 +1,11 @@
 """What a data set owes: samples that are what its spec says, the same each time, also in another process."""
 
+import json
+import os
 import pickle
-from collections.abc import Sized
+import subprocess
+import sys
+from collections.abc import Sequence, Sized
 from typing import Any, cast
 
 import torch
@@ -10,19 +14,43 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from ptb.batches import Batches, fingerprint
+from ptb.draws import Draws
 from ptb.errors import DataError, listing
+from ptb.parts import Parts
 from ptb.preflight import Names, check_batches
-from ptb.seeding import generator, seed_global
+from ptb.seeding import isolated, seed_global
+from ptb.settings import arguments
 from ptb.spec import DataBundle
 from ptb.testing.case import Case, Kit
-from ptb.testing.checks.support import on, unchanged
+from ptb.testing.checks.support import on, on_other_device, other_device, unchanged
 from ptb.testing.outcome import CheckFailed, Skipped
 from ptb.testing.state import differences, generators, identical
-from ptb.trainer import Parts
+from ptb.tiers import place as source_of
 
 CPU = torch.device("cpu")
 SAMPLES = 8
 MANY = 10_000
+SEEDS = 8
+WORDS = tuple("abcdefgh")
+ELSEWHERE = """
+import functools, importlib, json, pickle, sys
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from ptb.device import cpu_threads
+from ptb.seeding import seed_global
+from ptb.testing.checks.dataset import seen
+target, settings = pickle.load(sys.stdin.buffer)
+module, _, attribute = target.partition(":")
+seed_global(1, "conformance")
+with cpu_threads(1):
+    answer = seen(functools.reduce(getattr, attribute.split("."), importlib.import_module(module))(**settings))
+print()
+print(json.dumps(answer))
+"""
+SET_ORDER = """
+import json, sys
+order = json.load(sys.stdin)
+print(all(list(set(given)) != order for given in (order, order[::-1])))
+"""
 
 
 def build(case: Case) -> DataBundle:
@@ -35,8 +63,13 @@ def build(case: Case) -> DataBundle:
 
 def use(case: Case) -> Any:
     """A hash of the samples of every split."""
-    bundle = build(case)
-    return {"spec": repr(bundle.spec), "samples": fingerprint(bundle.splits)}
+    return seen(build(case))
+
+
+def seen(bundle: DataBundle) -> dict[str, str]:
+    """All that a run sees of a data set."""
+    with isolated():  # what reading draws is a matter of its own
+        return {"spec": repr(bundle.spec), "samples": fingerprint(bundle.splits)}
 
 
 def samples_fit_the_spec(case: Case) -> None:
@@ -90,6 +123,26 @@ def reading_again_gives_the_same(case: Case) -> None:
                 )
 
 
+def same_in_another_process(case: Case) -> None:
+    """Built by another process, whose sets have another order, samples and spec are the same."""
+    here, again, _ = (seen.outcome for seen in case.observed)
+    if not identical(here, again):
+        raise Skipped("it is another one each time, in this process too")
+    question = pickle.dumps(sys.path) + pickle.dumps((case.entry.target, arguments(case.settings)))
+    environment = os.environ | {"PYTHONHASHSEED": _other_hash_seed(case.built.spec.class_names)}
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=question, env=environment, capture_output=True)
+    try:
+        there = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        told = " ".join(done.stderr.decode(errors="replace").split())[-300:]
+        raise CheckFailed(f"another process cannot build it, and ends with {done.returncode}: {told}") from error
+    if changed := differences(here, there):
+        raise CheckFailed(
+            f"in another process its {' and '.join(changed)} are others: a set has no fixed order, nor have the files "
+            "of a folder; sort what numbers follow from, such as the names of classes"
+        )
+
+
 def reading_draws_nothing(case: Case) -> None:
     """Reading samples leaves the global generators alone, so that the number of workers changes nothing."""
     for name, split in case.built.splits.items():
@@ -99,7 +152,7 @@ def reading_draws_nothing(case: Case) -> None:
         if moved := differences(before, generators()):
             raise CheckFailed(
                 f"reading the {name} split draws from the global generator of {listing(moved)}; what is random belongs "
-                "into augment, which gets a generator"
+                "into augment, which gets random numbers"
             )
 
 
@@ -127,7 +180,7 @@ def pickles_for_workers(case: Case) -> str | None:
 
 
 def prepare_is_a_function(case: Case) -> None:
-    """`prepare` gives the same for the same inputs, draws nothing, and changes nothing in place."""
+    """`prepare` gives the same each time and in any batch, draws nothing, and changes nothing in place."""
     bundle: DataBundle = case.built
     if bundle.prepare is None:
         raise Skipped("it has no prepare")
@@ -141,28 +194,68 @@ def prepare_is_a_function(case: Case) -> None:
         raise CheckFailed(f"prepare draws from the global generator of {listing(moved)}")
     if len(first) != len(inputs):
         raise CheckFailed(f"prepare makes {len(first)} samples of {len(inputs)}")
+    with on("prepare, a batch of one sample"):
+        alone = torch.cat([bundle.prepare(one) for one in torch.split(inputs, 1)])
+    if alone.shape != first.shape or not torch.allclose(alone, first, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise CheckFailed(
+            "prepare makes another thing of a sample alone than in a batch: take a mean, or whatever it needs, from "
+            "the training split"
+        )
 
 
-def augment_draws_from_its_generator(case: Case) -> None:
-    """`augment` is decided by the generator that it gets, and keeps the shape and type of its inputs."""
+def augment_belongs_to_the_sample(case: Case) -> None:
+    """`augment` is decided by the draws that it gets, for each sample by itself, and keeps shape and type."""
     bundle: DataBundle = case.built
     if bundle.augment is None:
         raise Skipped("it has no augment")
     inputs, _ = _batches(bundle, bundle.train).probe(SAMPLES)
+    samples = torch.arange(len(inputs))
     results = []
     for seed in (1, 2):
         seed_global(seed, "augment")
         before = generators()
         with on("augment"), unchanged(inputs=inputs):
-            results.append(bundle.augment(inputs, generator(0, "augment")))
+            results.append(bundle.augment(inputs, Draws(0, 1, samples)))
         if moved := differences(before, generators()):
-            raise CheckFailed(f"augment draws from the global generator of {listing(moved)}: draw from the one it gets")
+            raise CheckFailed(f"augment draws from the global generator of {listing(moved)}: use the draws it gets")
+    whole = results[0]
     if not identical(*results):
-        raise CheckFailed("augment gives two results for the same generator: draw from nothing else")
-    if results[0].shape != inputs.shape or results[0].dtype != inputs.dtype:
+        raise CheckFailed("augment gives two results for the same draws: use nothing else")
+    others = [bundle.augment(inputs, Draws(seed, 1, samples)) for seed in range(1, SEEDS)]
+    if not identical(whole, inputs) and all(identical(whole, other) for other in others):
         raise CheckFailed(
-            f"augment makes {results[0].dtype} {list(results[0].shape)} of {inputs.dtype} {list(inputs.shape)}"
+            f"augment changes the inputs in the same way for {SEEDS} seeds: use the draws it gets; what is not random "
+            "belongs into prepare"
         )
+    if whole.shape != inputs.shape or whole.dtype != inputs.dtype:
+        raise CheckFailed(f"augment makes {whole.dtype} {list(whole.shape)} of {inputs.dtype} {list(inputs.shape)}")
+    if not identical(bundle.augment(inputs[1:2], Draws(0, 1, samples[1:2])), whole[1:2]):
+        raise CheckFailed(
+            "augment makes another thing of a sample alone than in a batch: draw numbers for each sample, such as "
+            "draws.uniform(2), and use its own"
+        )
+
+
+def works_on_a_device(case: Case) -> str:
+    """`prepare` and `augment` take inputs of another device and keep them there."""
+    bundle: DataBundle = case.built
+    if bundle.prepare is None and bundle.augment is None:
+        raise Skipped("it has no prepare and no augment")
+    device = other_device()
+    raw, (prepared, _) = _raw(bundle), _batches(bundle, bundle.train).probe(SAMPLES)
+    advice = "bring what it holds or draws to the device of the inputs"
+    results = {}
+    if bundle.prepare is not None:
+        with on("prepare"), on_other_device(device, advice):
+            results["prepare"] = bundle.prepare(raw.to(device))
+    if bundle.augment is not None:
+        with on("augment"), on_other_device(device, advice):
+            draws = Draws(0, 1, torch.arange(len(prepared), device=device))
+            results["augment"] = bundle.augment(prepared.to(device), draws)
+    for name, result in results.items():
+        if result.device.type != device.type:
+            raise CheckFailed(f"{name} takes inputs on {device} and gives some on {result.device}")
+    return f"tried on {device}"
 
 
 def class_counts_are_those_of_train(case: Case) -> None:
@@ -186,29 +279,52 @@ def class_counts_are_those_of_train(case: Case) -> None:
 KIT = Kit(
     build=build,
     use=use,
-    may_draw=True,
+    may_draw=False,
     checks=(
         samples_fit_the_spec,
         inputs_suit_a_model,
+        same_in_another_process,
         reading_again_gives_the_same,
         reading_draws_nothing,
         pickles_for_workers,
         prepare_is_a_function,
-        augment_draws_from_its_generator,
+        augment_belongs_to_the_sample,
+        works_on_a_device,
         class_counts_are_those_of_train,
     ),
     gates=(samples_fit_the_spec, reading_again_gives_the_same),
-    optional=(prepare_is_a_function, augment_draws_from_its_generator, class_counts_are_those_of_train),
+    optional=(
+        prepare_is_a_function,
+        augment_belongs_to_the_sample,
+        works_on_a_device,
+        class_counts_are_those_of_train,
+    ),
 )
 
 
 def _batches(bundle: DataBundle, split: Dataset[Any]) -> Batches:
-    return Batches(split, batch_size=SAMPLES, device=CPU, prepare=bundle.prepare)
+    return Batches(source_of({"split": split}, CPU)["split"], batch_size=SAMPLES, prepare=bundle.prepare)
 
 
 def _raw(bundle: DataBundle) -> Tensor:
     """Inputs of the first training samples, as `prepare` gets them."""
-    return Batches(bundle.train, batch_size=SAMPLES, device=CPU).probe(SAMPLES)[0]
+    return Batches(source_of({"train": bundle.train}, CPU)["train"], batch_size=SAMPLES).probe(SAMPLES)[0]
+
+
+def _other_hash_seed(names: Sequence[str]) -> str:
+    """A seed of Python's hashes under which a set of these names, if there are some, has another order than they."""
+    order = names if len(set(names)) > 1 else list(set(WORDS))
+    for seed in map(str, range(1, 100)):
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", SET_ORDER],
+            input=json.dumps(order),
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+        )
+        if done.stdout.strip() == "True":
+            break
+    return seed
 
 
 def _places(split: Dataset[Any]) -> list[int]:

@@ -4,14 +4,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ptb.errors import listing
 from ptb.seeding import seed_global
 from ptb.testing.case import Case, Kit
 from ptb.testing.checks.support import nothing_fits, on, on_other_device, other_device, refusals
-from ptb.testing.outcome import CheckFailed
+from ptb.testing.outcome import CheckFailed, Skipped
 from ptb.testing.samples import REFERENCE_INPUTS, reference_models
-from ptb.testing.state import differences
+from ptb.testing.state import differences, identical
 
 
 def build(case: Case) -> list[str]:
@@ -97,6 +98,39 @@ def scores_are_finite(case: Case) -> None:
             raise CheckFailed(f"{name}: the scores after it are not finite: its values are too large")
 
 
+class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Counts the operations of torch that draw at random, from whichever generator."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Every operation comes through here."""
+        self.count += torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
+
+
+def the_seed_has_an_effect(case: Case) -> str | None:
+    """If it draws from torch, another seed of the run gives other values."""
+    if identical(case.observed[0].generators[1]["torch"], case.observed[2].generators[1]["torch"]):
+        raise Skipped("it seeds torch's global generator")
+    drawing = []
+    for name in case.built:
+        model = reference_models()[name]
+        with torch.no_grad(), Draws() as draws:
+            case.build(model)
+        if draws.count:
+            drawing.append(name)
+    for name in drawing:
+        if identical(*(dict(_initialized(case, name, seed).named_parameters()) for seed in (1, 2))):
+            raise CheckFailed(
+                f"{name}: it draws, and gives the same values for every seed of the run: use torch's global generator, "
+                "which the core has seeded, instead of one of its own"
+            )
+    return None if drawing else "it draws nothing from torch"
+
+
 def works_on_a_device(case: Case) -> str:
     """It initializes a model on the device where that is."""
     device = other_device()
@@ -120,6 +154,7 @@ KIT = Kit(
         touches_parameters_only,
         values_are_finite,
         scores_are_finite,
+        the_seed_has_an_effect,
         works_on_a_device,
     ),
     gates=(values_are_finite,),
@@ -127,9 +162,10 @@ KIT = Kit(
 )
 
 
-def _initialized(case: Case, name: str) -> nn.Module:
-    seed_global(0, "initializer")
+def _initialized(case: Case, name: str, seed: int = 0) -> nn.Module:
+    seed_global(0, "model")
     model = reference_models()[name]
+    seed_global(seed, "initializer")
     with torch.no_grad():
         case.build(model)
     return model

@@ -11,9 +11,9 @@ from ptb.errors import one_line
 from ptb.seeding import generator
 from ptb.spec import DataSpec
 from ptb.testing.case import Case, Kit
-from ptb.testing.checks.support import nothing_fits, on, on_other_device, other_device, refusals, unchanged
+from ptb.testing.checks.support import all_given, nothing_fits, on, on_other_device, other_device, refusals, unchanged
 from ptb.testing.outcome import CheckFailed, Skipped
-from ptb.testing.samples import described, scores_of, target_specs, targets_of
+from ptb.testing.samples import described_scores, scores_of, target_specs, targets_of
 
 SAMPLES = 24
 FIRST = 17  # an uneven cut: the mean of two means is another number than the mean
@@ -21,20 +21,22 @@ METHODS = ("update", "compute", "reset")
 
 
 def build(case: Case) -> list[DataSpec]:
-    """The specs that it takes; each target kind that it declares must be among them."""
+    """The specs that it takes: all that are given, else one or more of each target kind that it declares."""
     declared = case.entry.component.accepts
     refused: dict[str, str] = {}
     taken = []
-    for spec in target_specs(declared):
-        with refusals(described(spec), refused):
+    for spec in case.specs or target_specs(declared):
+        with refusals(described_scores(spec), refused):
             metric = case.build(spec)
             missing = [name for name in METHODS if not callable(getattr(metric, name, None))]
             if missing:
                 raise CheckFailed(f"it gives a {type(metric).__name__} without {', '.join(missing)}()")
             taken.append(spec)
+    if case.specs:
+        return all_given(taken, refused)
     if not taken:
         raise nothing_fits(refused)
-    if declared and refused:
+    if set(declared) - {spec.target for spec in taken}:
         what, reason = next(iter(refused.items()))
         raise CheckFailed(f"it declares accepts={declared}, and refuses {what}: {reason}")
     return taken
@@ -46,14 +48,14 @@ def use(case: Case) -> Any:
     for spec in case.built:
         metric = case.build(spec)
         metric.update(*_samples(spec))
-        figures[described(spec)] = metric.compute()
+        figures[described_scores(spec)] = metric.compute()
     return figures
 
 
 def figure_is_a_finite_number(case: Case) -> None:
     """On valid scores and targets it computes a finite number: a float, or a tensor of one value."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             metric = case.build(spec)
             metric.update(*_samples(spec))
             figure = metric.compute()
@@ -68,7 +70,7 @@ def figure_is_a_finite_number(case: Case) -> None:
 def batches_add_up(case: Case) -> None:
     """Two uneven batches give the figure that all samples at once give."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             scores, targets = _samples(spec)
             whole = _figure(case.build(spec), (scores, targets))
             parts = _figure(case.build(spec), (scores[:FIRST], targets[:FIRST]), (scores[FIRST:], targets[FIRST:]))
@@ -82,7 +84,7 @@ def batches_add_up(case: Case) -> None:
 def reset_forgets(case: Case) -> None:
     """After `reset` it gives what a new one gives."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             metric, samples = case.build(spec), _samples(spec)
             _figure(metric, _samples(spec, seed=1))
             metric.reset()
@@ -94,7 +96,7 @@ def reset_forgets(case: Case) -> None:
 def computing_changes_nothing(case: Case) -> None:
     """`compute` gives the same when it is asked again, and more batches may follow it."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             metric = case.build(spec)
             (scores, targets), new = _samples(spec), case.build(spec)
             metric.update(scores[:FIRST], targets[:FIRST])
@@ -110,14 +112,14 @@ def arguments_are_left_alone(case: Case) -> None:
     """It changes neither the scores nor the targets, which other metrics get after it."""
     for spec in case.built:
         scores, targets = _samples(spec)
-        with on(described(spec)), unchanged(scores=scores, targets=targets):
+        with on(described_scores(spec)), unchanged(scores=scores, targets=targets):
             _figure(case.build(spec), (scores, targets))
 
 
 def works_on_one_sample(case: Case) -> None:
     """It takes a batch of one sample, as the last one of an epoch may be."""
     for spec in case.built:
-        with on(f"{described(spec)}, a batch of one sample"):
+        with on(f"{described_scores(spec)}, a batch of one sample"):
             scores, targets = _samples(spec)
             whole = _figure(case.build(spec), (scores, targets))
             parts = _figure(case.build(spec), (scores[:-1], targets[:-1]), (scores[-1:], targets[-1:]))
@@ -128,7 +130,7 @@ def works_on_one_sample(case: Case) -> None:
 def order_of_samples_does_not_matter(case: Case) -> None:
     """The same samples in another order have the same figure."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             scores, targets = _samples(spec)
             order = torch.randperm(SAMPLES, generator=generator(0, "order"))
             one = _figure(case.build(spec), (scores, targets))
@@ -140,7 +142,7 @@ def order_of_samples_does_not_matter(case: Case) -> None:
 def instances_share_nothing(case: Case) -> None:
     """Two of them, as one for training and one for evaluation, do not disturb each other."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             metric, other = case.build(spec), case.build(spec)
             metric.update(*_samples(spec))
             before = float(metric.compute())
@@ -153,7 +155,7 @@ def instances_share_nothing(case: Case) -> None:
 def works_in_evaluation(case: Case) -> None:
     """Used before, reset, and updated in inference mode, it gives the figure that it gives outside of it."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             metric, samples = case.build(spec), _samples(spec)
             outside = _figure(case.build(spec), samples)
             with torch.no_grad():
@@ -169,27 +171,29 @@ def works_in_evaluation(case: Case) -> None:
 
 
 def details_are_json(case: Case) -> None:
-    """`details()`, which a metric may have, gives a dict of JSON values."""
+    """`details()`, which a metric may have, gives a dict of JSON values, without NaN, after one sample too."""
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             metric = case.build(spec)
             if not hasattr(metric, "details"):
                 raise Skipped("it has no details()")
-            metric.update(*_samples(spec))
-            details = metric.details()
-            try:
-                json.dumps(details)
-            except (TypeError, ValueError) as error:
-                raise CheckFailed(f"details() cannot be JSON: {one_line(error)}") from error
-            if not isinstance(details, dict):
-                raise CheckFailed(f"details() must give a dict, it gives a {type(details).__name__}")
+            for count in (SAMPLES, 1):
+                metric.reset()
+                metric.update(*(part[:count] for part in _samples(spec)))
+                details = metric.details()
+                try:
+                    json.dumps(details, allow_nan=False)
+                except (TypeError, ValueError) as error:
+                    raise CheckFailed(f"details() after {count} samples cannot be JSON: {one_line(error)}") from error
+                if not isinstance(details, dict):
+                    raise CheckFailed(f"details() must give a dict, it gives a {type(details).__name__}")
 
 
 def works_on_a_device(case: Case) -> str:
     """It takes scores and targets of another device."""
     device = other_device()
     for spec in case.built:
-        with on(described(spec)):
+        with on(described_scores(spec)):
             metric = case.build(spec)
             if isinstance(metric, nn.Module):
                 nn.Module.to(metric, device)

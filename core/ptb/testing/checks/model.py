@@ -1,5 +1,6 @@
 """What a model owes: scores of the right form for every spec that it takes, gradients, and a state that is whole."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from ptb.errors import StorageError, listing
 from ptb.seeding import generator, seed_global
 from ptb.spec import DataSpec
 from ptb.testing.case import Case, Kit
-from ptb.testing.checks.support import nothing_fits, on, on_other_device, other_device, refusals, unchanged
+from ptb.testing.checks.support import all_given, nothing_fits, on, on_other_device, other_device, refusals, unchanged
 from ptb.testing.outcome import CheckFailed
 from ptb.testing.samples import (
     LARGE_FORMS,
@@ -27,8 +28,10 @@ SHAKES = 16
 
 
 def build(case: Case) -> list[DataSpec]:
-    """The specs that it takes; large pictures are tried where it takes no small ones."""
+    """The specs that it takes: all that are given, else some of the kit's; large pictures if it takes no small ones."""
     refused: dict[str, str] = {}
+    if case.specs:
+        return all_given(_taken(case, case.specs, refused), refused)
     taken = _taken(case, list(specs()), refused)
     if not any(spec.inputs == "image" for spec in taken):
         taken += _taken(case, list(specs(LARGE_FORMS)), refused)
@@ -161,6 +164,20 @@ def state_dict_round_trip(case: Case) -> None:
                 )
 
 
+def works_in_float64(case: Case) -> None:
+    """Turned to float64 it gives float64 scores, near those in float32."""
+    for spec in _one_for_each_form(case):
+        with on(f"{described(spec)}, all in float64"):
+            model, inputs = _model(case, spec).eval(), inputs_of(spec)
+            single = _scores(model, spec).double()
+            with torch.no_grad():
+                double = forward(model.double(), spec, inputs.double() if inputs.is_floating_point() else inputs)
+            if double.dtype != torch.float64:
+                raise CheckFailed(f"the scores are {double.dtype}: take the dtype of the inputs or of a parameter")
+            if not torch.allclose(single, double, rtol=1e-3, atol=1e-3):
+                raise CheckFailed(f"the scores differ by up to {float((single - double).abs().max()):.3g} from float32")
+
+
 def moves_to_a_device(case: Case) -> str:
     """Moved to another device it takes inputs of that device: nothing stays behind."""
     device = other_device()
@@ -184,6 +201,7 @@ KIT = Kit(
         samples_do_not_mix,
         inputs_are_left_alone,
         state_dict_round_trip,
+        works_in_float64,
         moves_to_a_device,
     ),
     gates=(scores_have_the_right_form, eval_mode_is_a_function),
@@ -191,7 +209,7 @@ KIT = Kit(
 )
 
 
-def _taken(case: Case, tried: list[DataSpec], refused: dict[str, str]) -> list[DataSpec]:
+def _taken(case: Case, tried: Sequence[DataSpec], refused: dict[str, str]) -> list[DataSpec]:
     taken = []
     for spec in tried:
         with refusals(described(spec), refused):

@@ -112,15 +112,31 @@ def leaves_weights_alone(case: Case) -> None:
     """It changes options of the parameter groups; weights and the optimizer's state are not its own."""
     optimizer = _optimizer()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    before = {"weights": [p.detach().clone() for p in parameters], "state": dict(optimizer.state)}
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()  # from here on there is a momentum
+    optimizer.zero_grad()
+    before = _held(optimizer)
     scheduler = case.build(optimizer, TOTAL)
-    optimizer.step()
+    optimizer.step()  # without gradients it changes nothing; some schedulers want it
     for _ in range(TOTAL):
         scheduler.step()
-    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    after = {"weights": [p.detach().clone() for p in held], "state": dict(optimizer.state)}
-    if changed := differences(before, after):
+    if changed := differences(before, _held(optimizer)):
         raise CheckFailed(f"it changes the {' and the '.join(changed)} of the optimizer")
+
+
+def groups_keep_their_own_rates(case: Case) -> None:
+    """The learning rate of a group follows from the one that it begins with, and from no other group."""
+    together = _run(case, TOTAL)
+    if all(one == other for one, other in together[1:]):
+        raise CheckFailed(
+            f"groups that begin with {LRS[0]:g} and {LRS[1]:g} have the same learning rate at every later step: scale "
+            "what each begins with, so that the groups of optimizer.groups mean something"
+        )
+    for place, lr in enumerate(LRS):
+        alone = [rates[0] for rates in _run(case, TOTAL, lrs=(lr,))]
+        if alone != [rates[place] for rates in together]:
+            raise CheckFailed(f"a group that begins with {lr:g} has other learning rates alone than beside another one")
 
 
 KIT = Kit(
@@ -135,14 +151,20 @@ KIT = Kit(
         leaves_weights_alone,
         resumes_exactly,
         state_is_json,
+        groups_keep_their_own_rates,
     ),
-    gates=(runs_to_the_end, resumes_exactly),
+    gates=(runs_to_the_end, drives_every_group, resumes_exactly),
 )
 
 
 def _optimizer(lrs: tuple[float, ...] = LRS, kind: Callable[..., Optimizer] | None = None) -> Optimizer:
-    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in lrs]
+    groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": lr} for lr in lrs]
     return (kind or OPTIMIZERS["SGD with momentum"])(groups)
+
+
+def _held(optimizer: Optimizer) -> dict[str, Any]:
+    weights = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
+    return {"weights": weights, "state": copy.deepcopy(optimizer.state_dict()["state"])}
 
 
 def _run(

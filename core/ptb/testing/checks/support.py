@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ptb.errors import one_line
+from ptb.spec import DataSpec
 from ptb.testing.outcome import CheckFailed, Skipped
 from ptb.testing.state import identical
 
@@ -53,6 +54,13 @@ def refusals(what: str, refused: dict[str, str]) -> Iterator[None]:
         ) from error
 
 
+def all_given(taken: list[DataSpec], refused: Mapping[str, str]) -> list[DataSpec]:
+    """What was given for a component is what it must take."""
+    for what, reason in refused.items():
+        raise CheckFailed(f"it refuses a spec that was given for it; on {what} it says: {reason}")
+    return taken
+
+
 def nothing_fits(refused: Mapping[str, str]) -> CheckFailed:
     """The failure of a component that refuses everything."""
     what, reason = next(iter(refused.items()))
@@ -64,16 +72,19 @@ def other_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "meta")
 
 
+REGISTER = (
+    "a tensor that is neither a parameter nor a buffer stays behind: use register_buffer, or make it on the device of "
+    "the inputs"
+)
+
+
 @contextmanager
-def on_other_device(device: torch.device) -> Iterator[None]:
+def on_other_device(device: torch.device, advice: str = REGISTER) -> Iterator[None]:
     """Tells a tensor that was left behind from code that needs values, which only a GPU could try."""
     try:
         yield
     except (RuntimeError, NotImplementedError) as error:
         text = str(error)
         if device.type != "meta" or "same device" in text or "expected device" in text:
-            raise CheckFailed(
-                f"after moving it to another device it raised {one_line(error)}; a tensor that is neither a parameter "
-                "nor a buffer stays behind: use register_buffer, or make it on the device of the inputs"
-            ) from error
+            raise CheckFailed(f"on another device it raised {one_line(error)}; {advice}") from error
         raise Skipped("it asks for the values of tensors, so it can only be tried on a GPU") from error

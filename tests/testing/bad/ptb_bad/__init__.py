@@ -21,7 +21,17 @@ def ptb_provide_datasets():
         "pickles-for-workers",
         "prepare-is-a-function",
         "prepare-is-a-function-2",
-        "augment-draws-from-its-generator",
+        "prepare-is-a-function-3",
+        "augment-belongs-to-the-sample",
+        "augment-belongs-to-the-sample-2",
+        "augment-belongs-to-the-sample-3",
+        "augment-belongs-to-the-sample-4",
+        "augment-belongs-to-the-sample-5",
+        "works-on-a-device",
+        "works-on-a-device-2",
+        "random-state-is-left-alone",
+        "same-in-another-process",
+        "same-in-another-process-2",
         "class-counts-are-those-of-train",
     )
 
@@ -40,6 +50,7 @@ def ptb_provide_models():
         Component("target-can-be-imported", "ptb_bad.models:nothing_of_this_name", "Bad"),
         Component("target-can-be-imported-2", "ptb_bad.exits:target", "Bad"),
         Component("settings-can-be-read", "ptb_bad.models:plain", "Bad", "ptb_bad.settings:NO_MODEL"),
+        Component("importing-changes-nothing", "ptb_bad.at_import:plain", "Bad"),
         Component("registration-is-light", "ptb_bad.models:plain", "Bad", "ptb_bad.heavy_settings:Nothing"),
         *(
             Component(name, f"ptb_bad.models:{name.replace('-', '_')}", "Bad", f"ptb_bad.settings:{model}")
@@ -69,6 +80,7 @@ def ptb_provide_models():
             "state-dict-round-trip",
             "state-dict-round-trip-2",
             "moves-to-a-device",
+            "works-in-float64",
         ),
     ]
 
@@ -87,6 +99,7 @@ def ptb_provide_initializers():
         "touches-parameters-only-2",
         "values-are-finite",
         "scores-are-finite",
+        "the-seed-has-an-effect",
         "works-on-a-device",
     )
 
@@ -105,9 +118,21 @@ def ptb_provide_losses():
             "works-on-one-sample",
             "order-of-samples-does-not-matter",
             "same-value-in-evaluation",
+            "batches-add-up",
+            "batches-add-up-3",
+            "has-nothing-to-train",
             accepts=("real",),
         ),
-        *named("losses", "value-is-finite", "gradcheck", "moves-to-a-device", accepts=("class",)),
+        *named("losses", "batches-add-up-2", accepts=("binary",)),
+        *named(
+            "losses",
+            "value-is-finite",
+            "gradcheck",
+            "moves-to-a-device",
+            "batches-add-up-4",
+            "batches-add-up-5",
+            accepts=("class",),
+        ),
     ]
 
 
@@ -140,6 +165,10 @@ def ptb_provide_schedulers():
         "drives-every-group",
         "works-with-any-optimizer",
         "leaves-weights-alone",
+        "leaves-weights-alone-2",
+        "leaves-weights-alone-3",
+        "groups-keep-their-own-rates",
+        "groups-keep-their-own-rates-2",
         "resumes-exactly",
         "state-is-json",
     )
@@ -162,6 +191,8 @@ def ptb_provide_metrics():
         "computing-changes-nothing",
         "works-in-evaluation",
         "details-are-json",
+        "details-are-json-2",
+        "details-are-json-3",
         "works-on-a-device",
         accepts=("real",),
     )

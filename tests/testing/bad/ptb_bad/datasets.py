@@ -94,10 +94,79 @@ def prepare_is_a_function_2():
     return DataBundle(SPEC, TensorDataset(*samples()), prepare=lambda inputs: inputs + torch.rand(()))
 
 
-def augment_draws_from_its_generator():
-    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, generator: inputs + torch.rand(()))
+def augment_belongs_to_the_sample():
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, draws: inputs + torch.rand(()))
 
 
 def class_counts_are_those_of_train():
     spec = DataSpec((3,), "vector", "class", 2, class_counts=(5, 7))
     return DataBundle(spec, TensorDataset(*samples()))
+
+
+def prepare_is_a_function_3():
+    return DataBundle(SPEC, TensorDataset(*samples()), prepare=lambda inputs: inputs - inputs.mean(0))
+
+
+def works_on_a_device():
+    mean = samples()[0].mean(0)
+    return DataBundle(SPEC, TensorDataset(*samples()), prepare=lambda inputs: inputs - mean)
+
+
+def works_on_a_device_2():
+    scale = torch.ones(3)
+
+    def augment(inputs, draws):
+        return inputs + draws.uniform(3) * scale
+
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
+
+
+def augment_belongs_to_the_sample_2():
+    def augment(inputs, draws):
+        own = torch.Generator().manual_seed(0)
+        return inputs + torch.rand(inputs.shape, generator=own).to(inputs.device)
+
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
+
+
+def augment_belongs_to_the_sample_3():
+    def augment(inputs, draws):
+        torch.manual_seed(0)
+        return inputs + torch.rand(inputs.shape).to(inputs.device)
+
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
+
+
+def augment_belongs_to_the_sample_4():
+    def augment(inputs, draws):
+        return inputs + torch.initial_seed() % 7
+
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
+
+
+def augment_belongs_to_the_sample_5():
+    def augment(inputs, draws):
+        return inputs + draws.uniform(3).mean(0)
+
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
+
+
+def random_state_is_left_alone():
+    inputs, targets = samples()
+    order = torch.randperm(len(inputs))
+    splits = [TensorDataset(inputs[part], targets[part]) for part in (order[4:], order[:4])]
+    return DataBundle(SPEC, splits[0], splits[1])
+
+
+def same_in_another_process():
+    names = tuple({"cat", "dog"})
+    numbers = torch.tensor([names.index("cat"), names.index("dog")])
+    inputs, targets = samples()
+    return DataBundle(DataSpec((3,), "vector", "class", 2, names), TensorDataset(inputs, numbers[targets]))
+
+
+def same_in_another_process_2():
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
+    numbers = {word: number for number, word in enumerate(set(words))}
+    inputs = torch.tensor([[numbers[word] for word in words[:3]] for _ in range(12)]).float()
+    return DataBundle(SPEC, TensorDataset(inputs, samples()[1]))

@@ -59,3 +59,9 @@ def scores_are_finite(module):
 def works_on_a_device(module):
     for parameter in module.parameters():
         parameter.copy_(parameter + torch.full(parameter.shape, 0.1))
+
+
+def the_seed_has_an_effect(module):
+    own = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=own))

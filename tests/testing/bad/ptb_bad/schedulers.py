@@ -71,3 +71,32 @@ class resumes_exactly(_Good):
 class state_is_json(_Good):
     def state_dict(self):
         return {"done": torch.tensor(self.done)}
+
+
+class leaves_weights_alone_2(_Good):
+    def step(self):
+        super().step()
+        with torch.no_grad():
+            for group in self.groups():
+                for parameter in group["params"]:
+                    parameter.mul_(0.9)
+
+
+class leaves_weights_alone_3(_Good):
+    def step(self):
+        super().step()
+        self.optimizer.state.clear()
+
+
+class groups_keep_their_own_rates(_Good):
+    def step(self):
+        super().step()
+        for group in self.groups():
+            group["lr"] = self.groups()[0]["lr"]
+
+
+class groups_keep_their_own_rates_2(_Good):
+    def step(self):
+        super().step()
+        for group in self.groups():
+            group["lr"] = 0.1 * self.factor()

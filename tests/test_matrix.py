@@ -30,6 +30,7 @@ DATASETS = {
     "breast-cancer": {},
     "diabetes": {},
     "image-folder": {"size": 16},
+    "arrays": {},
     "csv": {"target": "kind"},
     "csv-text": {"name": "csv", "target": "kind", "text": "words"},
     "random-class": RANDOM | {"inputs": "image", "input_shape": [1, 16, 16], "target": "class", "output_size": 3},
@@ -90,10 +91,13 @@ def files(tmp_path_factory):
         for i in range(40)
     ]
     (root / "table.csv").write_text("\n".join(["x,y,words,kind", *rows]) + "\n")
+    np.save(root / "inputs.npy", random.randn(40, 3).astype(np.float32))
+    np.save(root / "targets.npy", np.arange(40) % 3)
     return {
         "mnist": {"root": str(root)},
         "fashion-mnist": {"root": str(root)},
         "image-folder": {"root": str(root / "pictures")},
+        "arrays": {"inputs": str(root / "inputs.npy"), "targets": str(root / "targets.npy")},
         "csv": {"path": str(root / "table.csv")},
     }
 

@@ -37,6 +37,7 @@ from ptb.seeding import isolated, seed_global
 from ptb.spec import DataBundle, DataSpec
 from ptb.tiers import Source, place
 
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 # They compute the same with and without `fused`, but for the last bits, on every device that a run can have.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 # Floating-point operations below which a training step is left to one thread. On two idle cores a second one gains a
@@ -120,9 +121,9 @@ def compose(config: RunConfig, registry: Registry | None = None, *, training: bo
             plan.initializer.build(model)
         parts = _assemble(plan, bundle, model, device, names)
         preflight.check_batches(parts, bundle.spec, names)
-        plan = _with_threads(plan, preflight.check_forward(parts, bundle.spec, names))
-        if training:
-            preflight.check_step(parts, names, _build_optimizer(plan, model, names), plan.trainer.clip_norm)
+        plan = _checked(plan, parts, bundle.spec, names, training)
+        if training and plan.trainer.compile:
+            parts = _compiled(plan, parts, names)
     return Composition(plan, bundle.spec, parts, bundle.splits, tuple(registry.plugins()))
 
 
@@ -292,6 +293,39 @@ def _build_metrics(plan: Plan, spec: DataSpec, device: torch.device, names: pref
 def _with_device(plan: Plan, device: torch.device) -> Plan:
     """The plan with the device that was found: a run is repeated where it ran."""
     return replace(plan, run=plan.run.model_copy(update={"device": str(device)}))
+
+
+def _checked(plan: Plan, parts: Parts, spec: DataSpec, names: preflight.Names, training: bool) -> Plan:
+    """The plan with the memory format in which the parts fit each other, and its number of threads."""
+    faster = parts.device.type == "cpu" and any(parameter.ndim == 4 for parameter in parts.model.parameters())
+    usual = ("channels-last", "contiguous") if faster else ("contiguous",)
+    chosen = plan.trainer.memory_format
+    for name in usual if chosen == "auto" else (chosen,):
+        parts.model.to(memory_format=MEMORY_FORMATS[name])  # type: ignore[call-overload]  # torch forgets this one
+        plan = replace(plan, trainer=plan.trainer.model_copy(update={"memory_format": name}))
+        try:
+            operations = preflight.check_forward(parts, spec, names)
+            if training:
+                optimizer = _build_optimizer(plan, parts.model, names)
+                preflight.check_step(parts, names, optimizer, plan.trainer.clip_norm)
+            break
+        except MisfitError as error:
+            if name == "contiguous":
+                raise
+            if chosen == name:
+                raise MisfitError(f"with trainer.memory_format={name}: {error}") from error
+    return _with_threads(plan, operations)
+
+
+def _compiled(plan: Plan, parts: Parts, names: preflight.Names) -> Parts:
+    """The parts with a compiled model, tried on a whole batch: the first step of the run need not wait for it."""
+    parts = replace(parts, compiled=torch.compile(parts.model, dynamic=False))
+    optimizer = _build_optimizer(plan, parts.model, names)
+    try:
+        preflight.check_step(parts, names, optimizer, plan.trainer.clip_norm, parts.train.batch_size)
+    except MisfitError as error:
+        raise MisfitError(f"trainer.compile cannot be used here: {error}") from error
+    return parts
 
 
 def _with_threads(plan: Plan, step_operations: float) -> Plan:

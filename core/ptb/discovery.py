@@ -170,7 +170,10 @@ def normalize(distribution: str) -> str:
 
 def _named_apart(read: list[FoundPlugin]) -> list[FoundPlugin]:
     """The plugins, ptb's own first among those of its name, and under another name what is no copy of it."""
-    same = sorted((plugin for plugin in read if plugin.built_in), key=_runs, reverse=True)
+    same = [plugin for plugin in read if plugin.built_in]
+    if len(same) < 2:  # as everywhere, nearly: where they are installed need not be found out
+        return read
+    same.sort(key=_runs, reverse=True)
     apart = [plugin for plugin in read if not plugin.built_in] + same[:1]
     for plugin in same[1:]:
         if not {point.value for point in plugin.entry_points} <= {point.value for point in same[0].entry_points}:
@@ -274,7 +277,7 @@ def own_version() -> str:
 
 def _version_misfit(found: FoundPlugin) -> str:
     """What a plugin asks of ptb's version that the installed one is not; decided before anything is imported."""
-    if not found.needs:
+    if found.built_in or not found.needs:  # its extras name ptb itself
         return ""
     from packaging.requirements import InvalidRequirement, Requirement  # only who asks pays for it
 

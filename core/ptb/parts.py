@@ -61,6 +61,8 @@ class Parts:
             Where it is 0, the loss is 0.
         sparse: the optimizer takes sparse gradients only.
         ignored: a class that the loss leaves out, which is therefore a valid target.
+        compiled: the model as ``torch.compile`` made it for full training batches; others go through the model itself,
+            because each new shape would be compiled anew.
     """
 
     model: nn.Module
@@ -79,6 +81,7 @@ class Parts:
     denominator: Callable[[Tensor], Tensor | int] = len
     sparse: bool = False
     ignored: int | None = None
+    compiled: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The model's scores ``[B, output_size]``; for pairs its embeddings ``[B, 2, output_size]``."""
@@ -93,6 +96,10 @@ class Parts:
         return loss.mean() if loss.ndim else loss
 
     def _scores(self, inputs: Tensor) -> Tensor:
+        model: Callable[[Tensor], Tensor] = self.model
+        if self.compiled is not None and self.model.training and len(inputs) == self.train.batch_size:
+            model = self.compiled
         if not self.pairs:
-            return self.model(inputs)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-        return self.model(inputs.flatten(0, 1)).unflatten(0, (-1, 2))  # type: ignore[no-any-return]
+            return model(inputs)
+        embeddings = model(inputs.flatten(0, 1))
+        return embeddings.view(-1, 2, *embeddings.shape[1:])

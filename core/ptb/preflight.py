@@ -119,20 +119,23 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
     return 3 * sum(operations) / len(inputs) * parts.train.batch_size  # forward, and two products as large backward
 
 
-def check_step(parts: Parts, names: Names, optimizer: Optimizer, clip_norm: float | None) -> None:
-    """Takes one optimizer step on two samples, and puts the model back as it was.
+def check_step(
+    parts: Parts, names: Names, optimizer: Optimizer, clip_norm: float | None, samples: int = PROBE_SAMPLES
+) -> None:
+    """Takes one optimizer step on a few samples, and puts the model back as it was.
 
     Args:
         parts: the built run; its own optimizer is not touched.
         names: what to call the parts in messages.
         optimizer: one like that of the run, thrown away afterwards.
         clip_norm: the largest norm of the gradients, if there is one.
+        samples: how many.
 
     Raises:
         MisfitError: a parameter gets no gradient, or the optimizer cannot take a step on the gradients.
     """
     model = parts.model
-    inputs, targets = _probe(parts.train, names.dataset)
+    inputs, targets = _probe(parts.train, names.dataset, samples)
     saved = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
 
     def gradients() -> Tensor:
@@ -279,9 +282,9 @@ def _first(mask: Tensor) -> int | None:
     return int(mask.int().argmax()) if bool(mask.any()) else None
 
 
-def _probe(batches: Batches, place: str) -> tuple[Tensor, Tensor]:
+def _probe(batches: Batches, place: str, samples: int = PROBE_SAMPLES) -> tuple[Tensor, Tensor]:
     with _reading(place, "the first samples"), isolated():
-        return batches.probe(PROBE_SAMPLES)
+        return batches.probe(samples)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def execute(composition: Composition, output: Path | None, observer: Observer | 
     plan, parts = composition.plan, composition.parts
     run = RunDirectory.create(output, plan.model.entry.name, plan.dataset.entry.name)
     recorder = _Recorder(run, composition, observer)
-    recipe = Recipe(**plan.trainer.model_dump(exclude={"precision"}))
+    recipe = Recipe(**plan.trainer.model_dump(exclude={"precision", "memory_format", "compile"}))
     try:
         with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
             run.write_config(plan.as_config())

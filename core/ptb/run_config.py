@@ -31,6 +31,7 @@ FLAGS: dict[str, KeyPath] = {
     "workers": ("loader", "num_workers"),
     "device": ("device",),
     "seed": ("seed",),
+    "compile": ("trainer", "compile"),
 }
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -98,7 +99,10 @@ class RunConfig:
                 )
             elif value is not None:
                 try:
-                    given[FLAGS[flag]] = (_flag_value(flag, value), f"--{flag} {value}")
+                    given[FLAGS[flag]] = (
+                        _flag_value(flag, value),
+                        f"--{flag}" if value is True else f"--{flag} {value}",
+                    )
                 except ConfigError as error:
                     problems += error.problems
         config._add(_tree({path: value for path, (value, _) in given.items()}), {p: s for p, (_, s) in given.items()})

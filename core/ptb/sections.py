@@ -90,6 +90,15 @@ class TrainerSettings(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Type of the forward pass where that is safe (autocast); fp16 scales the loss"
     )
+    memory_format: Literal["auto", "contiguous", "channels-last"] = Field(
+        "auto",
+        description="Order of the values of four-dimensional weights in memory; auto: channels-last on the CPU, where "
+        "convolutions are faster with it, if all parts can take it",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the model with torch.compile before the training: for runs that take longer than that",
+    )
     patience: int = Field(
         0, ge=0, description="Evaluations without a smaller validation loss after which training ends; 0: never"
     )

@@ -174,8 +174,12 @@ class _Table:
         for place, column in enumerate(columns):
             if not lacking[:, place].any() or missing == "drop" or (missing == "mean" and column != target):
                 continue
-            remedy = "add dataset.missing=drop" + ("" if column == target else " or dataset.missing=mean")
             count = int(lacking[:, place].sum())
+            if count == len(self):
+                remedy = "choose another dataset.target" if column == target else "name the others in dataset.features"
+            else:
+                mean = column != target and not np.isnan(self.numbers(column)).all()
+                remedy = "add dataset.missing=drop" + " or dataset.missing=mean" * mean
             found = f"{count} of {len(self)} values {'is' if count == 1 else 'are'} missing"
             self.fail(column, int(lacking[:, place].argmax()), f"{found}; {remedy}")
         incomplete = lacking.any(axis=1)
@@ -350,7 +354,9 @@ def _standardized(table: _Table, column: str, numbers: np.ndarray, training: np.
     _check_finite(table, column, np.where(present, numbers, 0.0))
     known = numbers[training][present[training]]
     if not len(known):
-        raise DataError(f"{table.path}, column {column!r}: no training row has a value; leave it out of the features")
+        raise DataError(
+            f"{table.path}, column {column!r}: no training row has a value; name the others in dataset.features"
+        )
     filled = np.where(present, numbers, known.mean())
     return standardized(filled[:, None], training)
 
@@ -366,7 +372,9 @@ def _one_hot(table: _Table, column: str, training: np.ndarray, most: int) -> np.
     values, present = table.values(column).to_numpy(), table.present(column)
     known = training[present[training]]
     if not len(known):
-        raise DataError(f"{table.path}, column {column!r}: no training row has a value; leave it out of the features")
+        raise DataError(
+            f"{table.path}, column {column!r}: no training row has a value; name the others in dataset.features"
+        )
     found = np.unique(values[known].astype(str))
     if len(found) > most:
         remedy = "leave it out of dataset.features, or use it as dataset.text"

@@ -1,9 +1,11 @@
 """Reads IDX files, the format of MNIST: two zero bytes, a type, a number of dimensions, the sizes, the values.
 
-The sizes in the header are held against the bytes that are there before anything is allocated for them.
+The sizes in the header are held against the bytes that are there before anything is allocated for them. A plain file is
+mapped into memory, a gzipped one is unpacked into it.
 """
 
 import gzip
+import os
 import zlib
 from math import prod
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import IO, cast
 import numpy as np
 
 from ptb import DataError
+from ptb_datasets.mapped import mapped
 
 UNSIGNED_BYTE = 0x08
 # A byte of deflate output costs at least 1/1032 of a byte of input (zlib's documentation).
@@ -27,15 +30,21 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         dimensions: how many the array must have.
 
     Returns:
-        uint8 of the shape in the header; writable.
+        uint8 of the shape in the header; writable, and what is written never reaches the file. The values of a plain
+        file are read when they are used, so it must stay as it is.
 
     Raises:
         DataError: the file cannot be read, is no IDX file, is cut short, or its header lies about its size.
     """
     try:
-        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as stream:
+        if path.suffix == ".gz":
+            with cast(IO[bytes], gzip.open(path)) as stream:
+                shape = _read_header(stream, path, dimensions)
+                return np.frombuffer(_unpacked(stream, path, shape), dtype=np.uint8).reshape(shape)
+        with path.open("rb") as stream:
             shape = _read_header(stream, path, dimensions)
-            return np.frombuffer(_read_values(stream, path, shape), dtype=np.uint8).reshape(shape)
+            _check_size(path, shape, os.fstat(stream.fileno()).st_size - stream.tell())
+            return mapped(stream, np.dtype(np.uint8), shape, stream.tell())
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"cannot read {path}: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
@@ -58,11 +67,10 @@ def _read_header(stream: IO[bytes], path: Path, dimensions: int) -> tuple[int, .
     return shape
 
 
-def _read_values(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> bytearray:
+def _unpacked(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> bytearray:
     expected = prod(shape)
     on_disk = path.stat().st_size
-    most = on_disk * MAX_INFLATION if path.suffix == ".gz" else on_disk
-    if expected > most:
+    if expected > on_disk * MAX_INFLATION:
         raise DataError(
             f"{path}: its header says {shape}, that is {expected:,} bytes; the file has {on_disk:,} bytes on disk"
         )
@@ -70,9 +78,16 @@ def _read_values(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> bytea
     while chunk := stream.read(min(CHUNK, expected - len(values) + 1)):
         values += chunk
         if len(values) > expected:
-            raise DataError(f"{path}: its header says {shape}, that is {expected:,} bytes of values, and more follow")
-    if len(values) < expected:
-        raise DataError(
-            f"{path} is cut short: its header says {shape}, that is {expected:,} bytes; there are {len(values):,}"
-        )
+            break
+    _check_size(path, shape, len(values))
     return values
+
+
+def _check_size(path: Path, shape: tuple[int, ...], there: int) -> None:
+    expected = prod(shape)
+    if there > expected:
+        raise DataError(f"{path}: its header says {shape}, that is {expected:,} bytes of values, and more follow")
+    if there < expected:
+        raise DataError(
+            f"{path} is cut short: its header says {shape}, that is {expected:,} bytes; there are {there:,}"
+        )

@@ -12,7 +12,9 @@ from ptb import DataBundle, DataError, DataSpec
 from ptb_datasets.download import fetch
 from ptb_datasets.idx import read_idx
 from ptb_datasets.images import Normalize
+from ptb_datasets.mapped import expect_random_reads
 from ptb_datasets.splits import class_counts, stratified_split
+from ptb_datasets.subsets import Split, subsets
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def load(data: IdxSet, root: str | None, download: bool, val_size: int, split_se
         split_seed: chooses which these are.
 
     Returns:
-        uint8 inputs ``[N, 1, H, W]``, int64 targets ``[N]``.
+        uint8 inputs ``[N, 1, H, W]``, mapped from plain files; int64 targets ``[N]``. Training and validation share one
+        ``TensorDataset``.
 
     Raises:
         DataError: the files are not there or cannot be fetched, are damaged, or do not belong together.
@@ -81,9 +84,16 @@ def load(data: IdxSet, root: str | None, download: bool, val_size: int, split_se
             f"dataset.val_size={val_size} leaves none of the training pictures in {folder}, {len(labels)} in all, to "
             "train on"
         )
-    train, val = _train_val(pictures, labels, val_size, split_seed)
+    together = TensorDataset(torch.from_numpy(pictures), torch.from_numpy(labels))
+    train: Split | None = together
+    val: Split | None = None
+    if val_size:
+        parts = stratified_split(labels, (val_size,), split_seed)
+        train, val = subsets(together, parts)
+        labels = labels[parts[0]]
+    assert train is not None
     classes = len(data.class_names)
-    counts = class_counts(train.tensors[1].numpy(), classes)
+    counts = class_counts(labels, classes)
     spec = DataSpec(tuple(pictures.shape[1:]), "image", "class", classes, data.class_names, class_counts=counts)
     test = TensorDataset(torch.from_numpy(test_pictures), torch.from_numpy(test_labels))
     return DataBundle(spec, train, val, test, prepare=Normalize(data.mean, data.std))
@@ -92,18 +102,6 @@ def load(data: IdxSet, root: str | None, download: bool, val_size: int, split_se
 def user_folder(data: IdxSet) -> Path:
     """Where downloads go, and where files are looked for first."""
     return platformdirs.user_data_path("ptb") / data.name
-
-
-def _train_val(
-    pictures: np.ndarray, labels: np.ndarray, val_size: int, seed: int
-) -> tuple[TensorDataset, TensorDataset | None]:
-    if val_size == 0:
-        return TensorDataset(torch.from_numpy(pictures), torch.from_numpy(labels)), None
-    train, val = (
-        TensorDataset(torch.from_numpy(pictures[part]), torch.from_numpy(labels[part]))
-        for part in stratified_split(labels, (val_size,), seed)
-    )
-    return train, val
 
 
 def _find(data: IdxSet, root: str | None, download: bool) -> Path:
@@ -159,6 +157,7 @@ def _read_pair(folder: Path, prefix: str, classes: int) -> tuple[np.ndarray, np.
     if labels.max() >= classes:
         where = int(labels.argmax())
         raise DataError(f"{labels_file}: label {labels[where]} at place {where}; valid are 0 to {classes - 1}")
+    expect_random_reads(pictures)
     return pictures[:, None], labels.astype(np.int64)  # (N, 1, H, W), (N,)
 
 

@@ -1,56 +1,34 @@
-"""Your own pictures, one folder for each class: read from disk when they are needed, so any number of them fits.
+"""Your own pictures, one folder for each class: decoded once and kept, or read when they are needed if they do not fit.
 
 FOLDER/cat/1.png              or    FOLDER/train/cat/1.png
 FOLDER/dog/1.jpg                    FOLDER/val/cat/2.png
                                     FOLDER/test/cat/3.png
 """
 
-import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec
+from ptb_datasets.folder_scan import SPLITS, Refused, Sample, Scan, find_folder, scan, shown
 from ptb_datasets.images import Normalize
-from ptb_datasets.picture_file import SUFFIXES, BadPicture, decode, opencv, read_bytes, resized
+from ptb_datasets.mapped import machine_memory
+from ptb_datasets.picture_cache import cached, decoded, in_threads, keep
+from ptb_datasets.picture_file import BadPicture, Form, opencv, read_bytes, read_picture
 from ptb_datasets.splits import class_counts, stratified_split
+from ptb_datasets.subsets import subsets
 
-SPLITS = ("train", "val", "test")
 DEFAULT_FRACTION = 0.15
-CHECKING_THREADS = 2
-CHECKED_AT_ONCE = 1024
 SHOWN = 10
-
-
-class Sample(NamedTuple):
-    """A picture's file, and the number of its class."""
-
-    path: Path
-    label: int
-
-
-class Refused(NamedTuple):
-    """A file that is not trained on, and why."""
-
-    path: Path
-    reason: str
-
-
-class Scan(NamedTuple):
-    """What a folder holds; ``samples`` has all of them under "train" where there are no split folders."""
-
-    top: Path
-    class_names: tuple[str, ...]
-    samples: dict[str, list[Sample]]
-    refused: list[Refused]
-    has_split_folders: bool
+# Of the machine's memory: as long as the decoded pictures need no more, they are kept there.
+KEPT_SHARE = 0.25
 
 
 class PictureFolder(Dataset[tuple[Tensor, int]]):
@@ -58,29 +36,22 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
 
     Args:
         samples: the files and their classes.
-        size: height and width.
-        colour: red, green and blue, else grey.
-        max_pixels: the most that a file may hold.
+        form: what they are made into.
     """
 
-    def __init__(self, samples: Sequence[Sample], size: tuple[int, int], colour: bool, max_pixels: int) -> None:
+    def __init__(self, samples: Sequence[Sample], form: Form) -> None:
         self.samples = list(samples)
-        self.size = size
-        self.colour = colour
-        self.max_pixels = max_pixels
+        self.form = form
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path, label = self.samples[index]
+        path, label, _ = self.samples[index]
         try:
-            pixels = decode(read_bytes(path, self.max_pixels), self.colour, self.max_pixels)
+            return torch.from_numpy(read_picture(path, self.form)), label
         except BadPicture as error:
-            raise DataError(f"{_shown(path)}: {error}") from error
-        pixels = resized(pixels, *self.size, self.max_pixels)
-        planes = pixels.transpose(2, 0, 1) if self.colour else pixels[None]  # (C, H, W)
-        return torch.from_numpy(np.ascontiguousarray(planes)), label
+            raise DataError(f"{shown(path)}: {error}; dataset.check=decode finds this at the start") from error
 
 
 def image_folder(
@@ -94,11 +65,16 @@ def image_folder(
     on_bad_sample: Literal["error", "skip"] = "error",
     check: Literal["decode", "header"] = "decode",
     max_pixels: int = 64_000_000,
+    cache: bool = False,
 ) -> DataBundle:
     """Pictures in one folder for each class, or in ``train``, ``val`` and ``test`` folders of such folders.
 
-    Every file is looked at before the training begins. Hidden files are ignored. A link is followed only if it leads to
-    a place inside the folder.
+    Every file is looked at before the training begins. Hidden files and those of file managers are ignored. A link is
+    followed only if it leads to a place inside the folder.
+
+    Pictures are decoded once, by a thread for each core, and kept in memory as long as they need at most a quarter of
+    it; else they are read anew whenever they are needed, by worker processes if that is worth it. ``cache`` keeps them
+    on disk. Their pixels are the same in each of these ways.
 
     Args:
         root: the folder. Where all its folders are called train, val or test, and train is one of them, they are the
@@ -110,143 +86,76 @@ def image_folder(
         test_fraction: the same for the test.
         split_seed: chooses which pictures go where.
         on_bad_sample: ``"error"`` lists the files that are no good and stops; ``"skip"`` trains on the others.
-        check: ``"decode"`` decodes every picture at the start, ``"header"`` only reads its size there.
+        check: ``"decode"`` decodes every picture at the start, ``"header"`` only reads its size there, and keeps none.
         max_pixels: the most pixels that a picture may have.
+        cache: keep the decoded pictures in a file, which is mapped and may be larger than the memory; later runs decode
+            nothing. It is in the folder ``ptb/image-folder`` of the user's caches, on Linux ``~/.cache``. Another size
+            or colour, another OpenCV, or a file that is added, removed or changed by its size or time, makes another
+            one; old ones stay until you delete them.
 
     Returns:
         uint8 inputs ``[N, 3 or 1, height, width]``, int64 targets ``[N]``; classes in the order of their names.
         ``prepare`` is ``(inputs / 255 - 0.5) / 0.5``: the true mean would cost a pass over all pictures.
 
     Raises:
-        ConfigError: a fraction is given for a split that has a folder.
+        ConfigError: a fraction is given for a split that has a folder, a seed and no split is drawn, or ``cache`` and
+            ``check="header"``.
         DataError: there is no such folder, it holds too little, or files are no good.
+        StorageError: the decoded pictures cannot be kept on disk.
     """
-    in_colour, height_width = colour == "colour", (size, size) if isinstance(size, int) else size
-    top = _folder(root)
+    if cache and check == "header":
+        raise ConfigError("dataset.cache decodes every picture, and dataset.check=header none: leave one of them out")
+    height, width = (size, size) if isinstance(size, int) else size
+    form = Form(height, width, colour == "colour", max_pixels)
+    top = find_folder(root)
     opencv(max_pixels)
-
-    def inspect(path: Path) -> None:
-        data = read_bytes(path, max_pixels)
-        if check == "decode":
-            decode(data, in_colour, max_pixels)
-
-    found = _scan(top)
-    good, bad = _inspect(found.samples, inspect)
-    if refused := found.refused + bad:
-        _report(top, refused, sum(map(len, good.values())), on_bad_sample)
+    found = scan(top)
+    every = [sample for members in found.samples.values() for sample in members]
+    pixels, reasons = _read([sample.path for sample in every], top, form, check, cache)
+    if refused := found.refused + [Refused(every[row].path, reason) for row, reason in reasons.items()]:
+        _report(top, refused, len(every) - len(reasons), on_bad_sample)
+    good = {split: [s for s in members if s.row not in reasons] for split, members in found.samples.items()}
     parts = _splits(found._replace(samples=good), {"val": val_fraction, "test": test_fraction}, split_seed)
-    names = found.class_names
-    train, val, test = (
-        PictureFolder(parts[split], height_width, in_colour, max_pixels) if parts.get(split) else None
-        for split in SPLITS
-    )
+    splits: list[Dataset[Any] | None]
+    if pixels is None:
+        splits = [PictureFolder(parts[split], form) if parts.get(split) else None for split in SPLITS]
+    else:
+        together = TensorDataset(
+            torch.from_numpy(pixels), torch.tensor([sample.label for sample in every], dtype=torch.int64)
+        )
+        rows = [np.array([sample.row for sample in parts.get(split, ())], dtype=np.int64) for split in SPLITS]
+        splits = [*subsets(together, rows)]
+    train, val, test = splits
     assert train is not None
-    counts = class_counts(np.array([sample.label for sample in train.samples]), len(names))
-    shape = (3 if in_colour else 1, *height_width)
-    spec = DataSpec(shape, "image", "class", len(names), class_names=names, class_counts=counts)
+    names = found.class_names
+    counts = class_counts(np.array([sample.label for sample in parts["train"]]), len(names))
+    spec = DataSpec(form.shape, "image", "class", len(names), class_names=names, class_counts=counts)
     return DataBundle(spec, train, val, test, prepare=Normalize(0.5, 0.5))
 
 
-def _folder(root: str) -> Path:
+def _read(
+    paths: list[Path], top: Path, form: Form, check: str, cache: bool
+) -> tuple[np.ndarray | None, dict[int, str]]:
+    """The pixels of all files if they are kept, uint8 ``[N, C, H, W]``, and why some of them are refused."""
+    if cache and paths:
+        return cached(top, paths, form)
+    if check == "decode" and len(paths) * prod(form.shape) <= KEPT_SHARE * machine_memory():
+        return keep(paths, form)
+    answers = decoded(paths, form) if check == "decode" else in_threads(lambda path: _fault(path, form), paths)
+    return None, {row: answer for row, answer in enumerate(answers) if isinstance(answer, str)}
+
+
+def _fault(path: Path, form: Form) -> str | None:
+    """What is wrong with a file as far as its header shows."""
     try:
-        top = Path(root).expanduser().resolve()
-        if not top.is_dir():
-            raise DataError(f"dataset.root={root} is {'no folder' if top.exists() else 'not there'}")
-    except (OSError, RuntimeError, ValueError) as error:  # no such home, a loop of links, a NUL in the name
-        raise DataError(f"dataset.root={root}: {error}") from error
-    return top
-
-
-def _scan(top: Path) -> Scan:
-    refused: list[Refused] = []
-    folders = _inside(top, top, refused)
-    by_name = {folder.name: folder for folder in folders}
-    has_split_folders = "train" in by_name and set(by_name) <= set(SPLITS)
-    if has_split_folders:
-        classes = {split: _inside(top, folder, refused) for split, folder in by_name.items()}
-    else:
-        classes = {"train": folders}
-    names = tuple(folder.name for folder in classes["train"])
-    if len(names) < 2:
-        raise DataError(
-            f"{by_name['train'] if has_split_folders else top} must hold a folder of pictures for each of 2 classes at "
-            f"least, and holds {len(names) or 'none'}: {top.name}/CLASS/PICTURE or {top.name}/train/CLASS/PICTURE"
-        )
-    for split, class_folders in classes.items():
-        if strange := [folder for folder in class_folders if folder.name not in names]:
-            raise DataError(f"the split '{split}' has the class {_shown(strange[0])}, which 'train' does not have")
-    numbers = {name: number for number, name in enumerate(names)}
-    samples = {
-        split: [Sample(path, numbers[f.name]) for f in class_folders for path in _files(top, f, refused)]
-        for split, class_folders in classes.items()
-    }
-    return Scan(top, names, samples, refused, has_split_folders)
-
-
-def _entries(top: Path, folder: Path, refused: list[Refused]) -> Iterable[Path]:
-    """What is in a folder, by name, without hidden files and without links that lead out of ``top``."""
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        raise DataError(f"cannot read the folder {_shown(folder)}: {error.strerror or error}") from error
-    for path in map(folder.joinpath, names):
-        if not path.is_symlink():
-            yield path
-        elif not path.exists():
-            refused.append(Refused(path, "a link to nothing"))
-        elif not path.resolve().is_relative_to(top):
-            refused.append(Refused(path, f"a link that leads out of {top}; copy what it points to"))
-        else:
-            yield path
-
-
-def _inside(top: Path, folder: Path, refused: list[Refused]) -> list[Path]:
-    """The folders in ``folder``; pictures that lie beside them belong to no class."""
-    folders = []
-    for path in _entries(top, folder, refused):
-        if path.is_dir():
-            folders.append(path)
-        elif path.suffix.lower() in SUFFIXES:
-            refused.append(Refused(path, "lies in no folder of a class"))
-    return folders
-
-
-def _files(top: Path, folder: Path, refused: list[Refused]) -> Iterable[Path]:
-    for path in _entries(top, folder, refused):
-        if path.is_dir():
-            refused.append(Refused(path, "a folder inside the folder of a class"))
-        else:
-            yield path
-
-
-def _inspect(
-    samples: dict[str, list[Sample]], inspect: Callable[[Path], None]
-) -> tuple[dict[str, list[Sample]], list[Refused]]:
-    """Sorts the samples into those that ``inspect`` takes and those that it refuses."""
-
-    def reason(sample: Sample) -> str | None:
-        try:
-            inspect(sample.path)
-        except BadPicture as error:
-            return str(error)
-        return None
-
-    good: dict[str, list[Sample]] = {split: [] for split in samples}
-    refused = []
-    with ThreadPoolExecutor(CHECKING_THREADS) as pool:  # OpenCV decodes without holding the interpreter
-        for split, members in samples.items():
-            for start in range(0, len(members), CHECKED_AT_ONCE):
-                block = members[start : start + CHECKED_AT_ONCE]
-                for sample, why in zip(block, pool.map(reason, block), strict=True):
-                    if why is None:
-                        good[split].append(sample)
-                    else:
-                        refused.append(Refused(sample.path, why))
-    return good, refused
+        read_bytes(path, form.max_pixels)
+    except BadPicture as error:
+        return str(error)
+    return None
 
 
 def _report(top: Path, refused: list[Refused], good: int, on_bad_sample: str) -> None:
-    lines = [f"{_shown(item.path.relative_to(top))}: {item.reason}" for item in refused[:SHOWN]]
+    lines = [f"{shown(item.path.relative_to(top))}: {item.reason}" for item in refused[:SHOWN]]
     if len(refused) > SHOWN:
         lines.append(f"and {len(refused) - SHOWN} more")
     total = good + len(refused)
@@ -269,6 +178,8 @@ def _splits(found: Scan, fractions: dict[str, float | None], seed: int) -> dict[
             raise ConfigError(f"dataset.{split}_fraction: {found.top / split} is that split; leave the fraction out")
         elif not parts[split]:
             raise DataError(f"{found.top / split} holds no pictures that can be used")
+    if seed and not any(to_draw.values()):
+        raise ConfigError(f"dataset.split_seed={seed}: no split is drawn at random; leave it out")
     pool = parts["train"]
     labels = np.array([sample.label for sample in pool], dtype=np.int64)
     _check_classes(found.class_names, labels, np.arange(len(labels)), "train")
@@ -288,8 +199,3 @@ def _check_classes(names: tuple[str, ...], labels: np.ndarray, members: np.ndarr
             f"the class '{names[number]}' has too few pictures that can be used, {have[number]} in all, for the "
             f"{split} split: add pictures, or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
         )
-
-
-def _shown(path: Path) -> str:
-    text = str(path)
-    return text if text.isprintable() else ascii(text)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from stat import S_ISREG
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,36 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".t
 # The least that a picture of max_pixels needs when it is not compressed: four channels of 16 bits, and a header.
 BYTES_PER_PIXEL = 8
 HEADER_BYTES = 1 << 20
+UNREADABLE = "cannot be read"
 
 
 class BadPicture(Exception):
     """A file that is no picture to train on; the message is the reason."""
+
+
+class Form(NamedTuple):
+    """What pictures are made into, and the most pixels that one may have before."""
+
+    height: int
+    width: int
+    colour: bool
+    max_pixels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return (3 if self.colour else 1, self.height, self.width)
+
+
+def read_picture(path: Path, form: Form) -> np.ndarray:
+    """A file as uint8 ``[3, H, W]`` (red, green, blue) or ``[1, H, W]``, stretched to the size, writable.
+
+    Raises:
+        BadPicture: with the reason.
+    """
+    pixels = resized(decode(read_bytes(path, form.max_pixels), form.colour, form.max_pixels), form)
+    planes = pixels[..., ::-1].transpose(2, 0, 1) if form.colour else pixels[None]  # from blue, green, red
+    return np.ascontiguousarray(planes)
 
 
 def opencv(max_pixels: int) -> ModuleType:
@@ -28,7 +55,7 @@ def opencv(max_pixels: int) -> ModuleType:
 
     Args:
         max_pixels: OpenCV reads this limit from the environment when it is imported, so it counts only where that has
-            not happened yet; ``read_picture`` checks the header first, and does not rely on it.
+            not happened yet; ``read_bytes`` checks the header first, and does not rely on it.
     """
     if "cv2" not in sys.modules:
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(max_pixels)
@@ -57,7 +84,7 @@ def read_bytes(path: Path, max_pixels: int) -> bytes:
             raise BadPicture(f"its {status.st_size:,} bytes are more than {max_pixels:,} pixels can need")
         data = path.read_bytes()
     except OSError as error:
-        raise BadPicture(f"cannot be read: {error.strerror or error}") from error
+        raise BadPicture(f"{UNREADABLE}: {error.strerror or error}") from error
     size = picture_size(data)
     if size is None or 0 in size:
         raise BadPicture("cannot be decoded: its first bytes are those of no known kind of picture")
@@ -67,7 +94,7 @@ def read_bytes(path: Path, max_pixels: int) -> bytes:
 
 
 def decode(data: bytes, colour: bool, max_pixels: int) -> np.ndarray:
-    """The pixels: uint8 ``[H, W, 3]`` in the order red, green, blue, or ``[H, W]``; turned as its EXIF data says.
+    """The pixels: uint8 ``[H, W, 3]`` in OpenCV's order blue, green, red, or ``[H, W]``; turned as its EXIF data says.
 
     Raises:
         BadPicture: with the reason.
@@ -81,14 +108,14 @@ def decode(data: bytes, colour: bool, max_pixels: int) -> np.ndarray:
         raise BadPicture("cannot be decoded") from error
     if pixels is None:
         raise BadPicture("cannot be decoded")
-    return np.ascontiguousarray(pixels[..., ::-1]) if colour else np.asarray(pixels)
+    return np.asarray(pixels)
 
 
-def resized(pixels: np.ndarray, height: int, width: int, max_pixels: int) -> np.ndarray:
+def resized(pixels: np.ndarray, form: Form) -> np.ndarray:
     """Stretched to the size, by the mean of areas where it shrinks, else linearly between pixels."""
-    cv2 = opencv(max_pixels)
-    if pixels.shape[:2] == (height, width):
+    cv2 = opencv(form.max_pixels)
+    if pixels.shape[:2] == (form.height, form.width):
         return pixels
-    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
+    shrinks = pixels.shape[0] >= form.height and pixels.shape[1] >= form.width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=method))
+    return np.asarray(cv2.resize(pixels, (form.width, form.height), interpolation=method))

@@ -29,7 +29,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 def is_cut_jpeg(data: bytes) -> bool:
     """Whether a JPEG has no end marker after its scan begins; some decoders fill what is missing with grey."""
-    return data.startswith(b"\xff\xd8\xff") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return data.startswith(b"\xff\xd8\xff") and data.find(b"\xff\xda", data.rfind(b"\xff\xd9") + 1) >= 0
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:

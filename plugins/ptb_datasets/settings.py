@@ -2,7 +2,7 @@
 
 import os
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -69,6 +69,12 @@ class _IdxPictures(BaseModel):
     val_size: int = Field(5000, ge=0, lt=60000, description="Training pictures that are kept for validation; 0: none")
     split_seed: Seed = Field(0, description="Chooses which these are; independent of the run's seed")
 
+    @model_validator(mode="after")
+    def _split_seed_is_used(self) -> Self:
+        if self.split_seed and not self.val_size:
+            raise ValueError("split_seed chooses the pictures for validation, and val_size is 0; leave it out")
+        return self
+
 
 class Mnist(_IdxPictures):
     """Settings of ``mnist``."""
@@ -124,6 +130,44 @@ class ImageFolder(BaseModel):
         "decode", description="Decode every picture at the start, or only read its size (for very many pictures)"
     )
     max_pixels: int = Field(64_000_000, ge=1, le=2**30, description="A picture with more pixels is refused")
+    cache: bool = Field(
+        False,
+        description="Keep the decoded pictures on disk for later runs, in ptb/image-folder of the user's caches "
+        "(Linux: ~/.cache); old ones stay there until you delete them",
+    )
+
+    @model_validator(mode="after")
+    def _caching_decodes(self) -> "ImageFolder":
+        if self.cache and self.check == "header":
+            raise ValueError("cache decodes every picture, and check=header none; leave one of them out")
+        return self
+
+
+class Arrays(BaseModel):
+    """Settings of ``arrays``."""
+
+    inputs: Location = Field(
+        description="A .npy file: pictures uint8 [N, H, W] or [N, C, H, W] or floats [N, C, H, W], vectors floats "
+        "[N, F], tokens whole numbers [N, L]"
+    )
+    targets: Location = Field(
+        description="A .npy file: classes whole numbers [N], real targets floats [N] or [N, D], a binary target 0 or 1 "
+        "[N]"
+    )
+    kind: Literal["auto", "class", "real", "binary"] = Field(
+        "auto", description="What the targets are; auto: 0 and 1 binary, other whole numbers class, other floats real"
+    )
+    val_fraction: FractionOrNone = Field(0.15, description="Part of the samples that is kept for validation; 0: none")
+    test_fraction: FractionOrNone = Field(
+        0.15, description="Part of the samples that is kept for the last test; 0: none"
+    )
+    split_seed: Seed = _SPLIT_SEED
+
+    @model_validator(mode="after")
+    def _split_seed_is_used(self) -> "Arrays":
+        if self.split_seed and not self.val_fraction and not self.test_fraction:
+            raise ValueError("split_seed chooses what val_fraction and test_fraction take, both 0; leave it out")
+        return self
 
 
 class Csv(BaseModel):
@@ -151,7 +195,9 @@ class Csv(BaseModel):
         "value; without it true",
     )
     missing: Literal["error", "drop", "mean"] = Field(
-        "error", description="Rows that lack a value: stop, leave them out, or use the mean of the training rows"
+        "error",
+        description="Rows that lack a value: stop, leave them out, or use the mean of the training rows "
+        "(categories: none of them; text: no words)",
     )
     missing_values: tuple[str, ...] = Field(
         ("", "NA", "N/A", "NaN", "nan", "null", "NULL"), description="What stands for a missing value"
@@ -174,6 +220,8 @@ class Csv(BaseModel):
             raise ValueError("text is used instead of features and categorical; leave them out")
         if self.features is not None and len(set(self.features)) < len(self.features):
             raise ValueError("features names a column twice")
+        if self.split_seed and not self.val_fraction and not self.test_fraction:
+            raise ValueError("split_seed chooses what val_fraction and test_fraction take, both 0; leave it out")
         if self.standardize_target is not None and self.kind in ("class", "binary"):
             raise ValueError(f"standardize_target belongs to a real target, and kind is {self.kind}; leave one out")
         return self
@@ -192,7 +240,9 @@ class Random(BaseModel):
     output_size: int | None = Field(
         None, ge=1, le=1_000_000, description="Classes, dimensions or embedding size; without it 10, 1 or 16"
     )
-    vocabulary: int | None = Field(None, ge=1, description="With tokens: different tokens; without it 100")
+    vocabulary: int | None = Field(
+        None, ge=1, le=10_000_000, description="With tokens: different tokens; without it 100"
+    )
     samples: int = Field(
         512, ge=1, le=10_000_000, description="Samples for training; a quarter of it for validation and for the test"
     )

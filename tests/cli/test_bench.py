@@ -46,8 +46,12 @@ def test_ours_is_timed_beside_others_on_the_same_data(arguments, others):
 @pytest.mark.slow
 def test_the_start_is_timed_in_processes_of_its_own(ptb):
     done = ptb("bench", "startup", "--rounds", "1", "--json")
-    names = [each["name"] for each in json.loads(done.stdout)["timings"]]
-    assert names[1] == 'python -c "import torch"'
+    timings = json.loads(done.stdout)["timings"]
+    assert [each["name"] for each in timings][:2] == [
+        "import torch",
+        "ptb run --model lenet, to the end of its first step",
+    ]
+    assert timings[0]["ratio"] == 1.0
 
 
 def test_people_get_a_table(small):

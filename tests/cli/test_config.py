@@ -123,6 +123,11 @@ def test_the_file_of_every_component_passes_the_check_once_it_is_filled_in(entry
             (tmp_path / "pictures" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(tmp_path / "pictures" / "ab"[n % 2] / f"{n}.png"), np.full((8, 8, 3), n, np.uint8))
         text = text.replace("# root = ...", f"root = '{tmp_path / 'pictures'}'")
+    if entry.name == "arrays":
+        np.save(tmp_path / "x.npy", np.ones((40, 3), np.float32))
+        np.save(tmp_path / "y.npy", np.arange(40) % 3)
+        text = text.replace("# inputs = ...", f"inputs = '{tmp_path / 'x.npy'}'")
+        text = text.replace("# targets = ...", f"targets = '{tmp_path / 'y.npy'}'")
     (tmp_path / "run.toml").write_text(text)
     plan = compose(RunConfig.read([tmp_path / "run.toml"]), built_in).plan
     assert (entry.kind, entry.id) in [(c.entry.kind, c.entry.id) for c in plan.choices().values()]

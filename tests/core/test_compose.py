@@ -602,3 +602,135 @@ def test_a_loss_that_leaves_out_every_sample_of_a_split_is_refused(site):
     config = odd("class", case="same", loss={"ignore_index": 1})
     with pytest.raises(DataError, match=r"train split: the loss leaves out every sample \(loss.ignore_index=1\)"):
         compose(config, site.registry())
+
+
+VIEWING = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_models():
+        return [Component("viewing", "viewing_model:Viewing")]
+"""
+VIEWING_MODEL = """
+    from torch import nn
+
+    class Viewing(nn.Module):
+        def __init__(self, spec):
+            super().__init__()
+            self.conv = nn.Conv2d(spec.input_shape[0], 4, 3)
+            self.last = nn.Linear(4 * 30 * 30, spec.output_size)
+
+        def forward(self, inputs):
+            return self.last(self.conv(inputs).view(len(inputs), -1))
+"""
+
+
+def test_convolutions_on_the_cpu_keep_their_channels_last(built_in):
+    composition = compose(RunConfig(model={"name": "lenet"}, device="cpu"), built_in)
+    assert composition.plan.trainer.memory_format == "channels-last"
+    assert composition.parts.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    plain = compose(RunConfig(model={"name": "mlp"}, device="cpu"), built_in)
+    assert plain.plan.trainer.memory_format == "contiguous"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [{"model": {"name": "viewing"}}, {"model": {"name": "lenet"}, "optimizer": {"name": "lbfgs"}}],
+    ids=["model", "optimizer"],
+)
+def test_parts_that_look_at_memory_keep_it_contiguous(site, sections):
+    site.add("ptb-viewing", VIEWING)
+    site.write("viewing_model.py", VIEWING_MODEL)
+    registry = site.registry()
+    composition = compose(RunConfig(**sections, device="cpu"), registry)
+    assert composition.plan.trainer.memory_format == "contiguous"
+    assert all(parameter.is_contiguous() for parameter in composition.parts.model.parameters())
+    with pytest.raises(MisfitError, match=r"^with trainer.memory_format=channels-last: .* view size is not compatible"):
+        compose(RunConfig(**sections, trainer={"memory_format": "channels-last"}, device="cpu"), registry)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_step_of_the_usual_optimizers_is_one_kernel(built_in, name):
+    optimizer = compose(RunConfig(model={"name": "mlp"}, optimizer={"name": name}), built_in).parts.optimizer
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def test_sparse_gradients_have_no_such_kernel(built_in):
+    config = RunConfig(
+        model={"name": "embedding-bag", "sparse": True},
+        dataset={"name": "random", "inputs": "tokens"},
+        optimizer={"name": "sgd"},
+    )
+    assert not compose(config, built_in).parts.optimizer.param_groups[0].get("fused")
+
+
+def test_the_compiler_gets_full_training_batches_only(built_in, monkeypatch):
+    seen = []
+
+    def compiled(model, *, dynamic):
+        assert dynamic is False
+        return lambda inputs: seen.append(len(inputs)) or model(inputs)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = RunConfig(model={"name": "linear"}, loader={"batch_size": 100}, trainer={"epochs": 1, "compile": True})
+    parts = compose(config, built_in).parts
+    assert seen == [100]  # tried before the training
+    for inputs, _ in parts.train.epoch(1):
+        parts.forward(inputs)
+    parts.model.eval()
+    parts.forward(next(parts.train.epoch(1))[0])
+    assert seen == [100] * 13
+
+
+def test_an_evaluation_compiles_nothing(built_in, monkeypatch):
+    monkeypatch.setattr(torch, "compile", None)
+    config = RunConfig(model={"name": "linear"}, trainer={"compile": True})
+    assert compose(config, built_in, training=False).parts.compiled is None
+
+
+def test_a_compiler_that_cannot_is_told(built_in, monkeypatch):
+    def compiled(model, *, dynamic):
+        def run(inputs):
+            raise RuntimeError("no working C++ compiler")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    config = RunConfig(model={"name": "linear"}, trainer={"compile": True})
+    with pytest.raises(MisfitError, match=r"^trainer.compile cannot be used here: .*no working C\+\+ compiler"):
+        compose(config, built_in)
+
+
+def test_workers_that_are_not_used_are_told(built_in):
+    with pytest.warns(UserWarning, match=r"loader.num_workers=2 is not used: .*loader.tier=workers uses them"):
+        compose(RunConfig(model={"name": "linear"}, loader={"num_workers": 2}), built_in)
+
+
+def test_a_loss_that_would_have_to_be_trained_is_refused(site):
+    site.add(
+        "ptb-taught",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_losses():
+            return [Component("taught", "taught_loss:Taught")]
+        """,
+    )
+    site.write(
+        "taught_loss.py",
+        """
+        import torch
+
+        class Taught(torch.nn.Module):
+            def __init__(self, spec):
+                super().__init__()
+                self.scale = torch.nn.Parameter(torch.ones(()))
+
+            def forward(self, scores, targets):
+                return torch.nn.functional.cross_entropy(scores * self.scale, targets)
+        """,
+    )
+    config = RunConfig(model={"name": "linear"}, loss={"name": "taught"})
+    with pytest.raises(MisfitError, match="loss 'taught' has parameters of its own, which nothing would train"):
+        compose(config, site.registry())

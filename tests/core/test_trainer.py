@@ -1,4 +1,6 @@
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -457,3 +459,88 @@ def test_a_checkpoint_inside_an_epoch_is_not_saved_with_a_loss_that_is_not_finit
     with pytest.raises(NumericalError):
         fit(parts(loss=loss), Recipe(epochs=3, checkpoint_every=1), notes, Totals())
     assert [step for step, _, _ in notes.saved] == [1]
+
+
+def test_no_step_calls_a_hook_a_registry_or_a_config(monkeypatch):
+    import pluggy
+
+    def called(*arguments, **options):
+        raise AssertionError("not while training")
+
+    ours = parts(size=40, batch_size=4)
+    with monkeypatch.context() as patch:  # pytest itself calls hooks
+        patch.setattr(pluggy.HookCaller, "__call__", called)
+        patch.setattr("ptb.registry.Registry.get", called)
+        fit(ours, Recipe(epochs=2), Notes(), Totals())
+
+
+def test_steps_leave_nothing_behind(monkeypatch):
+    """Python objects that live after a step, counted over many steps: none but those of the rows."""
+
+    def objects(epochs):
+        ours, notes = parts(size=64, batch_size=1), Notes()
+        gc.collect()
+        before = len(gc.get_objects())
+        fit(ours, Recipe(epochs=epochs), notes, Totals())
+        gc.collect()
+        return len(gc.get_objects()) - before
+
+    objects(1)
+    assert objects(4) - objects(2) < 64  # 128 more steps
+
+
+def test_the_collector_is_off_in_steps_and_on_again_after_them():
+    inside = []
+
+    class Watching(Notes):
+        def step_ended(self):
+            inside.append(gc.isenabled())
+            super().step_ended()
+
+    fit(parts(), Recipe(epochs=1), Watching(), Totals())
+    assert inside
+    assert not any(inside)
+    assert gc.isenabled()
+    with pytest.raises(Interrupted):
+        fit(parts(), Recipe(epochs=1), Notes(stop_at=1), Totals())
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        fit(parts(), Recipe(epochs=1), Notes(), Totals())
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_cycles_made_in_a_step_do_not_pile_up():
+    alive = weakref.WeakSet()
+
+    class Cyclic(nn.Linear):
+        def forward(self, inputs):
+            thing = type("Thing", (), {})()
+            thing.itself = thing
+            alive.add(thing)
+            return super().forward(inputs)
+
+    class Watching(Notes):
+        most = 0
+
+        def step_ended(self):
+            self.most = max(self.most, len(alive))
+            super().step_ended()
+
+    notes = Watching()
+    fit(parts(model=Cyclic(3, 2), size=300, batch_size=1), Recipe(epochs=1), notes, Totals())
+    assert notes.most <= 65
+
+
+def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked():
+    calls = []
+
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none=True):
+            calls.append(set_to_none)
+            super().zero_grad(set_to_none)
+
+    fit(parts(optimizer=Own), Recipe(epochs=1), Notes(), Totals())
+    assert calls == [True] * 3

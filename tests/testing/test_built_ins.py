@@ -34,6 +34,8 @@ def write_files():
             cv2.imwrite(str(FILES / "pictures" / label / f"{number}.png"), picture)
     rows = [f"{i % 7},{i * i % 11},{'some words here' if i % 2 else 'other text'},{'abc'[i % 3]}" for i in range(40)]
     (FILES / "table.csv").write_text("\n".join(["x,y,words,kind", *rows]) + "\n")
+    np.save(FILES / "inputs.npy", random.randn(40, 3).astype(np.float32))
+    np.save(FILES / "targets.npy", np.arange(40) % 3)
 
 
 write_files()
@@ -42,6 +44,7 @@ SETTINGS = {
     "dataset/fashion-mnist": {"root": str(FILES), "val_size": 10},
     "dataset/image-folder": {"root": str(FILES / "pictures"), "size": 8},
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind"},
+    "dataset/arrays": {"inputs": str(FILES / "inputs.npy"), "targets": str(FILES / "targets.npy")},
 }
 # Other ways through the same components, where these differ in what the kit looks at.
 OTHERWISE = {

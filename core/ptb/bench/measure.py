@@ -118,12 +118,15 @@ def starting(rounds: int) -> Comparison:
     with TemporaryDirectory() as folder:
         directories = (Path(folder) / str(number) for number in range(rounds + 1))
         candidates = {
+            "import torch": lambda: _process("-c", "import torch"),
             "ptb run --model lenet, to the end of its first step": lambda: _first_step(next(directories)),
-            'python -c "import torch"': lambda: _process("-c", "import torch"),
+            "ptb --help": lambda: _process("-m", "ptb", "--help"),
             "ptb list": lambda: _process("-m", "ptb", "list"),
             "ptb show model lenet": lambda: _process("-m", "ptb", "show", "model", "lenet"),
+            "ptb config show --model lenet": lambda: _process("-m", "ptb", "config", "show", "--model", "lenet"),
         }
-        return Comparison("starting, each in a process of its own", in_turn(candidates, rounds))
+        timings = in_turn(candidates, rounds)
+        return Comparison("starting, each in a process of its own", timings, unit="import torch")
 
 
 def _small(device: str, samples: int, **sections: Any) -> RunConfig:

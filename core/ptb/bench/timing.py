@@ -21,27 +21,35 @@ class Timings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidates that did the same work in turn; the first is ptb.
+    """Candidates that took turns.
 
     Args:
         title: the work, for people.
         timings: of each candidate.
         facts: other figures that were measured, for people.
+        unit: the name of the candidate whose median is the unit of all ratios; without it, the first is divided by each
+            of the others.
     """
 
     title: str
     timings: tuple[Timings, ...]
     facts: tuple[str, ...] = ()
+    unit: str | None = None
 
-    def ratio(self, other: Timings) -> float:
-        """The median of ptb divided by that of ``other``: below 1, ptb is faster."""
-        return self.timings[0].median / other.median
+    def ratio(self, timings: Timings) -> float:
+        """The median of the first divided by this one, so that below 1 the first is faster; or this one in units."""
+        if self.unit is None:
+            return self.timings[0].median / timings.median
+        return timings.median / next(t.median for t in self.timings if t.name == self.unit)
 
     def rows(self) -> list[tuple[str, ...]]:
         """A table: name, median, fastest to slowest round, ratio."""
-        lines: list[tuple[str, ...]] = [("", "MEDIAN", "FASTEST", "SLOWEST", "PTB / IT")]
+        itself = self.unit or self.timings[0].name
+        lines: list[tuple[str, ...]] = [
+            ("", "MEDIAN", "FASTEST", "SLOWEST", f"/ {self.unit}" if self.unit else "PTB / IT")
+        ]
         for timings in self.timings:
-            ratio = "" if timings is self.timings[0] else f"{self.ratio(timings):.2f}"
+            ratio = "" if timings.name == itself else f"{self.ratio(timings):.2f}"
             figures = (timings.median, min(timings.seconds), max(timings.seconds))
             lines.append((timings.name, *(f"{seconds:.3f} s" for seconds in figures), ratio))
         return lines

@@ -81,7 +81,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from ptb.run_config import RunConfig
 
-        flags = {flag: rest.pop(flag.replace("-", "_")) for flag in (*_NAMES, *_VALUES, "device")}
+        flags = {flag: rest.pop(flag.replace("-", "_")) for flag in (*_NAMES, *_VALUES, "device", "compile")}
         return command(config=RunConfig.read(files, flags, overrides, metric), **rest)
 
     decorators: list[Callable[..., Any]] = [
@@ -95,6 +95,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     decorators += [click.option(f"--{flag}", metavar=metavar, help=text) for flag, (metavar, text) in _VALUES.items()]
     decorators += [
         click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps."),
+        click.option("--compile", is_flag=True, default=None, help="Compile the model first (trainer.compile)."),
         click.option(
             "-c",
             "--config",

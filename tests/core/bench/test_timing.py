@@ -24,4 +24,6 @@ def test_a_comparison_tells_medians_and_ratios():
         ("ptb", "2.000 s", "1.000 s", "9.000 s", ""),
         ("other", "4.000 s", "4.000 s", "4.000 s", "0.50"),
     ]
+    told = Comparison("work", compared.timings, unit="other").rows()
+    assert [row[4] for row in told] == ["/ other", "0.50", ""]
     assert compared.as_json()["timings"][1] == {"name": "other", "median": 4.0, "seconds": [4.0], "ratio": 0.5}

@@ -329,8 +329,9 @@ def test_a_file_of_a_gigabyte_is_refused_without_reading_it(tmp_path):
         ({"separator": '"'}, "dataset.separator: cannot be a quote"),
         ({"separator": "::"}, "must be a string of 1 character"),
         ({"features": ["x", "x"]}, "dataset.features: names a column twice"),
+        ({"split_seed": 1, "val_fraction": 0, "test_fraction": 0}, "dataset.split_seed: chooses what .*, both 0"),
     ],
-    ids=["path", "target", "text-and-features", "length", "vocabulary", "quote", "long-separator", "twice"],
+    ids=["path", "target", "text-and-features", "length", "vocabulary", "quote", "long-separator", "twice", "no-split"],
 )
 def test_options_that_do_not_go_together_are_config_errors(built_in, options, message):
     with pytest.raises(ConfigError, match=message):
@@ -397,3 +398,18 @@ def test_whatever_a_file_holds_it_is_read_or_it_is_a_data_error(rows, kind, miss
 def test_noise_is_a_data_error_and_nothing_else(noise):
     with tempfile.TemporaryDirectory() as folder, suppress(DataError):
         csv_table(path=saved(folder, b"x,y\n1,0\n2,1\n" + noise), target="y", val_fraction=0, test_fraction=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "target", "remedy"),
+    [
+        ([(n, "", n % 2) for n in range(40)], "z", "name the others in dataset.features$"),
+        ([(n, "", n % 2) for n in range(40)], "y", "choose another dataset.target$"),
+        ([(n, "" if n == 3 else "ab"[n % 2], n % 2) for n in range(40)], "z", "add dataset.missing=drop$"),
+        ([(n, "" if n == 3 else n, n % 2) for n in range(40)], "z", "=drop or dataset.missing=mean$"),
+    ],
+    ids=["empty-feature", "empty-target", "text", "number"],
+)
+def test_the_advice_for_missing_values_helps(load, rows, target, remedy):
+    with pytest.raises(DataError, match=remedy):
+        load(table("x,y,z", rows), target=target)

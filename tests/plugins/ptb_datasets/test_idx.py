@@ -82,7 +82,7 @@ def test_damaged_files_are_data_errors_that_name_the_file(tmp_path, content, mes
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
 def test_a_header_that_claims_too_much_is_refused_before_anything_is_allocated(tmp_path, zipped):
     path = saved(tmp_path, header(2**31, 28, 28) + bytes(1000), zipped)
-    assert peak_while_refused(path, r"1,683,627,180,032 bytes; the file has [\d,]+ bytes on disk") < MIB
+    assert peak_while_refused(path, r"1,683,627,180,032 bytes; (the file has|there are) [\d,]+") < MIB
 
 
 def test_a_zipped_claim_that_could_be_true_is_not_believed_either(tmp_path):

@@ -1,16 +1,23 @@
 import gzip
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import platformdirs
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
-from ptb import DataError
+from ptb import ConfigError, DataError
+from ptb.batches import Batches, fingerprint
+from ptb.tiers import Held, place
 from ptb_datasets import idx_pictures
 from ptb_datasets.fashion_mnist import FASHION_MNIST, fashion_mnist
 from ptb_datasets.mnist import MNIST, mnist
+from ptb_datasets.splits import stratified_split
 
 CLASS_NAMES, MEAN, STD = FASHION_MNIST.class_names, FASHION_MNIST.mean, FASHION_MNIST.std
 DEBIAN_FOLDER = FASHION_MNIST.package[0]
@@ -35,6 +42,11 @@ def write(folder, train=None, test=None):
     return str(folder)
 
 
+def tensors(split):
+    held = Held.of(split)
+    return held.take(torch.arange(held.size))
+
+
 @every_set
 def test_samples_have_the_shapes_and_dtypes_of_the_spec(tmp_path, build, data):
     bundle = build(root=write(tmp_path), val_size=20)
@@ -44,7 +56,7 @@ def test_samples_have_the_shapes_and_dtypes_of_the_spec(tmp_path, build, data):
     assert bundle.spec.class_counts == (4,) * 10
     assert {name: len(split) for name, split in bundle.splits.items()} == {"train": 40, "val": 20, "test": 20}
     for split in bundle.splits.values():
-        inputs, targets = split.tensors
+        inputs, targets = tensors(split)
         assert (inputs.dtype, inputs.shape[1:]) == (torch.uint8, (1, 28, 28))
         assert (targets.dtype, targets.ndim) == (torch.int64, 1)
 
@@ -54,28 +66,94 @@ def test_without_validation_the_files_come_as_they_are(tmp_path):
     bundle = fashion_mnist(root=write(tmp_path, train, test), val_size=0)
     assert bundle.val is None
     for split, (pictures, labels) in ((bundle.train, train), (bundle.test, test)):
-        assert np.array_equal(split.tensors[0].squeeze(1).numpy(), pictures)
-        assert np.array_equal(split.tensors[1].numpy(), labels)
+        assert np.array_equal(tensors(split)[0].squeeze(1).numpy(), pictures)
+        assert np.array_equal(tensors(split)[1].numpy(), labels)
 
 
 def test_validation_is_drawn_from_training_as_many_of_each_class(tmp_path):
     train = pair(60, 0)
     bundle = fashion_mnist(root=write(tmp_path, train), val_size=20)
-    assert bundle.val.tensors[1].bincount().tolist() == [2] * 10
-    together = torch.cat((bundle.train.tensors[0], bundle.val.tensors[0])).flatten(1)
+    assert tensors(bundle.val)[1].bincount().tolist() == [2] * 10
+    together = torch.cat((tensors(bundle.train)[0], tensors(bundle.val)[0])).flatten(1)
     assert sorted(together.tolist()) == sorted(train[0].reshape(60, -1).tolist())
 
 
 def test_the_split_depends_on_its_seed_alone(tmp_path):
     root = write(tmp_path)
     first, again, other = (fashion_mnist(root=root, val_size=20, split_seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(first.val.tensors[0], again.val.tensors[0])
-    assert not torch.equal(first.val.tensors[0], other.val.tensors[0])
+    assert torch.equal(tensors(first.val)[0], tensors(again.val)[0])
+    assert not torch.equal(tensors(first.val)[0], tensors(other.val)[0])
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("val_size", [0, 20])
+def test_batches_and_fingerprint_are_those_of_splits_that_are_copied(tmp_path, zipped, val_size):
+    (pictures, labels), test = pair(60, 0), pair(20, 1)
+    root = write(tmp_path, (pictures, labels), test)
+    if zipped:
+        for path in tmp_path.glob("*-images-*"):
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    bundle = fashion_mnist(root=root, val_size=val_size, split_seed=3 if val_size else 0)
+    parts = stratified_split(labels, (val_size,), 3) if val_size else [np.arange(60)]
+    copied = {
+        name: TensorDataset(torch.from_numpy(x[:, None].copy()), torch.from_numpy(y.astype(np.int64)))
+        for name, (x, y) in zip(
+            [*("train", "val")[: len(parts)], "test"],
+            [*((pictures[part], labels[part]) for part in parts), test],
+            strict=True,
+        )
+    }
+    assert fingerprint(bundle.splits) == fingerprint(copied)
+    for name, split in bundle.splits.items():
+        ours, theirs = (
+            list(Batches(place({name: s}, torch.device("cpu"))[name], batch_size=7, seed=5, shuffle=True).epoch(2))
+            for s in (split, copied[name])
+        )
+        assert len(ours) == len(theirs)
+        assert all(torch.equal(a, b) for pair in zip(ours, theirs, strict=True) for a, b in zip(*pair, strict=True))
+
+
+def test_training_and_validation_share_their_pictures(tmp_path):
+    bundle = fashion_mnist(root=write(tmp_path), val_size=20)
+    assert Held.of(bundle.train).inputs is Held.of(bundle.val).inputs
+    assert bundle.train.indices.dtype == torch.int64
+
+
+def test_what_is_written_to_a_picture_does_not_reach_the_file(tmp_path):
+    root = write(tmp_path)
+    before = (tmp_path / "train-images-idx3-ubyte").read_bytes()
+    inputs, _ = fashion_mnist(root=root, val_size=0).train[0]
+    inputs += 1
+    assert inputs.flatten()[0] == (before[16] + 1) % 256
+    assert (tmp_path / "train-images-idx3-ubyte").read_bytes() == before
+
+
+def test_plain_pictures_are_not_read_before_they_are_used(tmp_path):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not tell how much memory was used")
+    count, side = 3200, 256  # 200 MiB of zeros that take no place on the disk
+    write(tmp_path, test=(np.zeros((20, side, side), np.uint8), np.zeros(20, np.uint8)))
+    with (tmp_path / "train-images-idx3-ubyte").open("wb") as stream:
+        stream.write(bytes((0, 0, 8, 3)) + b"".join(n.to_bytes(4, "big") for n in (count, side, side)))
+        stream.truncate(16 + count * side * side)
+    labels = gzip.compress(encoded((np.arange(count) % 10).astype(np.uint8)))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(labels)
+    code = (
+        "import re, sys\nfrom pathlib import Path\nfrom ptb_datasets.mnist import mnist\n"
+        "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before = peak()\nbundle = mnist(root=sys.argv[1], val_size=1000)\nprint(peak() - before)\n"
+        "copy = bundle.train.dataset.tensors[0].clone()\nprint(peak() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    loaded, read = map(int, done.stdout.split())
+    assert loaded < 20 << 20
+    assert read > 150 << 20  # what this measures is seen to grow
 
 
 def test_prepare_normalises(tmp_path):
     bundle = fashion_mnist(root=write(tmp_path), val_size=0)
-    inputs = bundle.train.tensors[0]
+    inputs = tensors(bundle.train)[0]
     torch.testing.assert_close(bundle.prepare(inputs), (inputs / 255 - MEAN) / STD)
 
 
@@ -210,9 +288,9 @@ def test_the_real_files_are_those_of_the_paper():
         pytest.skip(f"{DEBIAN_FOLDER} is not there: apt-get install dataset-fashion-mnist")
     bundle = fashion_mnist(root=str(DEBIAN_FOLDER))
     assert {name: len(split) for name, split in bundle.splits.items()} == {"train": 55000, "val": 5000, "test": 10000}
-    assert bundle.val.tensors[1].bincount().tolist() == [500] * 10
-    assert bundle.test.tensors[1].bincount().tolist() == [1000] * 10
-    pixels = torch.cat((bundle.train.tensors[0], bundle.val.tensors[0])).float() / 255
+    assert tensors(bundle.val)[1].bincount().tolist() == [500] * 10
+    assert tensors(bundle.test)[1].bincount().tolist() == [1000] * 10
+    pixels = torch.cat((tensors(bundle.train)[0], tensors(bundle.val)[0])).float() / 255
     assert pixels.mean().item() == pytest.approx(MEAN, abs=5e-5)
     assert pixels.std().item() == pytest.approx(STD, abs=5e-5)
 
@@ -226,3 +304,11 @@ def test_training_and_test_pictures_of_two_sizes_are_refused(tmp_path):
 def test_a_home_that_does_not_exist_is_a_data_error():
     with pytest.raises(DataError, match=r"dataset\.root=~no-such-user-here"):
         fashion_mnist(root="~no-such-user-here/x")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_a_seed_that_chooses_nothing_is_refused(built_in, name):
+    with pytest.raises(
+        ConfigError, match=r"dataset\.split_seed: chooses the pictures for validation, and val_size is 0"
+    ):
+        built_in.build("dataset", name, val_size=0, split_seed=1)

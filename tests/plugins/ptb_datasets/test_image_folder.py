@@ -15,6 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from ptb import ConfigError, DataError
+from ptb.tiers import Held
+from ptb_datasets import image_folder as module
 from ptb_datasets.image_folder import image_folder
 from ptb_datasets.picture_file import opencv
 
@@ -48,7 +50,13 @@ def numbers(split):
 
 
 def labels(split):
-    return [split[index][1] for index in range(len(split))]
+    return [int(split[index][1]) for index in range(len(split))]
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """None of the machine's memory may be used to keep pictures."""
+    monkeypatch.setattr(module, "KEPT_SHARE", 0)
 
 
 def png(width, height, rows=b""):
@@ -70,7 +78,7 @@ def test_samples_have_the_shapes_and_dtypes_of_the_spec(tmp_path, colour, channe
     assert spec.class_counts == tuple(np.bincount(labels(bundle.train)).tolist())
     inputs, target = bundle.train[0]
     assert (inputs.dtype, inputs.shape) == (torch.uint8, (channels, *shape))
-    assert type(target) is int
+    assert (target.dtype, target.shape) == (torch.int64, ())
     batch = torch.stack([inputs, inputs])
     torch.testing.assert_close(bundle.prepare(batch), (batch / 255 - 0.5) / 0.5)
 
@@ -137,6 +145,9 @@ def test_with_split_folders_nothing_is_drawn_unless_it_is_asked_for(tmp_path):
     assert (len(bundle.train), len(bundle.val), numbers(bundle.test)) == (16, 4, [50, 51, 52, 53])
     with pytest.raises(ConfigError, match=r"dataset\.test_fraction: .*test is that split"):
         build(tmp_path, test_fraction=0.2)
+    with pytest.raises(ConfigError, match=r"dataset\.split_seed=3: no split is drawn"):
+        build(tmp_path, split_seed=3)
+    build(tmp_path, split_seed=3, val_fraction=0.2)
 
 
 def test_train_may_be_the_name_of_a_class(tmp_path):
@@ -200,7 +211,9 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("name", "content", "reason"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file_is_named_with_its_reason_or_skipped(tmp_path, name, content, reason):
+@pytest.mark.parametrize("share", [0.25, 0], ids=["kept", "read"])
+def test_a_bad_file_is_named_with_its_reason_or_skipped(tmp_path, monkeypatch, name, content, reason, share):
+    monkeypatch.setattr(module, "KEPT_SHARE", share)
     top = folder(tmp_path, {"a": 4, "b": 4})
     (top / "b" / name).write_bytes(content)
     options = {"max_pixels": 10_000, "val_fraction": 0, "test_fraction": 0}
@@ -375,7 +388,7 @@ def test_only_reading_headers_finds_what_headers_show_and_tells_the_rest_when_it
         build(top, check="header")
 
 
-def test_a_file_that_goes_away_later_is_named(tmp_path):
+def test_a_file_that_goes_away_later_is_named(tmp_path, little_memory):
     top = folder(tmp_path, {"a": 4, "b": 4})
     split = build(top, val_fraction=0, test_fraction=0).train
     (top / "a" / "000.png").unlink()
@@ -384,7 +397,7 @@ def test_a_file_that_goes_away_later_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_two_workers_read_the_same_samples(tmp_path, method):
+def test_two_workers_read_the_same_samples(tmp_path, little_memory, method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {method}")
     split = build(folder(tmp_path, {"a": 8, "b": 8}), size=9, val_fraction=0, test_fraction=0).train
@@ -396,7 +409,18 @@ def test_two_workers_read_the_same_samples(tmp_path, method):
     assert targets.tolist() == labels(split)
 
 
-def test_a_split_survives_pickling(tmp_path):
+def test_pictures_are_kept_as_long_as_they_need_no_more_than_their_share_of_the_memory(tmp_path, monkeypatch):
+    top = folder(tmp_path, {"a": 4, "b": 6})
+    monkeypatch.setattr(module, "machine_memory", lambda: 4 * 10 * 3 * 4 * 4)
+    kept = build(top, val_fraction=0.2, test_fraction=0)
+    assert Held.of(kept.train).inputs is Held.of(kept.val).inputs
+    monkeypatch.setattr(module, "machine_memory", lambda: 4 * 10 * 3 * 4 * 4 - 1)
+    read = build(top, val_fraction=0.2, test_fraction=0)
+    assert Held.of(read.train) is Held.of(read.val) is None
+    assert Held.of(build(top, check="header").train) is None
+
+
+def test_a_split_that_is_read_survives_pickling(tmp_path, little_memory):
     split = build(folder(tmp_path, {"a": 4, "b": 4}), val_fraction=0, test_fraction=0).train
     assert numbers(pickle.loads(pickle.dumps(split))) == numbers(split)
 
@@ -431,3 +455,42 @@ def test_checking_2000_pictures_is_quick(tmp_path):
     bundle = build(tmp_path)
     assert time.perf_counter() - start < 10
     assert len(bundle.train) == 1400
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "Test"), ("Train", "val"), ("training", "validation")], ids=str)
+def test_splits_under_other_names_are_told_to_be_renamed(tmp_path, names):
+    for name in names:
+        folder(tmp_path / name, {"a": 3, "b": 3})
+    with pytest.raises(DataError, match="folders of splits are called train, val and test; rename") as error:
+        build(tmp_path)
+    meant = {"valid": "val", "Test": "test", "Train": "train", "training": "train", "validation": "val"}
+    assert all(f"{name} to {meant[name]}" in str(error.value) for name in names if name in meant)
+
+
+def test_classes_may_be_called_like_other_names_of_splits(tmp_path):
+    assert build(folder(tmp_path, {"Train": 8, "valid": 8})).spec.class_names == ("Train", "valid")
+
+
+def test_a_class_that_is_a_link_out_of_the_folder_is_told(tmp_path):
+    folder(tmp_path / "elsewhere", {"a": 3, "b": 3})
+    for name in ("a", "b"):
+        (tmp_path / "top").mkdir(exist_ok=True)
+        (tmp_path / "top" / name).symlink_to(tmp_path / "elsewhere" / name)
+    with pytest.raises(DataError, match=r"and holds none.*top/a: a link that leads out of .*; copy what it points to"):
+        build(tmp_path / "top")
+
+
+def test_what_file_managers_leave_is_no_picture(tmp_path):
+    top = folder(tmp_path, {"a": 8, "b": 8})
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+        (top / "a" / name).write_bytes(b"x")
+    assert sum(len(split) for split in build(top).splits.values()) == 16
+
+
+def test_a_picture_that_only_its_header_was_read_of_is_told_with_the_check(tmp_path):
+    top = folder(tmp_path, {"a": 8, "b": 8})
+    for path in top.glob("*/*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    split = build(top, check="header", on_bad_sample="skip").train
+    with pytest.raises(DataError, match=r"cannot be decoded; dataset\.check=decode finds this at the start"):
+        split[0]

@@ -83,10 +83,14 @@ def test_the_spec_counts_the_training_samples_of_each_class(target, counts):
             {"inputs": "vector", "input_shape": [10**9], "samples": 10},
             "10,000,000,000, more than .*: give fewer samples",
         ),
+        (
+            {"inputs": "tokens", "vocabulary": 2**62},
+            "vocabulary: must be an integer of at least 1 and at most 10000000",
+        ),
         ({"output_size": 1}, "dataset.output_size: is at least 2 for target=class: .* nothing can be learnt, got 1"),
         ({"target": "distribution", "output_size": 1}, "dataset.output_size: is at least 2 for target=distribution"),
     ],
-    ids=["image", "tokens", "vocabulary", "binary", "no-size", "too-much", "one-class", "one-share"],
+    ids=["image", "tokens", "vocabulary", "binary", "no-size", "too-much", "words", "one-class", "one-share"],
 )
 def test_a_form_that_cannot_be_is_refused(built_in, settings, message):
     with pytest.raises(ConfigError, match=message):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from ptb.batches import Batches, fingerprint
 from ptb.draws import Draws
@@ -25,6 +25,7 @@ from ptb.testing.case import Case, Kit
 from ptb.testing.checks.support import on, on_other_device, other_device, unchanged
 from ptb.testing.outcome import CheckFailed, Skipped
 from ptb.testing.state import differences, generators, identical
+from ptb.tiers import Held
 from ptb.tiers import place as source_of
 
 CPU = torch.device("cpu")
@@ -170,10 +171,10 @@ def pickles_for_workers(case: Case) -> str | None:
         for place in _places(split):
             if not identical(_read(split, place), _read(copy, place)):
                 raise CheckFailed(f"sample {place} of the {name} split is another one after pickling")
-    if all(isinstance(split, TensorDataset) for split in bundle.splits.values()):
+    if all(Held.of(split) is not None for split in bundle.splits.values()):
         return "held in memory: no worker reads it"
     for name, split in bundle.splits.items():
-        if not isinstance(split, TensorDataset):
+        if Held.of(split) is None:
             _read_by_a_worker(name, split)
             break  # a process takes seconds to start
     return None
@@ -264,11 +265,11 @@ def class_counts_are_those_of_train(case: Case) -> None:
     counts = bundle.spec.class_counts
     if not counts:
         raise Skipped("its spec has no class_counts")
-    size = len(cast(Sized, bundle.train))
-    if not isinstance(bundle.train, TensorDataset) and size > MANY:
+    size, held = len(cast(Sized, bundle.train)), Held.of(bundle.train)
+    if held is None and size > MANY:
         raise Skipped(f"its {size} training samples are not held in memory, reading them all takes too long")
-    if isinstance(bundle.train, TensorDataset):
-        targets = bundle.train.tensors[1]
+    if held is not None:
+        _, targets = held.take(torch.arange(size))
     else:
         targets = torch.stack([_read(bundle.train, place)[1] for place in range(size)])
     counted = tuple(torch.bincount(targets.flatten().long(), minlength=len(counts)).tolist())

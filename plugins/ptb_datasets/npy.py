@@ -1,0 +1,85 @@
+"""Maps a NumPy file, ``.npy``, into memory; one that holds no plain array is told for what it is, never unpickled."""
+
+import os
+from math import prod
+from pathlib import Path
+from stat import S_ISREG
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from ptb_datasets.mapped import mapped
+
+PLAIN_KINDS = "biuf"  # booleans, whole numbers and floats
+PLAIN_BYTES = 8
+
+
+class BadNpy(Exception):
+    """A file that cannot be used as an array; the message is the reason and the remedy."""
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array of a file, its values read when they are used; what is written to it never reaches the file.
+
+    The file must stay as it is while the array is used.
+
+    Returns:
+        Booleans, or whole numbers or floats of up to 64 bits, in the byte order of this machine, in C order; no size
+        of the shape is 0.
+
+    Raises:
+        BadNpy: the file cannot be read, or holds something else.
+    """
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            raise BadNpy("is not a file")
+        with path.open("rb") as stream:
+            shape, dtype = _header(stream)
+            _check_size(shape, dtype, os.fstat(stream.fileno()).st_size - stream.tell())
+            if stream.tell() % dtype.alignment:
+                raise BadNpy(f"its values begin at byte {stream.tell()}; {_again('array')}")
+            return mapped(stream, dtype, shape, stream.tell())
+    except OSError as error:
+        raise BadNpy(f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise BadNpy(f"cannot be read: {error}") from error
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[np.generic]"]:
+    start = stream.read(npy.MAGIC_LEN)
+    if not start.startswith(npy.MAGIC_PREFIX) or len(start) < npy.MAGIC_LEN:
+        kind = "is a .npz archive, and not" if start.startswith(b"PK") else "is not"
+        begins = start.hex(" ") or "nothing"
+        raise BadNpy(f"{kind} a .npy file: it begins with {begins}; save the array by numpy.save(path, array)")
+    readers = {1: npy.read_array_header_1_0, 2: npy.read_array_header_2_0}
+    if start[6] not in readers:
+        raise BadNpy(f"is of version {start[6]} of the format, valid are 1 and 2; {_again('array')}")
+    try:
+        shape, fortran, dtype = readers[start[6]](stream)
+    except Exception as error:  # Python's parser of literals reads it, and raises what it will
+        raise BadNpy(f"has a damaged header: {str(error).splitlines()[0] if str(error) else error!r}") from error
+    if dtype.kind not in PLAIN_KINDS or dtype.itemsize > PLAIN_BYTES:
+        what = "objects, which only a program can read" if dtype.hasobject else f"values of type {dtype}"
+        valid = "booleans, and whole numbers and floats of up to 64 bits"
+        raise BadNpy(f"holds {what}; valid are {valid}: convert them and save them again")
+    if not dtype.isnative:
+        raise BadNpy(f"is in the byte order of other machines; {_again('array.astype(array.dtype.newbyteorder())')}")
+    if fortran and len(shape) > 1:
+        raise BadNpy(f"is in Fortran order; {_again('numpy.ascontiguousarray(array)')}")
+    if not all(size > 0 for size in shape):
+        raise BadNpy(f"holds no values: its shape is {shape}")
+    return shape, dtype
+
+
+def _check_size(shape: tuple[int, ...], dtype: "np.dtype[np.generic]", there: int) -> None:
+    expected = prod(shape) * dtype.itemsize
+    form = f"its header says {dtype} {list(shape)}, that is {expected:,} bytes"
+    if there < expected:
+        raise BadNpy(f"is cut short: {form}; there are {there:,}")
+    if there > expected:
+        raise BadNpy(f"holds more than one array: {form}, and {there - expected:,} more follow; {_again('array')}")
+
+
+def _again(array: str) -> str:
+    return f"save it again by numpy.save(path, {array})"

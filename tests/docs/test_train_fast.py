@@ -17,7 +17,7 @@ def commands():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "shown"), commands(), ids=[command for command, _ in commands()])
+@pytest.mark.parametrize(("command", "shown"), list(commands()), ids=[command for command, _ in commands()])
 def test_a_command_prints_what_the_page_shows(command, shown, tmp_path):
     words = [sys.executable, "-m", *shlex.split(command)]
     words += ["--device", "cpu"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.batches import Batches
+from ptb.batches import CHUNK, Batches
 from ptb.component import Component
 from ptb.device import is_memory_error
 from ptb.errors import DataError, MisfitError, PtbError, count, listing, one_line
@@ -22,7 +22,10 @@ from ptb.seeding import isolated
 from ptb.spec import DataSpec
 
 PROBE_SAMPLES = 2
+# Of samples that are read one by one, so many are looked at before the training; of samples at hand, all that need no
+# more than these bytes together, else about as many as are read at once.
 SCAN_SAMPLES = 64
+SCAN_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -237,29 +240,40 @@ def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> 
 
 
 def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | None) -> bool:
-    """Holds the values of all samples against the spec, or of some, evenly spaced, if they are not held in memory.
+    """Holds the values of all samples against the spec, or of some, evenly spaced, where to read them all takes long.
 
     Returns:
         Whether some sample is left out by the loss, as far as that can be told.
     """
+    order = _looked_at(batches)
+    left_out = 0
+    for chosen in torch.split(order, CHUNK):
+        with _reading(place, count(len(order), "sample")), isolated():
+            inputs, targets = batches.source.take(chosen)
+        if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
+            raise DataError(f"{place}: sample {int(chosen[bad])} holds inputs that are not finite")
+        wrong, valid = _wrong_targets(targets, spec, ignored)
+        if (bad := _first(wrong)) is not None:
+            shown = targets[bad].tolist()
+            raise DataError(f"{place}: the target of sample {int(chosen[bad])} is {shown}; valid are {valid}")
+        if spec.inputs == "tokens" and spec.vocabulary is not None:
+            outside = ((inputs < 0) | (inputs >= spec.vocabulary)).flatten(1).any(1)
+            if (bad := _first(outside)) is not None:
+                raise DataError(f"{place}: sample {int(chosen[bad])} has tokens outside 0 to {spec.vocabulary - 1}")
+        left_out += int((targets == ignored).sum()) if ignored is not None else 0
+    if left_out == len(order):
+        raise DataError(f"{place}: the loss leaves out every sample (loss.ignore_index={ignored})")
+    return left_out > 0 or len(order) < batches.size
+
+
+def _looked_at(batches: Batches) -> Tensor:
+    """The numbers of the samples that are looked at before the training."""
     order = torch.arange(batches.size)
     if not batches.at_hand:
-        order = order[:: max(batches.size // SCAN_SAMPLES, 1)]
-    with _reading(place, count(len(order), "sample")), isolated():
-        inputs, targets = batches.source.take(order)
-    if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
-        raise DataError(f"{place}: sample {int(order[bad])} holds inputs that are not finite")
-    if ignored is not None and bool((targets == ignored).all()):
-        raise DataError(f"{place}: the loss leaves out every sample (loss.ignore_index={ignored})")
-    wrong, valid = _wrong_targets(targets, spec, ignored)
-    if (bad := _first(wrong)) is not None:
-        shown = targets[bad].tolist()
-        raise DataError(f"{place}: the target of sample {int(order[bad])} is {shown}; valid are {valid}")
-    if spec.inputs == "tokens" and spec.vocabulary is not None:
-        outside = ((inputs < 0) | (inputs >= spec.vocabulary)).flatten(1).any(1)
-        if (bad := _first(outside)) is not None:
-            raise DataError(f"{place}: sample {int(order[bad])} has tokens outside 0 to {spec.vocabulary - 1}")
-    return not batches.at_hand or (ignored is not None and bool((targets == ignored).any()))
+        return order[:: max(batches.size // SCAN_SAMPLES, 1)]
+    inputs, targets = batches.source.take(order[:1])
+    large = batches.size * (inputs.nbytes + targets.nbytes) > SCAN_BYTES
+    return order[:: max(batches.size // CHUNK, 1)] if large else order
 
 
 def _wrong_targets(targets: Tensor, spec: DataSpec, ignored: int | None) -> tuple[Tensor, str]:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from ptb import ConfigError, DataError, MisfitError, PluginError, ResourceError, RunConfig
+from ptb.batches import CHUNK
 from ptb.compose import compose
+from ptb.tiers import Held
 
 STRANGE = """
     from ptb import Component, hookimpl
@@ -734,3 +736,37 @@ def test_a_loss_that_would_have_to_be_trained_is_refused(site):
     config = RunConfig(model={"name": "linear"}, loss={"name": "taught"})
     with pytest.raises(MisfitError, match="loss 'taught' has parameters of its own, which nothing would train"):
         compose(config, site.registry())
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (odd(case="high"), "target of sample 20 is 3; valid are 0 to 2"),
+        (odd(case="input-nan"), "sample 20 holds inputs that are not finite"),
+    ],
+    ids=["target", "input"],
+)
+def test_values_are_looked_at_some_at_a_time_and_told_by_their_number(site, monkeypatch, config, told):
+    monkeypatch.setattr("ptb.preflight.CHUNK", 7)
+    site.add("ptb-odd", ODD, module="ptb_odd")
+    site.write("odd_parts.py", ODD_PARTS)
+    with pytest.raises(DataError, match=told):
+        compose(config, site.registry())
+
+
+def test_of_large_data_some_values_are_looked_at(built_in, monkeypatch):
+    taken = []
+    original = Held.take
+
+    def take(held, samples):
+        taken.append(len(samples))
+        return original(held, samples)
+
+    monkeypatch.setattr(Held, "take", take)
+    compose(RunConfig(model={"name": "linear"}, dataset={"name": "random", "samples": 9000}), built_in)
+    assert max(taken) <= CHUNK
+    assert sum(taken) > 9000
+    taken.clear()
+    monkeypatch.setattr("ptb.preflight.SCAN_BYTES", 0)
+    compose(RunConfig(model={"name": "linear"}, dataset={"name": "random", "samples": 9000}), built_in)
+    assert 4000 < sum(taken) < 10000

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ptb import preflight
 from ptb.batches import Batches
-from ptb.device import describe_device, is_memory_error, resolve_device
+from ptb.device import cpu_threads, describe_device, is_memory_error, resolve_device
 from ptb.errors import (
     ConfigError,
     DataError,
@@ -150,7 +150,10 @@ def _build_optimizer(plan: Plan, model: nn.Module, names: preflight.Names) -> to
     parameters = _parameters(plan, model)
     remedy = "; perhaps it takes no optimizer.groups: leave them out" if isinstance(parameters, list) else ""
     with _blamed(plan.optimizer, names.model, remedy):
-        return plan.optimizer.build(parameters, **_switches(plan.optimizer, model))  # type: ignore[no-any-return]
+        optimizer = plan.optimizer.build(parameters, **_switches(plan.optimizer, model))
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise PluginError(f"{plan.optimizer.entry} must give a torch Optimizer, it gives {type(optimizer).__name__}")
+    return optimizer
 
 
 def _switches(choice: Choice, model: nn.Module) -> dict[str, bool]:
@@ -238,6 +241,11 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
     total_steps = max(-(-len(train) // plan.trainer.accumulate), 1) * plan.trainer.epochs
     with _blamed(plan.scheduler, f"a run of {count(total_steps, 'optimizer step')}"):
         scheduler = plan.scheduler.build(optimizer, total_steps)
+    if not all(callable(getattr(scheduler, name, None)) for name in ("step", "state_dict", "load_state_dict")):
+        raise PluginError(
+            f"{plan.scheduler.entry} must give an object with step, state_dict and load_state_dict, it gives "
+            f"{type(scheduler).__name__}"
+        )
     return Parts(
         model=model,
         loss=loss.to(device) if isinstance(loss, nn.Module) else loss,
@@ -300,6 +308,9 @@ def _checked(plan: Plan, parts: Parts, spec: DataSpec, names: preflight.Names, t
     faster = parts.device.type == "cpu" and any(parameter.ndim == 4 for parameter in parts.model.parameters())
     usual = ("channels-last", "contiguous") if faster else ("contiguous",)
     chosen = plan.trainer.memory_format
+    if chosen == "channels-last" and not any(parameter.ndim == 4 for parameter in parts.model.parameters()):
+        message = f"has no effect: {names.model} has no convolution over pictures; leave it out"
+        raise ConfigError(Problem("trainer.memory_format", message))
     for name in usual if chosen == "auto" else (chosen,):
         parts.model.to(memory_format=MEMORY_FORMATS[name])  # type: ignore[call-overload]  # torch forgets this one
         plan = replace(plan, trainer=plan.trainer.model_copy(update={"memory_format": name}))
@@ -319,12 +330,22 @@ def _checked(plan: Plan, parts: Parts, spec: DataSpec, names: preflight.Names, t
 
 def _compiled(plan: Plan, parts: Parts, names: preflight.Names) -> Parts:
     """The parts with a compiled model, tried on a whole batch: the first step of the run need not wait for it."""
+    size = parts.train.batch_size
+    if parts.train.samples < size:
+        raise MisfitError(
+            f"trainer.compile compiles full batches of loader.batch_size={size}, and there are only "
+            f"{count(parts.train.samples, 'training sample')}: choose a smaller batch size, or leave --compile out"
+        )
     parts = replace(parts, compiled=torch.compile(parts.model, dynamic=False))
     optimizer = _build_optimizer(plan, parts.model, names)
     try:
-        preflight.check_step(parts, names, optimizer, plan.trainer.clip_norm, parts.train.batch_size)
+        with cpu_threads(plan.run.threads):  # another number would be compiled anew
+            preflight.check_step(parts, names, optimizer, plan.trainer.clip_norm, size)
     except MisfitError as error:
-        raise MisfitError(f"trainer.compile cannot be used here: {error}") from error
+        raise MisfitError(
+            f"trainer.compile cannot be used here: {error}; install what it lacks (on a CPU a C++ compiler such as "
+            "g++), or leave --compile out"
+        ) from error
     return parts
 
 

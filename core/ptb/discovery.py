@@ -332,10 +332,11 @@ def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
         for provided in answers:
             for component in _records(hook, provided):
                 for name in dict.fromkeys((component.name, *component.aliases)):
-                    if (other := seen.setdefault((kind, name), component)) is not component:
+                    if other := seen.get((kind, name)):
                         raise ContractError(
                             f"{hook} provides {kind} '{name}' twice: {other.target} and {component.target}"
                         )
+                    seen[kind, name] = component
                 yield kind, component
     for module in modules:
         manager.unregister(module)

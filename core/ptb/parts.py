@@ -90,6 +90,11 @@ class Parts:
         with torch.autocast(self.device.type, self.autocast):
             return self._scores(inputs).float()
 
+    def close(self) -> None:
+        """Ends the processes that read samples, if there are any."""
+        for batches in (self.train, *self.evaluation.values()):
+            batches.source.close()
+
     def mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch as a scalar."""
         loss = self.loss(scores, targets)

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from ptb.batches import CHUNK, Batches
 from ptb.component import Component
 from ptb.device import is_memory_error
+from ptb.draws import Draws
 from ptb.errors import DataError, MisfitError, PtbError, count, listing, one_line
 from ptb.parts import Parts
 from ptb.seeding import isolated
@@ -79,6 +80,7 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
             raise DataError(f"{names.dataset}: the {name} split is empty{dropped}")
         place = f"{names.dataset}, {name} split"
         _check_form(batches, spec, place, parts.pairs)
+        _check_augment(batches, names.dataset)
         ignores |= _check_values(batches, spec, place, parts.ignored)
     if not ignores and spec.target == "class" and parts.ignored not in range(spec.output_size):
         raise MisfitError(
@@ -226,6 +228,18 @@ def _check_form(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> No
             f"{place}: targets of kind '{spec.target}' are {_form(wanted_shape, wanted_dtype)}; "
             f"the first {count(size, 'sample')} give {_form(tuple(targets.shape), targets.dtype)}"
         )
+
+
+def _check_augment(batches: Batches, dataset: str) -> None:
+    if batches.augment is None:
+        return
+    inputs, _ = _probe(batches, dataset)
+    with _reading(dataset, "samples through augment"), isolated():
+        augmented = batches.augment(inputs, Draws(0, 1, torch.arange(len(inputs), device=inputs.device)))
+    wanted = _form(tuple(inputs.shape), inputs.dtype)
+    got = _form(tuple(augmented.shape), augmented.dtype) if isinstance(augmented, Tensor) else type(augmented).__name__
+    if got != wanted:
+        raise DataError(f"{dataset}: augment makes {got} of inputs {wanted}; it must keep shape and type")
 
 
 def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> None:

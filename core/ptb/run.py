@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from threading import RLock
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +39,9 @@ from ptb.trainer import Recipe, Row, Totals, evaluate, fit, sample_losses
 
 if TYPE_CHECKING:
     from ptb.registry import Registry
+
+
+_ONE_AT_A_TIME = RLock()
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ def train(config: RunConfig, *, registry: "Registry | None" = None, output: str 
         )
         raise ConfigError(Problem("plugins", message, config.source("plugins")))
     folder = None if output is None else Path(output)
-    return execute(compose(config, registry), folder)
+    with _ONE_AT_A_TIME:  # the global generators and the number of threads are one for all threads of Python
+        return execute(compose(config, registry), folder)
 
 
 def execute(composition: Composition, output: Path | None, observer: Observer | None = None) -> RunResult:
@@ -134,6 +139,8 @@ def execute(composition: Composition, output: Path | None, observer: Observer | 
         interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
         recorder.finish("interrupted" if interrupted else "failed", one_line(error))
         raise
+    finally:
+        parts.close()
     if recorder.totals.epoch < recipe.epochs:
         recorder.line(f"stopped early: {recipe.patience} evaluations without a smaller validation loss")
     return recorder.finish("finished")

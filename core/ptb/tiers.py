@@ -3,8 +3,10 @@
 All of them give the same batches to the last bit, so that the fastest can be chosen.
 """
 
+import ctypes
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
-from ptb.errors import DataError, MisfitError, PtbError
+from ptb.device import is_memory_error
+from ptb.errors import DataError, MisfitError, PtbError, one_line
 from ptb.seeding import isolated, seed_host
 
 Batch = tuple[Tensor, Tensor]
@@ -29,6 +32,7 @@ AHEAD = 2
 # Reading that takes longer than this in an epoch is worth the start of processes, seconds.
 WORTH_WORKERS = 2.0
 MOST_WORKERS = 8
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 class Source(Protocol):
@@ -46,6 +50,9 @@ class Source(Protocol):
         ``seed`` is for a data set that draws at random while it is read.
         """
 
+    def close(self) -> None:
+        """Ends what was started to read samples; reading again starts it anew."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -61,11 +68,17 @@ class Held:
         rows: Tensor | None = None
         while type(split) is Subset:
             chosen = torch.as_tensor(split.indices, dtype=torch.int64)
+            chosen = torch.where(chosen < 0, chosen + len(cast(Any, split.dataset)), chosen)
             rows = chosen if rows is None else chosen[rows]
             split = split.dataset
-        if not isinstance(split, TensorDataset) or type(split).__getitem__ is not TensorDataset.__getitem__:
+        if not isinstance(split, TensorDataset) or any(
+            getattr(type(split), name) is not getattr(TensorDataset, name) for name in ("__getitem__", "__len__")
+        ):
             return None
-        return cls(*pair(split.tensors), rows)
+        inputs, targets = pair(split.tensors)
+        if inputs.requires_grad or targets.requires_grad:
+            inputs, targets = inputs.detach(), targets.detach()
+        return cls(inputs, targets, rows)
 
     @property
     def size(self) -> int:
@@ -114,6 +127,9 @@ class Resident:
         for chosen in _cut(rows, batch_size):
             yield held.inputs.index_select(0, chosen), held.targets.index_select(0, chosen)
 
+    def close(self) -> None:
+        """As in ``Source``."""
+
 
 class Gather:
     """Samples in the memory of the host, perhaps mapped from a file: batches are cut ahead, by a thread of its own.
@@ -147,6 +163,9 @@ class Gather:
                     yield ahead.popleft().result()()
             while ahead:
                 yield ahead.popleft().result()()
+
+    def close(self) -> None:
+        """As in ``Source``."""
 
     def _read(self, samples: Tensor, stream: "torch.cuda.Stream | None") -> Callable[[], Batch]:
         """Reads a batch; what is returned waits until it is on the device."""
@@ -201,7 +220,7 @@ class Workers:
         """These samples of a split as one batch on the device."""
         began = perf_counter()
         with isolated():
-            batch = pair(_Reader(self.splits)[(split, None, samples.tolist())])
+            batch = _Reader(self.splits)[(split, None, samples.tolist())]
         seconds = (perf_counter() - began) / max(len(samples), 1)
         self._seconds_per_sample = min(self._seconds_per_sample, seconds)  # the first read may import and open much
         return _to(batch, self.device)
@@ -211,15 +230,28 @@ class Workers:
         self._keys[:] = [(split, seed, samples.tolist()) for samples in _cut(order, batch_size)]
         if self._loader is None:
             self._loader = self._start()
-        batches = iter(self._loader)
-        while True:
-            with isolated() if self._loader.num_workers == 0 else nullcontext():
-                batch = next(batches, None)
-            if batch is None:
-                return
+        loader = self._loader
+        batches = iter(loader)
+        for _ in range(len(self._keys)):
+            try:
+                with isolated() if loader.num_workers == 0 else nullcontext():
+                    batch = next(batches)
+            except (RuntimeError, OSError) as error:  # a process is gone; what samples raise comes as a value
+                self.close()
+                raise DataError(
+                    f"a process that reads the {split} split has died: {one_line(error)}; loader.num_workers=0 reads "
+                    "in this process and may show why"
+                ) from error
             if isinstance(batch, PtbError):
                 raise batch
-            yield _to(pair(batch), self.device)
+            yield _to(batch, self.device)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        iterator = getattr(self._loader, "_iterator", None)
+        self._loader = None
+        if iterator is not None:  # left to the garbage collector, it would wait for them in the middle of other work
+            iterator._shutdown_workers()
 
     def _start(self) -> "DataLoader[Any]":
         workers = self.num_workers
@@ -230,7 +262,7 @@ class Workers:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_interrupts_to_the_run,
+            worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # without one, it draws from the global state
         )
 
@@ -256,6 +288,10 @@ class OneOfWorkers:
     def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
         """As in ``Source``."""
         return self.workers.batches(self._split, order, batch_size, seed)
+
+    def close(self) -> None:
+        """As in ``Source``."""
+        self.workers.close()
 
 
 def place(
@@ -320,20 +356,34 @@ class _Reader:
     def __init__(self, splits: Mapping[str, Dataset[Any]]) -> None:
         self.splits = splits
 
-    def __getitem__(self, key: _Key) -> Any:
+    def __getitem__(self, key: _Key) -> Batch:
         name, seed, samples = key
         split, read = self.splits[name], []
         for sample in samples:
             if seed is not None:
                 seed_host(seed, sample)
-            read.append(split[sample])
-        return default_collate(read)
+            try:
+                read.append(split[sample])
+            except PtbError:
+                raise
+            except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+                if is_memory_error(error):
+                    raise
+                raise DataError(f"reading sample {sample} of the {name} split failed: {one_line(error)}") from error
+            # A collation would cast or stretch what differs, each in its own way in this process and in another.
+            if (form := _form(read[-1])) != (first := _form(read[0])):
+                raise DataError(
+                    f"the samples of the {name} split must be alike: sample {samples[0]} is {first}, sample {sample} "
+                    f"is {form}"
+                )
+        with torch.no_grad():
+            return pair(default_collate(read))
 
-    def __getitems__(self, key: _Key) -> Any:
+    def __getitems__(self, key: _Key) -> Batch | PtbError:
         try:
             return self[key]
         except PtbError as error:  # raised in another process, it would come with a traceback in its text
-            return error
+            return type(error)(*error.args)
 
 
 class _Listed:
@@ -353,9 +403,23 @@ def _same(batch: Any) -> Any:
     return batch
 
 
-def _leave_interrupts_to_the_run(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; only the run knows what to save."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _form(sample: Any) -> str:
+    """Types and shapes of a sample's parts, for people."""
+    if isinstance(sample, tuple | list):
+        return f"({', '.join(map(_form, sample))})"
+    shape, dtype = getattr(sample, "shape", None), getattr(sample, "dtype", None)
+    return type(sample).__name__ if shape is None else f"{dtype} {list(shape)}".removeprefix("torch.")
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C and the polite kill may reach every process of a group, and only the run knows what to save.
+
+    A worker that hangs ends with the thread that started it, where the system can do that.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _cut(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:

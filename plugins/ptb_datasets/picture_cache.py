@@ -67,8 +67,8 @@ def cached(top: Path, paths: Sequence[Path], form: Form) -> Decoded:
     file = cache_folder() / f"{_fingerprint(paths, names, form)}.npy"
     try:
         return _load(file, paths, names, form)
-    except (BadNpy, OSError, ValueError, LookupError, TypeError, AttributeError):  # none there, or a damaged one
-        pass
+    except (BadNpy, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # none there, or a damaged one
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(file.parent)
@@ -123,9 +123,10 @@ def _fingerprint(paths: Sequence[Path], names: Sequence[str], form: Form) -> str
     for path, name in zip(paths, names, strict=True):
         try:
             status = path.stat()
-            seen = (status.st_size, status.st_mtime_ns)
+            # Size and time may be those of another picture; its number and when it was put there are its own.
+            seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         except OSError:
-            seen = (-1, -1)
+            seen = (-1, -1, -1, -1)
         digest.update(json.dumps([name, *seen]).encode())
     return digest.hexdigest()
 

@@ -1,6 +1,8 @@
 import os
 import signal
+import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -142,3 +144,115 @@ def test_reading_is_not_in_a_worker_without_workers():
             return torch.tensor(get_worker_info() is None), index
 
     assert all(bool(x.all()) for x, _ in read(place({"train": Where(3)}, CPU, num_workers=0)["train"]))
+
+
+class Odd(Dataset):
+    """Samples that are well but for one."""
+
+    def __init__(self, sample):
+        self.sample = sample
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return self.sample() if index == 4 else (torch.zeros(2), index)
+
+
+def stops():
+    return next(iter(()))
+
+
+def raises():
+    raise KeyError("width")
+
+
+def leaves():
+    raise SystemExit(3)
+
+
+def of_another_type():
+    return torch.zeros(2, dtype=torch.float64), 4
+
+
+def of_another_shape():
+    return torch.zeros(3), 4
+
+
+def of_three():
+    return torch.zeros(2), 4, 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("sample", "told"),
+    [
+        (stops, "reading sample 4 of the train split failed: StopIteration"),
+        (raises, "reading sample 4 of the train split failed: KeyError: 'width'"),
+        (leaves, "reading sample 4 of the train split failed: SystemExit: 3"),
+        (of_another_type, r"must be alike: sample 3 is \(float32 \[2\], int\), sample 4 is \(float64 \[2\], int\)"),
+        (of_another_shape, r"must be alike: sample 3 is \(float32 \[2\], int\), sample 4 is \(float32 \[3\], int\)"),
+        (of_three, "must be alike"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_sample_that_cannot_be_read_is_told_alike_in_any_process(sample, told, workers):
+    source = place({"train": Odd(sample)}, CPU, num_workers=workers)["train"]
+    order = torch.tensor([0, 1, 2, 3, 4, 5])
+    with pytest.raises(DataError, match=told):
+        list(source.batches(order.roll(3), 3, 0))
+
+
+def dies():
+    os._exit(1)
+
+
+def test_a_worker_that_dies_is_told_with_what_to_type():
+    source = place({"train": Odd(dies)}, CPU, num_workers=1)["train"]
+    with pytest.raises(DataError, match=r"a process that reads the train split has died: .*loader.num_workers=0"):
+        read(source)
+
+
+def test_closing_ends_the_workers_and_reading_starts_new_ones():
+    source = place({"train": Read(2)}, CPU, num_workers=1)["train"]
+    (first,) = {int(x[0, 0]) for x, _ in read(source)}
+    source.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+    assert {int(x[0, 0]) for x, _ in read(source)} != {first}
+    source.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals on Windows")
+def test_workers_leave_the_polite_kill_to_the_run():
+    source = place({"train": Read(4)}, CPU, num_workers=1)["train"]
+    batches = source.batches(torch.arange(4), 1, 0)
+    worker = int(next(batches)[0][0, 0])
+    os.kill(worker, signal.SIGTERM)
+    time.sleep(0.1)
+    assert len(list(batches)) == 3
+    source.close()
+
+
+def test_negative_places_of_a_subset_count_from_the_end():
+    source = place({"train": Subset(tensors(), [-1, 0])}, CPU)["train"]
+    assert source.tier == "resident"
+    assert torch.cat([y for _, y in read(source)]).tolist() == [5, 0]
+
+
+class Short(TensorDataset):
+    def __len__(self):
+        return 2
+
+
+def test_a_tensor_dataset_with_a_length_of_its_own_is_asked_for_each():
+    source = place({"train": Short(*tensors().tensors)}, CPU)["train"]
+    assert (source.tier, source.size) == ("workers", 2)
+
+
+@pytest.mark.parametrize("tier", ["resident", "workers"])
+def test_gradients_of_the_data_are_left_behind(tier):
+    data = TensorDataset(torch.ones(2, 1, requires_grad=True), torch.arange(2))
+    source = place({"train": data}, CPU, tier, num_workers=1 if tier == "workers" else None)["train"]
+    assert not any(x.requires_grad for x, _ in read(source))
+    source.close()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.errors import PtbGroup
 from ptb.cli.options import config_options, installed, json_option, results_apart
 from ptb.cli.text import columns
 
@@ -28,7 +27,7 @@ def _device(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")(command)
 
 
-@click.group(cls=PtbGroup)
+@click.group()
 def bench() -> None:
     """Time ptb beside loops that are written by hand.
 

@@ -44,7 +44,8 @@ class PtbGroup(click.Group):
                 raise
             if isinstance(error, OSError):
                 _report(ctx, error, f"reading or writing failed: {one_line(error)}", 5, as_json)
-            hint = "" if ctx.meta.get(VERBOSE) else "; run again with -v for the traceback"
+            hint = "; `ptb plugins doctor` examines what is installed"
+            hint += "" if ctx.meta.get(VERBOSE) else ", and -v shows the traceback"
             _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)
 
 

@@ -174,6 +174,7 @@ def refuse_plugin_options(why: str) -> None:
 
 def installed(config: "RunConfig | None" = None) -> "Registry":
     """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
+    from ptb.discovery import IMPOSTOR
     from ptb.registry import load_selected
     from ptb.selection import Request, Selection
 
@@ -193,7 +194,9 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
         if plugin.status != "disabled":
             name = plugin.found.name
             what = "failed to load" if plugin.status == "failed" else f"is {plugin.status}"
-            remedy = f"disable: -p no:{name}; remove: python -m pip uninstall {name}"
+            remedy = f"disable: -p no:{name}"
+            if name != IMPOSTOR:  # of which pip knows nothing under that name
+                remedy += f"; remove: python -m pip uninstall {name}"
             warn(f"plugin '{plugin.found}' {what}: {plugin.reason} ({remedy})")
     return registry
 

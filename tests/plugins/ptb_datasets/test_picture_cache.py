@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -326,3 +327,11 @@ def test_threads_give_their_results_in_order_and_run_ahead_only_so_far():
     assert [*results] == [n * n for n in range(10, 5000)]
     assert sorted(started) == list(range(5000))
     assert 1 <= len(threads) <= 8
+
+
+def test_other_pictures_of_the_same_names_sizes_and_times_have_a_cache_of_their_own(top, tmp_path, decodings):
+    build(top, cache=True)
+    other = tmp_path / "other"
+    shutil.copytree(top, other)  # keeps the times of the files
+    build(other, cache=True)
+    assert len(decodings) == 48

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal, Protocol, cast
@@ -237,7 +237,8 @@ class Workers:
                 with isolated() if loader.num_workers == 0 else nullcontext():
                     batch = next(batches)
             except (RuntimeError, OSError) as error:  # a process is gone; what samples raise comes as a value
-                self.close()
+                with suppress(RuntimeError, OSError):  # it may be told again and again
+                    self.close()
                 raise DataError(
                     f"a process that reads the {split} split has died: {one_line(error)}; loader.num_workers=0 reads "
                     "in this process and may show why"
@@ -412,12 +413,11 @@ def _form(sample: Any) -> str:
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C and the polite kill may reach every process of a group, and only the run knows what to save.
+    """Ctrl-C reaches every process of a terminal, and only the run knows what to save.
 
     A worker that hangs ends with the thread that started it, where the system can do that.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -208,7 +208,7 @@ def statements(path):
 
 
 def test_the_core_is_small():
-    assert sum(map(statements, CORE.glob("*.py"))) < 4000
+    assert sum(map(statements, CORE.glob("*.py"))) < 4200
 
 
 def test_these_tests_can_fail(tmp_path):

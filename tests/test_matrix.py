@@ -10,7 +10,7 @@ import pytest
 
 import ptb
 from ptb.compose import compose
-from ptb.trainer import Recipe, Totals, fit
+from ptb.trainer import Recipe, Training
 
 MODELS = ["linear", "mlp", "lenet", "cnn", "embedding-bag"]
 LOSSES = ["bce", "bce-with-logits", "cross-entropy", "mse", "l1", "smooth-l1", "kl-div", "cosine-embedding"]
@@ -54,14 +54,16 @@ class ThreeSteps:
     def __init__(self):
         self.steps = 0
 
-    def epoch_started(self, epoch, steps): ...
+    def epoch_started(self, epoch, steps, taken): ...
 
     def step_ended(self):
         self.steps += 1
 
     def row(self, row): ...
 
-    def checkpoint(self, totals): ...
+    def line(self, text): ...
+
+    def save(self, training): ...
 
     def stop_signal(self):
         return 2 if self.steps == 3 else None
@@ -136,7 +138,7 @@ def outcome(registry, files, dataset, model, loss=None, optimizer="adam", **sect
 
     watcher = ThreeSteps()
     with pytest.raises(ptb.Interrupted):
-        fit(dataclasses.replace(parts, loss=recorded), Recipe(epochs=3), watcher, Totals())
+        Training(dataclasses.replace(parts, loss=recorded), Recipe(epochs=3), watcher).run()
     assert watcher.steps == 3
     finite = all(math.isfinite(float(value.detach().mean())) for value in seen)
     return "trained" if finite else f"diverged: {config}"
@@ -204,6 +206,8 @@ def test_every_initializer_and_scheduler_meets_every_target_kind(built_in, files
     model = "embedding-bag" if dataset == "csv-text" else "lenet" if "digit" in dataset else "mlp"
     results = {}
     for entry in built_in.components(kind):
+        if entry.name == "weights-file":  # it would need a file for each model
+            continue
         settings = {"milestones": [2, 4]} if entry.name == "multi-step" else {}
         results[entry.name] = outcome(built_in, files, dataset, model, **{kind: {"name": entry.name, **settings}})
     assert sum(result == "trained" for result in results.values()) >= 5, results

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from ptb.hookspecs import hookimpl
     from ptb.registry import Registry, load_registry
-    from ptb.run import RunResult, train
+    from ptb.run import RunResult, resume, train
     from ptb.run_config import RunConfig
     from ptb.spec import DataBundle, DataSpec
 
@@ -41,6 +41,7 @@ __all__ = [
     "RunConfig",
     "RunResult",
     "train",
+    "resume",
     "PtbError",
     "ConfigError",
     "UnknownName",
@@ -65,6 +66,7 @@ _HOMES = {
     "RunConfig": "run_config",
     "RunResult": "run",
     "train": "run",
+    "resume": "run",
 }
 
 

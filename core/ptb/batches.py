@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from ptb.draws import Draws
+from ptb.samples import Batch, cut, pair
 from ptb.seeding import derive_seed, generator
-from ptb.tiers import Batch, Held, Source, pair
+from ptb.tiers import Held, Source
 
 FINGERPRINT_SAMPLES = 64
-# Beyond it a fingerprint would cost more than a short training.
-FINGERPRINT_BYTES = 1 << 30
+# Of more than that a part is looked at: to read it all would cost more than a short training.
+SCAN_BYTES = 1 << 30
 # Samples that are read at once where all are read and none is kept.
 CHUNK = 4096
 
@@ -70,37 +71,54 @@ class Batches:
         """How many samples one epoch has."""
         return min(len(self) * self.batch_size, self.size)
 
-    def epoch(self, number: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch as ``(inputs[B, *input_shape], targets[B, ...])`` on the device."""
-        order = self._order(number)[: self.samples]
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch as ``(inputs[B, *input_shape], targets[B, ...])`` on the device.
+
+        Args:
+            number: of the epoch.
+            start: of the batch to begin with. Those before it are neither read nor drawn, and the others are what
+                they are in the whole epoch.
+
+        Raises:
+            ValueError: the epoch has no such batch, nor does it end there.
+        """
+        order = self._order(number, start)
         batches = self.source.batches(order, self.batch_size, derive_seed(self.seed, "workers", number))
-        if self.augment is not None:
-            return self._augmented(batches, order, number, self.augment)
-        if self.prepare is None:
-            return batches
-        return self._prepared(batches, self.prepare)
+        return batches if self.prepare is None and self.augment is None else self._changed(batches, order, number)
+
+    def chosen(self, number: int, start: int, count: int = 1) -> Tensor:
+        """The numbers of the samples in ``count`` batches of an epoch from batch ``start``, int64 on the host.
+
+        Fewer where the epoch ends before; in the order in which they are in the batches.
+
+        Raises:
+            ValueError: as ``epoch``.
+        """
+        return self._order(number, start)[: count * self.batch_size]
 
     def probe(self, count: int = 2) -> Batch:
         """The first samples of the split as one batch on the device, prepared but not augmented."""
         inputs, targets = self.source.take(torch.arange(min(count, self.size)))
         return (inputs if self.prepare is None else self.prepare(inputs)), targets
 
-    def _order(self, number: int) -> Tensor:
-        if not self.shuffle:
-            return torch.arange(self.size)
-        return torch.randperm(self.size, generator=generator(self.seed, "order", number))
+    def _order(self, number: int, start: int) -> Tensor:
+        """The samples of an epoch from batch ``start``, in order."""
+        if not 0 <= start <= len(self):
+            raise ValueError(f"an epoch of {len(self)} batches cannot begin with batch {start}")
+        if self.shuffle:
+            order = torch.randperm(self.size, generator=generator(self.seed, "order", number))
+        else:
+            order = torch.arange(self.size)
+        return order[start * self.batch_size : self.samples]
 
-    def _prepared(self, batches: Iterator[Batch], prepare: Callable[[Tensor], Tensor]) -> Iterator[Batch]:
-        for inputs, targets in batches:
-            yield prepare(inputs), targets
-
-    def _augmented(
-        self, batches: Iterator[Batch], order: Tensor, number: int, augment: Callable[[Tensor, Draws], Tensor]
-    ) -> Iterator[Batch]:
-        chosen = torch.split(order, self.batch_size)
-        for samples, (inputs, targets) in zip(chosen, batches, strict=False):
-            inputs = inputs if self.prepare is None else self.prepare(inputs)
-            yield augment(inputs, Draws(self.seed, number, samples.to(inputs.device))), targets
+    def _changed(self, batches: Iterator[Batch], order: Tensor, number: int) -> Iterator[Batch]:
+        """Prepared and augmented."""
+        for samples, (inputs, targets) in zip(cut(order, self.batch_size), batches, strict=True):
+            if self.prepare is not None:
+                inputs = self.prepare(inputs)
+            if self.augment is not None:
+                inputs = self.augment(inputs, Draws(self.seed, number, samples.to(inputs.device)))
+            yield inputs, targets
 
 
 def fingerprint(splits: Mapping[str, Dataset[Any]]) -> str:
@@ -113,7 +131,7 @@ def fingerprint(splits: Mapping[str, Dataset[Any]]) -> str:
         size = len(cast(Sized, split))
         digest.update(f"{name}\0{size}\0".encode())
         held = Held.of(split)
-        if held is not None and size and _bytes(held) <= FINGERPRINT_BYTES:
+        if held is not None and size and held.nbytes <= SCAN_BYTES:
             for tensor in (held.inputs, held.targets):
                 _update_header(digest, tensor.dtype, (size, *tensor.shape[1:]))
                 for start in range(0, size, CHUNK):
@@ -141,7 +159,3 @@ def _update_header(digest: "hashlib._Hash", dtype: torch.dtype, shape: tuple[int
 def _update_bytes(digest: "hashlib._Hash", tensor: Tensor) -> None:
     flat = tensor.detach().cpu().contiguous().flatten()
     digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-
-
-def _bytes(held: Held) -> int:
-    return held.size * (held.inputs[:1].nbytes + held.targets[:1].nbytes)

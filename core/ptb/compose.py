@@ -104,8 +104,8 @@ def compose(config: RunConfig, registry: Registry | None = None, *, training: bo
         if plan.trainer.patience and bundle.val is None:
             message = f"waits for the validation loss, and data set '{plan.dataset.entry.name}' has no validation split"
             raise ConfigError(Problem("trainer.patience", message, config.source("trainer", "patience")))
-        evaluations = -(-plan.trainer.epochs // plan.trainer.eval_every)
-        if training and plan.trainer.patience > max(evaluations - 2, 0):
+        evaluations = -(-plan.trainer.epochs // plan.trainer.eval_every) if plan.trainer.eval_every else 0
+        if training and not plan.trainer.eval_steps and plan.trainer.patience > max(evaluations - 2, 0):
             # The first evaluation always improves, the last one ends the run anyway.
             warnings.warn(
                 f"trainer.patience={plan.trainer.patience} never ends this run early: trainer.epochs="
@@ -217,13 +217,16 @@ def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
 
 def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.device, names: preflight.Names) -> Parts:
     assert plan.loss is not None
-    sources = place(bundle.splits, device, plan.loader.tier, plan.loader.num_workers)
-    if plan.loader.num_workers and sources["train"].tier != "workers":
-        warnings.warn(
-            f"loader.num_workers={plan.loader.num_workers} is not used: the samples of {names.dataset} are at hand, "
-            "and processes would be slower; loader.tier=workers uses them",
-            stacklevel=2,
-        )
+    sources = place(bundle.splits, device, plan.loader.tier, plan.loader.num_workers, plan.loader.timeout)
+    if sources["train"].tier != "workers":
+        asked = {"num_workers": plan.loader.num_workers, "timeout": plan.loader.timeout}
+        for key, value in asked.items():
+            if value and value != type(plan.loader).model_fields[key].default:
+                warnings.warn(
+                    f"loader.{key}={value} is not used: the samples of {names.dataset} are at hand, and processes "
+                    "that read them would be slower; loader.tier=workers has some",
+                    stacklevel=2,
+                )
     train = Batches(
         sources["train"],
         batch_size=plan.loader.batch_size,
@@ -392,5 +395,5 @@ def memory_named(plan: Plan) -> Iterator[None]:
         half = max(plan.loader.batch_size // 2, 1)
         raise ResourceError(
             f"out of memory on {plan.run.device} with loader.batch_size={plan.loader.batch_size}; try {half}, "
-            "or a smaller model or data set"
+            f"{'' if plan.trainer.on_oom == 'split' else 'or trainer.on_oom=split, '}or a smaller model or data set"
         ) from error

@@ -100,10 +100,16 @@ class Interrupted(PtbError):
         self.exit_code = 128 + signal_number
 
 
-def closest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that was probably meant by ``word``, or None; case and ``-`` against ``_`` do not count."""
+def closest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The candidate that was probably meant by ``word``, or None; case does not count, nor ``-``, ``_`` or ``.``.
+
+    Args:
+        word: what was written.
+        candidates: what is valid.
+        cutoff: how much of both must be common, from 0 to 1 (the same).
+    """
     folded = {_fold(candidate): candidate for candidate in candidates}
-    matches = difflib.get_close_matches(_fold(word), folded, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(_fold(word), folded, n=1, cutoff=cutoff)
     return folded[matches[0]] if matches else None
 
 
@@ -142,4 +148,4 @@ def tidy(text: str, limit: int) -> str:
 
 
 def _fold(word: str) -> str:
-    return word.lower().replace("_", "-")
+    return word.lower().replace("_", "-").replace(".", "-")

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
-from ptb.errors import Problem, closest, did_you_mean, listing
+from ptb.errors import Problem, closest, count, did_you_mean, listing
 
 KeyPath = tuple[int | str, ...]
 Schema = Mapping[str, Any]  # a JSON Schema, or a part of one
 
+MOST_FAULTS = 100  # are told
 SPOKEN = ("value_error", "assertion_error")  # faults whose words are those of a validator
 SIDES = (
     ("above", "exclusiveMinimum", "gt"),
@@ -52,13 +53,18 @@ def told(
         root = model.model_json_schema()
     except PydanticUserError:  # a type that JSON Schema cannot describe
         root = {}
-    faults = [f for e in error.errors(include_url=False) if (f := _fault(e, model, root, values, also)) is not None]
+    first = error.errors(include_url=False)[:MOST_FAULTS]  # a long list may hold one in each of its items
+    faults = [f for e in first if (f := _fault(e, model, root, values, also)) is not None]
     messages: dict[KeyPath, str] = {}
     for fault in sorted(faults, key=lambda fault: fault.vague):
         deeper = (other.path[: len(fault.path)] for other in faults if len(other.path) > len(fault.path))
         if not (fault.vague and fault.path in deeper):
             messages.setdefault(fault.path, fault.message)
-    return [Problem(_key(path), messages[path]) for path in dict.fromkeys(f.path for f in faults) if path in messages]
+    places = dict.fromkeys(fault.path for fault in faults if fault.path in messages)
+    problems = [Problem(_key(path), messages[path]) for path in places]
+    if (more := error.error_count() - MOST_FAULTS) > 0:
+        problems.append(Problem("", f"there {'are' if more > 1 else 'is'} {count(more, 'fault')} more"))
+    return problems
 
 
 def _fault(
@@ -107,7 +113,7 @@ def _rewritten(model: type[BaseModel], path: KeyPath, value: Any) -> str:
     annotation: Any = field.annotation
     alone = create_model("Alone", __config__=ConfigDict(arbitrary_types_allowed=True), value=(annotation, field))
     for reading in _readings(value):
-        with suppress(ValidationError):
+        with suppress(ValidationError, TypeError):  # JSON has no dates
             alone.model_validate_json(json.dumps({"value": reading}), strict=True)
             return f"; write {_shown(reading)}"
     return ""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ptb.batches import Batches
+from ptb.tiers import OneOfWorkers
 
 
 class Metric(Protocol):
@@ -94,6 +95,12 @@ class Parts:
         """Ends the processes that read samples, if there are any."""
         for batches in (self.train, *self.evaluation.values()):
             batches.source.close()
+
+    def while_waiting(self, call: Callable[[], object]) -> None:
+        """Has ``call`` called about once a second while another process reads a batch; what it raises ends the wait."""
+        for batches in (self.train, *self.evaluation.values()):
+            if isinstance(batches.source, OneOfWorkers):
+                batches.source.workers.waiting = call
 
     def mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch as a scalar."""

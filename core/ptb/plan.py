@@ -1,16 +1,18 @@
 """A run's configuration as it was checked: each component found, each setting validated. Imports no torch."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from ptb.component import KINDS
-from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
+from ptb.errors import ConfigError, PluginError, Problem, closest, did_you_mean, listing, tidy
+from ptb.faults import MOST_FAULTS
 from ptb.registry import Entry, Registry
-from ptb.run_config import FLAGS, KeyPath, RunConfig
+from ptb.run_config import FLAGS, LONGEST_KEY, KeyPath, RunConfig
 from ptb.sections import (
     CORE_SECTIONS,
     SHARED_SECTIONS,
@@ -34,6 +36,9 @@ DEFAULT_LOSSES = {
 }
 DEFAULT_METRICS = {"class": ("accuracy",), "binary": ("accuracy",), "real": ("mae", "rmse")}
 
+MOST_COMPARED = 10_000  # pairs of keys: a file of a thousand wrong keys is to be told within a second
+LIKELY = 0.75  # an unknown key so near to another one is a slip of that
+CHOOSING = {(section,) for section in (*COMPONENT_SECTIONS, "metrics")}  # a key ``name`` in them chooses the component
 KEYS = (*RunSettings.model_fields, *COMPONENT_SECTIONS, "metrics", *CORE_SECTIONS, "plugins", "resolve")
 
 
@@ -101,7 +106,7 @@ def selection(config: RunConfig) -> Selection:
     """
     table = config.values.get("plugins", {})
     if not isinstance(table, dict):
-        message = f"is a section, got {table!r}; write plugins.disable=['ptb-acme']"
+        message = f"is a section, got {reprlib.repr(table)}; write plugins.disable=['ptb-acme']"
         raise ConfigError(Problem("plugins", message, config.source("plugins")))
     try:
         wanted = validate(PluginSettings, table)
@@ -142,6 +147,8 @@ class _Resolver:
         self.problems: list[Problem] = []
         self.plugin_errors: list[PluginError] = []
         self.unsettled: set[tuple[str, str]] = set()
+        self.fields: dict[KeyPath, list[str]] = {}  # of each section, as far as its component is known
+        self.strangers: list[tuple[int, KeyPath, str]] = []  # problems that are unknown keys, with section and key
 
     def plan(self) -> Plan:
         self._check_keys()
@@ -157,6 +164,7 @@ class _Resolver:
         if not self.problems:
             self._check_together(**parts)
         if self.problems:
+            self._place_strangers()
             raise ConfigError(*self.problems)
         if self.plugin_errors:
             raise self.plugin_errors[0]
@@ -165,9 +173,26 @@ class _Resolver:
     def _check_keys(self) -> None:
         for key in self.config.values:
             if key not in KEYS:
-                place = FLAGS.get(key.replace("_", "-"))
-                meant = f" (did you mean '{'.'.join(place)}'?)" if place else did_you_mean(key, KEYS)
-                self._problem((key,), f"unknown section or key{meant}; valid are {listing(KEYS)}")
+                self.strangers.append((len(self.problems), (), key))
+                self._problem((key,), f"unknown section or key{did_you_mean(key, KEYS)}; valid are {listing(KEYS)}")
+
+    def _place_strangers(self) -> None:
+        """Names the right section of each unknown key that is a key elsewhere: ``lr`` is ``optimizer.lr``."""
+        places = {flag: ".".join(path) for flag, path in FLAGS.items()}
+        for section, fields in self.fields.items():
+            for field in fields:
+                place = ".".join((*section, field))
+                places |= {place: place, field: places.get(field, place)}
+        for number, section, key in self.strangers[: MOST_COMPARED // len(places)]:
+            own = self.fields.get(section, []) if section else KEYS
+            known = places | ({"name": ".".join((*section, "name"))} if section[:1] in CHOOSING else {})
+            if meant := _slip(key, own, known):
+                place = known[meant]
+                holder, _, field = place.rpartition(".")
+                told = f"'{place}'" if section or place != key else f"'{field}' in the section '{holder}'"
+                what, _, valid = self.problems[number].message.partition(";")
+                message = f"{what.partition(' (')[0]} (did you mean {told}?);{valid}"
+                self.problems[number] = replace(self.problems[number], message=message)
 
     def _check_resolve(self) -> None:
         """``[resolve] model.lenet = "ptb-acme:lenet"`` settles whose ``lenet`` the short name is."""
@@ -211,11 +236,14 @@ class _Resolver:
         assert isinstance(grouping, Grouping)
         source = self.config.source("optimizer", "groups")
         decays = [getattr(optimizer.settings, "weight_decay", 0)]
+        common = plain_values(optimizer.settings) if grouping.groups else {}
         for number, group in enumerate(grouping.groups):
             decays.append(group.weight_decay)
+            if len(self.problems) > MOST_FAULTS:  # nobody reads on
+                continue
             own = group.model_dump(exclude={"match"}, exclude_none=True)
             try:
-                validate(type(optimizer.settings), plain_values(optimizer.settings) | own)
+                validate(type(optimizer.settings), common | own)
             except SettingsError as error:
                 told = [problem for problem in error.problems if problem.key in own]
                 self.problems += [Problem(f"optimizer.groups[{number}].{p.key}", p.message, source) for p in told]
@@ -239,8 +267,10 @@ class _Resolver:
         if name is None and "name" not in table:
             if section == "model":
                 known = listing([e.key if e.conflict else e.name for e in self.registry.components("model")])
+                slips = [key for key in table if closest(key, ("name",), LIKELY)]
+                meant = f" (did you mean 'name' by '{slips[0]}'?)" if slips else ""
                 self._problem(
-                    ("model",), f"no model is chosen; add --model NAME, one of: {known or 'none is installed'}"
+                    ("model",), f"no model is chosen{meant}; add --model NAME, one of: {known or 'none is installed'}"
                 )
             return None
         return self._choice(section, name, table, (section,))
@@ -261,17 +291,19 @@ class _Resolver:
                 self._problem(
                     ("metrics", label), "a metric cannot be called 'loss': the loss itself is reported under it"
                 )
-            elif not label.strip():
+            elif not label.strip() or not label.isprintable():
                 self._problem(("metrics", label), "a metric needs a label that can be read")
             elif not isinstance(table, dict):
-                self._problem(("metrics", label), f"must be a table, got {table!r}; write metrics.{label}.name")
+                self._problem(
+                    ("metrics", label), f"must be a table, got {reprlib.repr(table)}; write metrics.{label}.name"
+                )
             else:
                 chosen[label] = self._choice("metric", table.get("name", label), table, ("metrics", label))
         return {label: choice for label, choice in chosen.items() if choice is not None}
 
     def _choice(self, kind: str, name: Any, table: Mapping[str, Any], path: KeyPath) -> Choice | None:
-        if not isinstance(name, str):
-            self._problem((*path, "name"), f"must be the name of a {kind}, got {name!r}")
+        if not isinstance(name, str) or len(name) > LONGEST_KEY:
+            self._problem((*path, "name"), f"must be the name of a {kind}, got {reprlib.repr(name)}")
             return None
         if (kind, name) in self.unsettled:  # told where it is settled
             return None
@@ -308,21 +340,36 @@ class _Resolver:
             return None
         flag = {"initializer": "init", "metrics": "metric"}.get(section, section)
         plain = section in CORE_SECTIONS or section in ("plugins", "resolve")
-        instead = f"{section}.KEY=VALUE" if plain else f"--{flag} {table} or {section}.name={table}"
-        self._problem((section,), f"is a section, got {table!r}; write {instead}")
+        name = tidy(str(table), 40)
+        instead = f"{section}.KEY=VALUE" if plain else f"--{flag} {name} or {section}.name={name}"
+        self._problem((section,), f"is a section, got {reprlib.repr(table)}; write {instead}")
         return None
 
     def _settings(
         self, model: type[BaseModel], values: Mapping[str, Any], *path: str, also: Sequence[str] = ()
     ) -> BaseModel | None:
+        fields = self.fields.setdefault(path, [])
+        fields += model.model_fields
         try:
             return validate(model, values, also)
         except SettingsError as error:
             for problem in error.problems:
                 field = re.split(r"[.\[]", problem.key)[0]
+                if problem.key in values and problem.key not in (*model.model_fields, *also):
+                    self.strangers.append((len(self.problems), path, problem.key))
                 key = ".".join(filter(None, (*path, problem.key)))
                 self.problems.append(Problem(key, problem.message, self.config.source(*filter(None, (*path, field)))))
             return None
 
     def _problem(self, path: KeyPath, message: str) -> None:
         self.problems.append(Problem(".".join(path), message, self.config.source(*path)))
+
+
+def _slip(key: str, own: Iterable[str], elsewhere: Iterable[str]) -> str | None:
+    """The one of ``elsewhere`` that was meant by an unknown key; None where one of its ``own`` section is nearer."""
+    for cutoff in (1, LIKELY):
+        if closest(key, own, cutoff):
+            return None
+        if meant := closest(key, elsewhere, cutoff):
+            return meant
+    return None

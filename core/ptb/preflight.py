@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.batches import CHUNK, Batches
+from ptb.batches import CHUNK, SCAN_BYTES, Batches
 from ptb.component import Component
 from ptb.device import is_memory_error
 from ptb.draws import Draws
@@ -21,12 +21,12 @@ from ptb.errors import DataError, MisfitError, PtbError, count, listing, one_lin
 from ptb.parts import Parts
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
+from ptb.tree import Unwritable, Writer
 
 PROBE_SAMPLES = 2
-# Of samples that are read one by one, so many are looked at before the training; of samples at hand, all that need no
-# more than these bytes together, else about as many as are read at once.
+# Of samples that are read one by one, so many are looked at before the training; of samples at hand all, or about as
+# many as are read at once where they need more than SCAN_BYTES.
 SCAN_SAMPLES = 64
-SCAN_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,26 @@ def check_step(
             )
             with _misfit(f"{names.optimizer} cannot take a step on {names.model}", remedy):
                 optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
+            _check_saved(parts, names, optimizer)
         finally:
             with torch.no_grad():
                 for tensor, before in saved:
                     tensor.copy_(before)
             model.zero_grad(set_to_none=True)
+
+
+def _check_saved(parts: Parts, names: Names, optimizer: Optimizer) -> None:
+    """A checkpoint holds numbers, texts and tensors: what a part keeps beside them would be lost when a run goes on."""
+    kept = {
+        names.model: lambda: dict(parts.model.state_dict()),
+        names.optimizer: optimizer.state_dict,
+        "the scheduler": parts.scheduler.state_dict,
+    }
+    for name, state in kept.items():
+        try:
+            Writer().node(state(), "state")
+        except Unwritable as error:
+            raise MisfitError(f"{name} cannot be saved, so that a run could go on later: {error}") from error
 
 
 def _check_gradients(parts: Parts, names: Names) -> None:

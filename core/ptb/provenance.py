@@ -11,10 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ptb import disk
 from ptb.discovery import FoundPlugin, normalize, project_name
 from ptb.errors import ConfigError, PluginError, listing
 
 MAX_REEXPORTS = 8
+MAX_MANIFEST_BYTES = 1 << 26
 _ENVIRONMENT = re.compile(r"\$\{[\w-]+\}(:\$\{[\w-]+\})?")  # pip fills in the variables
 # What an installer writes beside the files, and what running them leaves.
 _NOT_CONTENT = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
@@ -121,10 +123,10 @@ def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> set[str
         PluginError: one of them is missing or has changed, or is not recorded whole; the message says what differs.
     """
     try:
-        records = json.loads(manifest.read_bytes())["plugin_files"]
+        records = json.loads(disk.read(manifest, 0, MAX_MANIFEST_BYTES))["plugin_files"]
         recorded = {str(name): dict(facts) for name, facts in records.items()}
     except OSError as error:
-        raise ConfigError(f"cannot read {manifest}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {manifest}: {error.strerror or error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise PluginError(f"{manifest} does not say which files the plugins of the run had") from None
     present = {plugin.name: plugin for plugin in installed}

@@ -3,10 +3,11 @@
 import json
 import math
 import platform
+import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import RLock
@@ -14,13 +15,16 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ptb.batches import fingerprint
 from ptb.checkpoint import (
+    Checkpoint,
+    differences,
     find_checkpoints,
     load_checkpoint,
     model_state,
+    newest_intact,
     prune_checkpoints,
     save_checkpoint,
     weights_sha256,
@@ -28,14 +32,18 @@ from ptb.checkpoint import (
 from ptb.compose import Composition, compose, memory_named
 from ptb.device import cpu_threads, describe_device, is_memory_error
 from ptb.discovery import own_version
-from ptb.errors import ConfigError, NumericalError, PluginError, Problem, PtbError, one_line
+from ptb.errors import ConfigError, NumericalError, PluginError, Problem, PtbError, StorageError, listing, one_line
+from ptb.nonfinite import Finding
 from ptb.parts import DetailedMetric
 from ptb.plan import Choice, Plan
 from ptb.provenance import record
-from ptb.run_config import RunConfig
-from ptb.rundir import RunDirectory, git_commit
+from ptb.replay import save_replay
+from ptb.run_config import RunConfig, leaves
+from ptb.rundir import RESUME_KEYS, RunDirectory, check_output, git_commit
 from ptb.seeding import isolated, seed_global
-from ptb.trainer import Recipe, Row, Totals, evaluate, fit, sample_losses
+from ptb.stepping import Group
+from ptb.trainer import Recipe, Row, Totals, Training, evaluate, sample_losses
+from ptb.tree import State, Unreadable, Unwritable
 
 if TYPE_CHECKING:
     from ptb.registry import Registry
@@ -75,8 +83,8 @@ class Observer(Protocol):
     def line(self, text: str) -> None:
         """Something worth a line."""
 
-    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
-        """An epoch of that many steps begins."""
+    def epoch_started(self, epoch: int, epochs: int, steps: int, taken: int) -> None:
+        """An epoch of that many steps begins, or goes on after so many of them."""
 
     def step_ended(self) -> None:
         """An optimizer step is done."""
@@ -112,38 +120,105 @@ def train(config: RunConfig, *, registry: "Registry | None" = None, output: str 
         return execute(compose(config, registry), folder)
 
 
-def execute(composition: Composition, output: Path | None, observer: Observer | None = None) -> RunResult:
+def resume(path: str | Path, *, registry: "Registry | None" = None, strict: bool = False) -> RunResult:
+    """Goes on with a run that was stopped, as ``ptb resume`` does: it ends as if it had not been.
+
+    Args:
+        path: the run directory.
+        registry: as in ``train``.
+        strict: refuse where what the run was made with is not what is here.
+
+    Raises:
+        PtbError: one of its children; see ``ptb.errors``.
+    """
+    run = RunDirectory.open(Path(path))
+    with _ONE_AT_A_TIME:
+        return go_on(compose(run.resume_config(), registry), run, strict=strict)
+
+
+def execute(
+    composition: Composition, output: Path | None, observer: Observer | None = None, *, until: int | None = None
+) -> RunResult:
     """Trains, evaluates and records a composed run.
 
     Args:
         composition: what ``compose`` returned; its model is trained in place.
         output: the run directory, new or empty; None makes one under ``runs/``.
         observer: is told of the progress; without one nothing is shown, and nothing stops the run.
+        until: the optimizer step after which the run is saved and left, to go on later.
 
     Raises:
         PtbError: see ``ptb.errors``; ``summary.json`` then says how far the run came.
     """
-    plan, parts = composition.plan, composition.parts
+    plan = composition.plan
     run = RunDirectory.create(output, plan.model.entry.name, plan.dataset.entry.name)
-    recorder = _Recorder(run, composition, observer)
-    recipe = Recipe(**plan.trainer.model_dump(exclude={"precision", "memory_format", "compile"}))
-    try:
-        with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
-            run.write_config(plan.as_config())
-            run.write_manifest(_manifest(composition))
-            recorder.line(composition.headline())
-            recorder.line(f"run directory: {run.path}")
-            seed_global(plan.run.seed, "train")
-            fit(parts, recipe, recorder, recorder.totals)
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
-        recorder.finish("interrupted" if interrupted else "failed", one_line(error))
-        raise
-    finally:
-        parts.close()
-    if recorder.totals.epoch < recipe.epochs:
-        recorder.line(f"stopped early: {recipe.patience} evaluations without a smaller validation loss")
-    return recorder.finish("finished")
+    with _recording(composition, run, observer) as recorder:
+        check_output(run.path)  # another process may have made a run here since
+        run.write_config(plan.as_config())
+        recorder.begun = True  # without a config.toml a summary.json would only be in the way of the next try
+        run.write_manifest(_manifest(composition) | {"run": recorder.id})
+        recorder.line(composition.headline())
+        recorder.line(f"run directory: {run.path}")
+        seed_global(plan.run.seed, "train")
+        recorder.save(recorder.training)
+        return recorder.train(until)
+
+
+def go_on(
+    composition: Composition,
+    run: RunDirectory,
+    observer: Observer | None = None,
+    *,
+    strict: bool = False,
+    until: int | None = None,
+) -> RunResult:
+    """Goes on with a run from its newest intact checkpoint.
+
+    Args:
+        composition: what ``compose`` made of its configuration.
+        run: where its checkpoints are.
+        observer: as in ``execute``.
+        strict: refuse where versions, device, threads or data are not those of the run.
+        until: as in ``execute``.
+
+    Raises:
+        StorageError: no checkpoint is intact, its state is not that of these components, or ``strict`` refuses.
+        PtbError: as in ``execute``.
+    """
+    with _recording(composition, run, observer) as recorder:
+        manifest, now = run.read_manifest(), _manifest(composition)
+        recorder.id = str(manifest.get("run", recorder.id))
+        checkpoint = newest_intact(run.checkpoints, manifest.get("run"), recorder.warn)
+        changed = _config_changes(checkpoint, composition.plan)
+        if manifest or checkpoint:  # else it was killed before it wrote either
+            changed = _changes(manifest, now) + changed
+        if changed and strict:
+            raise StorageError(
+                f"--strict-resume: {run.path} was made with something else: {'; '.join(changed)}; go on where it is "
+                "as it was, or without --strict-resume"
+            )
+        for text in changed:
+            warnings.warn(f"{text}: the run may not end as one that was not stopped", stacklevel=2)
+        if checkpoint is None and run.has_rows():
+            raise StorageError(
+                f"{run.path} has figures in {run.metrics.name} and no checkpoint: put one back into "
+                f"{run.checkpoints}, or begin a new run"
+            )
+        if checkpoint is None:
+            recorder.line("nothing was saved before the run was stopped: it begins at the start")
+            seed_global(composition.plan.run.seed, "train")
+        else:
+            recorder.id = str(checkpoint.facts.get("run", recorder.id))  # the manifest may be gone
+            recorder.take_up(checkpoint)
+            prune_checkpoints(run.checkpoints, composition.plan.trainer.keep_last)  # it may have been killed before
+        if not recorder.training.is_over():
+            told = {"step": recorder.totals.step, "argv": sys.argv, "changes": changed}
+            run.write_manifest({**now, **manifest, "run": recorder.id, "resumed": [*manifest.get("resumed", []), told]})
+        recorder.begun = True
+        run.remove_summary()
+        if checkpoint is None:
+            recorder.save(recorder.training)
+        return recorder.train(until)
 
 
 def evaluate_run(
@@ -184,7 +259,7 @@ def evaluate_run(
     saved = load_checkpoint(file)
     saved.restore(parts.model)
     plan = composition.plan
-    with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
+    with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
         _compare_data(run, composition)
         values = evaluate(parts, splits[split])
         losses = sample_losses(parts, splits[split])
@@ -209,17 +284,70 @@ def evaluate_run(
     }
 
 
+@contextmanager
+def _recording(composition: Composition, run: RunDirectory, observer: Observer | None) -> Iterator["_Recorder"]:
+    """A recorder that holds the run directory, and writes at the end how the run ended, also where it fails."""
+    plan = composition.plan
+    with closing(composition.parts), run.writing():
+        recorder = _Recorder(run, composition, observer)
+        try:
+            with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
+                yield recorder
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
+            if recorder.begun:
+                with suppress(StorageError):  # the disk may be what fails, and the first error tells it
+                    run.append_log(one_line(error))
+                    recorder.finish("interrupted" if interrupted else "failed", one_line(error))
+            raise
+
+
 class _Recorder:
     """The trainer's watcher: writes the run directory and passes the progress on."""
 
     def __init__(self, run: RunDirectory, composition: Composition, observer: Observer | None) -> None:
+        self.id = secrets.token_hex(8)
+        self.begun = False  # before that, what the run directory tells is still true
         self.run = run
         self.composition = composition
         self.observer = observer
-        self.totals = Totals()
         self.pending: list[Row] = []
         self.step_ended: Callable[[], None] = observer.step_ended if observer else _nothing
         self.stop_signal: Callable[[], int | None] = observer.stop_signal if observer else _nothing
+        settings = composition.plan.trainer.model_dump()
+        self.training = Training(composition.parts, Recipe(**{f.name: settings[f.name] for f in fields(Recipe)}), self)
+
+    @property
+    def totals(self) -> Totals:
+        return self.training.totals
+
+    def train(self, until: int | None) -> RunResult:
+        epochs, patience = self.training.recipe.epochs, self.training.recipe.patience
+        if not self.training.run(until):
+            step = self.totals.step
+            self.line(f"stopped after step {step}, as was asked; it is saved, and `ptb resume {self.run.path}` goes on")
+            return self.finish("interrupted", f"stopped after step {step}, as was asked")
+        if self.totals.epoch < epochs:
+            self.line(f"stopped early: {patience} evaluations without a smaller validation loss")
+        return self.finish("finished")
+
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Puts the training where it was when the checkpoint was saved, and the figures too."""
+        try:
+            if checkpoint.state.node is None:
+                raise Unreadable("it holds the weights only, as ptb saved them before there was `ptb resume`")
+            self.training.load_state(checkpoint.state)
+            again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.facts, self.training.state())
+        except (Unreadable, Unwritable) as error:
+            raise StorageError(f"cannot go on from {checkpoint.path}: {error}") from error
+        if lost := differences(checkpoint, again):
+            message = f"{checkpoint.path} cannot be taken up again exactly: {listing(lost, 3)}"
+            warnings.warn(f"{message}: the run will not end as if it had not been stopped", stacklevel=2)
+        if not self.run.cut_rows(self.totals.rows):
+            warnings.warn(f"{self.run.metrics} has lost rows that were there at step {checkpoint.step}", stacklevel=2)
+        over = self.training.is_over()
+        how = "nothing is left to train" if over else "goes on"
+        self.line(f"{how} after step {checkpoint.step}, from {checkpoint.path.name}")
 
     def line(self, text: str) -> None:
         self.run.append_log(text)
@@ -227,22 +355,39 @@ class _Recorder:
             with suppress(OSError):  # nobody may be looking on any more; the log has the line
                 self.observer.line(text)
 
-    def epoch_started(self, epoch: int, steps: int) -> None:
+    def warn(self, text: str) -> None:
+        self.run.append_log(text)
+        warnings.warn(text, stacklevel=2)
+
+    def epoch_started(self, epoch: int, steps: int, taken: int) -> None:
         self._show_rows()
         if self.observer:
-            self.observer.epoch_started(epoch, self.composition.plan.trainer.epochs, steps)
+            self.observer.epoch_started(epoch, self.training.recipe.epochs, steps, taken)
 
     def row(self, row: Row) -> None:
+        if self.pending and self.pending[0].step != row.step:
+            self._show_rows()
         facts = {"step": row.step, "epoch": row.epoch, "split": row.split, "values": row.values, "lr": row.lr}
         if row.samples_per_second is not None:
             facts["samples_per_second"] = row.samples_per_second
         self.run.append_row(facts)
         self.pending.append(row)
 
-    def checkpoint(self, totals: Totals) -> None:
-        facts = {"epoch": totals.epoch, "best_step": totals.best_step, "metrics": totals.metrics}
-        save_checkpoint(self.run.checkpoints, totals.step, model_state(self.composition.parts.model), facts)
-        prune_checkpoints(self.run.checkpoints, totals.best_step)
+    def save(self, training: Training) -> None:
+        totals = training.totals
+        try:
+            state = training.state()
+        except Unwritable as error:
+            raise PluginError(f"the run cannot be saved: {error}") from error
+        self.run.sync_rows()
+        config = self.composition.plan.as_config()
+        facts = {"run": self.id, "epoch": totals.epoch, "best_step": totals.best_step, "config": config}
+        save_checkpoint(self.run.checkpoints, totals.step, state, facts)
+        prune_checkpoints(self.run.checkpoints, self.composition.plan.trainer.keep_last)
+
+    def save_replay(self, state: State, step: int, group: Group, samples: list[Tensor], finding: Finding) -> str:
+        path = save_replay(self.run.path, self.composition.plan.as_config(), state, step, group, samples, finding)
+        return str(path)
 
     def finish(self, status: str, reason: str = "") -> RunResult:
         self._show_rows()
@@ -274,9 +419,10 @@ class _Recorder:
                 for r in self.pending
             ]
             speed = f"{row.samples_per_second:,.0f} samples/s" if row.samples_per_second else ""
-            epochs = str(self.composition.plan.trainer.epochs)
+            epochs = str(self.training.recipe.epochs)
+            inside = "" if row.split == "train" else f"step {row.step}  "
             self.pending = []
-            self.line(f"epoch {row.epoch:>{len(epochs)}}/{epochs}  {'  '.join(parts)}  {speed}")
+            self.line(f"epoch {row.epoch:>{len(epochs)}}/{epochs}  {inside}{'  '.join(parts)}  {speed}".rstrip())
 
 
 def _nothing() -> None:
@@ -332,6 +478,7 @@ def _manifest(composition: Composition) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": str(composition.parts.device),
         "device_name": describe_device(composition.parts.device, plan.run.threads),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": plan.run.threads,
         "seed": plan.run.seed,
         "argv": sys.argv,
@@ -358,6 +505,56 @@ def _manifest(composition: Composition) -> dict[str, Any]:
     }
 
 
+def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What a run was made with and is not here: versions, machine, data, files of the plugins that it uses."""
+    if not then:
+        return ["no manifest.json tells what the run was made with"]
+    told = {
+        "ptb": "ptb",
+        "torch": "torch",
+        "python": "Python",
+        "device": "the device",
+        "cpu_capability": "the instructions of the CPU",
+        "threads": "threads",
+        "dataset_sha256": "the data (dataset_sha256)",
+    }
+    changes = [
+        f"{name} was {then[key]}, and is {now[key]} here"
+        for key, name in told.items()
+        if key in then and then[key] != now[key]
+    ]
+    if then.get("device") == now["device"] != "cpu" and then.get("device_name") != now["device_name"]:
+        changes.append(f"the device was {then.get('device_name')}, and is {now['device_name']} here")
+    before, after = (_used_plugins(facts) for facts in (then, now))
+    return changes + [
+        f"plugin {name} was {before.get(name, ('not used',))[0]}, and is {after.get(name, ('not used',))[0]} here"
+        + (" with other files" if name in before and before[name][0] == after.get(name, ("",))[0] else "")
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _config_changes(checkpoint: Checkpoint | None, plan: Plan) -> list[str]:
+    """The keys that somebody has changed in ``config.toml`` since the checkpoint was saved."""
+    if checkpoint is None or not isinstance(checkpoint.facts.get("config"), dict):
+        return []
+    then, now = leaves(checkpoint.facts["config"]), leaves(plan.as_config())
+    return [
+        f"{key} was {then.get(key, 'not set')}, and is {now.get(key, 'not set')} here"
+        for key in sorted({*then, *now} - set(RESUME_KEYS))
+        if then.get(key) != now.get(key)
+    ]
+
+
+def _used_plugins(manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Version and hash of the plugins whose components a run uses, by name."""
+    try:
+        used = [each for each in manifest["plugins"] if each["used"]]
+        return {str(each["distribution"]): (str(each["version"]), str(each["sha256"])) for each in used}
+    except (LookupError, TypeError):
+        return {}
+
+
 def _fingerprint(composition: Composition) -> str:
     seed_global(composition.plan.run.seed, "fingerprint")  # samples may be changed at random when they are read
     return fingerprint(composition.splits)
@@ -365,7 +562,7 @@ def _fingerprint(composition: Composition) -> str:
 
 def _compare_data(run: RunDirectory, composition: Composition) -> None:
     """Warns where the data is not that of the run."""
-    recorded = run.data_fingerprint()
+    recorded = run.read_manifest().get("dataset_sha256")
     if recorded is None:
         warnings.warn(f"{run.manifest} does not tell which data the run used: it may have changed since", stacklevel=3)
     elif recorded != _fingerprint(composition):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptb.discovery import BUILT_IN
-from ptb.errors import ConfigError, Problem, did_you_mean, listing
+from ptb.errors import ConfigError, Problem, did_you_mean, listing, tidy
 
 KeyPath = tuple[str, ...]
 Tree = dict[str, Any]
@@ -33,11 +33,19 @@ FLAGS: dict[str, KeyPath] = {
     "seed": ("seed",),
     "compile": ("trainer", "compile"),
 }
-MAX_FILE_BYTES = 1 << 20
+# No configuration that somebody wrote comes near these; larger ones would only cost time and memory to refuse.
+MAX_FILE_BYTES = 1 << 17
+MAX_KEYS = 1000
 MAX_DEPTH = 32
+LONGEST_KEY = 200
 LONGEST_MENDED = 200
+SHOWN = 200  # characters of a text in a message
 NULLS = ("None", "null", "nil")
 CLOSING = {"[": "]", "{": "}"}
+# tomllib's time and memory grow with the square of the parts of a dotted key, so it gets no key of so many.
+_TOO_MANY_PARTS = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""", re.ASCII
+)
 
 
 class RunConfig:
@@ -51,9 +59,14 @@ class RunConfig:
         sections: ``dataset``, ``model``, ``initializer``, ``loss``, ``optimizer``, ``scheduler``: tables whose ``name``
             chooses the component and whose other keys are its settings; ``metrics``: a table of such tables;
             ``loader``, ``trainer``: tables; ``seed``: int; ``device``: str.
+
+    Raises:
+        ConfigError: they are larger than a configuration can be, or a key is no string.
     """
 
     def __init__(self, **sections: Any) -> None:
+        if fault := _excess(sections):
+            raise ConfigError(f"the configuration {fault}")
         self.values: Tree = _copied(sections)
         self.sources: dict[KeyPath, str] = dict.fromkeys(_leaves(self.values), "")
         self.files: tuple[Path, ...] = ()
@@ -101,18 +114,20 @@ class RunConfig:
                 try:
                     given[FLAGS[flag]] = (
                         _flag_value(flag, value),
-                        f"--{flag}" if value is True else f"--{flag} {value}",
+                        f"--{flag}" if value is True else tidy(f"--{flag} {value}", SHOWN),
                     )
                 except ConfigError as error:
                     problems += error.problems
         config._add(_tree({path: value for path, (value, _) in given.items()}), {p: s for p, (_, s) in given.items()})
         if metrics:
             config._choose_metrics(metrics)
+        if len(overrides) > MAX_KEYS:
+            raise ConfigError(f"a command line has at most {MAX_KEYS:,} KEY=VALUE; write the rest into a file for -c")
         parsed: dict[KeyPath, tuple[Any, str]] = {}
         for text in overrides:
             try:
                 path, value = parse_override(text)
-                parsed[path] = (value, text)
+                parsed[path] = (value, tidy(text, SHOWN))
             except ConfigError as error:
                 problems += error.problems
         try:
@@ -123,6 +138,16 @@ class RunConfig:
             problems += error.problems
         if problems:
             raise ConfigError(*problems)
+        return config
+
+    def over(self, file: Path) -> "RunConfig":
+        """These values as layers over those of a file.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
+        config = RunConfig.read([file])
+        config._add(self.values, self.sources)
         return config
 
     def source(self, *path: str) -> str:
@@ -149,6 +174,16 @@ class RunConfig:
         self.sources |= {("metrics", name): f"--metric {name}" for name in names}
 
 
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """The values of a tree of tables by their keys: ``{"trainer.epochs": 5}``."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    found: dict[str, Any] = {}
+    for name, inner in tree.items():
+        found |= leaves(inner, f"{path}.{name}".removeprefix("."))
+    return found
+
+
 def _flag_value(flag: str, value: Any) -> Any:
     """Names are taken as they are, other values are read as TOML."""
     is_name = FLAGS[flag][-1] == "name" or flag == "device"
@@ -170,17 +205,18 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
         ConfigError: there is no ``=``, or one side is not TOML.
     """
     key, equals, written = text.partition("=")
+    shown = tidy(text, SHOWN)
     if not equals:
         raise ConfigError(
-            f"'{text}' is not KEY=VALUE; a component is chosen by its flag, as in --model {text}, "
+            f"'{shown}' is not KEY=VALUE; a component is chosen by its flag, as in --model {shown}, "
             "a setting by its key, as in optimizer.lr=1e-3"
         )
     try:
-        path = _single_path(tomllib.loads(f"{key} = 0"))
+        path = _single_path(_loads(f"{key} = 0"))
     except (ValueError, RecursionError):
-        raise ConfigError(f"'{key.strip()[:60]}' in '{text}' is not a key; write section.key=value") from None
-    if len(path) > MAX_DEPTH:
-        raise ConfigError(f"'{key.strip()[:60]}...' is nested too deeply for a configuration")
+        raise ConfigError(f"'{tidy(key, 60)}' in '{shown}' is not a key; write section.key=value") from None
+    if max(map(len, path)) > LONGEST_KEY:
+        raise ConfigError(f"'{shown}' has a key of more than {LONGEST_KEY} characters")
     return path, parse_value(written.strip(), text)
 
 
@@ -192,28 +228,44 @@ def parse_value(written: str, text: str) -> Any:
         text: where it stands, for the message.
 
     Raises:
-        ConfigError: it begins like a list, a table or a string, and is none; or it is ``None`` or ``null``.
+        ConfigError: it begins like a list, a table or a string, and is none; it is ``None`` or ``null``; or it is
+            larger than a configuration can be.
     """
+    shown = tidy(text, SHOWN)
     if not written.isprintable() or not _is_utf8(written):
-        raise ConfigError(f"the value in {text!r} holds characters that cannot be shown")
+        raise ConfigError(f"the value in {text[:SHOWN]!r} holds characters that cannot be shown")
     if parsed := _parsed(written):
+        if fault := _excess(parsed["value"]):
+            raise ConfigError(f"the value in '{shown}' {fault}")
         return parsed["value"]
     if written in NULLS:
-        raise ConfigError(f"'{text}' has no value: TOML has no {written}; leave the key out")
+        raise ConfigError(f"'{shown}' has no value: TOML has no {written}; leave the key out")
     if written[:1] in ("[", "{", '"', "'"):
         mended = _mended(written)
         meant = _parsed(mended)
         if meant and isinstance(meant["value"], str) and not _parsed(meant["value"]):
             mended = meant["value"]  # a bare word does
         remedy = f"; write {text.removesuffix(written)}{shlex.quote(mended)}" if mended else ""
-        raise ConfigError(f"the value in '{text}' is not valid TOML{remedy}")
+        raise ConfigError(f"the value in '{shown}' is not valid TOML{remedy}")
     return written
+
+
+def _loads(text: str) -> Tree:
+    """A TOML text.
+
+    Raises:
+        RecursionError: it is nested too deeply, also where that is written as ``a.b.c``.
+        ValueError: it is not TOML.
+    """
+    if _TOO_MANY_PARTS.search(text):
+        raise RecursionError
+    return tomllib.loads(text)
 
 
 def _parsed(written: str) -> Tree | None:
     """``{"value": ...}`` of a value in TOML syntax, or None if it is in no such syntax."""
     try:
-        parsed = tomllib.loads(f"value = {written}")
+        parsed = _loads(f"value = {written}")
     except (ValueError, RecursionError):  # tomllib's own error, or a number of thousands of digits
         return None
     return parsed if set(parsed) == {"value"} else None
@@ -256,40 +308,58 @@ def _read_file(path: Path) -> tuple[Tree, dict[KeyPath, str]]:
         raise ConfigError(Problem("", f"a config file has at most {MAX_FILE_BYTES} bytes", str(path)))
     try:
         text = raw.decode("utf-8-sig")
-        if path.suffix.lower() == ".json":
-            values, lines = json.loads(text, object_pairs_hook=_unique), {}
-        else:
-            values, lines = tomllib.loads(text), _line_numbers(text)
-        leaves = list(_leaves(values))
+        is_json = path.suffix.lower() == ".json"
+        values = json.loads(text, object_pairs_hook=_unique) if is_json else _loads(text)
+        fault = _excess(values) if isinstance(values, dict) else "is no table of sections"
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError(Problem("", "a config file is UTF-8 text", f"{path}:{line}")) from None
     except json.JSONDecodeError as error:
         raise ConfigError(Problem("", f"not valid JSON: {error.msg}", f"{path}:{error.lineno}")) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(Problem("", *_toml_fault(error, path, text))) from None
     except RecursionError:
         raise ConfigError(Problem("", "nested too deeply for a config file", str(path))) from None
-    except ValueError as error:
-        raise ConfigError(Problem("", *_toml_fault(error, path, text))) from None
-    if not isinstance(values, dict):
-        raise ConfigError(Problem("", "a config file holds one table of sections", str(path)))
-    sources = {leaf: f"{path}:{lines[leaf]}" if leaf in lines else str(path) for leaf in leaves}
-    return values, sources
+    except _StandsTwice as error:
+        raise ConfigError(Problem("", f"not valid JSON: {error}", str(path))) from None
+    except ValueError:  # what else Python does not read
+        raise ConfigError(Problem("", "a number has thousands of digits", str(path))) from None
+    if fault:
+        raise ConfigError(Problem("", f"the config file {fault}", str(path)))
+    lines = {} if is_json else _line_numbers(text)
+    return values, {leaf: f"{path}:{lines[leaf]}" if leaf in lines else str(path) for leaf in _leaves(values)}
 
 
-def _toml_fault(error: ValueError, path: Path, text: str) -> tuple[str, str]:
+def _excess(tree: Any) -> str:
+    """Why a tree is larger than a configuration can be, or nothing."""
+    keys = 0
+    level: list[Any] = [[tree]]
+    for _ in range(MAX_DEPTH + 2):
+        named = [key for part in level if isinstance(part, Mapping) for key in part]
+        if strange := [key for key in named if not isinstance(key, str)]:
+            return f"has the key {strange[0]!r}, which is no string"
+        if any(len(key) > LONGEST_KEY for key in named):
+            return f"has a key of more than {LONGEST_KEY} characters"
+        if (keys := keys + len(named)) > MAX_KEYS:
+            return f"has more than {MAX_KEYS:,} keys"
+        inner = [value for part in level for value in (part.values() if isinstance(part, Mapping) else part)]
+        level = [value for value in inner if isinstance(value, Mapping | list | tuple)]
+    return f"is nested more than {MAX_DEPTH} deep" if level else ""
+
+
+def _toml_fault(error: tomllib.TOMLDecodeError, path: Path, text: str) -> tuple[str, str]:
     """Tomllib tells the place in its message only: ``... (at line 3, column 5)`` or ``(at end of document)``."""
     message, _, at = str(error).rpartition(" (at ")
     line = re.search(r"line (\d+)", at)
-    number = int(line[1]) if line else len(text.splitlines()) or 1
-    if path.suffix.lower() == ".json":
-        return f"not valid JSON: {(message or str(error)).rstrip('.')}", f"{path}:{number}"
-    lines = text.splitlines()[:number]
+    number = int(line[1]) if line else text.rstrip("\n").count("\n") + 1
+    lines = text.split("\n")[:number]
     # What is not closed is noticed below the line that opens it.
     first = 1 if message.startswith(("Unclosed", "Expected")) else number
     for place in range(len(lines), first - 1, -1):
         if remedy := _remedy(lines[place - 1]):
             return f"not valid TOML: {remedy}", f"{path}:{place}"
-    table = re.sub(r"\(('.*?'),?\)", lambda names: f"[{names[1].replace(chr(39), '').replace(', ', '.')}]", message)
+    declared = r"\(('.*?'),?\)"  # the key of a table, as a tuple
+    table = re.sub(declared, lambda key: f"[{key[1].replace(chr(39), '').replace(', ', '.')}]", tidy(message, SHOWN))
     plain = table.replace("Cannot overwrite a value", "this key stands twice").replace("array", "list")
     return f"not valid TOML: {plain}", f"{path}:{number}"
 
@@ -305,34 +375,38 @@ def _remedy(line: str) -> str:
     return f"write {key} = {mended}" if mended else ""
 
 
+class _StandsTwice(ValueError):
+    """A key of a JSON object."""
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> Tree:
-    keys = [key for key, _ in pairs]
-    if twice := {key for key in keys if keys.count(key) > 1}:
-        raise ValueError(f"key {min(twice)!r} stands twice")
-    return dict(pairs)
+    tree: Tree = {}
+    for key, value in pairs:
+        if key in tree:
+            raise _StandsTwice(f"key {key[:LONGEST_KEY]!r} stands twice")
+        tree[key] = value
+    return tree
 
 
 def _line_numbers(text: str) -> dict[KeyPath, int]:
     """Where each key of a TOML text stands. tomllib does not tell; keys inside long strings may fool it, harmlessly."""
     lines: dict[KeyPath, int] = {}
     table: KeyPath = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.fullmatch(r"\s*\[([^\[\]]+)\]\s*(#.*)?", line)
-        key = re.match(r"\s*([^=#\[\]{}]+?)\s*=", line)
+    for number, line in enumerate(text.split("\n"), start=1):
+        header = re.match(r"\s*\[\[?([^\[\]]+)\]", line)
+        key = re.match(r"[^=#\[\]{}]+=", line)
         try:
             if header:
                 table = _single_path(tomllib.loads(f"{header[1]} = 0"))
                 lines.setdefault(table, number)
             elif key:
-                lines.setdefault(table + _single_path(tomllib.loads(f"{key[1]} = 0")), number)
+                lines.setdefault(table + _single_path(tomllib.loads(f"{key[0]} 0")), number)
         except ValueError:
             continue
     return lines
 
 
 def _leaves(tree: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    if len(path) > MAX_DEPTH:
-        raise RecursionError
     if isinstance(tree, dict) and (tree or not path):
         for key, value in tree.items():
             yield from _leaves(value, (*path, key))

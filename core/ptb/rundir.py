@@ -2,22 +2,34 @@
 
 import json
 import math
-import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 
-from ptb.errors import ConfigError, Problem, StorageError, listing, one_line
+from ptb import disk
+from ptb.errors import ConfigError, Problem, listing, one_line
 from ptb.run_config import RunConfig
 
 SCHEMA = 1
 RUNS = Path("runs")
 # What an evaluation may set beside its metrics: where it computes, and how fast.
-EVALUATION_KEYS = ("loader.batch_size", "loader.tier", "loader.num_workers", "device", "threads")
+EVALUATION_KEYS = ("loader.batch_size", "loader.tier", "loader.num_workers", "loader.timeout", "device", "threads")
+# What may be another way when a run goes on: none of it changes what is computed, the first two but the last bits.
+RESUME_KEYS = (
+    "device",
+    "threads",
+    "loader.tier",
+    "loader.num_workers",
+    "loader.timeout",
+    "trainer.checkpoint_every",
+    "trainer.keep_last",
+)
+LOCK = ".lock"
 TRAINING_SECTIONS = ("initializer", "optimizer", "scheduler")
 
 
@@ -43,13 +55,10 @@ class RunDirectory:
         """
         if output is not None:
             check_output(output)
-        try:
+        with disk.told(output or RUNS):
             path = _new_path(model, dataset) if output is None else output
-            path.mkdir(parents=True, exist_ok=True)
             run = cls(path)
-            run.checkpoints.mkdir()
-        except OSError as error:
-            raise StorageError(f"cannot make the run directory {output or RUNS}: {error.strerror}") from error
+            disk.make_folders(run.checkpoints)
         return run
 
     @classmethod
@@ -98,68 +107,116 @@ class RunDirectory:
             config.values.pop(section, None)
         return config
 
-    def data_fingerprint(self) -> str | None:
-        """The fingerprint of the data that the run was made with; None where no manifest tells it."""
-        try:
-            return str(json.loads(self.manifest.read_bytes())["dataset_sha256"])
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
+    def resume_config(self, overrides: Sequence[str] = (), device: str | None = None) -> RunConfig:
+        """The configuration of the run, to go on with it.
+
+        Args:
+            overrides: ``KEY=VALUE`` with a key of ``RESUME_KEYS``.
+            device: where to compute; that of the run when None.
+
+        Raises:
+            ConfigError: an override is not of that form, or ``config.toml`` cannot be read.
+        """
+        wrong = [text for text in overrides if "=" not in text]
+        if wrong:
+            raise ConfigError(f"'{wrong[0]}' is not KEY=VALUE, such as threads=1; one run is resumed at a time")
+        problems = [
+            Problem(".".join(path), f"cannot be set when a run goes on, only {listing(RESUME_KEYS)}", text)
+            for path, text in RunConfig.read(overrides=overrides).sources.items()
+            if ".".join(path) not in RESUME_KEYS
+        ]
+        if problems:
+            raise ConfigError(*problems)
+        return RunConfig.read([self.config], {"device": device}, overrides)
+
+    def read_manifest(self) -> dict[str, Any]:
+        """What the run was made with; empty where no manifest tells it.
+
+        Raises:
+            StorageError: there is one, and it cannot be read.
+        """
+        with disk.told(self.manifest, verb="read"), suppress(FileNotFoundError, ValueError, RecursionError):
+            facts = json.loads(disk.read(self.manifest))
+            return facts if isinstance(facts, dict) else {}
+        return {}
+
+    def is_begun(self) -> bool:
+        """Whether there is a run here to go on with."""
+        return self.config.is_file()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Nobody else writes here while the block runs; what a writer that was killed has left is cleared away.
+
+        Raises:
+            StorageError: another process writes here.
+        """
+        with disk.locked(self.path / LOCK):
+            with disk.told(self.path):
+                disk.make_folders(self.checkpoints)
+                disk.remove_temporaries(self.path)
+                disk.remove_temporaries(self.checkpoints)
+            yield
+
+    def remove_summary(self) -> None:
+        """The run goes on: how it ended is not known any more."""
+        with disk.told(self.summary), suppress(FileNotFoundError):
+            disk.remove(self.summary)
 
     def write_config(self, values: Mapping[str, Any]) -> None:
         """Writes the resolved config, itself a config file."""
-        write_atomically(self.config, tomlkit.dumps(values))
+        disk.write_atomically(self.config, tomlkit.dumps(values))
 
     def write_manifest(self, facts: Mapping[str, Any]) -> None:
         """Writes what the run was made with."""
-        write_atomically(self.manifest, json.dumps({"schema": SCHEMA, **facts}, indent=2) + "\n")
+        disk.write_atomically(self.manifest, json.dumps({"schema": SCHEMA, **facts}, indent=2) + "\n")
 
     def write_summary(self, facts: Mapping[str, Any]) -> None:
         """Writes how the run ended; figures that are not finite become strings, because JSON has none."""
-        write_atomically(self.summary, json.dumps({"schema": SCHEMA, **finite(facts)}, indent=2) + "\n")
+        disk.write_atomically(self.summary, json.dumps({"schema": SCHEMA, **finite(facts)}, indent=2) + "\n")
 
     def append_row(self, facts: Mapping[str, Any]) -> None:
         """Adds one line to ``metrics.jsonl``."""
-        self._append(self.metrics, json.dumps(finite(facts)))
+        disk.append(self.metrics, json.dumps(finite(facts)) + "\n")
+
+    def sync_rows(self) -> None:
+        """Waits until they are on the disk."""
+        if self.has_rows():
+            disk.sync_file(self.metrics)
+
+    def has_rows(self) -> bool:
+        """Whether some split was measured."""
+        with disk.told(self.metrics, verb="read"), suppress(FileNotFoundError):
+            return disk.size_of(self.metrics) > 0
+        return False
+
+    def cut_rows(self, rows: int) -> bool:
+        """Leaves the first ones only; tells whether there are as many.
+
+        Raises:
+            StorageError: the file cannot be cut.
+        """
+        with disk.told(self.metrics):
+            try:
+                data = disk.read(self.metrics)
+            except FileNotFoundError:
+                return rows == 0
+            lines = data.split(b"\n")[:-1]
+            size = sum(len(line) + 1 for line in lines[:rows])
+            if size < len(data):
+                disk.cut(self.metrics, size)
+        return len(lines) >= rows
 
     def append_log(self, line: str) -> None:
         """Adds one line to ``log.txt``."""
-        self._append(self.log, line)
+        disk.append(self.log, line + "\n")
 
     def write_losses(self, split: str, step: int, losses: Sequence[float]) -> Path:
         """Writes the loss of each sample of a split, and tells the file."""
         path = self.path / f"losses-{split}-{step}.csv"
         rows = "".join(f"{sample},{loss!r}\n" for sample, loss in enumerate(losses))
-        write_atomically(path, f"sample,loss\n{rows}")
+        disk.write_atomically(path, f"sample,loss\n{rows}")
         return path
-
-    def _append(self, path: Path, line: str) -> None:
-        try:
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Puts ``content`` under ``path``, text as UTF-8: whole or not at all, also when the machine stops in between.
-
-    Raises:
-        StorageError: it cannot be written; what was there before is untouched.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write {path} ({len(data)} bytes): {error.strerror}") from error
 
 
 def check_output(output: Path) -> None:
@@ -170,7 +227,7 @@ def check_output(output: Path) -> None:
     """
     try:
         is_folder, there = output.is_dir(), output.exists()
-        used = is_folder and any(output.iterdir())
+        used = is_folder and any(not _is_remnant(path) for path in output.iterdir())
     except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
         raise ConfigError(f"the output directory {str(output)[:80]!r} cannot be used: {one_line(error)}") from error
     if used:
@@ -202,25 +259,24 @@ def finite(value: Any) -> Any:
 def _new_path(model: str, dataset: str) -> Path:
     """Makes a directory nobody else has; two runs that start in one second get ``-2``, ``-3``."""
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{model}-{dataset}"
+    disk.make_folders(RUNS)
     number = 1
     while True:
         path = RUNS / (stem if number == 1 else f"{stem}-{number}")
         try:
-            path.mkdir(parents=True)
+            disk.make_folder(path)
         except FileExistsError:
             number += 1
         else:
+            disk.sync_folder(RUNS)
             return path
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; there the rename itself is logged
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _is_remnant(path: Path) -> bool:
+    """Whether it is all that is left of a run that was killed before it wrote anything."""
+    if path.name == "checkpoints" and path.is_dir():
+        return not any(path.iterdir())
+    return path.name == LOCK or disk.is_temporary(path.name)
 
 
 def _git(*arguments: str) -> str:

@@ -61,13 +61,23 @@ class LoaderSettings(BaseModel):
         ge=0,
         description="Processes that read samples, at most 4 a core or 64; without it as many as are worth it",
     )
+    timeout: float = Field(
+        120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest wait for one batch where processes read samples, in seconds; then the run fails",
+    )
     shuffle: bool = Field(True, description="A new order of the training samples for each epoch")
     drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
 
     @model_validator(mode="after")
     def _workers_are_used(self) -> "LoaderSettings":
-        if self.num_workers and self.tier in ("resident", "gather"):
-            raise ValueError(f"num_workers belongs to tier=workers, and tier is {self.tier}; leave one out")
+        unread = f"tier is {self.tier}" if self.tier in ("resident", "gather") else ""
+        if self.num_workers and unread:
+            raise ValueError(f"num_workers belongs to tier=workers, and {unread}; leave one out")
+        unread = unread or ("num_workers is 0" if self.num_workers == 0 else "")
+        if unread and self.timeout != type(self).model_fields["timeout"].default:
+            raise ValueError(f"timeout is for processes that read samples, and {unread}; leave one out")
         return self
 
 
@@ -77,10 +87,16 @@ class TrainerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(20, gt=0, description="Passes over the training samples")
-    eval_every: int = Field(1, gt=0, description="Epochs from one evaluation on the validation split to the next")
+    eval_every: int = Field(
+        1, ge=0, description="Epochs from one evaluation on the validation split to the next; 0: none at their ends"
+    )
+    eval_steps: int = Field(
+        0, ge=0, description="Optimizer steps from one evaluation to the next, beside those of eval_every; 0: none"
+    )
     checkpoint_every: int = Field(
         0, ge=0, description="Optimizer steps from one checkpoint to the next; 0: every epoch"
     )
+    keep_last: int = Field(2, ge=2, description="Newest checkpoints that are kept, beside the best")
     accumulate: int = Field(
         1, gt=0, description="Batches whose gradients make one optimizer step, as one batch of all their samples would"
     )
@@ -101,6 +117,11 @@ class TrainerSettings(BaseModel):
     )
     patience: int = Field(
         0, ge=0, description="Evaluations without a smaller validation loss after which training ends; 0: never"
+    )
+    on_oom: Literal["fail", "split"] = Field(
+        "fail",
+        description="Where memory runs out in a step: end the run, or send a batch through the model in parts and add "
+        "up their gradients",
     )
 
 

@@ -21,6 +21,7 @@ from ptb.errors import PluginError, Problem, one_line
 from ptb.faults import told
 
 DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
+LONGEST_TEXT = 4096  # characters; as long as a path can be
 
 # How many positional arguments the core fills before a component's settings begin.
 RUNTIME_ARGUMENTS = {
@@ -232,12 +233,20 @@ def _unwritable(value: Any, depth: int = 0) -> str:
         return f'is a date or time to TOML, which no setting takes; put a text in quotes: "{value}"'
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return "is an integer of more than 64 bits, which no config file holds"
+    if isinstance(value, str):
+        return _unwritable_text(value)
+    if not isinstance(value, int | float):
+        return f"cannot be written in a config file: a value of type {type(value).__name__}"
+    return ""
+
+
+def _unwritable_text(text: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        return f"is a text of {len(text):,} characters; at most {LONGEST_TEXT:,} are read"
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        text.encode()
     except UnicodeEncodeError:
         return "holds half of a character, which no file in UTF-8 does"
-    except (TypeError, ValueError):
-        return f"cannot be written in a config file: a value of type {type(value).__name__}"
     return ""
 
 

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from ptb.live import capture, restore
 from ptb.parts import Metric, Parts
+from ptb.tree import Node, Reader, Writer
 
 # What is kept before it is taken in: the metrics of 64 small batches cost hardly more than those of one.
 HELD_BATCHES = 64
@@ -23,11 +25,15 @@ class Tally:
     def __init__(self, parts: Parts, metrics: dict[str, Metric]) -> None:
         self._parts = parts
         self._metrics = metrics
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all samples."""
         self._held: list[tuple[Tensor, Tensor, Tensor]] = []
         self._most = 0
-        self._sum = torch.zeros((), device=parts.device)
+        self._sum = torch.zeros((), device=self._parts.device)
         self._count: Tensor | int = 0
-        for metric in metrics.values():
+        for metric in self._metrics.values():
             metric.reset()
 
     def add(self, scores: Tensor, targets: Tensor, loss: Tensor) -> None:
@@ -54,6 +60,18 @@ class Tally:
         if not math.isfinite(loss):
             return {"loss": loss}
         return {"loss": loss} | {label: float(metric.compute()) for label, metric in self._metrics.items()}
+
+    def state(self, writer: Writer) -> Node:
+        """What was shown so far, so that all sums go on in the same order."""
+        own = [self._held, self._most, self._sum, self._count]
+        metrics = {label: capture(metric, f"metrics.{label}", writer) for label, metric in self._metrics.items()}
+        return {"own": writer.node(own, "tally"), "metrics": metrics}
+
+    def load_state(self, node: Node, reader: Reader) -> None:
+        """Goes on from there."""
+        self._held, self._most, self._sum, self._count = reader.value(node["own"])
+        for label, metric in self._metrics.items():
+            restore(metric, node["metrics"][label], reader)
 
     def _take_in(self) -> None:
         if not self._held:

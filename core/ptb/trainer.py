@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from itertools import islice
 from signal import Signals
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ptb.batches import Batches
-from ptb.errors import Interrupted, NumericalError
+from ptb.errors import Interrupted, NumericalError, StorageError, count, listing, one_line
+from ptb.live import capture, restore
+from ptb.nonfinite import Finding, find
 from ptb.parts import Parts
+from ptb.seeding import isolated, random_state, set_random_state
+from ptb.stepping import Group, NotFinite, Stepper
 from ptb.tally import Tally
-from ptb.tiers import Batch
+from ptb.tree import Reader, State, Unreadable, Writer
 
 STEPS_BETWEEN_COLLECTIONS = 64
 
@@ -29,19 +34,23 @@ class Recipe:
 
     Args:
         epochs: passes over the training samples.
-        eval_every: epochs from one evaluation on the validation split to the next.
+        eval_every: epochs from one evaluation on the validation split to the next; 0 never evaluates there.
+        eval_steps: optimizer steps from one evaluation to the next, beside those of ``eval_every``; 0 is none.
         checkpoint_every: optimizer steps from one checkpoint to the next; 0 is every epoch.
         accumulate: batches whose gradients make one optimizer step, as if they were one batch.
         clip_norm: the gradients are scaled down to this norm where theirs is larger; None never.
-        patience: evaluations without a smaller validation loss after which training ends; 0 never.
+        patience: evaluations without a smaller validation loss after which training ends, with the epoch; 0 never.
+        on_oom: where memory runs out in a step, ``"fail"``, or ``"split"`` the batches and add up their gradients.
     """
 
     epochs: int
     eval_every: int = 1
+    eval_steps: int = 0
     checkpoint_every: int = 0
     accumulate: int = 1
     clip_norm: float | None = None
     patience: int = 0
+    on_oom: Literal["fail", "split"] = "fail"
 
 
 @dataclass(frozen=True)
@@ -60,14 +69,22 @@ class Row:
 class Totals:
     """How far a training has come.
 
-    ``metrics`` holds the newest figures as ``{"val/accuracy": 0.98}``, ``since_best`` counts evaluations, ``skipped``
-    the steps whose fp16 gradients overflowed, so that the weights stayed as they were.
+    ``epoch`` counts whole epochs, ``taken`` the steps of the next one, ``rows`` those that were reported, ``looked_at``
+    is the last step inside an epoch after which an evaluation or a checkpoint was due, and made; ``seconds``
+    is the time in the loop, ``began`` what it was when the epoch began, ``lr`` that of the last step. ``metrics`` holds
+    the newest figures as ``{"val/accuracy": 0.98}``, ``since_best`` counts evaluations, ``skipped`` the steps whose
+    fp16 gradients overflowed, so that the weights stayed as they were.
     """
 
     epoch: int = 0
     step: int = 0
+    taken: int = 0
     samples: int = 0
+    rows: int = 0
+    looked_at: int = 0
     seconds: float = 0.0
+    began: float = 0.0
+    lr: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     best_step: int | None = None
     best_loss: float = math.inf
@@ -79,24 +96,25 @@ class Stopwatch:
     """Adds up the time between its starts and stops, in seconds."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.runs = False
         self._started = 0.0
 
-    def start(self) -> None:
-        """Runs on."""
-        self._started = perf_counter()
+    def start(self, seconds: float) -> None:
+        """Runs on from so many."""
+        self._started = perf_counter() - seconds
+        self.runs = True
 
     def stop(self) -> float:
         """Stands still, and tells the sum so far."""
-        self.seconds += perf_counter() - self._started
-        return self.seconds
+        self.runs = False
+        return perf_counter() - self._started
 
 
 class Watcher(Protocol):
     """Is told how a training goes on, and saves it; nothing that it does changes the weights."""
 
-    def epoch_started(self, epoch: int, steps: int) -> None:
-        """An epoch of that many steps begins."""
+    def epoch_started(self, epoch: int, steps: int, taken: int) -> None:
+        """An epoch of that many steps begins, or goes on after so many of them."""
 
     def step_ended(self) -> None:
         """An optimizer step is done."""
@@ -104,156 +122,318 @@ class Watcher(Protocol):
     def row(self, row: Row) -> None:
         """A split was measured."""
 
-    def checkpoint(self, totals: Totals) -> None:
-        """The weights are to be saved as they are now."""
+    def line(self, text: str) -> None:
+        """Something happened that people should know."""
+
+    def save(self, training: "Training") -> None:
+        """The training is to be saved as it is now."""
+
+    def save_replay(self, state: State, step: int, group: Group, samples: list[Tensor], finding: Finding) -> str:
+        """A step that cannot be taken is to be saved, with the state before it; tells where it was."""
 
     def stop_signal(self) -> int | None:
         """The number of the signal that asks the training to stop, if one has come."""
 
 
-def fit(parts: Parts, recipe: Recipe, watcher: Watcher, totals: Totals) -> None:
-    """Trains, evaluates and saves, in the order in which it reads.
+class Training:
+    """A training that can stop after any step, and go on from there as if it had not.
 
     Args:
         parts: what is trained, changed in place.
         recipe: for how long, and how.
         watcher: is told how it goes on.
-        totals: is kept up to date at every moment, also for a caller who catches what is raised.
-
-    Raises:
-        NumericalError: a loss is not finite, and nothing is saved after that; or all fp16 gradients overflow.
-        Interrupted: the watcher told of a signal; the weights were saved.
     """
-    clock = Stopwatch()
-    scaler = torch.amp.GradScaler(parts.device.type, enabled=parts.autocast is torch.float16)
-    take_step = _stepper(parts, recipe, scaler)
-    step_ended, stop_signal = watcher.step_ended, watcher.stop_signal
-    steps = -(-len(parts.train) // recipe.accumulate)
 
-    for epoch in range(1, recipe.epochs + 1):
-        parts.model.train()
-        watcher.epoch_started(epoch, steps)
-        tally = Tally(parts, parts.train_metrics)
-        seconds_before = clock.seconds
-        clock.start()
+    def __init__(self, parts: Parts, recipe: Recipe, watcher: Watcher) -> None:
+        self.parts = parts
+        self.recipe = recipe
+        self.totals = Totals()
+        self._watcher = watcher
+        self._stepper = Stepper(parts, recipe.clip_norm, recipe.on_oom == "split", self)
+        self._tally = Tally(parts, parts.train_metrics)
+        self._steps = -(-len(parts.train) // recipe.accumulate)
+        self._clock = Stopwatch()
+        writer = Writer()
+        metrics = {label: capture(metric, label, writer) for label, metric in parts.eval_metrics.items()}
+        self._unused_metrics = State(metrics, writer.tensors)
+
+    def run(self, until: int | None = None) -> bool:
+        """Trains, evaluates and saves; tells whether it came to the end.
+
+        Args:
+            until: the optimizer step after which it saves and returns, if that is not the end.
+
+        Raises:
+            NumericalError: a loss, a gradient or a weight is not finite, and the step was not taken or saved; or all
+                fp16 gradients overflow.
+            Interrupted: the watcher told of a signal; the training was saved.
+        """
+        self.parts.while_waiting(self._look)
+        try:
+            while not self.is_over():
+                if (until is not None and self.totals.step >= until) or not self._run_epoch(until):
+                    return False
+        except _Asked as asked:
+            self._stop(asked.signal)
+        if 0 < self.totals.skipped == self.totals.step:
+            raise NumericalError(
+                f"no step could be taken: the fp16 gradients overflowed in all {self.totals.step} of them; train for "
+                "more steps, so that their scale can adapt, or use trainer.precision=bf16 or fp32"
+            )
+        return True
+
+    def is_over(self) -> bool:
+        """Whether nothing is left to train."""
+        totals, patience = self.totals, self.recipe.patience
+        # Inside an epoch patience may be at its end, and the epoch is not.
+        return totals.epoch >= self.recipe.epochs or (totals.taken == 0 and 0 < patience <= totals.since_best)
+
+    def _run_epoch(self, until: int | None) -> bool:
+        parts, recipe, totals, watcher, tally = self.parts, self.recipe, self.totals, self._watcher, self._tally
+        take_step, step_ended, stop_signal = self._stepper.take, watcher.step_ended, watcher.stop_signal
+        epoch = totals.epoch + 1
+        if totals.taken == 0:
+            parts.model.train()
+            tally.reset()
+            totals.began = totals.seconds
+        watcher.epoch_started(epoch, self._steps, totals.taken)
+        if totals.taken and self._due_inside() and totals.looked_at < totals.step:  # it was stopped before that
+            self._inside_epoch(epoch)
+        self._clock.start(totals.seconds)
         with collecting_rarely() as collect:
-            batches = parts.train.epoch(epoch)
+            batches = parts.train.epoch(epoch, min(totals.taken * recipe.accumulate, len(parts.train)))
             while group := list(islice(batches, recipe.accumulate)):
-                lr = parts.optimizer.param_groups[0]["lr"]
-                if not take_step(group, tally):
-                    totals.skipped += 1
-                    _check_scale(scaler, totals)
+                totals.lr = float(parts.optimizer.param_groups[0]["lr"])
+                try:
+                    if not take_step(group, tally):
+                        totals.skipped += 1
+                        self._check_scale()
+                except NotFinite as lost:
+                    self._give_up(lost, group)
                 totals.step += 1
+                totals.taken += 1
                 totals.samples += sum(len(targets) for _, targets in group)
                 step_ended()
                 collect()
                 if signal := stop_signal():
-                    totals.seconds = clock.stop()
-                    watcher.checkpoint(totals)
-                    raise Interrupted(
-                        f"stopped by {Signals(signal).name} after step {totals.step}; the weights are saved", signal
-                    )
-                if _due_inside(totals.step, recipe, steps):
-                    totals.seconds = clock.stop()
-                    check_finite("training", tally.loss(), totals, float(lr))
-                    watcher.checkpoint(totals)
-                    clock.start()
+                    self._stop(signal)
+                if totals.step == until:
+                    totals.seconds = self._clock.stop()
+                    self._save()
+                    return False
+                if self._due_inside():
+                    totals.seconds = self._clock.stop()
+                    self._inside_epoch(epoch)
+                    self._clock.start(totals.seconds)
+        totals.seconds = self._clock.stop()
+        self._end_epoch(epoch)
+        return True
 
-        lr = float(lr)
-        values = tally.figures()  # waits for the device
-        totals.epoch, totals.seconds = epoch, clock.stop()
-        speed = parts.train.samples / (clock.seconds - seconds_before)
-        _report(watcher, totals, Row(totals.step, epoch, "train", values, lr, speed))
-        check_finite("training", values["loss"], totals, lr)
+    def _look(self) -> None:
+        """Is called where nothing goes on because a batch is waited for."""
+        if signal := self._watcher.stop_signal():
+            raise _Asked(signal)
 
+    def _due_inside(self) -> bool:
+        """Whether something is to be done inside an epoch; at the end of one all is done together."""
+        recipe, totals = self.recipe, self.totals
+        if totals.taken == self._steps or not (recipe.checkpoint_every or recipe.eval_steps):
+            return False
+        return _falls_on(totals.step, recipe.checkpoint_every) or _falls_on(totals.step, recipe.eval_steps)
+
+    def _inside_epoch(self, epoch: int) -> None:
+        improved = False
+        if _falls_on(self.totals.step, self.recipe.eval_steps) and "val" in self.parts.evaluation:
+            values = self._evaluated("val")
+            improved = self._judge(values["loss"])
+            self._report(Row(self.totals.step, epoch, "val", values, self.totals.lr))
+        self.totals.looked_at = self.totals.step
+        if improved or _falls_on(self.totals.step, self.recipe.checkpoint_every):
+            self._save()
+
+    def _end_epoch(self, epoch: int) -> None:
+        parts, recipe, totals = self.parts, self.recipe, self.totals
+        values = self._tally.figures()  # waits for the device
+        speed = parts.train.samples / (totals.seconds - totals.began)
+        rows = [Row(totals.step, epoch, "train", values, totals.lr, speed)]
         last = epoch == recipe.epochs
         improved = False
-        if "val" in parts.evaluation and (last or epoch % recipe.eval_every == 0):
-            values = evaluate(parts, parts.evaluation["val"])
-            improved = values["loss"] < totals.best_loss
-            totals.since_best = 0 if improved else totals.since_best + 1
-            if improved:
-                totals.best_step, totals.best_loss = totals.step, values["loss"]
-            last = last or totals.since_best == recipe.patience > 0
-            _report(watcher, totals, Row(totals.step, epoch, "val", values, lr))
-            check_finite("validation", values["loss"], totals, lr)
-        if last and "test" in parts.evaluation:
-            values = evaluate(parts, parts.evaluation["test"])
-            _report(watcher, totals, Row(totals.step, epoch, "test", values, lr))
-            check_finite("test", values["loss"], totals, lr)
-        if last or improved or recipe.checkpoint_every == 0 or totals.step % recipe.checkpoint_every == 0:
-            watcher.checkpoint(totals)
-        if last:
-            break
-    if 0 < totals.skipped == totals.step:
-        raise NumericalError(
-            f"no step could be taken: the fp16 gradients overflowed in all {totals.step} of them; train for more "
-            "steps, so that their scale can adapt, or use trainer.precision=bf16 or fp32"
+        before = (totals.best_step, totals.best_loss, totals.since_best)
+        due = _falls_on(epoch, recipe.eval_every) or _falls_on(totals.step, recipe.eval_steps)
+        try:
+            if "val" in parts.evaluation and (due or (last and recipe.eval_every)):
+                values = self._evaluated("val")
+                improved = self._judge(values["loss"])
+                rows.append(Row(totals.step, epoch, "val", values, totals.lr))
+            last = last or 0 < recipe.patience <= totals.since_best
+            if last and "test" in parts.evaluation and math.isfinite(values["loss"]):
+                rows.append(Row(totals.step, epoch, "test", self._evaluated("test"), totals.lr))
+        except BaseException:  # a signal, or a fault: the epoch is not over
+            totals.best_step, totals.best_loss, totals.since_best = before
+            raise
+        totals.epoch, totals.taken = epoch, 0
+        for row in rows:
+            self._report(row)
+        if last or improved or recipe.checkpoint_every == 0 or _falls_on(totals.step, recipe.checkpoint_every):
+            self._save()
+
+    def _evaluated(self, split: str) -> dict[str, float]:
+        reader = Reader(self._unused_metrics.tensors, self.parts.device)
+        for label, metric in self.parts.eval_metrics.items():  # no evaluation depends on those before it
+            restore(metric, self._unused_metrics.node[label], reader)
+        return evaluate(self.parts, self.parts.evaluation[split], self._watcher.stop_signal)
+
+    def _judge(self, loss: float) -> bool:
+        """Whether this validation loss is the best so far."""
+        totals = self.totals
+        improved = loss < totals.best_loss
+        totals.since_best = 0 if improved else totals.since_best + 1
+        if improved:
+            totals.best_step, totals.best_loss = totals.step, loss
+        return improved
+
+    def _report(self, row: Row) -> None:
+        """Passes a row on, and stops a training whose loss is not a number any more."""
+        totals = self.totals
+        totals.metrics |= {f"{row.split}/{label}": value for label, value in row.values.items()}
+        totals.rows += 1
+        self._watcher.row(row)
+        if not math.isfinite(row.values["loss"]):
+            split = {"train": "training", "val": "validation"}.get(row.split, row.split)
+            raise NumericalError(
+                f"the {split} loss is {row.values['loss']} after step {row.step}, and nothing is saved after that; the "
+                f"learning rate is {row.lr:g}: try a smaller optimizer.lr, or look for values in the data that are too "
+                "large"
+            )
+
+    def _save(self) -> None:
+        parameters = [each.detach() for each in self.parts.model.parameters() if each.requires_grad]
+        if not bool(torch.stack([torch.isfinite(each).all() for each in parameters]).all()):
+            lost = [name for name, each in self.parts.model.named_parameters() if not torch.isfinite(each).all()]
+            raise NumericalError(
+                f"the weights are not finite after step {self.totals.step} ({listing(lost, 3)}), although loss and "
+                f"gradients were: they are not saved; the learning rate is {self.totals.lr:g}: try a smaller one"
+            )
+        self._watcher.save(self)
+
+    def _stop(self, signal: int) -> NoReturn:
+        if self._clock.runs:
+            self.totals.seconds = self._clock.stop()
+        self._save()
+        raise Interrupted(
+            f"stopped by {Signals(signal).name} after step {self.totals.step}; it is saved, and `ptb resume` goes on "
+            "from there",
+            signal,
         )
 
+    def _give_up(self, lost: NotFinite, group: Group) -> NoReturn:
+        """Says what is not finite and where, and leaves the training as it was before the step."""
+        totals, parts, before = self.totals, self.parts, self._stepper.before
+        totals.seconds = self._clock.stop()
+        step, epoch = totals.step + 1, totals.epoch + 1
+        before.put_back()
+        state = self.state()
+        chosen = parts.train.chosen(epoch, totals.taken * self.recipe.accumulate, len(group))
+        samples = list(torch.split(chosen, [len(targets) for _, targets in group]))
+        finding = find(parts, group, samples, lost.loss, self._stepper.most)
+        before.put_back()
+        values = {"loss": lost.loss} | ({} if not math.isfinite(lost.loss) else {"gradient_norm": math.nan})
+        totals.metrics |= {f"train/{name}": value for name, value in values.items()}
+        self._watcher.row(Row(step, epoch, "train", values, totals.lr))
+        try:
+            again = f"`ptb replay {self._watcher.save_replay(state, step, group, samples, finding)}` shows it again"
+        except StorageError as error:
+            again = f"no replay file could be written: {error}"
+        raise NumericalError(
+            f"{finding.told(step)}; the step was not taken. The learning rate is {totals.lr:g}: try a smaller "
+            f"optimizer.lr or trainer.clip_norm=1, or look at these samples; {again}"
+        ) from None
 
-def _stepper(parts: Parts, recipe: Recipe, scaler: torch.amp.GradScaler) -> Callable[[list[Batch], Tally], bool]:
-    """What takes one optimizer step on the batches of a group, tallies them, and tells whether the weights moved.
+    def _check_scale(self) -> None:
+        if self._stepper.scaler.get_scale() < 1:  # below 1 it would make small what has overflowed without it
+            raise NumericalError(
+                f"the fp16 gradients overflow at step {self.totals.step + 1}, even when they are not scaled up any "
+                f"more (steps skipped so far: {self.totals.skipped}): use trainer.precision=bf16 or fp32, "
+                "or a smaller optimizer.lr"
+            )
 
-    Without fp16, an accumulation or a closure nothing in it waits for the device.
-    """
-    model, optimizer, scheduler = parts.model, parts.optimizer, parts.scheduler
-    forward, mean_loss, denominator = parts.forward, parts.mean_loss, parts.denominator
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    # The usual zero_grad only enters a profiler's range around this; a stranger's may do more.
-    usual = type(optimizer).zero_grad is Optimizer.zero_grad
+    def smaller(self, samples: int) -> None:
+        """As in ``Eyes``."""
+        norms = [name for name, module in self.parts.model.named_modules() if isinstance(module, _BatchNorm)]
+        told = f"; batch norm ({listing(norms, 2)}) sees so many only, which changes what it does" if norms else ""
+        self._watcher.line(
+            f"out of memory: from step {self.totals.step + 1} on {count(samples, 'sample')} at once go through the "
+            f"model, and their gradients are added up (trainer.on_oom=split){told}"
+        )
 
-    def gradients(group: list[Batch], tally: Tally | None) -> Tensor:
-        if usual:
-            for parameter in trained:
-                parameter.grad = None
-        else:
-            optimizer.zero_grad(set_to_none=True)
-        whole = None if len(group) == 1 or parts.summed else _denominator(parts, group)
-        losses = []
-        for inputs, targets in group:
-            scores = forward(inputs)
-            loss = mean_loss(scores, targets)
-            if tally is not None:
-                tally.add(scores.detach(), targets, loss.detach())
-            if whole is not None:
-                loss = loss * (denominator(targets) / whole)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        if recipe.clip_norm is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+    def state(self) -> State:
+        """All that it would need to go on from here.
 
-    def with_closure(group: list[Batch], tally: Tally) -> bool:
-        first: Tally | None = tally
+        Raises:
+            Unwritable: a component keeps something that is no number, text or tensor.
+        """
+        parts, writer = self.parts, Writer()
+        weights = parts.model.state_dict()
+        known = [each for each in (*weights.values(), *parts.model.parameters()) if isinstance(each, Tensor)]
+        node = {
+            "totals": writer.node(vars(self.totals).copy(), "totals"),
+            "model": {name: writer.node(value, f"model.{name}") for name, value in weights.items()},
+            "rest": capture(parts.model, "rest", writer, known),
+            "loss": capture(parts.loss, "loss", writer),
+            "optimizer": writer.node(parts.optimizer.state_dict(), "optimizer"),
+            "scheduler": writer.node(parts.scheduler.state_dict(), "scheduler"),
+            "scaler": writer.node(self._stepper.scaler.state_dict(), "scaler"),
+            "most": self._stepper.most,
+            "random": writer.node(random_state(parts.device), "random"),
+            "tally": self._tally.state(writer),
+        }
+        return State(node, writer.tensors)
 
-        def closure() -> Tensor:
-            nonlocal first
-            tally, first = first, None  # called again, the figures are those of the first call
-            return gradients(group, tally)
+    def load_state(self, state: State) -> None:
+        """Goes on from there.
 
-        optimizer.step(closure)  # type: ignore[arg-type]  # returns a tensor
-        scheduler.step()
-        return True
+        Raises:
+            Unreadable: it is the state of another training.
+        """
+        parts, node, reader = self.parts, state.node, Reader(state.tensors, self.parts.device)
+        try:
+            self.totals = Totals(**reader.value(node["totals"]))
+            parts.model.load_state_dict(reader.value(node["model"]))
+            restore(parts.model, node["rest"], reader)
+            restore(parts.loss, node["loss"], reader)
+            _load_optimizer(parts.optimizer, reader.value(node["optimizer"]))
+            parts.scheduler.load_state_dict(reader.value(node["scheduler"]))
+            self._stepper.scaler.load_state_dict(reader.value(node["scaler"]))
+            self._stepper.most = node["most"]
+            self._tally.load_state(node["tally"], reader)
+            set_random_state(reader.value(node["random"]), parts.device)
+        except Unreadable:
+            raise
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+            raise Unreadable(one_line(error)) from error
 
-    def scaled(group: list[Batch], tally: Tally) -> bool:
-        gradients(group, tally)
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        if scaler.get_scale() < scale:  # the gradients overflowed fp16, and the weights stay as they were
-            return False
-        scheduler.step()
-        return True
 
-    def plain(group: list[Batch], tally: Tally) -> bool:
-        gradients(group, tally)
-        optimizer.step()
-        scheduler.step()
-        return True
+class _Asked(Exception):
+    """A signal asks an evaluation to stop."""
 
-    return with_closure if parts.closure else scaled if scaler.is_enabled() else plain
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+
+
+def _falls_on(number: int, every: int) -> bool:
+    return every > 0 and number % every == 0
+
+
+def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Gives it its state again, every value of the type that it had: torch makes all of them like their parameter."""
+    optimizer.load_state_dict(saved)
+    if type(optimizer).load_state_dict is not Optimizer.load_state_dict:
+        return
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        if number in saved["state"]:
+            optimizer.state[parameter] = saved["state"][number]
 
 
 @contextmanager
@@ -280,15 +460,35 @@ def collecting_rarely() -> Iterator[Callable[[], None]]:
         gc.enable()
 
 
-@torch.inference_mode()
-def evaluate(parts: Parts, batches: Batches) -> dict[str, float]:
-    """The mean loss and every metric over a split, in eval mode and without gradients."""
-    parts.model.eval()
-    tally = Tally(parts, parts.eval_metrics)
-    for inputs, targets in batches.epoch():
-        scores = parts.forward(inputs)
-        tally.add(scores, targets, parts.mean_loss(scores, targets))
-    return tally.figures()
+@contextmanager
+def undisturbed(parts: Parts) -> Iterator[None]:
+    """Leaves the model, the loss and the random numbers after the block as they were before it."""
+    modes = [(module, module.training) for module in parts.model.modules()]
+    writer = Writer()
+    model = capture(parts.model, "model", writer, list(parts.model.parameters()))
+    loss = capture(parts.loss, "loss", writer)
+    with isolated():
+        try:
+            yield
+        finally:
+            reader = Reader(writer.tensors, parts.device)
+            restore(parts.model, model, reader)
+            restore(parts.loss, loss, reader)
+            for module, mode in modes:
+                module.training = mode
+
+
+def evaluate(parts: Parts, batches: Batches, stop_signal: Callable[[], int | None] = lambda: None) -> dict[str, float]:
+    """The mean loss and every metric over a split, in eval mode and without gradients; changes nothing else."""
+    with undisturbed(parts), torch.inference_mode():
+        parts.model.eval()
+        tally = Tally(parts, parts.eval_metrics)
+        for inputs, targets in batches.epoch():
+            scores = parts.forward(inputs)
+            tally.add(scores, targets, parts.mean_loss(scores, targets))
+            if signal := stop_signal():
+                raise _Asked(signal)
+        return tally.figures()
 
 
 @torch.inference_mode()
@@ -302,41 +502,3 @@ def sample_losses(parts: Parts, batches: Batches) -> Tensor | None:
             return None
         losses.append(loss.flatten(1).mean(1) if loss.ndim > 1 else loss)
     return torch.cat(losses)
-
-
-def check_finite(what: str, loss: float, totals: Totals, lr: float) -> None:
-    """Stops a training whose loss is not a number any more.
-
-    Raises:
-        NumericalError: the loss is infinite or NaN.
-    """
-    if not math.isfinite(loss):
-        raise NumericalError(
-            f"the {what} loss is {loss} after step {totals.step} (epoch {totals.epoch} was the last whole one); the "
-            f"learning rate is {lr:g}: try a smaller optimizer.lr, or look for values in the data that are not finite"
-        )
-
-
-def _denominator(parts: Parts, group: list[Batch]) -> Tensor | int:
-    """That of several batches as one; never 0, by which nothing can be divided."""
-    whole = sum(parts.denominator(targets) for _, targets in group)
-    return whole.float().clamp(min=torch.finfo(torch.float32).tiny) if isinstance(whole, Tensor) else whole
-
-
-def _check_scale(scaler: torch.amp.GradScaler, totals: Totals) -> None:
-    if scaler.get_scale() < 1:  # below 1 it would make small what has overflowed without it
-        raise NumericalError(
-            f"the fp16 gradients overflow at step {totals.step + 1}, even when they are not scaled up any more "
-            f"(steps skipped so far: {totals.skipped}): use trainer.precision=bf16 or fp32, "
-            "or a smaller optimizer.lr"
-        )
-
-
-def _report(watcher: Watcher, totals: Totals, row: Row) -> None:
-    totals.metrics |= {f"{row.split}/{label}": value for label, value in row.values.items()}
-    watcher.row(row)
-
-
-def _due_inside(step: int, recipe: Recipe, steps: int) -> bool:
-    """Whether a checkpoint is due inside an epoch; at the end of one it waits for the evaluation."""
-    return recipe.checkpoint_every > 0 and step % recipe.checkpoint_every == 0 and step % steps != 0

@@ -9,6 +9,7 @@ from typing import NoReturn
 from ptb import DataError
 
 Row = list[str]
+MOST_COLUMNS = 20_000  # each of them costs as much as hundreds of its values
 
 
 def read_csv(path: Path, separator: str, max_bytes: int) -> tuple[Row, list[Row], list[int]]:
@@ -104,14 +105,20 @@ def _not_text(path: Path, content: bytes, place: int, what: str) -> NoReturn:
 
 
 def _check_header(path: Path, header: Row, separator: str) -> None:
+    if len(header) > MOST_COLUMNS:
+        raise DataError(
+            f"{path} has {len(header):,} columns, and {MOST_COLUMNS:,} can be read; put so many numbers into .npy "
+            "files, for the data set arrays"
+        )
     if all(map(is_number, header)):
         raise DataError(f"{path}: the first line, {header[0]!r} and so on, looks like values; it must name the columns")
+    first: dict[str, int] = {}
     for place, name in enumerate(header):
         if not name:
             raise DataError(f"{path}: column {place + 1} of the header has no name")
-        if name in header[:place]:
-            first = header.index(name)
-            raise DataError(f"{path}: columns {first + 1} and {place + 1} are both called {name!r}; rename one")
+        if name in first:
+            raise DataError(f"{path}: columns {first[name] + 1} and {place + 1} are both called {name!r}; rename one")
+        first[name] = place
     if len(header) == 1:
         other = [mark for mark in ",;\t|" if mark != separator and mark in header[0]]
         if other:

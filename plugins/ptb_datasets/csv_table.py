@@ -138,19 +138,16 @@ class _Table:
         header, rows, lines = read_csv(path, separator, max_bytes)
         self.path = path
         self.frame: DataFrame = pd.DataFrame(rows, columns=header, dtype=object).apply(lambda c: c.str.strip())
+        self.names = dict.fromkeys(header)  # in order, and found at once
         self.lines = np.array(lines)
         self.absent: DataFrame = self.frame.isin(list(missing_values))
 
     def __len__(self) -> int:
         return len(self.frame)
 
-    @property
-    def names(self) -> list[str]:
-        return list(self.frame.columns)
-
     def check_name(self, key: str, name: str) -> None:
         if name not in self.names:
-            raise DataError(f"dataset.{key}: {self.path} has no column {name!r}{_near(name, self.names)}")
+            raise DataError(f"dataset.{key}: {self.path} has no column {name!r}{_near(name, list(self.names))}")
 
     def values(self, column: str) -> "Series":
         return self.frame[column]

@@ -19,6 +19,8 @@ from ptb_datasets.mapped import mapped
 UNSIGNED_BYTE = 0x08
 # A byte of deflate output costs at least 1/1032 of a byte of input (zlib's documentation).
 MAX_INFLATION = 1032
+# Pictures shrink to a half or a tenth: what makes so much memory out of so little was made to do that.
+SUSPECT_BYTES, SUSPECT_INFLATION = 1 << 28, 100
 CHUNK = 1 << 20
 
 
@@ -73,6 +75,11 @@ def _unpacked(stream: IO[bytes], path: Path, shape: tuple[int, ...]) -> bytearra
     if expected > on_disk * MAX_INFLATION:
         raise DataError(
             f"{path}: its header says {shape}, that is {expected:,} bytes; the file has {on_disk:,} bytes on disk"
+        )
+    if expected > max(SUSPECT_BYTES, on_disk * SUSPECT_INFLATION):
+        raise DataError(
+            f"{path} has {on_disk:,} bytes on disk and would unpack to {expected:,}, far more than pictures do; if you "
+            "trust it, unpack it yourself (gunzip): a plain file is not read into memory"
         )
     values = bytearray()
     while chunk := stream.read(min(CHUNK, expected - len(values) + 1)):

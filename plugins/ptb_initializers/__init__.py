@@ -105,4 +105,10 @@ def ptb_provide_initializers() -> Iterable[Component]:
             summary="Another initializer for each type of layer: convolution, linear, embedding, norm",
             settings="ptb_initializers.settings:ByLayer",
         ),
+        Component(
+            "weights-file",
+            "ptb_initializers.weights_file:weights_file",
+            summary="The weights in a safetensors file, to train on from them",
+            settings="ptb_initializers.settings:WeightsFile",
+        ),
     ]

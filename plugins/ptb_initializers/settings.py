@@ -1,11 +1,13 @@
 """The settings of the built-in initializers."""
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import starmap
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,6 +29,8 @@ LARGEST = 1e18
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+# Made absolute, so that the recorded config of a run finds the file from any folder.
+Location = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
 
 
 class Default(BaseModel):
@@ -218,4 +222,13 @@ class ByLayer(BaseModel):
         validate_default=True,
         description="Initializer of the scales of norm layers, likewise, of those that fit one dimension: uniform, "
         "normal, trunc-normal, constant, ones, zeros",
+    )
+
+
+class WeightsFile(BaseModel):
+    """Settings of ``weights-file``."""
+
+    path: Location = Field(description="A safetensors file: of `ptb import-torch`, or a checkpoint of a run")
+    skip: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description='Names of the model that are left as they are, as in a shell: ["fc3.*"] for other classes'
     )

@@ -210,7 +210,7 @@ def test_plugins_that_take_no_part_are_written_down(built_in):
         ({}, '# [loss]\n# name = "cross-entropy"\n\n# [metrics.accuracy]\n'),
         ({"loss": {"name": "mse"}}, "is taken:\n# [metrics.accuracy]\n"),
         ({"metrics": {"mae": {}}}, 'is taken:\n# [loss]\n# name = "cross-entropy"\n'),
-        ({"loss": {"name": "mse"}, "metrics": {"mae": {}}}, "ends; 0: never\n"),
+        ({"loss": {"name": "mse"}, "metrics": {"mae": {}}}, "up their gradients\n"),
     ],
     ids=["both", "metrics", "loss", "none"],
 )

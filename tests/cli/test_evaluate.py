@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ptb.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from ptb.tree import State
 
 SHORT = ("--model", "mlp", "--epochs", "1", "dataset.size=8", "model.hidden=[8]")
 METRIC = """
@@ -27,8 +28,9 @@ METRIC = """
 def test_a_loss_that_is_not_finite_ends_with_4(ptb, tmp_path):
     assert ptb("run", *SHORT, "--output", "out").returncode == 0
     folder = tmp_path / "out" / "checkpoints"
-    tensors = load_checkpoint(find_checkpoints(folder)[40]).tensors
-    save_checkpoint(folder, 41, {name: torch.full_like(tensor, torch.inf) for name, tensor in tensors.items()}, {})
+    state = load_checkpoint(find_checkpoints(folder)[40]).state
+    lost = {name: torch.full_like(tensor, torch.inf) for name, tensor in state.tensors.items()}
+    save_checkpoint(folder, 41, State(state.node, lost), {})
     done = ptb("eval", "out", "--json")
     assert done.returncode == 4
     assert json.loads(done.stdout)["error"]["type"] == "NumericalError"

@@ -94,7 +94,7 @@ def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
             3,
             "train-images-idx3-ubyte is missing",
         ),
-        (("run", "--model", "mlp", "--epochs", "1", "optimizer.lr=1e18"), 4, "the training loss is"),
+        (("run", "--model", "mlp", "--epochs", "1", "optimizer.lr=1e18"), 4, "the loss is nan at step 2"),
         (("check", "--model", "lenet", "dataset.size=8"), 3, "change dataset.size or choose another model"),
         (("eval", "nowhere"), 2, "nowhere is not a run directory"),
         (("show", "model", "lennet"), 2, "did you mean 'lenet'"),

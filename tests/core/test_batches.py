@@ -126,6 +126,73 @@ class Noisy(Listed):
         return torch.tensor([torch.rand(1).item(), random.random(), np.random.rand()]), torch.tensor(index)
 
 
+@given(
+    size=st.integers(1, 30),
+    batch_size=st.integers(1, 9),
+    drop_last=st.booleans(),
+    shuffle=st.booleans(),
+    tier=st.sampled_from(["resident", "gather", "workers"]),
+    changed=st.booleans(),
+    data=st.data(),
+)
+def test_an_epoch_from_a_batch_on_is_the_rest_of_the_whole_one(
+    size, batch_size, drop_last, shuffle, tier, changed, data
+):
+    options = {"batch_size": batch_size, "seed": 3, "shuffle": shuffle, "drop_last": drop_last}
+    if changed:
+        options |= {"prepare": lambda inputs: inputs / 255, "augment": lambda x, draws: x + draws.uniform(1)}
+    split = Noisy(numbered(size)) if tier == "workers" else numbered(size)
+    batches = batches_of(split, tier, 0 if tier == "workers" else None, **options)
+    start = data.draw(st.integers(0, len(batches)))
+    rest = list(batches.epoch(2, start))
+    for (x1, y1), (x2, y2) in zip(list(batches.epoch(2))[start:], rest, strict=True):
+        assert torch.equal(x1, x2)
+        assert torch.equal(y1, y2)
+
+
+@given(size=st.integers(0, 30), batch_size=st.integers(1, 9), drop_last=st.booleans(), data=st.data())
+def test_chosen_names_the_samples_of_any_batches_of_an_epoch(size, batch_size, drop_last, data):
+    batches = batches_of(numbered(size), batch_size=batch_size, seed=3, shuffle=True, drop_last=drop_last)
+    start = data.draw(st.integers(0, len(batches)))
+    count = data.draw(st.integers(0, len(batches) + 1))
+    chosen = batches.chosen(2, start, count)
+    assert chosen.dtype == torch.int64
+    assert chosen.tolist() == [number for batch in listed(batches, 2)[start : start + count] for number in batch]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_an_epoch_that_goes_on_does_not_depend_on_the_number_of_processes(workers):
+    options = {"batch_size": 2, "seed": 7, "shuffle": True, "augment": lambda x, draws: x + draws.uniform(1)}
+    whole = batches_of(Noisy(numbered(9)), num_workers=0, **options)
+    batches = batches_of(Noisy(numbered(9)), num_workers=workers, **options)
+    for start in (0, 1, 4, 5):
+        for (x1, y1), (x2, y2) in zip(list(whole.epoch(3))[start:], batches.epoch(3, start), strict=True):
+            assert torch.equal(x1, x2)
+            assert torch.equal(y1, y2)
+    batches.source.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_has_been_trained_already_is_not_read_again(tmp_path, workers):
+    class Noted(Listed):
+        def __getitem__(self, index):
+            (tmp_path / str(index)).touch()
+            return super().__getitem__(index)
+
+    batches = batches_of(Noted(numbered(10)), batch_size=2, seed=7, shuffle=True, num_workers=workers)
+    list(batches.epoch(1, 3))
+    batches.source.close()
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == sorted(batches.chosen(1, 3, 2).tolist())
+
+
+@pytest.mark.parametrize("start", [-1, 4])
+def test_an_epoch_cannot_begin_where_it_has_no_batch(start):
+    batches = batches_of(numbered(6), batch_size=2)
+    for asked in (batches.epoch, batches.chosen):
+        with pytest.raises(ValueError, match=f"an epoch of 3 batches cannot begin with batch {start}"):
+            asked(1, start)
+
+
 def test_what_a_data_set_draws_while_it_is_read_differs_by_epoch_and_by_seed():
     def drawn(seed, epoch):
         batches = batches_of(Noisy(numbered(4)), batch_size=2, seed=seed, num_workers=1)
@@ -186,7 +253,7 @@ def test_the_fingerprint_of_a_part_is_that_of_its_samples():
 
 
 def test_the_fingerprint_of_what_is_too_large_sees_its_size_and_some_samples(monkeypatch):
-    monkeypatch.setattr("ptb.batches.FINGERPRINT_BYTES", 0)
+    monkeypatch.setattr("ptb.batches.SCAN_BYTES", 0)
     assert fingerprint({"train": numbered(200)}) == fingerprint({"train": numbered(200)})
     assert fingerprint({"train": numbered(200)}) != fingerprint({"train": numbered(199)})
 

@@ -51,6 +51,19 @@ def test_a_near_miss_finds_what_was_meant(word, meant):
     assert did_you_mean(word, candidates) == (f" (did you mean '{meant}'?)" if meant else "")
 
 
+@pytest.mark.parametrize(
+    ("word", "cutoff", "meant"),
+    [
+        ("batchSize", 1, None),
+        ("BATCH-SIZE", 1, "batch_size"),
+        ("batch.size", 1, "batch_size"),
+        ("size", 0.5, "batch_size"),
+    ],
+)
+def test_how_near_is_near_enough_can_be_said(word, cutoff, meant):
+    assert closest(word, ["lr", "batch_size"], cutoff) == meant
+
+
 def test_a_long_listing_is_cut_and_says_so():
     assert listing(["a", "b", "c"], limit=2) == "a, b and 1 more"
 

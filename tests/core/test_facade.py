@@ -17,6 +17,7 @@ PUBLIC = {
         "RunConfig",
         "RunResult",
         "train",
+        "resume",
     ),
     *("PtbError", "ConfigError", "UnknownName", "DataError", "MisfitError", "NumericalError", "StorageError"),
     *("ResourceError", "PluginError", "Interrupted", "__version__"),

@@ -1,3 +1,5 @@
+import re
+import reprlib
 import string
 
 import pytest
@@ -86,6 +88,66 @@ def test_everything_that_is_wrong_is_told_at_once(built_in):
     assert "did you mean 'loader'" in told["loder"]
     assert "did you mean 'accuracy'" in told["metrics.acuracy.name"]
     assert "--scheduler 3 or scheduler.name=3" in told["scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "key", "meant"),
+    [
+        ({"lr": 1}, "lr", "optimizer.lr"),
+        ({"workers": 1}, "workers", "loader.num_workers"),
+        ({"batchSize": 1}, "batchSize", "loader.batch_size"),
+        ({"pool": "avg"}, "pool", "model.pool"),
+        ({"epoch": 1}, "epoch", "trainer.epochs"),
+        ({"trainer_epochs": 1}, "trainer_epochs", "trainer.epochs"),
+        ({"trainers": {}}, "trainers", "trainer"),
+        ({"trainer": {"batch_size": 1}}, "trainer.batch_size", "loader.batch_size"),
+        ({"scheduler": {"seed": 1}}, "scheduler.seed", "seed"),
+        ({"loader": {"pol": 1}}, "loader.pol", "model.pool"),
+        ({"loader": {"disable": []}}, "loader.disable", "plugins.disable"),
+        ({"metrics": {"top-k": {"lr": 1}}}, "metrics.top-k.lr", "optimizer.lr"),
+        ({"metrics": {"top-k": {"nmae": 1}}}, "metrics.top-k.nmae", "metrics.top-k.name"),
+        ({"metrics": {"top-k": {}}, "k": 1}, "k", "metrics.top-k.k"),
+        ({"dataset": {"dataset": "csv"}}, "dataset.dataset", "dataset.name"),
+        ({"optimizer": {"betass": [0, 0]}}, "optimizer.betass", "betas"),
+        ({"optimizer": {"beta": 1}, "loss": {"name": "smooth-l1"}}, "optimizer.beta", "loss.beta"),
+        ({"optimizer.lr": 1}, "optimizer.lr", "lr' in the section 'optimizer"),
+        ({"zzz": 1}, "zzz", None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_unknown_key_is_told_with_the_place_where_it_belongs(built_in, sections, key, meant):
+    with pytest.raises(ConfigError) as error:
+        resolve(RunConfig(**{**LENET, **sections}), built_in, "class")
+    (message,) = [problem.message for problem in error.value.problems if problem.key == key]
+    assert re.findall(r" \(did you mean '(.*)'\?\);", message) == ([meant] if meant else [])
+    assert re.search(r"; (valid are |there are no settings)", message)
+
+
+def test_a_misspelt_name_of_the_model_is_seen(built_in):
+    assert "no model is chosen (did you mean 'name' by 'nmae'?)" in problems(built_in, model={"nmae": "lenet"})["model"]
+
+
+def test_very_many_unknown_keys_are_all_told(built_in):
+    assert len(problems(built_in, **LENET, **{f"lr{number}": 1 for number in range(900)})) == 900
+
+
+def test_what_is_too_long_to_read_is_told_in_short(built_in):
+    told = problems(
+        built_in, model={"name": "x" * 9999}, loss=[1] * 9999, metrics={"a": "x" * 9999}, trainer="x" * 9999
+    )
+    assert told["model.name"] == f"must be the name of a model, got {reprlib.repr('x' * 9999)}"
+    assert max(map(len, told.values())) < 300
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\nb", "\0", "\ud800", "\x1b[31m"], ids=ascii)
+def test_the_label_of_a_metric_can_be_read(built_in, label):
+    told = problems(built_in, **LENET, metrics={label: {"name": "accuracy"}})
+    assert told == {f"metrics.{label}": "a metric needs a label that can be read"}
+
+
+def test_of_very_many_wrong_groups_the_first_are_told(built_in):
+    groups = [{"match": "*", "lr": 1e39}] * 400
+    assert len(problems(built_in, **LENET, optimizer={"groups": groups})) == 101
 
 
 @pytest.mark.parametrize("name", [3, None, ["lenet"], {"a": 1}])

@@ -11,6 +11,7 @@ from ptb import ConfigError, NumericalError, PluginError, RunConfig, StorageErro
 from ptb.checkpoint import find_checkpoints, save_checkpoint, weights_sha256
 from ptb.run import evaluate_run
 from ptb.rundir import RunDirectory
+from ptb.tree import State
 
 
 def evaluated(path, *, checkpoint="last", split="test", registry=None, **changes):
@@ -265,7 +266,8 @@ def test_a_loss_that_is_not_finite_ends_an_evaluation(built_in, tmp_path, reduct
     run = ptb.train(config, registry=built_in, output=tmp_path / "run")
     folder = run.output / "checkpoints"
     weights = {name: torch.full_like(tensor, torch.nan) for name, tensor in run.model.state_dict().items()}
-    save_checkpoint(folder, 41, weights, {})
+    node = {"model": {name: {":tensor": f"model.{name}"} for name in weights}}
+    save_checkpoint(folder, 41, State(node, {f"model.{name}": value for name, value in weights.items()}), {})
     with pytest.raises(NumericalError, match=r"^the val loss is nan with the weights of step 41: ") as told:
         evaluated(run.output, split="val", registry=built_in)
     file = run.output / "losses-val-41.csv"
@@ -368,7 +370,7 @@ def test_out_of_memory_names_the_batch_size_to_try(built_in, tmp_path, monkeypat
     def raises(*_):
         raise error("too much")
 
-    monkeypatch.setattr("ptb.run.fit", raises)
+    monkeypatch.setattr("ptb.stepping.Stepper._accumulated", raises)
     with pytest.raises(ptb.ResourceError, match="batch_size=32; try 16"):
         ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
 

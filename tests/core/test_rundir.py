@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptb import ConfigError, RunConfig, StorageError
-from ptb.rundir import RunDirectory, check_output, finite, git_commit, write_atomically
+from ptb import ConfigError, RunConfig, StorageError, disk
+from ptb.rundir import RESUME_KEYS, RunDirectory, check_output, finite, git_commit
 
 
 def test_a_new_or_empty_folder_is_taken(tmp_path):
@@ -29,7 +29,7 @@ def test_a_file_and_a_full_folder_are_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot make the run directory"):
+    with pytest.raises(StorageError, match=r"cannot write .*file.run: "):
         RunDirectory.create(tmp_path / "file" / "run", "mlp", "digits")
 
 
@@ -43,34 +43,76 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path):
         run.write_summary({"status": "finished"})
 
 
-@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, call):
-    def fail(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    (tmp_path / "config.toml").write_text("before")
-    monkeypatch.setattr(call, fail)
-    with pytest.raises(StorageError, match=r"cannot write .*config\.toml \(6 bytes\): No space left on device"):
-        write_atomically(tmp_path / "config.toml", "after\n")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
-
-
-def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_it_returns(tmp_path, monkeypatch):
-    calls = []
-    real_fsync, real_replace = os.fsync, type(tmp_path).replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), real_fsync(fd))[1])
-    monkeypatch.setattr(type(tmp_path), "replace", lambda a, b: (calls.append("replace"), real_replace(a, b))[1])
-    RunDirectory(tmp_path).write_summary({"status": "finished"})
-    assert calls == ["fsync", "replace", "fsync"]
+@pytest.mark.parametrize("left", [[], ["checkpoints/"], [".lock", "checkpoints/", ".config.toml.0123456789abcdef.tmp"]])
+def test_what_a_run_that_was_killed_before_it_began_has_left_is_no_run(left, tmp_path):
+    for name in left:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("")
+    run = RunDirectory.create(tmp_path, "mlp", "digits")
+    assert not run.is_begun()
+    with run.writing():
+        assert sorted(os.listdir(tmp_path)) == [".lock", "checkpoints"]
+    assert os.listdir(tmp_path) == ["checkpoints"]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])) | st.binary())
-def test_what_is_written_is_what_was_given(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("files") / "file"
-    for each in ("before", content):
-        write_atomically(path, each)
-    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
-    assert list(path.parent.iterdir()) == [path]
+@pytest.mark.parametrize("left", ["config.toml", "checkpoints/ckpt-1.safetensors", "notes.tmp"])
+def test_anything_else_is_not_written_over(left, tmp_path):
+    (tmp_path / left).parent.mkdir(exist_ok=True)
+    (tmp_path / left).write_text("")
+    with pytest.raises(ConfigError, match="is not empty"):
+        RunDirectory.create(tmp_path, "mlp", "digits")
+
+
+def test_temporaries_of_a_writer_that_was_killed_are_cleared_away_by_the_next(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", "mlp", "digits")
+    for folder in (run.path, run.checkpoints):
+        (folder / ".ckpt-1.0123456789abcdef.tmp").write_text("")
+        (folder / "mine.tmp").write_text("")
+    with run.writing():
+        pass
+    assert sorted(path.name for path in run.path.rglob("*")) == ["checkpoints", "mine.tmp", "mine.tmp"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows", "left", "enough"),
+    [
+        ("a\nb\nc\n", 2, "a\nb\n", True),
+        ("a\nb\nc", 2, "a\nb\n", True),
+        ("a\nb\nc", 3, "a\nb\n", False),
+        ("a\nb\n\0\0\0", 2, "a\nb\n", True),
+        ("a\nb\n", 2, "a\nb\n", True),
+        ("a\n", 0, "", True),
+        ("", 1, "", False),
+        (None, 0, None, True),
+        (None, 1, None, False),
+    ],
+    ids=["more", "torn", "torn-away", "zeros", "as-many", "none", "lost", "no-file", "lost-file"],
+)
+def test_the_rows_after_a_checkpoint_are_cut_off(text, rows, left, enough, tmp_path):
+    run = RunDirectory(tmp_path)
+    if text is not None:
+        run.metrics.write_text(text)
+    assert run.cut_rows(rows) is enough
+    assert (run.metrics.read_text() if run.metrics.exists() else None) == left
+
+
+def test_rows_are_waited_for_where_there_are_any(tmp_path, monkeypatch):
+    run, synced, real = RunDirectory(tmp_path), [], disk.sync_file
+    monkeypatch.setattr(disk, "sync_file", lambda path: (synced.append(path), real(path)))
+    assert not run.has_rows()
+    run.sync_rows()
+    assert (synced, os.listdir(tmp_path)) == ([], [])
+    run.append_row({"step": 1})
+    assert run.has_rows()
+    run.sync_rows()
+    assert synced == [run.metrics]
+
+
+def test_a_summary_that_is_not_there_need_not_be_removed(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.write_summary({"status": "finished"})
+    for _ in range(2):
+        run.remove_summary()
+    assert not run.summary.exists()
 
 
 RUN = """
@@ -167,24 +209,55 @@ def test_an_evaluation_is_of_one_run(run):
 @pytest.mark.parametrize(
     ("manifest", "expected"),
     [
-        ('{"dataset_sha256": "abc"}', "abc"),
-        ("{}", None),
-        ("[]", None),
-        ("no json", None),
-        ("\udcff", None),
-        (None, None),
+        ('{"dataset_sha256": "abc"}', {"dataset_sha256": "abc"}),
+        ("{}", {}),
+        ("[]", {}),
+        ("no json", {}),
+        ("[" * 10**5, {}),
+        ("\udcff", {}),
+        (None, {}),
     ],
-    ids=["told", "lacking", "list", "damaged", "bytes", "none"],
+    ids=["told", "lacking", "list", "damaged", "deep", "bytes", "none"],
 )
-def test_the_fingerprint_of_the_data_is_read_from_the_manifest(run, manifest, expected):
+def test_what_a_run_was_made_with_is_read_from_the_manifest(run, manifest, expected):
     if manifest is not None:
         run.manifest.write_bytes(manifest.encode(errors="surrogateescape"))
-    assert run.data_fingerprint() == expected
+    assert run.read_manifest() == expected
+
+
+@pytest.mark.parametrize("read", ["read_manifest", "has_rows"])
+def test_a_file_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(read, run, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(disk, "read", fail)
+    monkeypatch.setattr(disk, "size_of", fail)
+    with pytest.raises(StorageError, match=r"cannot read .*(manifest\.json|metrics\.jsonl): Input/output error"):
+        getattr(run, read)()
+
+
+def test_a_run_that_goes_on_has_its_configuration_and_may_be_somewhere_else(run):
+    assert run.resume_config().values == RunConfig.read([run.config]).values
+    config = run.resume_config(["threads=1", "loader.tier=stream", "trainer.keep_last=5"], "cuda")
+    assert (config.values["device"], config.values["threads"]) == ("cuda", 1)
+    assert config.values["loader"] == {"batch_size": 8, "drop_last": True, "tier": "stream"}
+    assert config.values["trainer"] == {"keep_last": 5}
+
+
+@pytest.mark.parametrize(
+    "key", ["seed", "loader.batch_size", "trainer.epochs", "optimizer.lr", "trainer", "model.name"]
+)
+def test_a_run_that_goes_on_computes_the_same(run, key):
+    with pytest.raises(ConfigError, match=f"{key}: cannot be set when a run goes on, only {RESUME_KEYS[0]}"):
+        run.resume_config([f"{key}={{}}"])
+    with pytest.raises(ConfigError, match=r"'runs/two' is not KEY=VALUE.*one run"):
+        run.resume_config(["runs/two"])
 
 
 VALUES = st.recursive(st.floats() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.text(), VALUES))
 def test_what_is_written_is_json_that_every_reader_takes(facts):
     text = json.dumps(finite(facts))

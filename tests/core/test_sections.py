@@ -39,6 +39,34 @@ def test_no_number_of_the_core_is_infinite(value):
         assert told(ParameterGroup, match="*", **{key: value}) == {key: message}
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 0.0, -1.0])
+def test_no_wait_for_a_batch_is_endless_or_none(value):
+    assert told(LoaderSettings, timeout=value)["timeout"].endswith(f"number above 0, got {value}")
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "message"),
+    [
+        (
+            {"num_workers": 1, "tier": "gather"},
+            "num_workers",
+            "belongs to tier=workers, and tier is gather; leave one out",
+        ),
+        ({"timeout": 5.0, "tier": "resident"}, "timeout", "is for processes that read samples, and tier is resident;"),
+        ({"timeout": 5.0, "num_workers": 0}, "timeout", "is for processes that read samples, and num_workers is 0;"),
+    ],
+    ids=["workers", "timeout at hand", "timeout in this process"],
+)
+def test_a_setting_of_processes_without_processes_is_refused(values, key, message):
+    assert told(LoaderSettings, **values)[key].startswith(message)
+
+
+@pytest.mark.parametrize("more", [{"num_workers": 0}, {"tier": "gather"}, {"num_workers": 2}, {}], ids=str)
+def test_a_resolved_configuration_is_valid_again(more):
+    resolved = validate(LoaderSettings, more).model_dump()
+    assert validate(LoaderSettings, {k: v for k, v in resolved.items() if v is not None}).model_dump() == resolved
+
+
 def test_a_group_is_told_like_a_section():
     assert told(Grouping, groups=[{"match": "*"}, {"match": "*", "lrr": 1}]) == {
         "groups[1].lrr": "unknown key (did you mean 'lr'?); valid are match, lr, weight_decay"

@@ -212,6 +212,19 @@ def test_the_only_key_is_to_blame():
     assert problems(Required, {"path": "a.pkl"}) == {"path": 'a pickle is not read, got "a.pkl"'}
 
 
+def test_of_very_many_faults_the_first_are_told_and_the_others_counted():
+    told = problems(Options, {"sizes": ["x"] * 5000, "width": 0, "poool": 1})
+    assert told["sizes[0]"] == told["sizes[97]"]
+    assert told[""] == "there are 4,902 faults more"
+    assert len(told) == 101
+    assert set(problems(Options, {"sizes": ["x"] * 100})) == {f"sizes[{number}]" for number in range(100)}
+
+
+def test_a_text_is_as_long_as_a_path_at_most():
+    assert problems(Options, {"root": "x" * 4097}) == {"root": "is a text of 4,097 characters; at most 4,096 are read"}
+    assert arguments(validate(Options, {"root": "x" * 4096}))["root"] == "x" * 4096
+
+
 def test_what_is_missing_is_told_unless_it_is_only_misspelt():
     assert problems(Required, {}) == {"path": "is required and has no default"}
     assert problems(Required, {"pth": "a"}) == {"pth": "unknown key (did you mean 'path'?); valid are path"}

@@ -11,7 +11,7 @@ from ptb import Interrupted, NumericalError
 from ptb.batches import Batches
 from ptb.parts import Parts
 from ptb.tiers import place
-from ptb.trainer import Recipe, Totals, evaluate, fit, sample_losses
+from ptb.trainer import Recipe, Training, evaluate, sample_losses
 
 CPU = torch.device("cpu")
 
@@ -37,10 +37,11 @@ class Notes:
     """A watcher that writes everything down."""
 
     def __init__(self, stop_at=None):
-        self.rows, self.saved, self.events, self.stop_at, self.steps = [], [], [], stop_at, 0
+        self.rows, self.saved, self.events, self.lines, self.replays = [], [], [], [], []
+        self.stop_at, self.steps = stop_at, 0
 
-    def epoch_started(self, epoch, steps):
-        self.events.append(("epoch", epoch, steps))
+    def epoch_started(self, epoch, steps, taken):
+        self.events.append(("epoch", epoch, steps, taken))
 
     def step_ended(self):
         self.steps += 1
@@ -49,9 +50,17 @@ class Notes:
         self.rows.append(row)
         self.events.append((row.split, row.step))
 
-    def checkpoint(self, totals):
+    def line(self, text):
+        self.lines.append(text)
+
+    def save(self, training):
+        totals = training.totals
         self.saved.append((totals.step, totals.epoch, totals.best_step))
         self.events.append(("save", totals.step))
+
+    def save_replay(self, state, step, group, samples, finding):
+        self.replays.append((step, samples, finding))
+        return "replay-file"
 
     def stop_signal(self):
         return 15 if self.steps == self.stop_at else None
@@ -80,9 +89,15 @@ def parts(model=None, optimizer=None, loss=None, size=10, batch_size=4, **option
     )
 
 
+def fit(ours, recipe, watcher):
+    training = Training(ours, recipe, watcher)
+    training.run()
+    return training.totals
+
+
 def test_the_loop_does_what_a_loop_by_hand_does():
     ours = parts()
-    fit(ours, Recipe(epochs=3), Notes(), Totals())
+    fit(ours, Recipe(epochs=3), Notes())
     by_hand = parts()
     losses = []
     for epoch in (1, 2, 3):
@@ -96,7 +111,7 @@ def test_the_loop_does_what_a_loop_by_hand_does():
     for one, other in zip(ours.model.parameters(), by_hand.model.parameters(), strict=True):
         assert torch.equal(one, other)
     notes = Notes()
-    fit(parts(), Recipe(epochs=3), notes, Totals())
+    fit(parts(), Recipe(epochs=3), notes)
     trained = [row.values["loss"] for row in notes.rows if row.split == "train"]
     assert trained == pytest.approx([sum(losses[i : i + 3]) / 10 for i in (0, 3, 6)], rel=1e-6)
 
@@ -107,7 +122,7 @@ def test_a_closure_optimizer_runs_in_the_same_loop(line_search):
         return torch.optim.LBFGS(parameters, lr, line_search_fn=line_search)
 
     ours = parts(optimizer=lbfgs, closure=True)
-    fit(ours, Recipe(epochs=2), Notes(), Totals())
+    fit(ours, Recipe(epochs=2), Notes())
     by_hand = parts(optimizer=lbfgs)
     for epoch in (1, 2):
         for inputs, targets in by_hand.train.epoch(epoch):
@@ -125,8 +140,7 @@ def test_a_closure_optimizer_runs_in_the_same_loop(line_search):
 
 def test_rows_come_once_for_each_step_and_split_and_the_test_split_last():
     notes = Notes()
-    totals = Totals()
-    fit(parts(), Recipe(epochs=3, eval_every=2), notes, totals)
+    totals = fit(parts(), Recipe(epochs=3, eval_every=2), notes)
     assert [(row.split, row.step, row.epoch) for row in notes.rows] == [
         ("train", 3, 1),
         ("train", 6, 2),
@@ -143,7 +157,7 @@ def test_rows_come_once_for_each_step_and_split_and_the_test_split_last():
 
 def test_a_row_tells_the_learning_rate_that_its_step_used():
     notes = Notes()
-    fit(parts(), Recipe(epochs=1), notes, Totals())
+    fit(parts(), Recipe(epochs=1), notes)
     assert notes.rows[0].lr == pytest.approx(0.1 * 0.9**2)
 
 
@@ -152,15 +166,14 @@ def test_a_row_tells_the_learning_rate_that_its_step_used():
 )
 def test_checkpoints_come_when_asked_for_when_best_and_at_the_end(every, steps):
     notes = Notes()
-    fit(parts(), Recipe(epochs=2, checkpoint_every=every), notes, Totals())
+    fit(parts(), Recipe(epochs=2, checkpoint_every=every), notes)
     assert [step for step, _, _ in notes.saved] == steps
     assert notes.saved[-1][2] == 6
 
 
 def test_without_a_validation_split_there_is_no_best():
     notes = Notes()
-    totals = Totals()
-    fit(parts(splits=()), Recipe(epochs=2), notes, totals)
+    totals = fit(parts(splits=()), Recipe(epochs=2), notes)
     assert totals.best_step is None
     assert {row.split for row in notes.rows} == {"train"}
 
@@ -174,7 +187,7 @@ def test_the_model_trains_in_train_mode_and_is_judged_in_eval_mode_under_inferen
             return super().forward(inputs)
 
     ours = parts(model=Spy(3, 2))
-    fit(ours, Recipe(epochs=2), Notes(), Totals())
+    fit(ours, Recipe(epochs=2), Notes())
     assert modes == ([(True, False, True)] * 3 + [(False, True, False)] * 3) * 2 + [(False, True, False)] * 3
     assert set(ours.eval_metrics["score"].calls) == {(True, False)}
     assert set(ours.train_metrics["score"].calls) == {(False, False)}
@@ -189,7 +202,7 @@ def test_neither_evaluation_nor_saving_changes_the_weights(cadence):
     plain, other = parts(model=dropout(), splits=(), size=12), parts(model=dropout(), size=12)
     for ours, how in ((plain, Recipe(4)), (other, cadence)):
         torch.manual_seed(3)
-        fit(ours, how, Notes(), Totals())
+        fit(ours, how, Notes())
     for name, tensor in plain.model.state_dict().items():
         assert torch.equal(tensor, other.model.state_dict()[name]), name
 
@@ -201,24 +214,29 @@ def test_the_mean_weighs_each_sample_alike():
     assert values["loss"] == pytest.approx(ours.loss(ours.model(inputs), targets).item(), rel=1e-6)
 
 
-def test_a_loss_that_is_not_finite_stops_after_it_was_logged_and_is_not_saved():
+def test_a_loss_that_is_not_finite_stops_before_the_step_after_it_was_logged():
     notes = Notes()
 
     def loss(scores, targets):
         return nn.functional.cross_entropy(scores, targets) * (math.nan if notes.steps >= 4 else 1)
 
-    with pytest.raises(NumericalError, match="the training loss is nan after step 6") as error:
-        fit(parts(loss=loss), Recipe(epochs=3), notes, Totals())
+    ours, other = parts(loss=loss), parts()
+    with pytest.raises(NumericalError, match="the loss is nan at step 5") as error:
+        fit(ours, Recipe(epochs=3), notes)
     assert "optimizer.lr" in str(error.value)
+    assert "ptb replay replay-file" in str(error.value)
     assert [step for step, _, _ in notes.saved] == [3]
+    assert (notes.rows[-1].split, notes.rows[-1].step, notes.rows[-1].epoch) == ("train", 5, 2)
     assert math.isnan(notes.rows[-1].values["loss"])
+    Training(other, Recipe(epochs=3), Notes()).run(until=4)
+    assert torch.equal(ours.model.weight, other.model.weight)
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_signal_stops_after_the_step_and_saves(step):
     notes = Notes(stop_at=step)
     with pytest.raises(Interrupted) as error:
-        fit(parts(), Recipe(epochs=3), notes, Totals())
+        fit(parts(), Recipe(epochs=3), notes)
     assert error.value.exit_code == 143
     assert notes.steps == notes.saved[-1][0] == step
 
@@ -230,8 +248,9 @@ def test_pairs_go_through_the_model_half_by_half():
     torch.testing.assert_close(ours.forward(pairs)[:, 1], ours.model(pairs[:, 1]))
 
 
-def test_no_step_reads_a_value_back_from_the_device(monkeypatch):
-    """Each of these would make a GPU wait; they are counted over two epochs of one step and of many."""
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_step_reads_one_value_back_from_the_device(monkeypatch, clip_norm):
+    """Each of these would make a GPU wait; they are counted over two epochs of one step and of forty."""
     counts = {}
     for batch_size in (100, 1):
         reads = 0
@@ -244,23 +263,24 @@ def test_no_step_reads_a_value_back_from_the_device(monkeypatch):
 
             return read
 
+        ours = parts(size=40, batch_size=batch_size)
+        ours.train_metrics.clear()
+        ours.eval_metrics.clear()
+        Training(ours, Recipe(epochs=2), Notes()).run(until=1)  # the first step looks at all that a step changes
         with monkeypatch.context() as patch:
             for name in ("item", "__float__", "__int__", "__bool__", "tolist", "cpu", "numpy"):
                 patch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name)))
-            ours = parts(size=40, batch_size=batch_size)
-            ours.train_metrics.clear()
-            ours.eval_metrics.clear()
-            fit(ours, Recipe(epochs=2), Notes(), Totals())
+            fit(ours, Recipe(epochs=2, clip_norm=clip_norm), Notes())
         counts[batch_size] = reads
-    assert counts[1] == counts[100] > 0
+    assert counts[1] - counts[100] == 80 - 2
 
 
 @pytest.mark.parametrize("size", [8, 10, 11])
 def test_accumulated_batches_train_as_one_batch_of_their_size(size):
     small, large = parts(size=size, batch_size=2), parts(size=size, batch_size=6)
     notes = Notes(), Notes()
-    fit(small, Recipe(epochs=3, accumulate=3), notes[0], Totals())
-    fit(large, Recipe(epochs=3), notes[1], Totals())
+    fit(small, Recipe(epochs=3, accumulate=3), notes[0])
+    fit(large, Recipe(epochs=3), notes[1])
     torch.testing.assert_close(small.model.weight, large.model.weight, rtol=1e-5, atol=1e-6)
     one, other = ([(row.step, row.split) for row in each.rows] for each in notes)
     assert one == other
@@ -301,8 +321,8 @@ def test_accumulated_batches_of_a_weighed_loss_train_as_one_batch():
     for each in (small, large):
         each.train.shuffle = False
     notes = Notes(), Notes()
-    fit(small, Recipe(epochs=3, accumulate=3), notes[0], Totals())
-    fit(large, Recipe(epochs=3), notes[1], Totals())
+    fit(small, Recipe(epochs=3, accumulate=3), notes[0])
+    fit(large, Recipe(epochs=3), notes[1])
     torch.testing.assert_close(small.model.weight, large.model.weight, rtol=1e-5, atol=1e-6)
     for row, twin in zip(notes[0].rows, notes[1].rows, strict=True):
         assert row.values["loss"] == pytest.approx(twin.values["loss"], rel=1e-4)
@@ -315,7 +335,7 @@ def test_a_loss_that_adds_up_is_not_weighed_again():
         evaluate(mean, mean.evaluation["val"])["loss"], rel=1e-6
     )
     by_hand = parts(batch_size=4, loss=nn.CrossEntropyLoss(reduction="sum"))
-    fit(ours, Recipe(epochs=1), Notes(), Totals())
+    fit(ours, Recipe(epochs=1), Notes())
     for inputs, targets in by_hand.train.epoch(1):
         by_hand.optimizer.zero_grad()
         by_hand.loss(by_hand.model(inputs), targets).backward()
@@ -330,8 +350,8 @@ def test_of_a_loss_for_each_sample_the_mean_drives_the_step():
     losses = sample_losses(each, each.evaluation["val"])
     assert losses.shape == (10,)
     assert float(losses.mean()) == pytest.approx(evaluate(each, each.evaluation["val"])["loss"], rel=1e-6)
-    fit(each, Recipe(epochs=2), Notes(), Totals())
-    fit(mean, Recipe(epochs=2), Notes(), Totals())
+    fit(each, Recipe(epochs=2), Notes())
+    fit(mean, Recipe(epochs=2), Notes())
     torch.testing.assert_close(each.model.weight, mean.model.weight)
 
 
@@ -343,7 +363,7 @@ def test_gradients_are_scaled_down_to_the_norm_that_is_allowed():
             seen.append(float(nn.utils.get_total_norm([p.grad for p in ours.model.parameters()])))
 
         ours.optimizer.register_step_pre_hook(spy)
-        fit(ours, Recipe(epochs=2, clip_norm=clip_norm), Notes(), Totals())
+        fit(ours, Recipe(epochs=2, clip_norm=clip_norm), Notes())
         return seen
 
     free = norms(None)
@@ -364,7 +384,7 @@ def test_a_lower_precision_computes_in_that_type_and_trains(dtype):
 
     ours = parts(model=Spy(3, 2), autocast=dtype)
     before = evaluate(ours, ours.evaluation["val"])["loss"]
-    fit(ours, Recipe(epochs=20), Notes(), Totals())
+    fit(ours, Recipe(epochs=20), Notes())
     assert evaluate(ours, ours.evaluation["val"])["loss"] < before
     assert seen == {dtype}
     assert ours.model.weight.dtype == torch.float32
@@ -379,7 +399,7 @@ def test_a_metric_that_raises_on_what_is_not_finite_does_not_hide_the_loss():
     ours.train_metrics["strict"] = Strict()
     notes = Notes()
     with pytest.raises(NumericalError):
-        fit(ours, Recipe(epochs=1), notes, Totals())
+        fit(ours, Recipe(epochs=1), notes)
     assert list(notes.rows[0].values) == ["loss"]
 
 
@@ -403,9 +423,9 @@ class Overflowing(nn.Linear):
 
 
 def test_fp16_steps_whose_gradients_overflow_are_skipped_counted_and_leave_the_schedule_alone():
-    ours, totals = parts(model=Overflowing(3, 2), autocast=torch.float16), Totals()
+    ours = parts(model=Overflowing(3, 2), autocast=torch.float16)
     Large.factor = 4.0
-    fit(ours, Recipe(epochs=10), Notes(), totals)
+    totals = fit(ours, Recipe(epochs=10), Notes())
     assert 0 < totals.skipped < totals.step == 30
     assert ours.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.9 ** (30 - totals.skipped))
 
@@ -416,16 +436,16 @@ def test_a_training_all_of_whose_steps_are_skipped_is_not_called_finished(epochs
     before = ours.model.weight.clone()
     Large.factor = math.inf
     with pytest.raises(NumericalError, match=said):
-        fit(ours, Recipe(epochs=epochs), Notes(), Totals())
+        fit(ours, Recipe(epochs=epochs), Notes())
     assert torch.equal(ours.model.weight, before)
 
 
 def test_training_ends_when_patience_does_and_the_test_split_is_still_measured():
-    notes, totals = Notes(), Totals()
+    notes = Notes()
     ours = parts()
     ours.optimizer.param_groups[0]["lr"] = 0.0
     ours.scheduler.base_lrs = [0.0]
-    fit(ours, Recipe(epochs=50, patience=3), notes, totals)
+    totals = fit(ours, Recipe(epochs=50, patience=3), notes)
     assert totals.epoch == 4
     assert notes.rows[-1].split == "test"
     assert notes.saved[-1][0] == totals.step
@@ -434,9 +454,9 @@ def test_training_ends_when_patience_does_and_the_test_split_is_still_measured()
 
 def test_a_scheduler_is_told_of_optimizer_steps_not_of_batches():
     notes = Notes()
-    fit(parts(size=10, batch_size=2), Recipe(epochs=1, accumulate=2), notes, Totals())
+    fit(parts(size=10, batch_size=2), Recipe(epochs=1, accumulate=2), notes)
     assert notes.steps == 3
-    assert notes.events[0] == ("epoch", 1, 3)
+    assert notes.events[0] == ("epoch", 1, 3, 0)
 
 
 def test_a_validation_loss_that_is_not_finite_stops_and_is_not_saved():
@@ -446,7 +466,7 @@ def test_a_validation_loss_that_is_not_finite_stops_and_is_not_saved():
         return nn.functional.cross_entropy(scores, targets) * (1 if torch.is_grad_enabled() else math.inf)
 
     with pytest.raises(NumericalError, match="the validation loss is inf after step 3"):
-        fit(parts(loss=loss), Recipe(epochs=3), notes, Totals())
+        fit(parts(loss=loss), Recipe(epochs=3), notes)
     assert notes.saved == []
 
 
@@ -457,7 +477,7 @@ def test_a_checkpoint_inside_an_epoch_is_not_saved_with_a_loss_that_is_not_finit
         return nn.functional.cross_entropy(scores, targets) * (math.nan if notes.steps >= 1 else 1)
 
     with pytest.raises(NumericalError):
-        fit(parts(loss=loss), Recipe(epochs=3, checkpoint_every=1), notes, Totals())
+        fit(parts(loss=loss), Recipe(epochs=3, checkpoint_every=1), notes)
     assert [step for step, _, _ in notes.saved] == [1]
 
 
@@ -471,7 +491,7 @@ def test_no_step_calls_a_hook_a_registry_or_a_config(monkeypatch):
     with monkeypatch.context() as patch:  # pytest itself calls hooks
         patch.setattr(pluggy.HookCaller, "__call__", called)
         patch.setattr("ptb.registry.Registry.get", called)
-        fit(ours, Recipe(epochs=2), Notes(), Totals())
+        fit(ours, Recipe(epochs=2), Notes())
 
 
 def test_steps_leave_nothing_behind(monkeypatch):
@@ -481,7 +501,7 @@ def test_steps_leave_nothing_behind(monkeypatch):
         ours, notes = parts(size=64, batch_size=1), Notes()
         gc.collect()
         before = len(gc.get_objects())
-        fit(ours, Recipe(epochs=epochs), notes, Totals())
+        fit(ours, Recipe(epochs=epochs), notes)
         gc.collect()
         return len(gc.get_objects()) - before
 
@@ -497,16 +517,16 @@ def test_the_collector_is_off_in_steps_and_on_again_after_them():
             inside.append(gc.isenabled())
             super().step_ended()
 
-    fit(parts(), Recipe(epochs=1), Watching(), Totals())
+    fit(parts(), Recipe(epochs=1), Watching())
     assert inside
     assert not any(inside)
     assert gc.isenabled()
     with pytest.raises(Interrupted):
-        fit(parts(), Recipe(epochs=1), Notes(stop_at=1), Totals())
+        fit(parts(), Recipe(epochs=1), Notes(stop_at=1))
     assert gc.isenabled()
     gc.disable()
     try:
-        fit(parts(), Recipe(epochs=1), Notes(), Totals())
+        fit(parts(), Recipe(epochs=1), Notes())
         assert not gc.isenabled()
     finally:
         gc.enable()
@@ -530,7 +550,7 @@ def test_cycles_made_in_a_step_do_not_pile_up():
             super().step_ended()
 
     notes = Watching()
-    fit(parts(model=Cyclic(3, 2), size=300, batch_size=1), Recipe(epochs=1), notes, Totals())
+    fit(parts(model=Cyclic(3, 2), size=300, batch_size=1), Recipe(epochs=1), notes)
     assert notes.most <= 65
 
 
@@ -542,5 +562,5 @@ def test_an_optimizer_with_a_zero_grad_of_its_own_is_asked():
             calls.append(set_to_none)
             super().zero_grad(set_to_none)
 
-    fit(parts(optimizer=Own), Recipe(epochs=1), Notes(), Totals())
+    fit(parts(optimizer=Own), Recipe(epochs=1), Notes())
     assert calls == [True] * 3

@@ -8,10 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from ptb.component import KINDS
 from ptb.testing import parametrize_with_checks
 from ptb.testing.kit import checks_of, minimum
+from ptb.testing.samples import reference_models
 from ptb.testing.subject import installed
 
 FILES = Path(tempfile.mkdtemp(prefix="ptb-built-ins-"))  # settings are needed while tests are collected
@@ -36,6 +38,7 @@ def write_files():
     (FILES / "table.csv").write_text("\n".join(["x,y,words,kind", *rows]) + "\n")
     np.save(FILES / "inputs.npy", random.randn(40, 3).astype(np.float32))
     np.save(FILES / "targets.npy", np.arange(40) % 3)
+    save_file(reference_models()["convolutions with batch norm"].state_dict(), FILES / "weights.safetensors")
 
 
 write_files()
@@ -45,6 +48,7 @@ SETTINGS = {
     "dataset/image-folder": {"root": str(FILES / "pictures"), "size": 8},
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind"},
     "dataset/arrays": {"inputs": str(FILES / "inputs.npy"), "targets": str(FILES / "targets.npy")},
+    "initializer/weights-file": {"path": str(FILES / "weights.safetensors")},
 }
 # Other ways through the same components, where these differ in what the kit looks at.
 OTHERWISE = {
@@ -54,6 +58,7 @@ OTHERWISE = {
     "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
     "model/embedding-bag": {"sparse": True},
     "model/mlp": {"hidden": [8, 8], "dropout": 0.5},
+    "initializer/weights-file": {"path": str(FILES / "weights.safetensors"), "skip": ["6.*"]},
     "loss/bce": {"weight": [0.5, 2.0], "reduction": "none"},
     "loss/bce-with-logits": {"pos_weight": "balanced"},
     "loss/cross-entropy": {"weight": "balanced", "label_smoothing": 0.1},

@@ -8,10 +8,13 @@ from ptb.cli.bench import bench
 from ptb.cli.config import config
 from ptb.cli.errors import PtbGroup
 from ptb.cli.evaluate import evaluate
+from ptb.cli.import_torch import import_torch
 from ptb.cli.listing import list_components, show
 from ptb.cli.options import plugin_options
 from ptb.cli.plugins import plugins
-from ptb.cli.run import check, run
+from ptb.cli.replay import replay
+from ptb.cli.run import check, resume, run
+from ptb.cli.verify import verify
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -38,5 +41,18 @@ def main() -> None:
     """  # noqa: D301  # click wants the backspace itself
 
 
-for command in (run, check, evaluate, list_components, show, config, plugins, bench):
+for command in (
+    run,
+    resume,
+    check,
+    evaluate,
+    replay,
+    list_components,
+    show,
+    config,
+    plugins,
+    verify,
+    bench,
+    import_torch,
+):
     main.add_command(command)

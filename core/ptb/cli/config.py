@@ -63,7 +63,7 @@ def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
     if file is None:
         click.echo(text, nl=False)
         return
-    from ptb.rundir import write_atomically
+    from ptb.disk import write_atomically
 
     write_atomically(file, text)
     keys = listing([key for table in unfinished.values() for key in required_keys(table)])

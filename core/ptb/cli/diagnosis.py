@@ -49,7 +49,7 @@ def doctor(timeout: float, verbose: bool, as_json: bool) -> None:
     refuse_plugin_options("doctor examines every installed plugin")
     from ptb.diagnosis.doctor import examine
 
-    with _ended_by_signals():
+    with ended_by_signals():
         report = examine(timeout)
     if as_json:
         click.echo(json.dumps(_facts(report)))
@@ -91,7 +91,7 @@ def bisect(command: tuple[str, ...], timeout: float | None, verbose: bool, as_js
     found = find_plugins()
     left_out = Selection.of_environment().left_out(found)
     candidates = [plugin for plugin in found if not plugin.built_in and plugin.name not in left_out]
-    with _ended_by_signals():
+    with ended_by_signals():
         verdict = search(candidates, _Runs(_arguments(command), len(candidates), timeout, verbose))
     if as_json:
         plugins = [{"name": plugin.name, "version": plugin.version} for plugin in verdict.plugins]
@@ -231,7 +231,7 @@ def _table(report: "Report") -> str:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """A signal leaves the block, which ends the processes that were started in it."""
 
     def stop(number: int, _frame: FrameType | None) -> None:

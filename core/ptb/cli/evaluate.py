@@ -42,7 +42,7 @@ def evaluate(
     """Evaluate a saved checkpoint.
 
     RUN is a run directory; its own config says on which data set and how. KEY=VALUE sets a metric (metrics.LABEL.KEY),
-    loader.batch_size, loader.tier, loader.num_workers, device or threads; all else is as in the run.
+    loader.batch_size, loader.tier, loader.num_workers, loader.timeout, device or threads; all else is as in the run.
 
     \b
     ptb eval runs/mine --checkpoint best --split val

@@ -119,6 +119,26 @@ def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--strict-resume``."""
+    return click.option(
+        "--strict-resume",
+        "strict",
+        is_flag=True,
+        help="Go on only with the versions, device, threads and data of the run.",
+    )(command)
+
+
+def stop_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--stop-after``."""
+    return click.option(
+        "--stop-after",
+        type=click.IntRange(min=1),
+        metavar="STEP",
+        help="Save and stop after this optimizer step; `ptb resume` goes on.",
+    )(command)
+
+
 @contextmanager
 def results_apart() -> Iterator[None]:
     """Inside it, what a stranger's code prints goes to standard error: standard output is for results.
@@ -160,6 +180,14 @@ def _remember_plugins(ctx: click.Context, option: click.Parameter, value: Any) -
     if value:
         asked = ctx.meta.setdefault(_PLUGINS, {})
         asked[option.name] = (*asked.get(option.name, ()), *(value if option.name == "disabled" else ()))
+
+
+def plugin_arguments() -> list[str]:
+    """These options as they were given, for another command."""
+    asked = click.get_current_context().meta.get(_PLUGINS, {})
+    switches = {"no_plugins": "--no-plugins", "strict_plugins": "--strict-plugins"}
+    named = [word for text in asked.get("disabled", ()) for word in ("-p", text)]
+    return named + [flag for name, flag in switches.items() if name in asked]
 
 
 def refuse_plugin_options(why: str) -> None:

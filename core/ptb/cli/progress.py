@@ -73,11 +73,12 @@ class Screen:
         elif not self._quiet:
             click.echo(text, err=True)
 
-    def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
+    def epoch_started(self, epoch: int, epochs: int, steps: int, taken: int) -> None:
         """Tells it beside the bar; without one, the epoch's line comes at its end."""
         if self._bar is None:
             return
         if self._task is None:
+            self._steps = (epoch - 1) * steps + taken
             self._task = self._bar.add_task("", total=epochs * steps)
         self._bar.update(self._task, completed=self._steps, description=f"epoch {epoch}/{epochs}")
 

@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import config_options, installed, json_option, output_option, results_apart, verbosity_options
+from ptb.cli.options import (
+    config_options,
+    installed,
+    json_option,
+    output_option,
+    plugin_options,
+    results_apart,
+    stop_option,
+    strict_option,
+    verbosity_options,
+)
 from ptb.cli.progress import progress
 from ptb.cli.text import columns
-from ptb.errors import ConfigError, PluginError, count, listing
+from ptb.errors import ConfigError, PluginError, Problem, count, listing
 
 if TYPE_CHECKING:
     from ptb.compose import Composition
@@ -23,6 +33,14 @@ if TYPE_CHECKING:
 @config_options
 @output_option
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved config, train nothing.")
+@click.option(
+    "--resume",
+    "auto",
+    type=click.Choice(["auto"]),
+    help="Go on with the run in --output, if there is one; the same command begins it and ends it.",
+)
+@strict_option
+@stop_option
 @click.option("--locked", is_flag=True, help="Refuse unless the plugins are those of the run whose config -c names.")
 @json_option
 @verbosity_options
@@ -30,6 +48,9 @@ def run(
     config: "RunConfig",
     output: Path | None,
     dry_run: bool,
+    auto: str | None,
+    strict: bool,
+    stop_after: int | None,
     locked: bool,
     as_json: bool,
     quiet: bool,
@@ -42,18 +63,77 @@ def run(
     ptb run --model mlp --dataset fashion-mnist --epochs 5 model.hidden=[256,64]
     ptb run -c run.toml --seed 1 optimizer.lr=3e-4
     ptb run -c RUN/config.toml --locked          the same again, or not at all
+    ptb run --model lenet --output DIR --resume auto    begin, or go on
     """  # noqa: D301  # click wants the backspace itself
-    composition = _composed(config, output, locked)
+    if auto and output is None:
+        raise click.UsageError("--resume auto goes on with the run in --output DIR; name it")
+    if strict and not auto:
+        raise click.UsageError("--strict-resume belongs to --resume auto")
+    begun = _begun(config, output) if auto and output is not None else None
+    composition = _composed(config, output, locked) if begun is None else _composed(begun, None, locked)
     if dry_run:
         _print_config(composition, as_json)
         return
-    from ptb.run import execute
+    carry_out(composition, output, begun is not None, strict, stop_after, as_json, quiet, verbose)
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; that of the run when left out.")
+@strict_option
+@stop_option
+@plugin_options
+@json_option
+@verbosity_options
+def resume(
+    run: Path,
+    overrides: tuple[str, ...],
+    device: str | None,
+    strict: bool,
+    stop_after: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Go on with a run that was stopped.
+
+    RUN is a run directory. Its newest intact checkpoint is taken up, and the run ends with the same weights, to the
+    last bit, as if it had not been stopped. A run that is finished stays as it is. KEY=VALUE sets device, threads,
+    loader.tier, loader.num_workers, loader.timeout, trainer.checkpoint_every or trainer.keep_last.
+
+    \b
+    ptb resume runs/mine
+    ptb resume runs/mine --strict-resume         only with the same versions, device and data
+    """  # noqa: D301  # click wants the backspace itself
+    from ptb.rundir import RunDirectory
+
+    config = RunDirectory.open(run).resume_config(overrides, device)
+    carry_out(_composed(config, None), run, True, strict, stop_after, as_json, quiet, verbose)
+
+
+def carry_out(
+    composition: "Composition",
+    output: Path | None,
+    begun: bool,
+    strict: bool,
+    stop_after: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Begins a run, or goes on with one that was begun, and prints how it ended."""
+    from ptb.run import execute, go_on
+    from ptb.rundir import RunDirectory
 
     with results_apart(), progress(quiet) as observer:
         if verbose:
             for choice in composition.plan.choices().values():
                 observer.line(f"using {choice.entry}: {choice.entry.target}")
-        result = execute(composition, output, observer)
+        if begun and output is not None:
+            result = go_on(composition, RunDirectory(output), observer, strict=strict, until=stop_after)
+        else:
+            result = execute(composition, output, observer, until=stop_after)
     if as_json:
         click.echo(json.dumps({"schema": 1, **_finite(result.summary()), "output": str(result.output)}))
     else:
@@ -83,6 +163,33 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
         click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
     if verbose:
         click.echo(columns([("SECTION", "COMPONENT"), *used.items()]))
+
+
+def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
+    """The configuration of the run in ``output``, with what the command says; None where there is no run yet.
+
+    Raises:
+        ConfigError: the command asks for another run than the one that is there.
+    """
+    from ptb.plan import resolve
+    from ptb.run_config import leaves
+    from ptb.rundir import RESUME_KEYS, RunDirectory
+
+    directory = RunDirectory(output)
+    if not directory.is_begun():
+        return None
+    both, recorded = config.over(directory.config), directory.resume_config()
+    registry = installed(recorded)
+    with results_apart():
+        wanted, there = (leaves(resolve(each, registry).as_config()) for each in (both, recorded))
+    other = [
+        Problem(key, f"is {there.get(key, 'not set')} in {output}, and {wanted.get(key, 'not set')} is asked for")
+        for key in sorted({*wanted, *there})
+        if key not in RESUME_KEYS and wanted.get(key) != there.get(key)
+    ]
+    if other:
+        raise ConfigError(*other, "a run goes on as it was begun: leave that out, or name a new directory")
+    return both
 
 
 def _composed(config: "RunConfig", output: Path | None, locked: bool = False) -> "Composition":
@@ -141,9 +248,9 @@ def _print_result(result: "RunResult") -> None:
     for key, value in result.metrics.items():
         split, _, label = key.partition("/")
         splits.setdefault(split, []).append(f"{label} {value:.4f}")
-    click.echo(
-        columns([("", ""), *((split, "  ".join(values)) for split, values in splits.items())], indent="  ").lstrip("\n")
-    )
+    if splits:
+        table = columns([("", ""), *((split, "  ".join(values)) for split, values in splits.items())], indent="  ")
+        click.echo(table.lstrip("\n"))
     click.echo(f"recorded in {result.output}")
 
 

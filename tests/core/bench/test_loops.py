@@ -23,14 +23,14 @@ def trained(loop, **changes):
 
 
 def by_ptb():
-    from ptb.trainer import Recipe, Totals, fit
+    from ptb.trainer import Recipe, Training
 
     class Silent:
         def __getattr__(self, name):
             return lambda *arguments: None
 
     composition = compose(RunConfig(**RUN))
-    fit(composition.parts, Recipe(epochs=1), Silent(), Totals())
+    Training(composition.parts, Recipe(epochs=1), Silent()).run()
     return composition
 
 

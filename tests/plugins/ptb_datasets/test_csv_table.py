@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ptb import ConfigError, DataError
 from ptb.settings import SettingsError, validate
+from ptb_datasets.csv_file import MOST_COLUMNS, read_csv
 from ptb_datasets.csv_table import csv_table
 from ptb_datasets.splits import stratified_split
 
@@ -308,6 +309,22 @@ def test_a_path_that_is_no_file_is_a_data_error(tmp_path, monkeypatch, path, mes
     os.mkfifo("fifo")
     with pytest.raises(DataError, match=message):
         csv_table(path=path, target="y")
+
+
+def wide(folder, columns):
+    path = folder / "wide.csv"
+    path.write_text(",".join(f"c{number}" for number in range(columns)) + "\n" + ",".join("1" * columns) + "\n")
+    return path
+
+
+def test_more_columns_than_can_be_read_are_refused_before_they_are_looked_at(tmp_path):
+    with pytest.raises(DataError, match=r"has 1,000,000 columns, and 20,000 can be read; .* the data set arrays"):
+        csv_table(path=str(wide(tmp_path, 1_000_000)), target="c0")
+
+
+def test_as_many_columns_as_can_be_read_are_read(tmp_path):
+    header, (row,), lines = read_csv(wide(tmp_path, MOST_COLUMNS), ",", 2**20)
+    assert (len(header), len(row), lines) == (MOST_COLUMNS, MOST_COLUMNS, [2])
 
 
 def test_a_file_of_a_gigabyte_is_refused_without_reading_it(tmp_path):

@@ -96,6 +96,19 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     assert peak_while_refused(path, "10 bytes of values, and more follow") < MIB
 
 
+def test_a_bomb_that_tells_its_size_is_not_unpacked_either(tmp_path, monkeypatch):
+    monkeypatch.setattr("ptb_datasets.idx.SUSPECT_BYTES", MIB)
+    path = saved(tmp_path, header(4, 1024, 1024) + bytes(4 * MIB), zipped=True)
+    assert peak_while_refused(path, r"would unpack to 4,194,304, far more than pictures do; .*\(gunzip\)") < MIB
+    assert read_idx(saved(tmp_path, header(4, 1024, 1024) + bytes(4 * MIB)), 3).shape == (4, 1024, 1024)
+
+
+def test_large_pictures_that_shrink_as_pictures_do_are_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("ptb_datasets.idx.SUSPECT_BYTES", MIB)
+    values = np.random.RandomState(0).randint(0, 4, (2, 1024, 1024)).astype(np.uint8)
+    assert (read_idx(saved(tmp_path, encoded(values), zipped=True), 3) == values).all()
+
+
 @pytest.mark.parametrize("left_out", [1, 8, 12, 1500, 3000])
 def test_a_zipped_file_that_is_cut_is_a_data_error(tmp_path, left_out):
     path = saved(tmp_path, header(3, 10, 100) + np.random.RandomState(0).bytes(3000), zipped=True)

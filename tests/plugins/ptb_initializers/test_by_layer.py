@@ -121,9 +121,10 @@ def test_a_seed_decides_the_weights():
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_it_knows_every_other_built_in_initializer():
+def test_it_knows_every_other_built_in_initializer_of_a_layer():
     registry = ptb.load_registry()
-    mine = [e for e in registry.components("initializer") if e.plugin == "pytorch-basics" and e.name != "by-layer"]
+    of_models = ("by-layer", "weights-file")
+    mine = [e for e in registry.components("initializer") if e.plugin == "pytorch-basics" and e.name not in of_models]
     assert set(TARGETS) == set(RULES) == {entry.name for entry in mine}
     assert all(entry.load() is TARGETS[entry.name] for entry in mine)
     assert all(entry.settings_model() is RULES[entry.name] for entry in mine)

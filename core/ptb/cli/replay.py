@@ -1,0 +1,53 @@
+"""``ptb replay``: a step that could not be taken, once more."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ptb.cli.options import installed, json_option, plugin_options, results_apart, verbose_option
+from ptb.cli.text import printable
+from ptb.errors import ConfigError
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@plugin_options
+@verbose_option
+@json_option
+@click.pass_context
+def replay(context: click.Context, file: Path, verbose: bool, as_json: bool) -> None:
+    """Try a step again that could not be taken, and tell where its numbers are lost.
+
+    FILE is the replay-STEP-HASH.safetensors that a run wrote when its loss or its gradients were not finite: it holds
+    the configuration, the state before the step, and the samples of the step. Nothing is trained or written. The exit
+    code is 4 where the fault is found again, and 0 where it is not.
+
+    \b
+    ptb replay runs/mine/replay-1200-*.safetensors
+    """  # noqa: D301  # click wants the backspace itself
+    if not file.is_file():  # told before torch is imported
+        raise ConfigError(f"there is no file {file}; a run writes replay-STEP-HASH.safetensors into its directory")
+    from ptb.plan import resolve
+    from ptb.replay import load_replay, replay_config
+    from ptb.rundir import finite
+
+    saved = load_replay(file)
+    config = replay_config(saved)
+    registry = installed(config)
+    with results_apart():
+        resolve(config, registry)
+    from ptb.compose import compose
+    from ptb.replay import replay as tried_again
+
+    with results_apart():
+        found = tried_again(saved, compose(config, registry))
+    told = found.told(saved.step)
+    if as_json:
+        facts = {"schema": 1, "status": "found" if found.again else "not found", "step": saved.step, "message": told}
+        click.echo(json.dumps(finite(facts | vars(found))))
+    elif found.again:
+        click.echo(printable(told))
+    else:
+        click.echo(printable(f"not found again: step {saved.step} is finite here; in the run {saved.facts['finding']}"))
+    context.exit(4 if found.again else 0)

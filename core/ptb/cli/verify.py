@@ -1,0 +1,142 @@
+"""``ptb verify``: whether what ptb promises holds on this machine, for this run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptb.cli.diagnosis import ended_by_signals
+from ptb.cli.options import config_options, installed, json_option, plugin_arguments, results_apart, verbose_option
+from ptb.cli.text import columns, printable
+from ptb.errors import ConfigError, PtbError, StorageError, listing
+
+if TYPE_CHECKING:
+    from ptb.run_config import RunConfig
+
+SHOWN = 3  # differences of one trial
+
+
+@click.group()
+def verify() -> None:
+    """Prove a promise of ptb on this machine."""
+
+
+@verify.command("resume")
+@config_options
+@click.option(
+    "--steps", type=click.IntRange(min=2), default=20, show_default=True, metavar="N", help="Train so many steps."
+)
+@json_option
+@verbose_option
+def verify_resume(config: "RunConfig", steps: int, as_json: bool, verbose: bool) -> None:
+    """Stop a run of yours, go on, and compare it to the last bit with one that was not stopped.
+
+    Takes the options of `ptb run`. The first steps of the run are trained without a stop; then again, stopped after
+    the first step, half of them, the last but one and the end of the first epoch, and each time another process goes
+    on. Weights, optimizer, random numbers, figures and everything else in the last checkpoints must be the same. Ends
+    with 5 if they are not. Nothing is kept.
+
+    \b
+    ptb verify resume --model lenet --dataset fashion-mnist --batch-size 64
+    """  # noqa: D301  # click wants the backspace itself
+    from ptb.plan import resolve
+
+    registry = installed(config)
+    with results_apart():
+        resolve(config, registry)  # every config error is told before torch is imported
+    with ended_by_signals(), TemporaryDirectory(prefix="ptb-verify-", ignore_cleanup_errors=True) as folder:
+        trials = _Trials(Path(folder), config.values, steps)
+        last = trials.unbroken()
+        found = {stop: trials.stopped_after(stop) for stop in trials.stops(last)}
+    different = [stop for stop, lines in found.items() if lines]
+    if as_json:
+        facts = [{"stopped_after": stop, "same": not lines, "differences": lines} for stop, lines in found.items()]
+        click.echo(json.dumps({"schema": 1, "step": last, "same": not different, "trials": facts}))
+    else:
+        rows = [(str(stop), _told(lines)) for stop, lines in found.items()]
+        click.echo(printable(columns([("STOPPED AFTER STEP", f"AT STEP {last}"), *rows]), kept="\n"))
+    if different:
+        raise StorageError(
+            f"the run does not go on exactly when it is stopped after step {listing([*map(str, different)])}: a "
+            "component keeps state that no checkpoint holds, or computes otherwise from time to time"
+        )
+    if not as_json:
+        click.echo("a run that is stopped and resumed ends with the same bits")
+
+
+class _Trials:
+    """Runs in processes of their own, in one folder.
+
+    Args:
+        folder: where they write.
+        values: the configuration.
+        steps: the most that each trains.
+    """
+
+    def __init__(self, folder: Path, values: Mapping[str, Any], steps: int) -> None:
+        self._folder = folder
+        self._steps = steps
+        self._config = folder / "config.json"
+        self._config.write_text(json.dumps(values, default=str))
+
+    def unbroken(self) -> int:
+        """Trains without a stop, and tells the last step."""
+        self._ptb("run", "-c", str(self._config), "--output", str(self._folder / "unbroken"), self._steps)
+        last = int(json.loads((self._folder / "unbroken" / "summary.json").read_bytes())["step"])
+        if last < 2:
+            raise ConfigError("the run has one optimizer step only, so that it cannot be stopped in between")
+        return last
+
+    def stops(self, last: int) -> list[int]:
+        """After which steps a run is stopped."""
+        rows = [json.loads(line) for line in self._rows("unbroken")]
+        epoch = [row["step"] for row in rows if row["split"] == "train"][:1]
+        return sorted({1, last // 2, last - 1, *(step for step in epoch if step < last)})
+
+    def stopped_after(self, stop: int) -> list[str]:
+        """What a run that was stopped ends otherwise in."""
+        name = f"stopped-{stop}"
+        run = str(self._folder / name)
+        self._ptb("run", "-c", str(self._config), "--output", run, stop)
+        self._ptb("resume", run, self._steps)
+        with results_apart():
+            from ptb.checkpoint import differences, find_checkpoints, load_checkpoint
+
+            ends = [find_checkpoints(self._folder / each / "checkpoints") for each in ("unbroken", name)]
+            one, other = (load_checkpoint(paths[max(paths)]) for paths in ends)
+            found = differences(one, other)
+        if self._figures("unbroken") != self._figures(name):
+            found.append("metrics.jsonl")
+        return found
+
+    def _rows(self, name: str) -> list[str]:
+        path = self._folder / name / "metrics.jsonl"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def _figures(self, name: str) -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in self._rows(name)]
+        return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
+
+    def _ptb(self, *arguments: str | int) -> None:
+        """A command that trains to a step.
+
+        Raises:
+            PtbError: it failed, with its own exit code.
+        """
+        from ptb.diagnosis.processes import Child, python
+
+        *command, until = map(str, arguments)
+        whole = python("-m", "ptb", *command, "--stop-after", until, "-q", *plugin_arguments())
+        with Child(whole) as child:
+            ended = child.wait()
+        if ended.status:
+            error = PtbError(f"`ptb {' '.join(command)}` ended with {ended.how}: {ended.last_line}")
+            error.exit_code = ended.status if ended.status > 0 else 128 - ended.status
+            raise error
+
+
+def _told(lines: list[str]) -> str:
+    return f"{len(lines)} differences: {listing(lines, SHOWN)}" if lines else "the same bits"

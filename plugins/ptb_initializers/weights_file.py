@@ -1,0 +1,129 @@
+"""Weights from a file: to train on from what another run, or another program, has learnt."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ptb import StorageError
+
+SHOWN = 3
+MOST_HEADER = 16 << 20  # bytes, for a hundred thousand tensors
+CHECKPOINT = re.compile(r"(?:ckpt|replay)-\d+-([0-9a-f]{32})\.safetensors")
+OF_THE_MODEL = "model."  # is what the names of a model's tensors begin with in a checkpoint of a run
+
+
+@torch.no_grad()
+def weights_file(module: nn.Module, *, path: str, skip: tuple[str, ...] = ()) -> None:
+    """Copies a safetensors file into the model, its buffers (the statistics of batch norm) too.
+
+    The file is one of ``ptb import-torch``, of ``safetensors.torch.save_file``, or a checkpoint of a run. Names and
+    shapes must be those of the model; floats of another width are converted.
+
+    Args:
+        module: the model.
+        path: the file.
+        skip: patterns of names, as in a shell, which are left as they are: ``("fc3.*",)`` for a last layer of other
+            classes.
+
+    Raises:
+        StorageError: the file cannot be read, is damaged, or holds weights that are not finite.
+        ValueError: the names or shapes are those of another model, or a pattern matches nothing. The model is as
+            before.
+    """
+    own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+    for pattern in skip:
+        if not any(fnmatchcase(name, pattern) for name in own):
+            raise ValueError(f"initializer.skip has '{pattern}', which matches none of its names: {_listed(own)}")
+    with _opened(Path(path).expanduser()) as (file, names):
+        kept = {name: key for name, key in names.items() if not _matches(name, skip)}
+        wanted = {name: value for name, value in own.items() if not _matches(name, skip)}
+        _check_fit(path, file, kept, wanted)
+        for name, target in wanted.items():
+            if isinstance(target, nn.Parameter) and not _is_finite(file.get_tensor(kept[name])):
+                raise StorageError(f"{path}: {name} holds values that are not finite; take weights from before that")
+        for name, target in wanted.items():
+            target.copy_(file.get_tensor(kept[name]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The open file, and its key for each name of the model.
+
+    Raises:
+        StorageError: it is no sound safetensors file.
+    """
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            raise StorageError(f"initializer.path={path} is not a file")
+        _check_begin(path)
+        with safe_open(path, framework="pt") as file:
+            keys = list(file.keys())
+            is_checkpoint = "ptb" in (file.metadata() or {})
+            of_model = [key for key in keys if key.startswith(OF_THE_MODEL)] if is_checkpoint else []
+            yield file, {key.removeprefix(OF_THE_MODEL): key for key in of_model} or {key: key for key in keys}
+    except OSError as error:
+        raise StorageError(f"cannot read initializer.path={path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise StorageError(f"{path} is no sound safetensors file: {error}") from error
+
+
+def _check_begin(path: Path) -> None:
+    with path.open("rb") as stream:
+        begin = stream.read(9)
+        length = int.from_bytes(begin[:8], "little")
+        if begin[8:] != b"{":
+            is_torch = begin.startswith((b"PK\x03\x04", b"\x80"))
+            remedy = f", but one of torch.save; run: ptb import-torch {path}" if is_torch else ": it has no header"
+            raise StorageError(f"{path} is no safetensors file{remedy}")
+        if length > MOST_HEADER:
+            raise StorageError(
+                f"{path} is no sound safetensors file: its header claims {length:,} bytes, {MOST_HEADER:,} are allowed"
+            )
+        name = CHECKPOINT.fullmatch(path.name)
+        stream.seek(0)
+        if name and not hashlib.file_digest(stream, "sha256").hexdigest().startswith(name[1]):
+            raise StorageError(f"the checkpoint {path} is damaged: its bytes are not those that were saved")
+
+
+def _check_fit(path: str, file: Any, kept: Mapping[str, str], wanted: Mapping[str, Tensor]) -> None:
+    faults = []
+    if missing := [name for name in wanted if name not in kept]:
+        faults.append(f"the file lacks {_listed(missing)}")
+    if surplus := [name for name in kept if name not in wanted]:
+        faults.append(f"it has {_listed(surplus)}, which the model lacks")
+    for name in (name for name in wanted if name in kept):
+        there, target = file.get_slice(kept[name]), wanted[name]
+        if list(there.get_shape()) != list(target.shape):
+            faults.append(f"{name} is {there.get_shape()} in the file and {list(target.shape)} in the model")
+        elif target.is_floating_point() != there.get_dtype().startswith(("F", "BF")):
+            faults.append(f"{name} is {there.get_dtype()} in the file and {target.dtype} in the model")
+    if faults:
+        rest = f" and {len(faults) - SHOWN} more faults" if len(faults) > SHOWN else ""
+        raise ValueError(
+            f"{path} holds the weights of another model: {'; '.join(faults[:SHOWN])}{rest}. Choose the model that they "
+            "are of, or name what shall keep its own values in initializer.skip"
+        )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor.to(torch.float32)).all())
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in islice(every, SHOWN))
+    return shown + (f" and {len(every) - SHOWN} more" if len(every) > SHOWN else "")

@@ -1,0 +1,58 @@
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ptb
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "import-weights.md"
+
+
+def commands():
+    """Those of the page, each with the lines that it shows."""
+    for block in re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.S | re.M):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, *shown = part.splitlines()
+            yield command, shown
+
+
+def seen(line, printed):
+    """Whether a line was printed; ``...`` at its end stands for any text."""
+    return any(text.startswith(line[:-3]) if line.endswith("...") else text == line for text in printed)
+
+
+@pytest.mark.slow
+def test_it_goes_as_the_page_shows(tmp_path):
+    spec = ptb.DataSpec((1, 32, 32), "image", "class", 10)
+    lenet = ptb.load_registry().build("model", "lenet", spec)
+    state = {f"module.{name}": value for name, value in lenet.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "lenet.pt")
+    torch.save(lenet, tmp_path / "whole-model.pt")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for command, shown in commands():
+        if "CHECKPOINT" in command:
+            kept = (tmp_path / "first" / "checkpoints").iterdir()
+            newest = max(kept, key=lambda path: int(path.name.split("-")[1]))
+            command = command.replace("CHECKPOINT", str(newest))
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        refused = any(line.startswith("error:") for line in shown)
+        assert (done.returncode != 0) == refused, f"{command}\n{done.stdout}{done.stderr}"
+        printed = (done.stdout + done.stderr).replace(f"{tmp_path}{os.sep}", "").splitlines()
+        for line in shown:
+            assert seen(line, printed), f"{command}\nshows: {line}\n{done.stdout}{done.stderr}"
+
+
+def test_a_line_that_is_not_printed_is_noticed():
+    assert seen("ok: lenet ...", ["x", "ok: lenet on digits"])
+    assert not seen("ok: lenet", ["ok: lenet on digits"])
+
+
+def test_the_page_shows_every_command_of_the_way():
+    shown = [command.split()[1] for command, _ in commands()]
+    assert shown == ["run", "run", "import-torch", "run", "import-torch", "check", "check"]

@@ -1,0 +1,407 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import ptb
+from ptb import RunConfig
+from ptb.checkpoint import differences, find_checkpoints, load_checkpoint
+
+CONFIG = {
+    "model": {"name": "mlp", "hidden": [8], "dropout": 0.3},
+    "dataset": {"name": "random", "inputs": "vector", "input_shape": [4], "output_size": 3, "samples": 40},
+    "optimizer": {"name": "adam", "lr": 0.05},
+    "scheduler": {"name": "cosine"},
+    "loader": {"batch_size": 4},
+    "trainer": {"epochs": 2, "checkpoint_every": 1},
+    "device": "cpu",
+    "threads": 1,
+}
+STEPS = 20
+# Has torch and ptb at hand, and forks a process for each life of a run: it begins, or goes on, and is killed.
+SERVER = """
+    import json, mmap, os, sys, time, warnings
+    import torch
+    import ptb.disk, ptb.trainer, ptb.tally
+    import ptb_datasets.random_data, ptb_models.mlp, ptb_schedulers.cosine, ptb_metrics.accuracy, ptb_losses
+    from pathlib import Path
+    from ptb import RunConfig
+    from ptb import run as runs
+    from ptb.compose import compose
+    from ptb.discovery import BUILT_IN, find_plugins, load_plugin
+    from ptb.registry import Registry
+    from ptb.rundir import RunDirectory
+
+    torch.set_num_threads(1)
+    registry = Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN])
+    CALLS = ("create", "write", "sync", "close", "size_of", "read", "replace", "sync_folder", "names", "remove")
+
+
+    class Saves:
+        "Tells in shared memory where it is in a save, and waits there if it is asked to."
+
+        def __init__(self, file, save, call):
+            with open(file, "r+b") as stream:
+                self.memory = mmap.mmap(stream.fileno(), 3)
+            self.save, self.call, self.saves, self.calls = save, call, 0, 0
+            self.inside = False
+            whole = runs._Recorder.save
+
+            def saved(recorder, training):
+                self.saves, self.calls, self.inside = self.saves + 1, 0, True
+                self.note()
+                whole(recorder, training)
+                self.inside = False
+                self.note()
+
+            runs._Recorder.save = saved
+            for name in CALLS:
+                setattr(ptb.disk, name, self.around(name, getattr(ptb.disk, name)))
+
+        def around(self, name, function):
+            def called(*arguments):
+                if name == "write":  # a system may take fewer bytes than there are
+                    descriptor, data = arguments
+                    arguments = (descriptor, data[: max(len(data) // 2, 512)])
+                try:
+                    return function(*arguments)
+                finally:
+                    if self.inside:
+                        self.calls += 1
+                        self.note()
+            return called
+
+        def note(self):
+            self.memory[0] = int(self.inside)
+            self.memory[1] = min(self.calls, 255)
+            if self.inside and (self.saves, self.calls) == (self.save, self.call):
+                self.memory[2] = 1
+                time.sleep(60)
+
+
+    def live(order):
+        warnings.simplefilter("error")  # a life that follows a kill has nothing to warn of
+        Saves(order["memory"], order["save"], order["call"])
+        exec(order["before"])
+        path = Path(order["path"])
+        directory = RunDirectory(path)
+        if directory.is_begun():
+            runs.go_on(compose(directory.resume_config(), registry), directory)
+        else:
+            runs.execute(compose(RunConfig(**order["config"]), registry), path)
+
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                live(order)
+                code = 0
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        print("born", child, flush=True)
+        print("died", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Lives:
+    """Processes that live through a run, one after the other."""
+
+    def __init__(self, folder):
+        self._memory, self.log = folder / "memory", folder / "log"
+        self._memory.write_bytes(bytes(3))
+        script = folder / "server.py"
+        script.write_text(textwrap.dedent(SERVER))
+        self._server = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        self.landed = []
+
+    def live(self, path, kill=None, save=0, call=0, before=""):
+        """Lets a process begin the run or go on with it, and kills it after ``kill`` seconds or at a call of a save.
+
+        Tells the exit code, and the seconds it lived.
+        """
+        self._memory.write_bytes(bytes(3))
+        order = {"path": str(path), "memory": str(self._memory), "log": str(self.log), "save": save, "call": call}
+        self._server.stdin.write(json.dumps(order | {"config": CONFIG, "before": before}) + "\n")
+        self._server.stdin.flush()
+        child, began = self._told("born"), time.monotonic()
+        if kill is not None:
+            time.sleep(kill)
+        elif save:
+            self._wait_there(child)
+        if kill is not None or save:
+            with suppress(ProcessLookupError):  # it has come to its end before
+                os.kill(child, signal.SIGKILL)
+        code = self._told("died")
+        if code == -signal.SIGKILL:
+            inside, calls, _ = self._memory.read_bytes()
+            self.landed.append(calls if inside else None)
+        return code, time.monotonic() - began
+
+    def _told(self, what):
+        word, number = self._server.stdout.readline().split()
+        assert word == what
+        return int(number)
+
+    def _wait_there(self, child):
+        deadline = time.monotonic() + 30
+        while not self._memory.read_bytes()[2] and _runs(child):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
+
+    def end(self):
+        self._server.stdin.close()
+        try:
+            self._server.wait(60)
+        finally:
+            self._server.kill()
+            self._server.wait()
+            self._server.stdout.close()
+
+
+def _runs(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory):
+    there = Lives(tmp_path_factory.mktemp("lives"))
+    yield there
+    there.end()
+
+
+@pytest.fixture(scope="module")
+def whole(lives, tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "run"
+    assert lives.live(path)[0] == 0, lives.log.read_text()
+    return path
+
+
+@pytest.fixture(scope="module")
+def seconds(lives, whole, tmp_path_factory):
+    return max(lives.live(tmp_path_factory.mktemp("timed") / "run")[1] for _ in range(2))
+
+
+def last(path):
+    return load_checkpoint(list(find_checkpoints(path / "checkpoints").values())[-1])
+
+
+def summary(path):
+    facts = json.loads((path / "summary.json").read_text())
+    return {key: value for key, value in facts.items() if key not in ("train_seconds", "samples_per_second")}
+
+
+def rows(path):
+    return [{**json.loads(line), "samples_per_second": 0} for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def faults(whole, path):
+    """In what a run that was killed has ended otherwise than one that was not."""
+    told = differences(last(whole), last(path))
+    told += [] if summary(whole) == summary(path) else [f"summary.json: {summary(path)}"]
+    told += [] if rows(whole) == rows(path) else [f"metrics.jsonl: {rows(path)}"]
+    there, wanted = ({each.name for each in folder.rglob("*")} for folder in (path, whole))
+    # The best is told by its hash too, and time is part of what is hashed: steps are what can be compared.
+    steps, right = (
+        [int(name.split("-")[1]) for name in names if name.startswith("ckpt-")] for names in (there, wanted)
+    )
+    # A kill after the last save leaves the one that was to be deleted next.
+    fine = {*steps} >= {*right} and len(steps) <= len(right) + 1
+    told += [] if fine else [f"checkpoints of the steps {steps}"]
+    others = {name for name in there - wanted if not name.startswith("ckpt-")}
+    return told + [f"left behind: {name}" for name in sorted(others)]
+
+
+def ended(lives, path, before=""):
+    code, _ = lives.live(path, before=before)
+    assert code == 0, lives.log.read_text()[-3000:]
+
+
+def kill_anywhere(lives, path, draw, seconds):
+    """A life that is killed at any instant; it may end before, when others need the machine less than they did."""
+    return lives.live(path, kill=draw.uniform(0, seconds))[0] == -signal.SIGKILL
+
+
+def kill_in_a_save(lives, path, draw):
+    """Between any two calls of any save that is still to come, or of its writes, of which each takes a half."""
+    lives.live(path, save=draw.randrange(1, 4), call=draw.randrange(CALLS_OF_A_SAVE))
+
+
+CALLS_OF_A_SAVE = 24
+
+
+def trials(lives, whole, folder, seconds, kills, seed):
+    """So many kills of runs that each end well, half of them in a save; the place of each there, None outside."""
+    draw = random.Random(f"kills {seed}")
+    before, number = len(lives.landed), 0
+    while len(lives.landed) - before < kills:
+        path = folder / str(number)
+        number += 1
+        for _ in range(draw.choice((1, 1, 1, 1, 4))):
+            kill_in_a_save(lives, path, draw) if draw.random() < 0.5 else kill_anywhere(lives, path, draw, seconds)
+        ended(lives, path)
+        assert faults(whole, path) == []
+    return lives.landed[before:]
+
+
+def test_a_run_that_is_killed_anywhere_ends_with_the_same_bits(lives, whole, seconds, tmp_path):
+    landed = trials(lives, whole, tmp_path, seconds, 30, "quick")
+    assert sum(place is not None for place in landed) >= 0.3 * len(landed)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_that_is_killed_fifty_times_ends_with_the_same_bits(lives, whole, seconds, tmp_path, seed):
+    landed = trials(lives, whole, tmp_path, seconds, 50, seed)
+    assert sum(place is not None for place in landed) >= 0.3 * len(landed)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("save", [1, 2, 12, STEPS + 1])
+def test_a_run_that_is_killed_after_each_call_of_a_save_ends_with_the_same_bits(lives, whole, tmp_path, save):
+    places = set()
+    for call in range(100):
+        lives.live(tmp_path / str(call), save=save, call=call)
+        if not lives.landed or lives.landed[-1] != call:
+            break
+        places.add(call)
+        ended(lives, tmp_path / str(call))
+        assert faults(whole, tmp_path / str(call)) == []
+    assert len(places) > 10
+
+
+def test_two_runs_that_differ_are_seen_to_differ(lives, whole, tmp_path):
+    change = 'order["config"]["seed"] = 1'
+    ended(lives, tmp_path / "run", change)
+    assert faults(whole, tmp_path / "run") != []
+
+
+MUTANTS = {
+    "no random numbers": "ptb.trainer.set_random_state = lambda *_: None\nptb.run.differences = lambda *_: []",
+    "no optimizer": "ptb.trainer._load_optimizer = lambda *_: None\nptb.run.differences = lambda *_: []",
+    "no tally": "ptb.tally.Tally.load_state = lambda *_: None\nptb.run.differences = lambda *_: []",
+    "rows stay": "RunDirectory.cut_rows = lambda *_: True",
+    "temporary files stay": "ptb.disk.remove_temporaries = lambda _: None",
+    "written in place": """
+def write_in_place(path, content):
+    data = memoryview(content.encode() if isinstance(content, str) else content)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    while data:
+        data = data[ptb.disk.write(descriptor, data):]
+    ptb.disk.close(descriptor)
+ptb.disk.write_atomically = write_in_place
+""",
+    "old ones deleted first": """
+save_checkpoint = runs.save_checkpoint
+def delete_and_save(folder, *arguments):
+    for name in ptb.disk.names(folder):
+        ptb.disk.remove(folder / name)
+    return save_checkpoint(folder, *arguments)
+runs.save_checkpoint = delete_and_save
+""",
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_fault_in_saving_or_going_on_is_seen(lives, whole, tmp_path, mutant):
+    before = MUTANTS[mutant].replace("ptb.run.", "runs.")
+    for call in range(2, 40, 3):
+        path = tmp_path / str(call)
+        lives.live(path, save=STEPS // 2 + 1, call=call, before=before)  # at the end of the first epoch
+        code, _ = lives.live(path, before=before)
+        if code != 0 or faults(whole, path):
+            return
+    pytest.fail(f"{mutant}: nothing was seen")
+
+
+FLAGS = {
+    "model": "mlp",
+    "dataset": "random",
+    "optimizer": "adam",
+    "scheduler": "cosine",
+    "epochs": "20",
+    "device": "cpu",
+}
+SETTINGS = ["model.hidden=[8]", "model.dropout=0.3", "dataset.inputs=vector", "dataset.input_shape=[4]"]
+SETTINGS += ["dataset.samples=40", "loader.batch_size=4", "trainer.checkpoint_every=1", "threads=1"]
+
+
+def commanded(tmp_path, path):
+    """``ptb run --resume auto`` of the same run, whoever began it."""
+    flags = [text for name, value in FLAGS.items() for text in (f"--{name}", value)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "ptb", "run", "--output", str(path), "--resume", "auto", *flags, *SETTINGS],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def killed_again_and_again(tmp_path, kills, seed):
+    """Kills commands of one run, at an instant after each has begun to train; then lets one end."""
+    draw, path = random.Random(f"commands {seed}"), tmp_path / f"run-{seed}"
+    for _ in range(kills):
+        process = commanded(tmp_path, path)
+        try:
+            log = path / "log.txt"
+            size = log.stat().st_size if log.exists() else 0
+            deadline = time.monotonic() + 60
+            while not (log.exists() and log.stat().st_size > size) and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.5))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            told, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, told
+    process = commanded(tmp_path, path)
+    try:
+        told, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, told
+    assert "warning" not in told
+    assert ".corrupt" not in told
+    return path
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, built_in):
+    path = tmp_path_factory.mktemp("unbroken") / "run"
+    ptb.train(RunConfig.read(flags=FLAGS, overrides=SETTINGS), registry=built_in, output=path)
+    return path
+
+
+def test_a_command_that_is_killed_twice_is_given_again_and_ends_with_the_same_bits(unbroken, tmp_path):
+    assert faults(unbroken, killed_again_and_again(tmp_path, 2, "quick")) == []
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("seed", range(4))
+def test_commands_that_are_killed_five_times_end_with_the_same_bits(unbroken, tmp_path, seed):
+    assert faults(unbroken, killed_again_and_again(tmp_path, 5, seed)) == []

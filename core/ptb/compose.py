@@ -94,7 +94,7 @@ def compose(config: RunConfig, registry: Registry | None = None, *, training: bo
     device = resolve_device(plan.run.device, config.source("device"))
     plan = _with_device(plan, device)
     seed = plan.run.seed
-    with isolated(), memory_named(plan):
+    with isolated(), memory_named(plan, training):
         seed_global(seed, "dataset")
         bundle = _build_dataset(plan.dataset)
         plan = resolve(config, registry, bundle.spec.target)
@@ -385,7 +385,7 @@ def _blamed(choice: Choice, party: str = "", remedy: str = "") -> Iterator[None]
 
 
 @contextmanager
-def memory_named(plan: Plan) -> Iterator[None]:
+def memory_named(plan: Plan, training: bool = True) -> Iterator[None]:
     """Turns running out of memory into an error that names the setting to change."""
     try:
         yield
@@ -393,7 +393,8 @@ def memory_named(plan: Plan) -> Iterator[None]:
         if not is_memory_error(error):
             raise
         half = max(plan.loader.batch_size // 2, 1)
+        split = "or trainer.on_oom=split, " if training and plan.trainer.on_oom == "fail" else ""
         raise ResourceError(
-            f"out of memory on {plan.run.device} with loader.batch_size={plan.loader.batch_size}; try {half}, "
-            f"{'' if plan.trainer.on_oom == 'split' else 'or trainer.on_oom=split, '}or a smaller model or data set"
+            f"out of memory on {plan.run.device} with loader.batch_size={plan.loader.batch_size}; try {half}, {split}"
+            "or a smaller model or data set"
         ) from error

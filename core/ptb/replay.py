@@ -79,7 +79,7 @@ def replay(saved: Checkpoint, composition: Composition) -> Finding:
         ResourceError: memory runs out.
     """
     plan, parts = composition.plan, composition.parts
-    with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan):
+    with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan, False):
         nobody = cast(Any, None)  # nothing is trained
         training = Training(parts, Recipe(epochs=plan.trainer.epochs), nobody)
         try:

@@ -259,7 +259,7 @@ def evaluate_run(
     saved = load_checkpoint(file)
     saved.restore(parts.model)
     plan = composition.plan
-    with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
+    with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan, False), _blamed(plan):
         _compare_data(run, composition)
         values = evaluate(parts, splits[split])
         losses = sample_losses(parts, splits[split])

@@ -420,3 +420,16 @@ def test_a_training_that_cannot_be_recorded_says_so_in_its_summary(built_in, tmp
     with pytest.raises(OSError, match="No space"):
         ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_however_often_a_run_is_evaluated_its_weights_are_the_same(built_in, tmp_path):
+    hashes = set()
+    for number, often in enumerate([{}, {"eval_every": 0}, {"eval_steps": 1}, {"eval_every": 2, "eval_steps": 7}]):
+        config = RunConfig(**{**MLP, "model": {**MLP["model"], "dropout": 0.2}, "trainer": {"epochs": 2} | often})
+        result = ptb.train(config, registry=built_in, output=tmp_path / str(number))
+        hashes.add(result.weights_sha256)
+        rows = [json.loads(line) for line in (result.output / "metrics.jsonl").read_text().splitlines()]
+        assert len({(row["step"], row["split"]) for row in rows}) == len(rows)
+        measured = sum(row["split"] == "val" for row in rows)
+        assert measured == [2, 0, result.step, result.step // 7 + 1][number]
+    assert len(hashes) == 1

@@ -1,7 +1,9 @@
 import gc
 import math
+import random
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -193,16 +195,43 @@ def test_the_model_trains_in_train_mode_and_is_judged_in_eval_mode_under_inferen
     assert set(ours.train_metrics["score"].calls) == {(False, False)}
 
 
-@pytest.mark.parametrize("cadence", [Recipe(4), Recipe(4, eval_every=3), Recipe(4, checkpoint_every=1)])
-def test_neither_evaluation_nor_saving_changes_the_weights(cadence):
-    def dropout():
-        torch.manual_seed(7)
-        return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+class Rude(nn.Module):
+    """Draws random numbers, counts and moves a buffer whenever it is called, and changes with all of them."""
 
-    plain, other = parts(model=dropout(), splits=(), size=12), parts(model=dropout(), size=12)
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(7)
+        self.layers = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+        self.calls = 0
+        self.own = torch.Generator().manual_seed(1)
+
+    def forward(self, inputs):
+        self.calls += 1
+        self.seen += 1
+        noise = torch.rand(1) + torch.rand(1, generator=self.own) + random.random() + np.random.rand()
+        return self.layers(inputs) * (1 + 0.1 * self.seen + 0.01 * self.calls + 0.1 * noise)
+
+
+CADENCES = [
+    Recipe(4),
+    Recipe(4, eval_every=3),
+    Recipe(4, eval_every=0),
+    Recipe(4, eval_steps=1),
+    Recipe(4, eval_every=0, eval_steps=2),
+    Recipe(4, checkpoint_every=1),
+]
+
+
+@pytest.mark.parametrize("cadence", CADENCES, ids=str)
+def test_neither_evaluation_nor_saving_changes_the_weights(cadence):
+    plain, other = parts(model=Rude(), splits=(), size=12), parts(model=Rude(), size=12)
     for ours, how in ((plain, Recipe(4)), (other, cadence)):
         torch.manual_seed(3)
+        random.seed(3)
+        np.random.seed(3)
         fit(ours, how, Notes())
+    assert other.model.calls == plain.model.calls == 12
     for name, tensor in plain.model.state_dict().items():
         assert torch.equal(tensor, other.model.state_dict()[name]), name
 

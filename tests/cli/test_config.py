@@ -4,6 +4,7 @@ import tomllib
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from ptb.cli.config import commented, draft
 from ptb.compose import compose
@@ -128,6 +129,10 @@ def test_the_file_of_every_component_passes_the_check_once_it_is_filled_in(entry
         np.save(tmp_path / "y.npy", np.arange(40) % 3)
         text = text.replace("# inputs = ...", f"inputs = '{tmp_path / 'x.npy'}'")
         text = text.replace("# targets = ...", f"targets = '{tmp_path / 'y.npy'}'")
+    if entry.name == "weights-file":
+        model = compose(RunConfig(model={"name": "mlp"}), built_in).parts.model
+        save_file(model.state_dict(), tmp_path / "weights.safetensors")
+        text = text.replace("# path = ...", f"path = '{tmp_path / 'weights.safetensors'}'")
     (tmp_path / "run.toml").write_text(text)
     plan = compose(RunConfig.read([tmp_path / "run.toml"]), built_in).plan
     assert (entry.kind, entry.id) in [(c.entry.kind, c.entry.id) for c in plan.choices().values()]

@@ -15,10 +15,10 @@ def bar():
 def test_the_bar_moves_over_the_steps_of_the_whole_run(bar, monkeypatch):
     monkeypatch.setattr("ptb.cli.progress.REDRAW_SECONDS", -1)
     screen = Screen(StopOnSignal(), False, bar)
-    screen.epoch_started(1, 3, 2)
+    screen.epoch_started(1, 3, 2, 0)
     screen.step_ended()
     screen.step_ended()
-    screen.epoch_started(2, 3, 2)
+    screen.epoch_started(2, 3, 2, 0)
     screen.step_ended()
     (task,) = bar.tasks
     assert (task.description, task.completed, task.total) == ("epoch 2/3", 3, 6)
@@ -27,11 +27,11 @@ def test_the_bar_moves_over_the_steps_of_the_whole_run(bar, monkeypatch):
 def test_the_bar_is_drawn_a_few_times_a_second_only_but_at_each_epoch(bar, monkeypatch):
     monkeypatch.setattr("ptb.cli.progress.perf_counter", lambda: 100.0)
     screen = Screen(StopOnSignal(), False, bar)
-    screen.epoch_started(1, 2, 3)
+    screen.epoch_started(1, 2, 3, 0)
     for _ in range(3):
         screen.step_ended()
     assert bar.tasks[0].completed == 1
-    screen.epoch_started(2, 2, 3)
+    screen.epoch_started(2, 2, 3, 0)
     assert bar.tasks[0].completed == 3
 
 
@@ -51,7 +51,7 @@ def test_a_line_is_printed_as_it_is(bar, capsys):
 @pytest.mark.parametrize(("quiet", "printed"), [(False, "epoch 1/1\n"), (True, "")], ids=["lines", "quiet"])
 def test_without_a_terminal_there_are_lines_on_standard_error_or_none(capsys, quiet, printed):
     screen = Screen(StopOnSignal(), quiet)
-    screen.epoch_started(1, 1, 1)
+    screen.epoch_started(1, 1, 1, 0)
     screen.step_ended()
     screen.line("epoch 1/1")
     assert capsys.readouterr() == ("", printed)

@@ -706,9 +706,10 @@ def test_a_compiler_that_cannot_is_told(built_in, monkeypatch):
         compose(config, built_in)
 
 
-def test_workers_that_are_not_used_are_told(built_in):
-    with pytest.warns(UserWarning, match=r"loader.num_workers=2 is not used: .*loader.tier=workers uses them"):
-        compose(RunConfig(model={"name": "linear"}, loader={"num_workers": 2}), built_in)
+@pytest.mark.parametrize(("key", "value"), [("num_workers", 2), ("timeout", 5.0)])
+def test_workers_that_are_not_used_are_told(built_in, key, value):
+    with pytest.warns(UserWarning, match=rf"loader.{key}={value} is not used: .*loader.tier=workers has some"):
+        compose(RunConfig(model={"name": "linear"}, loader={key: value}), built_in)
 
 
 def test_a_loss_that_would_have_to_be_trained_is_refused(site):

@@ -196,8 +196,8 @@ def test_an_evaluation_sets_nothing_else(run, key):
     first, second = refused.value.problems
     assert (first.key, first.source, second.key) == (key, f"{key}={{}}", "trainer.patience")
     assert (
-        "from the run but metrics.LABEL.KEY, loader.batch_size, loader.tier, loader.num_workers, device, threads"
-        in first.message
+        "from the run but metrics.LABEL.KEY, loader.batch_size, loader.tier, loader.num_workers, loader.timeout, "
+        "device, threads" in first.message
     )
 
 

@@ -96,7 +96,7 @@ def save_checkpoint(folder: Path, step: int, state: State, facts: Mapping[str, A
     Raises:
         StorageError: the file cannot be written; the message names it and its size.
     """
-    told = json.dumps({"format": FORMAT, "step": step, "facts": facts, "state": state.node}, allow_nan=False)
+    told = json.dumps({"format": FORMAT, "step": step, "facts": facts, "state": state.node})
     data = save(state.tensors, {"ptb": told})
     if int.from_bytes(data[:8], "little") > LONGEST_HEADER:
         raise StorageError(f"the state of step {step} has too many parts for one file ({len(state.tensors):,} tensors)")

@@ -242,7 +242,7 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def _open_at_once(path: str | Path, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 

@@ -237,9 +237,8 @@ class Training:
     def _due_inside(self) -> bool:
         """Whether something is to be done inside an epoch; at the end of one all is done together."""
         recipe, totals = self.recipe, self.totals
-        if totals.taken == self._steps or not (recipe.checkpoint_every or recipe.eval_steps):
-            return False
-        return _falls_on(totals.step, recipe.checkpoint_every) or _falls_on(totals.step, recipe.eval_steps)
+        due = _falls_on(totals.step, recipe.checkpoint_every) or _falls_on(totals.step, recipe.eval_steps)
+        return due and totals.taken < self._steps
 
     def _inside_epoch(self, epoch: int) -> None:
         improved = False

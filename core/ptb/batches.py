@@ -16,6 +16,7 @@ from ptb.draws import Draws
 from ptb.samples import Batch, cut, pair
 from ptb.seeding import derive_seed, generator
 from ptb.tiers import Held, Source
+from ptb.tree import raw
 
 FINGERPRINT_SAMPLES = 64
 # Of more than that a part is looked at: to read it all would cost more than a short training.
@@ -157,5 +158,4 @@ def _update_header(digest: "hashlib._Hash", dtype: torch.dtype, shape: tuple[int
 
 
 def _update_bytes(digest: "hashlib._Hash", tensor: Tensor) -> None:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    digest.update(raw(tensor.detach().cpu()).numpy().data if tensor.numel() else b"")

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from ptb import disk
 from ptb.batches import update_digest
 from ptb.errors import StorageError, count, listing, one_line
-from ptb.tree import Node, Reader, State, Unreadable
+from ptb.tree import Node, Reader, State, Unreadable, raw
 
 FORMAT = 2
 _NAME = re.compile(r"(ckpt|replay)-(\d{1,18})-([0-9a-f]{32})\.safetensors")
@@ -298,7 +297,7 @@ def _differing_tensors(a: Tensor, b: Tensor, name: str) -> Iterator[str]:
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         yield f"{name}: {a.dtype} {list(a.shape)} and {b.dtype} {list(b.shape)}"
     elif a.numel():
-        bytes_a, bytes_b = (t.contiguous().flatten().view(torch.uint8).view(t.numel(), -1) for t in (a, b))
+        bytes_a, bytes_b = (raw(t).view(t.numel(), -1) for t in (a, b))
         if number := int((bytes_a != bytes_b).any(1).sum()):
             yield f"{name}: {number} of {count(a.numel(), 'value')} differ"
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ptb.errors import one_line
-from ptb.tree import Node, Reader, Unreadable, Unwritable, Writer
+from ptb.tree import Node, Reader, Unreadable, Unwritable, Writer, raw
 
 # What torch keeps in every module; hooks are no numbers, parameters and modules are looked at by themselves.
 _OF_TORCH = set(vars(nn.Module())) - {"training"}
@@ -236,10 +236,7 @@ def _fits(current: object, value: Tensor) -> bool:
 
 def _same(one: Tensor, other: Tensor) -> bool:
     """Whether they are one tensor, or have the same bits."""
-    if one is other:
-        return True
-    a, b = (each.detach().contiguous().flatten().view(torch.uint8) for each in (one, other))
-    return torch.equal(a, b)
+    return one is other or torch.equal(raw(one), raw(other))
 
 
 def _memory(tensor: Tensor) -> int:

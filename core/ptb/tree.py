@@ -204,6 +204,13 @@ class Reader:
         return array.copy() if is_array else array[()]
 
 
+def raw(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor in the order of its values, uint8 ``[N]``, on its device."""
+    dense = tensor.detach().contiguous()
+    # Of one value, the strides may be any: torch calls it contiguous and does not view it as bytes.
+    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
+
+
 def _dtype(name: str) -> torch.dtype:
     found = getattr(torch, name)
     if not isinstance(found, torch.dtype):

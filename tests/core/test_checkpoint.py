@@ -393,3 +393,8 @@ def test_a_model_may_keep_numbers_beside_its_tensors():
         def set_extra_state(self, state): ...
 
     assert model_state(Odd(1, 1)).keys() == {"weight", "bias"}
+
+
+def test_a_tensor_of_one_value_has_a_hash_whatever_its_strides():
+    odd = torch.empty_strided((1, 1), (2, 2), dtype=torch.float16).fill_(3)
+    assert weights_sha256({"a": odd}) == weights_sha256({"a": torch.full((1, 1), 3, dtype=torch.float16)})

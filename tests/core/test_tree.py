@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptb.checkpoint import load_checkpoint, save_checkpoint
-from ptb.tree import MAX_DEPTH, Reader, State, Unreadable, Unwritable, Writer
+from ptb.tree import MAX_DEPTH, Reader, State, Unreadable, Unwritable, Writer, raw
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 EIGHTHS = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -45,7 +45,7 @@ def bits(tensor):
         return ("sparse", tuple(tensor.shape), tensor.is_coalesced(), *parts)
     plain = tensor.detach().contiguous()
     flat = torch.view_as_real(plain) if plain.is_complex() else plain
-    data = flat.flatten().view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    data = raw(flat).numpy().tobytes()
     return (tensor.dtype, tuple(tensor.shape), data)
 
 

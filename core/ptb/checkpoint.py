@@ -188,15 +188,24 @@ def newest_intact(folder: Path, run: str | None, tell: Callable[[str], None]) ->
         StorageError: there are checkpoints, and none is intact; or one cannot be read.
     """
     aside = [folder / name for name in _names(folder) if name.startswith(".corrupt-")]
+    foreign: list[Path] = []
     for _, _, path in reversed(_found(folder)):
         try:
             checkpoint = load_checkpoint(path)
-            if run is not None and checkpoint.facts.get("run", run) != run:
-                raise Damaged(f"the checkpoint {path} is one of another run")
-            return checkpoint
         except Damaged as error:
             aside.append(_set_aside(path))
             tell(f"{error}; it is kept as {aside[-1].name}")
+            continue
+        if run is None or checkpoint.facts.get("run", run) == run:
+            for each in foreign:
+                tell(f"the checkpoint {each} is one of another run; it is kept as {_set_aside(each).name}")
+            return checkpoint
+        foreign.append(path)
+    if foreign:  # perhaps it is the id that is wrong
+        raise StorageError(
+            f"{listing([path.name for path in foreign], 3)} in {folder} are of another run than manifest.json tells "
+            f"('run': {run!r}): put the manifest.json of their run back, or the checkpoints of this one"
+        )
     if aside:
         raise StorageError(
             f"no checkpoint in {folder} is intact ({count(len(aside), 'damaged one')}: "

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ptb.errors import one_line
 from ptb.tree import Node, Reader, Unreadable, Unwritable, Writer, raw
 
 # What torch keeps in every module; hooks are no numbers, parameters and modules are looked at by themselves.
 _OF_TORCH = set(vars(nn.Module())) - {"training"}
+_OF_OPTIMIZERS = {"state", "param_groups", "defaults"}  # their state_dict tells these
 _CONTAINERS = (list, tuple, dict, set)
 _GENERATORS: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], object]]] = {
     torch.Generator: (torch.Generator.get_state, torch.Generator.set_state),
@@ -71,8 +73,11 @@ class _Walk:
         self.seen: set[int] = set()
 
     def attributes(self, owner: object) -> Iterator[tuple[str, Any]]:
+        if isinstance(owner, Optimizer) and type(owner).__module__.startswith("torch."):
+            return  # their state_dict tells all
         for name, value in list(getattr(owner, "__dict__", {}).items()):
-            if not (isinstance(owner, nn.Module) and name in _OF_TORCH):
+            module = isinstance(owner, nn.Module) and name in _OF_TORCH
+            if not module and not (isinstance(owner, Optimizer) and (name in _OF_OPTIMIZERS or "_hooks" in name)):
                 yield name, value
         for kind in type(owner).__mro__:
             for name in _slots(kind):
@@ -218,9 +223,11 @@ def _assign(owner: object, name: str, value: object) -> None:
 
 
 def _has_own_state(owner: object) -> bool:
-    """``state_dict`` of a module tells nothing of its attributes; that of any other object is what its author wrote."""
+    """``state_dict`` of torch's classes tells no attributes; that of any other is what its author wrote."""
     methods = ("state_dict", "load_state_dict")
-    return not isinstance(owner, nn.Module) and all(callable(getattr(owner, name, None)) for name in methods)
+    return not isinstance(owner, nn.Module | Optimizer) and all(
+        callable(getattr(owner, name, None)) for name in methods
+    )
 
 
 def _fits(current: object, value: Tensor) -> bool:

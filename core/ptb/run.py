@@ -1,5 +1,6 @@
 """Carries out a composed run: trains, evaluates, saves and records. It looks nothing up: it is given what was built."""
 
+import hashlib
 import json
 import math
 import platform
@@ -189,9 +190,9 @@ def go_on(
         manifest, now = run.read_manifest(), _manifest(composition)
         recorder.id = str(manifest.get("run", recorder.id))
         checkpoint = newest_intact(run.checkpoints, manifest.get("run"), recorder.warn)
-        changed = _config_changes(checkpoint, composition.plan)
-        if manifest or checkpoint:  # else it was killed before it wrote either
-            changed = _changes(manifest, now) + changed
+        _check_config(checkpoint, composition.plan, run)
+        # Where there is neither, it was killed before it wrote one.
+        changed = _changes(manifest, now) if manifest or checkpoint else []
         if changed and strict:
             raise StorageError(
                 f"--strict-resume: {run.path} was made with something else: {'; '.join(changed)}; go on where it is "
@@ -210,6 +211,8 @@ def go_on(
         else:
             recorder.id = str(checkpoint.facts.get("run", recorder.id))  # the manifest may be gone
             recorder.take_up(checkpoint)
+            if until is not None and until <= checkpoint.step and not recorder.training.is_over():
+                raise ConfigError(f"--stop-after {until}: the run is at step {checkpoint.step}; name a later one")
             prune_checkpoints(run.checkpoints, composition.plan.trainer.keep_last)  # it may have been killed before
         if not recorder.training.is_over():
             told = {"step": recorder.totals.step, "argv": sys.argv, "changes": changed}
@@ -312,6 +315,7 @@ class _Recorder:
         self.composition = composition
         self.observer = observer
         self.pending: list[Row] = []
+        self.rows = hashlib.sha256()  # of metrics.jsonl
         self.step_ended: Callable[[], None] = observer.step_ended if observer else _nothing
         self.stop_signal: Callable[[], int | None] = observer.stop_signal if observer else _nothing
         settings = composition.plan.trainer.model_dump()
@@ -343,8 +347,11 @@ class _Recorder:
         if lost := differences(checkpoint, again):
             message = f"{checkpoint.path} cannot be taken up again exactly: {listing(lost, 3)}"
             warnings.warn(f"{message}: the run will not end as if it had not been stopped", stacklevel=2)
-        if not self.run.cut_rows(self.totals.rows):
-            warnings.warn(f"{self.run.metrics} has lost rows that were there at step {checkpoint.step}", stacklevel=2)
+        whole = self.run.cut_rows(self.totals.rows)
+        self.rows.update(self.run.rows())
+        if not whole or self.rows.hexdigest() != checkpoint.facts.get("rows_sha256", self.rows.hexdigest()):
+            how = "has other rows than" if whole else "has lost rows that were there"
+            warnings.warn(f"{self.run.metrics} {how} at step {checkpoint.step}: it was changed since", stacklevel=2)
         over = self.training.is_over()
         how = "nothing is left to train" if over else "goes on"
         self.line(f"{how} after step {checkpoint.step}, from {checkpoint.path.name}")
@@ -370,7 +377,7 @@ class _Recorder:
         facts = {"step": row.step, "epoch": row.epoch, "split": row.split, "values": row.values, "lr": row.lr}
         if row.samples_per_second is not None:
             facts["samples_per_second"] = row.samples_per_second
-        self.run.append_row(facts)
+        self.rows.update(self.run.append_row(facts))
         self.pending.append(row)
 
     def save(self, training: Training) -> None:
@@ -381,7 +388,13 @@ class _Recorder:
             raise PluginError(f"the run cannot be saved: {error}") from error
         self.run.sync_rows()
         config = self.composition.plan.as_config()
-        facts = {"run": self.id, "epoch": totals.epoch, "best_step": totals.best_step, "config": config}
+        facts = {
+            "run": self.id,
+            "epoch": totals.epoch,
+            "best_step": totals.best_step,
+            "rows_sha256": self.rows.hexdigest(),
+            "config": config,
+        }
         save_checkpoint(self.run.checkpoints, totals.step, state, facts)
         prune_checkpoints(self.run.checkpoints, self.composition.plan.trainer.keep_last)
 
@@ -534,16 +547,27 @@ def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _config_changes(checkpoint: Checkpoint | None, plan: Plan) -> list[str]:
-    """The keys that somebody has changed in ``config.toml`` since the checkpoint was saved."""
+def _check_config(checkpoint: Checkpoint | None, plan: Plan, run: RunDirectory) -> None:
+    """A run goes on as it was begun.
+
+    Raises:
+        ConfigError: somebody has changed ``config.toml`` since the checkpoint was saved.
+    """
     if checkpoint is None or not isinstance(checkpoint.facts.get("config"), dict):
-        return []
+        return
     then, now = leaves(checkpoint.facts["config"]), leaves(plan.as_config())
-    return [
-        f"{key} was {then.get(key, 'not set')}, and is {now.get(key, 'not set')} here"
-        for key in sorted({*then, *now} - set(RESUME_KEYS))
-        if then.get(key) != now.get(key)
-    ]
+    written = leaves(RunConfig.read([run.config]).values)
+    changed = [key for key in then if now.get(key) != then[key]] + [key for key in written if key not in then]
+    if problems := [
+        Problem(
+            key,
+            f"is {now.get(key, 'not set')} in {run.config}, and was {then.get(key, 'not set')} when the run was begun: "
+            "put it back, or begin a new run",
+        )
+        for key in sorted(changed)
+        if key not in RESUME_KEYS
+    ]:
+        raise ConfigError(*problems)
 
 
 def _used_plugins(manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:

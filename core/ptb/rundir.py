@@ -175,9 +175,23 @@ class RunDirectory:
         """Writes how the run ended; figures that are not finite become strings, because JSON has none."""
         disk.write_atomically(self.summary, json.dumps({"schema": SCHEMA, **finite(facts)}, indent=2) + "\n")
 
-    def append_row(self, facts: Mapping[str, Any]) -> None:
-        """Adds one line to ``metrics.jsonl``."""
-        disk.append(self.metrics, json.dumps(finite(facts)) + "\n")
+    def append_row(self, facts: Mapping[str, Any]) -> bytes:
+        """Adds one line to ``metrics.jsonl``, and tells it."""
+        line = json.dumps(finite(facts)) + "\n"
+        disk.append(self.metrics, line)
+        return line.encode()
+
+    def rows(self) -> bytes:
+        """All of ``metrics.jsonl``, which need not be there.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        with disk.told(self.metrics, verb="read"):
+            try:
+                return disk.read(self.metrics)
+            except FileNotFoundError:
+                return b""
 
     def sync_rows(self) -> None:
         """Waits until they are on the disk."""
@@ -196,14 +210,11 @@ class RunDirectory:
         Raises:
             StorageError: the file cannot be cut.
         """
-        with disk.told(self.metrics):
-            try:
-                data = disk.read(self.metrics)
-            except FileNotFoundError:
-                return rows == 0
-            lines = data.split(b"\n")[:-1]
-            size = sum(len(line) + 1 for line in lines[:rows])
-            if size < len(data):
+        data = self.rows()
+        lines = data.split(b"\n")[:-1]
+        size = sum(len(line) + 1 for line in lines[:rows])
+        if size < len(data):
+            with disk.told(self.metrics):
                 disk.cut(self.metrics, size)
         return len(lines) >= rows
 

@@ -229,7 +229,7 @@ class Stepper:
     def _accumulated(self, group: Group) -> tuple[list[Tensor], list[tuple[Tensor, Tensor, Tensor]]]:
         parts, most = self._parts, self.most
         if most is not None:
-            group = [piece for batch in group for piece in _pieces(batch, most)]
+            group = [piece for batch in group for piece in pieces(batch, most)]
         self._zero()
         whole = None if len(group) == 1 or parts.summed else _denominator(parts, group)
         losses, figures = [], []
@@ -280,7 +280,8 @@ def _denominator(parts: Parts, group: Group) -> Tensor | int:
     return whole.float().clamp(min=torch.finfo(torch.float32).tiny) if isinstance(whole, Tensor) else whole
 
 
-def _pieces(batch: Batch, most: int) -> list[Batch]:
+def pieces(batch: Batch, most: int) -> list[Batch]:
+    """A batch in parts of so many samples, the last one perhaps smaller."""
     return list(zip(*(torch.split(tensor, most) for tensor in batch), strict=True))
 
 

@@ -21,7 +21,7 @@ from ptb.live import capture, restore
 from ptb.nonfinite import Finding, find
 from ptb.parts import Parts
 from ptb.seeding import isolated, random_state, set_random_state
-from ptb.stepping import Group, NotFinite, Stepper
+from ptb.stepping import Group, NotFinite, Stepper, pieces
 from ptb.tally import Tally
 from ptb.tree import Reader, State, Unreadable, Writer
 
@@ -280,7 +280,7 @@ class Training:
         reader = Reader(self._unused_metrics.tensors, self.parts.device)
         for label, metric in self.parts.eval_metrics.items():  # no evaluation depends on those before it
             restore(metric, self._unused_metrics.node[label], reader)
-        return evaluate(self.parts, self.parts.evaluation[split], self._watcher.stop_signal)
+        return evaluate(self.parts, self.parts.evaluation[split], self._watcher.stop_signal, most=self._stepper.most)
 
     def _judge(self, loss: float) -> bool:
         """Whether this validation loss is the best so far."""
@@ -380,6 +380,7 @@ class Training:
             "rest": capture(parts.model, "rest", writer, known),
             "loss": capture(parts.loss, "loss", writer),
             "optimizer": writer.node(parts.optimizer.state_dict(), "optimizer"),
+            "optimizer_rest": capture(parts.optimizer, "optimizer_rest", writer, _tensors_of(parts.optimizer)),
             "scheduler": writer.node(parts.scheduler.state_dict(), "scheduler"),
             "scaler": writer.node(self._stepper.scaler.state_dict(), "scaler"),
             "most": self._stepper.most,
@@ -401,6 +402,7 @@ class Training:
             restore(parts.model, node["rest"], reader)
             restore(parts.loss, node["loss"], reader)
             _load_optimizer(parts.optimizer, reader.value(node["optimizer"]))
+            restore(parts.optimizer, node["optimizer_rest"], reader)
             parts.scheduler.load_state_dict(reader.value(node["scheduler"]))
             self._stepper.scaler.load_state_dict(reader.value(node["scaler"]))
             self._stepper.most = node["most"]
@@ -421,6 +423,12 @@ class _Asked(Exception):
 
 def _falls_on(number: int, every: int) -> bool:
     return every > 0 and number % every == 0
+
+
+def _tensors_of(optimizer: Optimizer) -> list[Tensor]:
+    """What the optimizer's ``state_dict`` holds."""
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    return [value for value in kept if isinstance(value, Tensor)]
 
 
 def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
@@ -477,14 +485,27 @@ def undisturbed(parts: Parts) -> Iterator[None]:
                 module.training = mode
 
 
-def evaluate(parts: Parts, batches: Batches, stop_signal: Callable[[], int | None] = lambda: None) -> dict[str, float]:
-    """The mean loss and every metric over a split, in eval mode and without gradients; changes nothing else."""
+def evaluate(
+    parts: Parts,
+    batches: Batches,
+    stop_signal: Callable[[], int | None] = lambda: None,
+    most: int | None = None,
+) -> dict[str, float]:
+    """The mean loss and every metric over a split, in eval mode and without gradients; changes nothing else.
+
+    Args:
+        parts: what is evaluated.
+        batches: of the split.
+        stop_signal: is asked after each batch whether to stop.
+        most: samples that go through the model at once; None is as many as a batch has.
+    """
     with undisturbed(parts), torch.inference_mode():
         parts.model.eval()
         tally = Tally(parts, parts.eval_metrics)
-        for inputs, targets in batches.epoch():
-            scores = parts.forward(inputs)
-            tally.add(scores, targets, parts.mean_loss(scores, targets))
+        for batch in batches.epoch():
+            for inputs, targets in [batch] if most is None else pieces(batch, most):
+                scores = parts.forward(inputs)
+                tally.add(scores, targets, parts.mean_loss(scores, targets))
             if signal := stop_signal():
                 raise _Asked(signal)
         return tally.figures()

@@ -51,11 +51,33 @@ def test_a_run_that_is_refused_keeps_its_summary(stopped, built_in):
     before = (stopped / "summary.json").read_bytes()
     config = stopped / "config.toml"
     config.write_text(config.read_text().replace("epochs = 2", "epochs = 3"))
-    with pytest.raises(StorageError, match=r"--strict-resume: .*trainer.epochs was 2, and is 3 here"):
-        resumed(stopped, built_in, strict=True)
+    with pytest.raises(ConfigError, match=r"trainer.epochs: is 3 in .*config.toml, and was 2 when the run was begun"):
+        resumed(stopped, built_in)
     assert (stopped / "summary.json").read_bytes() == before
-    with pytest.warns(UserWarning, match="trainer.epochs was 2, and is 3 here"):
-        assert resumed(stopped, built_in).epoch == 3
+
+
+def test_a_key_that_was_not_set_is_noticed(stopped, built_in):
+    config = stopped / "config.toml"
+    config.write_text(config.read_text().replace("epochs = 2", "epochs = 2\nclip_norm = 1.0"))
+    with pytest.raises(ConfigError, match=r"trainer.clip_norm: is 1.0 in .*, and was not set"):
+        resumed(stopped, built_in)
+
+
+def test_a_step_that_is_past_is_refused(stopped, built_in):
+    with pytest.raises(ConfigError, match="--stop-after 5: the run is at step 5"):
+        resumed(stopped, built_in, until=5)
+    assert resumed(stopped, built_in, until=6).step == 6
+
+
+def test_checkpoints_of_another_run_are_left_alone_where_there_are_no_others(stopped, built_in):
+    manifest = stopped / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"run": "0123456789abcdef"}))
+    before = sorted(path.name for path in (stopped / "checkpoints").iterdir())
+    with pytest.raises(
+        StorageError, match=r"are of another run than manifest.json tells \('run': '0123456789abcdef'\)"
+    ):
+        resumed(stopped, built_in)
+    assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == before
 
 
 def test_a_run_with_figures_and_no_checkpoint_is_not_begun_again(stopped, built_in):
@@ -107,6 +129,14 @@ def test_more_figures_than_the_checkpoint_knows_are_cut(stopped, built_in, tmp_p
         (80, "val"),
         (80, "test"),
     ]
+
+
+def test_changed_figures_are_told(stopped, built_in):
+    resumed(stopped, built_in, until=50)
+    rows = stopped / "metrics.jsonl"
+    rows.write_text(rows.read_text().replace('"loss": 2', '"loss": 9', 1))
+    with pytest.warns(UserWarning, match="has other rows than at step 50: it was changed since"):
+        resumed(stopped, built_in)
 
 
 def test_lost_figures_are_told(stopped, built_in):

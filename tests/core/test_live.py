@@ -492,3 +492,24 @@ def test_attributes_in_slots_of_several_classes_are_found(tmp_path):
     target.count, target.inner = 0, Inner()
     carried(*holders, tmp_path)
     assert (target.count, target.extra.tolist()) == (3, [1, 1])
+
+
+def test_attributes_of_an_optimizer_are_taken_beside_its_state_dict():
+    class Counting(torch.optim.SGD):
+        def __init__(self, params):
+            super().__init__(params, lr=0.1, momentum=0.9)
+            self.steps = 0
+            self.own = torch.zeros(2)
+
+    model = nn.Linear(2, 1)
+    optimizer, other = Counting(model.parameters()), Counting(model.parameters())
+    optimizer.steps, optimizer.own = 3, torch.ones(2)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    writer = Writer()
+    node = capture(optimizer, "optimizer", writer)
+    assert set(node["values"]) == {"steps", "own"} | (set(node["values"]) - {"state", "param_groups", "defaults"})
+    restore(other, node, Reader(writer.tensors))
+    assert other.steps == 3
+    assert torch.equal(other.own, torch.ones(2))
+    assert other.param_groups[0]["params"] == list(model.parameters())

@@ -45,7 +45,7 @@ class StopOnSignal:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         with suppress(OSError):  # the terminal may be what has gone
-            click.echo("stopping after this step, then saving; another Ctrl-C leaves at once, without saving", err=True)
+            click.echo("stopping after this step, then saving; a second signal leaves at once, unsaved", err=True)
 
 
 class Screen:

@@ -19,7 +19,7 @@ from ptb.cli.options import (
 )
 from ptb.cli.progress import progress
 from ptb.cli.text import columns
-from ptb.errors import ConfigError, PluginError, Problem, count, listing
+from ptb.errors import ConfigError, PluginError, Problem, StorageError, count, listing
 
 if TYPE_CHECKING:
     from ptb.compose import Composition
@@ -74,6 +74,8 @@ def run(
     if dry_run:
         _print_config(composition, as_json)
         return
+    if auto and begun is None and output is not None and (output / "config.toml").exists():
+        raise StorageError(f"another process has begun the run {output} meanwhile; give the command again to go on")
     carry_out(composition, output, begun is not None, strict, stop_after, as_json, quiet, verbose)
 
 
@@ -153,12 +155,13 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
     composition = _composed(config, output)
     plan = composition.plan
     used = {section: choice.entry.id for section, choice in plan.choices().items()}
+    steps = -(-len(composition.parts.train) // plan.trainer.accumulate)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "status": "ok", "headline": composition.headline(), "components": used}))
+        facts = {"headline": composition.headline(), "epochs": plan.trainer.epochs, "steps": steps, "components": used}
+        click.echo(json.dumps({"schema": 1, "status": "ok", **facts}))
         return
     click.echo(f"ok: {composition.headline()}")
     if not quiet:
-        steps = len(composition.parts.train)
         epochs, size = count(plan.trainer.epochs, "epoch"), count(plan.loader.batch_size, "sample")
         click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
     if verbose:
@@ -183,12 +186,16 @@ def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
     with results_apart():
         wanted, there = (leaves(resolve(each, registry).as_config()) for each in (both, recorded))
     other = [
-        Problem(key, f"is {there.get(key, 'not set')} in {output}, and {wanted.get(key, 'not set')} is asked for")
+        Problem(
+            key,
+            f"is {there.get(key, 'not set')} in {output}, and {wanted.get(key, 'not set')} is asked for: a run goes on "
+            "as it was begun",
+        )
         for key in sorted({*wanted, *there})
         if key not in RESUME_KEYS and wanted.get(key) != there.get(key)
     ]
     if other:
-        raise ConfigError(*other, "a run goes on as it was begun: leave that out, or name a new directory")
+        raise ConfigError(*other)
     return both
 
 

@@ -11,7 +11,7 @@ import click
 from ptb.cli.diagnosis import ended_by_signals
 from ptb.cli.options import config_options, installed, json_option, plugin_arguments, results_apart, verbose_option
 from ptb.cli.text import columns, printable
-from ptb.errors import ConfigError, PtbError, StorageError, listing
+from ptb.errors import ConfigError, PtbError, StorageError, count, listing
 
 if TYPE_CHECKING:
     from ptb.run_config import RunConfig
@@ -27,17 +27,20 @@ def verify() -> None:
 @verify.command("resume")
 @config_options
 @click.option(
-    "--steps", type=click.IntRange(min=2), default=20, show_default=True, metavar="N", help="Train so many steps."
+    "--steps",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Train so many steps; an epoch and two steps when left out.",
 )
 @json_option
 @verbose_option
-def verify_resume(config: "RunConfig", steps: int, as_json: bool, verbose: bool) -> None:
+def verify_resume(config: "RunConfig", steps: int | None, as_json: bool, verbose: bool) -> None:
     """Stop a run of yours, go on, and compare it to the last bit with one that was not stopped.
 
-    Takes the options of `ptb run`. The first steps of the run are trained without a stop; then again, stopped after
-    the first step, half of them, the last but one and the end of the first epoch, and each time another process goes
-    on. Weights, optimizer, random numbers, figures and everything else in the last checkpoints must be the same. Ends
-    with 5 if they are not. Nothing is kept.
+    Takes the options of `ptb run`. The first epoch and two steps more are trained without a stop; then again, stopped
+    after the first step, half of them, the epoch and the last but one, and each time another process goes on. Weights,
+    optimizer, random numbers, figures and everything else in the last checkpoints must be the same. Ends with 5 if they
+    are not. Nothing is kept.
 
     \b
     ptb verify resume --model lenet --dataset fashion-mnist --batch-size 64
@@ -73,10 +76,10 @@ class _Trials:
     Args:
         folder: where they write.
         values: the configuration.
-        steps: the most that each trains.
+        steps: the most that each trains; None is an epoch and two more.
     """
 
-    def __init__(self, folder: Path, values: Mapping[str, Any], steps: int) -> None:
+    def __init__(self, folder: Path, values: Mapping[str, Any], steps: int | None) -> None:
         self._folder = folder
         self._steps = steps
         self._config = folder / "config.json"
@@ -84,6 +87,8 @@ class _Trials:
 
     def unbroken(self) -> int:
         """Trains without a stop, and tells the last step."""
+        if self._steps is None:
+            self._steps = int(json.loads(self._command("check", "-c", str(self._config), "--json"))["steps"]) + 2
         self._ptb("run", "-c", str(self._config), "--output", str(self._folder / "unbroken"), self._steps)
         last = int(json.loads((self._folder / "unbroken" / "summary.json").read_bytes())["step"])
         if last < 2:
@@ -120,23 +125,27 @@ class _Trials:
         rows = [json.loads(line) for line in self._rows(name)]
         return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
 
-    def _ptb(self, *arguments: str | int) -> None:
-        """A command that trains to a step.
+    def _ptb(self, *arguments: str | int | None) -> None:
+        """A command that trains to a step, the last argument."""
+        *command, until = map(str, arguments)
+        self._command(*command, "--stop-after", until, "-q")
+
+    def _command(self, *arguments: str) -> str:
+        """What a command prints.
 
         Raises:
             PtbError: it failed, with its own exit code.
         """
         from ptb.diagnosis.processes import Child, python
 
-        *command, until = map(str, arguments)
-        whole = python("-m", "ptb", *command, "--stop-after", until, "-q", *plugin_arguments())
-        with Child(whole) as child:
+        with Child(python("-m", "ptb", *arguments, *plugin_arguments())) as child:
             ended = child.wait()
         if ended.status:
-            error = PtbError(f"`ptb {' '.join(command)}` ended with {ended.how}: {ended.last_line}")
+            error = PtbError(f"`ptb {arguments[0]}` of this configuration ended with {ended.how}: {ended.last_line}")
             error.exit_code = ended.status if ended.status > 0 else 128 - ended.status
             raise error
+        return ended.output
 
 
 def _told(lines: list[str]) -> str:
-    return f"{len(lines)} differences: {listing(lines, SHOWN)}" if lines else "the same bits"
+    return f"{count(len(lines), 'difference')}: {listing(lines, SHOWN)}" if lines else "the same bits"

@@ -44,11 +44,7 @@ def test_a_file_that_is_too_short_is_refused(file):
 
 def read_at_random(path):
     """Whether the system was told so of the only mapping of this file."""
-    found: list[str] = []
-    for _ in range(10):  # the list may change while it is read
-        if found := re.findall(rf"{path}\n(?:\w+:.*\n)*?VmFlags: (.*)", MAPS.read_text()):
-            break
-    (flags,) = found
+    (flags,) = re.findall(rf"{path}\n(?:\w+:.*\n)*?VmFlags: (.*)", MAPS.read_text())
     return "rr" in flags.split()
 
 
@@ -76,11 +72,14 @@ def make_idx(folder):
 
 
 def make_pictures(folder):
-    for number in range(20):
-        (folder / "top" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(folder / "top" / "ab"[number % 2] / f"{number}.png"), np.zeros((4, 4), np.uint8))
+    paths = [folder / "top" / "ab"[number % 2] / f"{number}.png" for number in range(20)]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A picture written anew has another time, and would be decoded anew.
+        assert path.exists() or cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
     bundle = image_folder(root=str(folder / "top"), cache=True)
-    return bundle, next((folder / "ptb" / "image-folder").glob("*.npy"))
+    (cached,) = (folder / "ptb" / "image-folder").glob("*.npy")
+    return bundle, cached
 
 
 @tells

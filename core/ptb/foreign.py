@@ -29,6 +29,7 @@ PIECE = 1 << 20
 MOST_DIRECTORY = 8 << 20  # bytes: 100,000 tensors
 MOST_PICKLE = 16 << 20
 MOST_STEPS = 4_000_000  # of the pickle; a tensor needs about 30
+MOST_NESTING = 100  # of tuples: whoever looks up one in a dict goes down all of them, however deep
 MOST_COPIES = 32  # of what the file holds, where tensors share memory
 
 _END = Struct("<4sHHHHIIH")  # of the archive: its mark is first; size and place of its directory are before the last
@@ -191,10 +192,14 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> str
 
 def _check_pickle(path: Path, data: bytes) -> None:
     """Looks at the steps of a pickle without taking any of them."""
-    steps = 0
+    steps, nesting = 0, _Nesting()
     try:
         for operation, argument, _ in pickletools.genops(data):
             steps += 1
+            if nesting.after(operation, argument) > MOST_NESTING:
+                raise StorageError(
+                    f"{path} has tuples in tuples, more than {MOST_NESTING} deep, as torch.save writes none; {REMEDY}"
+                )
             name = str(argument)
             if operation.name == "GLOBAL" and name not in _NAMES:
                 raise StorageError(
@@ -203,8 +208,42 @@ def _check_pickle(path: Path, data: bytes) -> None:
             if operation.name in _FOREIGN or steps > MOST_STEPS:
                 what = f"more than {MOST_STEPS:,} steps" if steps > MOST_STEPS else f"the step {operation.name}"
                 raise StorageError(f"{path} has a description with {what}, as torch.save writes none; {REMEDY}")
-    except (ValueError, UnicodeError, OverflowError, MemoryError) as error:
+    except (ValueError, LookupError, OverflowError, MemoryError) as error:
         raise StorageError(f"{path} has a damaged description: {one_line(error)}; {REMEDY}") from error
+
+
+class _Nesting:
+    """How deep the tuples that a pickle makes are in each other, told from its steps."""
+
+    def __init__(self) -> None:
+        self._stack: list[int] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, int] = {}
+
+    def after(self, operation: pickletools.OpcodeInfo, argument: Any) -> int:
+        """The depth of what a step has made or used.
+
+        Raises:
+            LookupError: it takes what is not there.
+        """
+        stack, name, taken = self._stack, operation.name, len(operation.stack_before)
+        if name == "MARK":
+            self._marks.append(len(stack))
+            return 0
+        if "PUT" in name or name == "MEMOIZE":
+            self._memo[len(self._memo) if argument is None else int(argument)] = stack[-1]
+            return 0
+        if "GET" in name:
+            stack.append(self._memo[int(argument)])
+            return stack[-1]
+        place = len(stack) - taken
+        if pickletools.markobject in operation.stack_before:
+            place = self._marks.pop() - operation.stack_before.index(pickletools.markobject)
+        if place < 0:
+            raise LookupError(f"{name} takes what is not there")
+        depth = max(stack[place:], default=0) + ("TUPLE" in name)
+        stack[place:] = [depth] * len(operation.stack_after)
+        return depth
 
 
 def _weights(path: Path, found: Any) -> ForeignWeights:

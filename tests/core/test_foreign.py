@@ -271,6 +271,15 @@ def test_an_ordered_dict_that_hides_its_items_is_seen_through(tmp_path):
     assert list(read_torch_file(path).tensors) == ["w"]
 
 
+@pytest.mark.parametrize(("depth", "message"), [(99, "holds a dict with tuple"), (100, "more than 100 deep")])
+def test_tuples_are_not_looked_up_however_deep_they_are(tmp_path, depth, message):
+    key = (1,)
+    for _ in range(depth):
+        key = (key, 2)
+    with pytest.raises(StorageError, match=message):
+        read_torch_file(saved(tmp_path, {key: torch.ones(1), "again": [key, {"and": key}]}))
+
+
 @pytest.mark.parametrize("name", ["missing.pt", "a\0b.pt", "."])
 def test_what_is_no_file_is_refused(tmp_path, name):
     with pytest.raises(StorageError, match=r"cannot read|is not a file"):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import platform
 import secrets
 import sys
 import warnings
@@ -15,10 +14,9 @@ from threading import RLock
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
-from ptb.batches import fingerprint
+from ptb import manifest
 from ptb.checkpoint import (
     Checkpoint,
     differences,
@@ -31,19 +29,27 @@ from ptb.checkpoint import (
     weights_sha256,
 )
 from ptb.compose import Composition, compose, memory_named
-from ptb.device import cpu_threads, describe_device, is_memory_error
-from ptb.discovery import own_version
-from ptb.errors import ConfigError, NumericalError, PluginError, Problem, PtbError, StorageError, listing, one_line
+from ptb.device import cpu_threads, is_memory_error
+from ptb.errors import (
+    ConfigError,
+    Interrupted,
+    NumericalError,
+    PluginError,
+    Problem,
+    PtbError,
+    StorageError,
+    listing,
+    one_line,
+)
 from ptb.nonfinite import Finding
 from ptb.parts import DetailedMetric
 from ptb.plan import Choice, Plan
-from ptb.provenance import record
 from ptb.replay import save_replay
-from ptb.run_config import RunConfig, leaves
-from ptb.rundir import RESUME_KEYS, RunDirectory, check_output, git_commit
+from ptb.run_config import RunConfig
+from ptb.rundir import RunDirectory, check_output
 from ptb.seeding import isolated, seed_global
 from ptb.stepping import Group
-from ptb.trainer import Recipe, Row, Totals, Training, evaluate, sample_losses
+from ptb.trainer import Recipe, Row, Totals, Training, evaluate, most_at_once, sample_losses
 from ptb.tree import State, Unreadable, Unwritable
 
 if TYPE_CHECKING:
@@ -157,7 +163,7 @@ def execute(
         check_output(run.path)  # another process may have made a run here since
         run.write_config(plan.as_config())
         recorder.begun = True  # without a config.toml a summary.json would only be in the way of the next try
-        run.write_manifest(_manifest(composition) | {"run": recorder.id})
+        run.write_manifest(manifest.describe(composition) | {"run": recorder.id})
         recorder.line(composition.headline())
         recorder.line(f"run directory: {run.path}")
         seed_global(plan.run.seed, "train")
@@ -187,12 +193,12 @@ def go_on(
         PtbError: as in ``execute``.
     """
     with _recording(composition, run, observer) as recorder:
-        manifest, now = run.read_manifest(), _manifest(composition)
-        recorder.id = str(manifest.get("run", recorder.id))
-        checkpoint = newest_intact(run.checkpoints, manifest.get("run"), recorder.warn)
-        _check_config(checkpoint, composition.plan, run)
+        then, now = run.read_manifest(), manifest.describe(composition)
+        recorder.id = str(then.get("run", recorder.id))
+        checkpoint = newest_intact(run.checkpoints, then.get("run"), recorder.warn)
+        manifest.check_config(run, checkpoint, composition.plan)
         # Where there is neither, it was killed before it wrote one.
-        changed = _changes(manifest, now) if manifest or checkpoint else []
+        changed = manifest.changes(then, now) if then or checkpoint else []
         if changed and strict:
             raise StorageError(
                 f"--strict-resume: {run.path} was made with something else: {'; '.join(changed)}; go on where it is "
@@ -216,7 +222,7 @@ def go_on(
             prune_checkpoints(run.checkpoints, composition.plan.trainer.keep_last)  # it may have been killed before
         if not recorder.training.is_over():
             told = {"step": recorder.totals.step, "argv": sys.argv, "changes": changed}
-            run.write_manifest({**now, **manifest, "run": recorder.id, "resumed": [*manifest.get("resumed", []), told]})
+            run.write_manifest({**now, **then, "run": recorder.id, "resumed": [*then.get("resumed", []), told]})
         recorder.begun = True
         run.remove_summary()
         if checkpoint is None:
@@ -261,11 +267,15 @@ def evaluate_run(
         raise ConfigError(f"the data set has no {split} split; it has: {', '.join(splits)}")
     saved = load_checkpoint(file)
     saved.restore(parts.model)
+    try:
+        most = most_at_once(saved.state)
+    except Unreadable as error:
+        raise StorageError(f"{file} is no checkpoint of ptb: {error}") from error
     plan = composition.plan
     with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan, False), _blamed(plan):
-        _compare_data(run, composition)
-        values = evaluate(parts, splits[split])
-        losses = sample_losses(parts, splits[split])
+        manifest.warn_of_other_data(run, composition)
+        values = evaluate(parts, splits[split], most=most)
+        losses = sample_losses(parts, splits[split], most)
         written = None if losses is None else str(run.write_losses(split, saved.step, losses.tolist()))
         if not math.isfinite(values["loss"]):
             told = f"; the loss of each sample is in {written}" if written else ""
@@ -327,7 +337,11 @@ class _Recorder:
 
     def train(self, until: int | None) -> RunResult:
         epochs, patience = self.training.recipe.epochs, self.training.recipe.patience
-        if not self.training.run(until):
+        try:
+            over = self.training.run(until)
+        except Interrupted as error:
+            raise Interrupted(f"{error}; `ptb resume {self.run.path}` goes on", error.exit_code - 128) from error
+        if not over:
             step = self.totals.step
             self.line(f"stopped after step {step}, as was asked; it is saved, and `ptb resume {self.run.path}` goes on")
             return self.finish("interrupted", f"stopped after step {step}, as was asked")
@@ -341,6 +355,8 @@ class _Recorder:
             if checkpoint.state.node is None:
                 raise Unreadable("it holds the weights only, as ptb saved them before there was `ptb resume`")
             self.training.load_state(checkpoint.state)
+            if self.totals.step != checkpoint.step:
+                raise Unreadable(f"it is the state of step {self.totals.step}")
             again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.facts, self.training.state())
         except (Unreadable, Unwritable) as error:
             raise StorageError(f"cannot go on from {checkpoint.path}: {error}") from error
@@ -474,127 +490,6 @@ def _choose_checkpoint(run: RunDirectory, wanted: str) -> Path:
         there = ", ".join(map(str, checkpoints))
         raise ConfigError(f"{run.path} has no checkpoint '{wanted}'; valid are last, best and the steps {there}")
     return checkpoints[int(wanted)]
-
-
-def _manifest(composition: Composition) -> dict[str, Any]:
-    plan = composition.plan
-    entries = {section: choice.entry for section, choice in plan.choices().items()}
-    used = {entry.found for entry in entries.values()}
-    files = {
-        found.name: record(found, {text for e in entries.values() if e.found is found for text in e.component.requires})
-        for found in sorted(used, key=lambda found: found.name)
-    }
-    return {
-        "ptb": own_version(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(composition.parts.device),
-        "device_name": describe_device(composition.parts.device, plan.run.threads),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": plan.run.threads,
-        "seed": plan.run.seed,
-        "argv": sys.argv,
-        "git_commit": git_commit(),
-        "dataset_sha256": _fingerprint(composition),
-        "plugins": [
-            {
-                "section": section,
-                "id": entry.id,
-                "distribution": entry.plugin,
-                "version": entry.version,
-                "target": entry.target,
-                "sha256": files[entry.plugin]["sha256"],
-                "used": True,
-            }
-            for section, entry in entries.items()
-        ]
-        + [
-            {"distribution": p.name, "version": p.version, "status": p.status, "reason": p.reason, "used": False}
-            for p in composition.installed
-            if p.name not in files
-        ],
-        "plugin_files": files,
-    }
-
-
-def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What a run was made with and is not here: versions, machine, data, files of the plugins that it uses."""
-    if not then:
-        return ["no manifest.json tells what the run was made with"]
-    told = {
-        "ptb": "ptb",
-        "torch": "torch",
-        "python": "Python",
-        "device": "the device",
-        "cpu_capability": "the instructions of the CPU",
-        "threads": "threads",
-        "dataset_sha256": "the data (dataset_sha256)",
-    }
-    changes = [
-        f"{name} was {then[key]}, and is {now[key]} here"
-        for key, name in told.items()
-        if key in then and then[key] != now[key]
-    ]
-    if then.get("device") == now["device"] != "cpu" and then.get("device_name") != now["device_name"]:
-        changes.append(f"the device was {then.get('device_name')}, and is {now['device_name']} here")
-    before, after = (_used_plugins(facts) for facts in (then, now))
-    return changes + [
-        f"plugin {name} was {before.get(name, ('not used',))[0]}, and is {after.get(name, ('not used',))[0]} here"
-        + (" with other files" if name in before and before[name][0] == after.get(name, ("",))[0] else "")
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
-    ]
-
-
-def _check_config(checkpoint: Checkpoint | None, plan: Plan, run: RunDirectory) -> None:
-    """A run goes on as it was begun.
-
-    Raises:
-        ConfigError: somebody has changed ``config.toml`` since the checkpoint was saved.
-    """
-    if checkpoint is None or not isinstance(checkpoint.facts.get("config"), dict):
-        return
-    then, now = leaves(checkpoint.facts["config"]), leaves(plan.as_config())
-    written = leaves(RunConfig.read([run.config]).values)
-    changed = [key for key in then if now.get(key) != then[key]] + [key for key in written if key not in then]
-    if problems := [
-        Problem(
-            key,
-            f"is {now.get(key, 'not set')} in {run.config}, and was {then.get(key, 'not set')} when the run was begun: "
-            "put it back, or begin a new run",
-        )
-        for key in sorted(changed)
-        if key not in RESUME_KEYS
-    ]:
-        raise ConfigError(*problems)
-
-
-def _used_plugins(manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Version and hash of the plugins whose components a run uses, by name."""
-    try:
-        used = [each for each in manifest["plugins"] if each["used"]]
-        return {str(each["distribution"]): (str(each["version"]), str(each["sha256"])) for each in used}
-    except (LookupError, TypeError):
-        return {}
-
-
-def _fingerprint(composition: Composition) -> str:
-    seed_global(composition.plan.run.seed, "fingerprint")  # samples may be changed at random when they are read
-    return fingerprint(composition.splits)
-
-
-def _compare_data(run: RunDirectory, composition: Composition) -> None:
-    """Warns where the data is not that of the run."""
-    recorded = run.read_manifest().get("dataset_sha256")
-    if recorded is None:
-        warnings.warn(f"{run.manifest} does not tell which data the run used: it may have changed since", stacklevel=3)
-    elif recorded != _fingerprint(composition):
-        warnings.warn(
-            f"the data has changed since the run: data set '{composition.plan.dataset.entry.name}' has another "
-            f"dataset_sha256 than {run.manifest} tells; the figures do not compare with those of the run",
-            stacklevel=3,
-        )
 
 
 @contextmanager

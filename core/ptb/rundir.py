@@ -70,9 +70,8 @@ class RunDirectory:
         """
         run = cls(path)
         if not run.config.is_file():
-            raise ConfigError(
-                f"{path} is not a run directory: it has no config.toml; runs are under {RUNS}/ by default"
-            )
+            remedy = "put it back, there are checkpoints" if run.checkpoints.is_dir() else f"runs are under {RUNS}/"
+            raise ConfigError(f"{path} is not a run directory: it has no config.toml; {remedy}")
         return run
 
     def evaluation_config(
@@ -154,6 +153,7 @@ class RunDirectory:
         with disk.locked(self.path / LOCK):
             with disk.told(self.path):
                 disk.make_folders(self.checkpoints)
+                disk.sync_folder(self.path.parent)  # the one who made the folder may have been killed before that
                 disk.remove_temporaries(self.path)
                 disk.remove_temporaries(self.checkpoints)
             yield

@@ -1,13 +1,14 @@
 """The mean loss and the metrics of one pass over a split, without a wait for the device before its end."""
 
 import math
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from ptb.live import capture, restore
 from ptb.parts import Metric, Parts
-from ptb.tree import Node, Reader, Writer
+from ptb.tree import Node, Reader, Unreadable, Writer
 
 # What is kept before it is taken in: the metrics of 64 small batches cost hardly more than those of one.
 HELD_BATCHES = 64
@@ -68,8 +69,16 @@ class Tally:
         return {"own": writer.node(own, "tally"), "metrics": metrics}
 
     def load_state(self, node: Node, reader: Reader) -> None:
-        """Goes on from there."""
-        self._held, self._most, self._sum, self._count = reader.value(node["own"])
+        """Goes on from there.
+
+        Raises:
+            Unreadable: it is the state of something else.
+        """
+        held, most, total, count = reader.value(node["own"])
+        figures = [(scores, targets, loss) for scores, targets, loss in held]
+        if not all(isinstance(each, Tensor) for each in (total, *chain.from_iterable(figures))):
+            raise Unreadable("losses and scores are tensors")
+        self._held, self._most, self._sum, self._count = figures, int(most), total, count
         for label, metric in self._metrics.items():
             restore(metric, node["metrics"][label], reader)
 

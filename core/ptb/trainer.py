@@ -26,6 +26,7 @@ from ptb.tally import Tally
 from ptb.tree import Reader, State, Unreadable, Writer
 
 STEPS_BETWEEN_COLLECTIONS = 64
+_KINDS = {int: int, float: float | int, dict: dict, type(None): int | None}  # of totals, by what they are at first
 
 
 @dataclass(frozen=True)
@@ -319,11 +320,7 @@ class Training:
         if self._clock.runs:
             self.totals.seconds = self._clock.stop()
         self._save()
-        raise Interrupted(
-            f"stopped by {Signals(signal).name} after step {self.totals.step}; it is saved, and `ptb resume` goes on "
-            "from there",
-            signal,
-        )
+        raise Interrupted(f"stopped by {Signals(signal).name} after step {self.totals.step}; it is saved", signal)
 
     def _give_up(self, lost: NotFinite, group: Group) -> NoReturn:
         """Says what is not finite and where, and leaves the training as it was before the step."""
@@ -397,7 +394,7 @@ class Training:
         """
         parts, node, reader = self.parts, state.node, Reader(state.tensors, self.parts.device)
         try:
-            self.totals = Totals(**reader.value(node["totals"]))
+            self.totals = self._totals_of(reader.value(node["totals"]))
             parts.model.load_state_dict(reader.value(node["model"]))
             restore(parts.model, node["rest"], reader)
             restore(parts.loss, node["loss"], reader)
@@ -405,7 +402,8 @@ class Training:
             restore(parts.optimizer, node["optimizer_rest"], reader)
             parts.scheduler.load_state_dict(reader.value(node["scheduler"]))
             self._stepper.scaler.load_state_dict(reader.value(node["scaler"]))
-            self._stepper.most = node["most"]
+            self._stepper.most = most_at_once(state)
+            float(parts.optimizer.param_groups[0]["lr"])  # every step begins with it
             self._tally.load_state(node["tally"], reader)
             set_random_state(reader.value(node["random"]), parts.device)
         except Unreadable:
@@ -413,12 +411,34 @@ class Training:
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything
             raise Unreadable(one_line(error)) from error
 
+    def _totals_of(self, values: dict[str, Any]) -> Totals:
+        totals = Totals(**values)
+        for name, fresh in vars(Totals()).items():
+            value = values.get(name, fresh)
+            if not isinstance(value, _KINDS[type(fresh)]) or (isinstance(value, int) and value < 0):
+                raise Unreadable(f"totals.{name} is {value!r}")
+        if totals.taken > self._steps:
+            raise Unreadable(f"{totals.taken} steps are taken of an epoch that has {self._steps}")
+        return totals
+
 
 class _Asked(Exception):
     """A signal asks an evaluation to stop."""
 
     def __init__(self, signal: int) -> None:
         self.signal = signal
+
+
+def most_at_once(state: State) -> int | None:
+    """How many samples went through the model at once where memory had run out; None is as many as a batch has.
+
+    Raises:
+        Unreadable: it is no state of a training.
+    """
+    most = state.node and state.node.get("most")
+    if most is not None and not (type(most) is int and most > 0):
+        raise Unreadable(f"no number of samples that fit into the memory: {most!r}")
+    return most
 
 
 def _falls_on(number: int, every: int) -> bool:
@@ -512,13 +532,17 @@ def evaluate(
 
 
 @torch.inference_mode()
-def sample_losses(parts: Parts, batches: Batches) -> Tensor | None:
-    """The loss of each sample ``[N]``, in the order of the split; None where the loss gives one value a batch."""
+def sample_losses(parts: Parts, batches: Batches, most: int | None = None) -> Tensor | None:
+    """The loss of each sample ``[N]``, in the order of the split; None where the loss gives one value a batch.
+
+    ``most`` is as in ``evaluate``.
+    """
     parts.model.eval()
     losses = []
-    for inputs, targets in batches.epoch():
-        loss = parts.loss(parts.forward(inputs), targets)
-        if loss.ndim == 0:
-            return None
-        losses.append(loss.flatten(1).mean(1) if loss.ndim > 1 else loss)
+    for batch in batches.epoch():
+        for inputs, targets in [batch] if most is None else pieces(batch, most):
+            loss = parts.loss(parts.forward(inputs), targets)
+            if loss.ndim == 0:
+                return None
+            losses.append(loss.flatten(1).mean(1) if loss.ndim > 1 else loss)
     return torch.cat(losses)

@@ -4,7 +4,7 @@ import pytest
 
 import ptb
 from ptb import ConfigError, RunConfig, StorageError
-from ptb.checkpoint import find_checkpoints
+from ptb.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from ptb.compose import compose
 from ptb.run import execute, go_on
 from ptb.rundir import RunDirectory
@@ -143,4 +143,38 @@ def test_lost_figures_are_told(stopped, built_in):
     resumed(stopped, built_in, until=50)
     (stopped / "metrics.jsonl").write_text("")
     with pytest.warns(UserWarning, match="has lost rows"):
+        resumed(stopped, built_in)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("totals", "step"), 4),
+        (("totals", "epoch"), -1),
+        (("totals", "taken"), 41),
+        (("totals", "seconds"), "long"),
+        (("totals", "best_step"), "best"),
+        (("totals", "metrics"), []),
+        (("most",), 0),
+        (("most",), True),
+        (("tally", "own", 0), [1, 2]),
+        (("tally", "own", 0), [{":tuple": [1, 2, 3]}]),
+        (("tally", "own", 2), 0.5),
+        (("optimizer", "param_groups", 0, "lr"), "fast"),
+    ],
+    ids=str,
+)
+def test_a_state_that_no_training_has_is_refused(stopped, built_in, place, value):
+    (path,) = (path for path in (stopped / "checkpoints").iterdir() if path.name.startswith("ckpt-5-"))
+    checkpoint = load_checkpoint(path)
+    *before, last = place
+    node = checkpoint.state.node
+    for key in before:
+        node = node[key]
+    assert node[last] != value
+    node[last] = value
+    for each in (stopped / "checkpoints").iterdir():
+        each.unlink()
+    save_checkpoint(stopped / "checkpoints", 5, checkpoint.state, checkpoint.facts)
+    with pytest.raises(StorageError, match="cannot go on from"):
         resumed(stopped, built_in)

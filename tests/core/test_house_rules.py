@@ -41,7 +41,19 @@ ORDER = [
         "batches",
         "checkpoint",
     ),
-    *("foreign", "parts", "tally", "stepping", "nonfinite", "trainer", "preflight", "compose", "replay", "run"),
+    *(
+        "foreign",
+        "parts",
+        "tally",
+        "stepping",
+        "nonfinite",
+        "trainer",
+        "preflight",
+        "compose",
+        "replay",
+        "manifest",
+        "run",
+    ),
 ]
 TORCH_FREE = set(ORDER[: ORDER.index("device")])
 HEAVY = {"torch", "numpy", "cv2", "pandas", "sklearn", "safetensors"}

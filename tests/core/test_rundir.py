@@ -54,6 +54,21 @@ def test_what_a_run_that_was_killed_before_it_began_has_left_is_no_run(left, tmp
     assert os.listdir(tmp_path) == ["checkpoints"]
 
 
+def test_whoever_writes_a_run_waits_for_the_name_of_its_folder(tmp_path, monkeypatch):
+    run, waited = RunDirectory.create(tmp_path / "run", "mlp", "digits"), []
+    monkeypatch.setattr(disk, "sync_folder", waited.append)
+    with run.writing():  # the one who made it may have been killed before it was on the disk
+        assert waited == [tmp_path]
+
+
+def test_a_run_without_its_configuration_is_told_from_no_run(tmp_path):
+    RunDirectory.create(tmp_path / "run", "mlp", "digits")
+    with pytest.raises(ConfigError, match=r"has no config\.toml; put it back, there are checkpoints"):
+        RunDirectory.open(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"has no config\.toml; runs are under runs/"):
+        RunDirectory.open(tmp_path)
+
+
 @pytest.mark.parametrize("left", ["config.toml", "checkpoints/ckpt-1.safetensors", "notes.tmp"])
 def test_anything_else_is_not_written_over(left, tmp_path):
     (tmp_path / left).parent.mkdir(exist_ok=True)

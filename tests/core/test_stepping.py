@@ -539,3 +539,5 @@ def test_an_evaluation_takes_as_many_samples_at_once_as_the_training(ptb, site):
     done = run_eater(ptb, site, "model.evaluating=true", "model.megabytes=60", "trainer.on_oom=split")
     assert done.returncode == 0, done.stderr
     assert "out of memory: from step 1 on 8 samples at once" in done.stderr
+    done = ptb("eval", "out", "--split", "train", site=site.path)
+    assert done.returncode == 0, done.stderr

@@ -1,8 +1,10 @@
 """``ptb run`` and ``ptb check``: compose a run, and carry it out or not."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +19,7 @@ from ptb.cli.options import (
     strict_option,
     verbosity_options,
 )
-from ptb.cli.progress import progress
+from ptb.cli.progress import Screen, progress
 from ptb.cli.text import columns
 from ptb.errors import ConfigError, PluginError, Problem, StorageError, count, listing
 
@@ -76,7 +78,15 @@ def run(
         return
     if auto and begun is None and output is not None and (output / "config.toml").exists():
         raise StorageError(f"another process has begun the run {output} meanwhile; give the command again to go on")
-    carry_out(composition, output, begun is not None, strict, stop_after, as_json, quiet, verbose)
+    from ptb.run import execute, go_on
+    from ptb.rundir import RunDirectory
+
+    with _watched(composition, quiet, verbose) as observer:
+        if begun is not None and output is not None:
+            result = go_on(composition, RunDirectory(output), observer, strict=strict, until=stop_after)
+        else:
+            result = execute(composition, output, observer, until=stop_after)
+    _print_result(result, as_json)
 
 
 @click.command()
@@ -110,36 +120,13 @@ def resume(
     """  # noqa: D301  # click wants the backspace itself
     from ptb.rundir import RunDirectory
 
-    config = RunDirectory.open(run).resume_config(overrides, device)
-    carry_out(_composed(config, None), run, True, strict, stop_after, as_json, quiet, verbose)
+    directory = RunDirectory.open(run)
+    composition = _composed(directory.resume_config(overrides, device), None)
+    from ptb.run import go_on
 
-
-def carry_out(
-    composition: "Composition",
-    output: Path | None,
-    begun: bool,
-    strict: bool,
-    stop_after: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    """Begins a run, or goes on with one that was begun, and prints how it ended."""
-    from ptb.run import execute, go_on
-    from ptb.rundir import RunDirectory
-
-    with results_apart(), progress(quiet) as observer:
-        if verbose:
-            for choice in composition.plan.choices().values():
-                observer.line(f"using {choice.entry}: {choice.entry.target}")
-        if begun and output is not None:
-            result = go_on(composition, RunDirectory(output), observer, strict=strict, until=stop_after)
-        else:
-            result = execute(composition, output, observer, until=stop_after)
-    if as_json:
-        click.echo(json.dumps({"schema": 1, **_finite(result.summary()), "output": str(result.output)}))
-    else:
-        _print_result(result)
+    with _watched(composition, quiet, verbose) as observer:
+        result = go_on(composition, directory, observer, strict=strict, until=stop_after)
+    _print_result(result, as_json)
 
 
 @click.command()
@@ -166,6 +153,16 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
         click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
     if verbose:
         click.echo(columns([("SECTION", "COMPONENT"), *used.items()]))
+
+
+@contextmanager
+def _watched(composition: "Composition", quiet: bool, verbose: bool) -> Iterator[Screen]:
+    """The progress on standard error, and what the run is made of."""
+    with results_apart(), progress(quiet) as observer:
+        if verbose:
+            for choice in composition.plan.choices().values():
+                observer.line(f"using {choice.entry}: {choice.entry.target}")
+        yield observer
 
 
 def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
@@ -245,7 +242,12 @@ def _print_config(composition: "Composition", as_json: bool) -> None:
     )
 
 
-def _print_result(result: "RunResult") -> None:
+def _print_result(result: "RunResult", as_json: bool) -> None:
+    from ptb.rundir import finite
+
+    if as_json:
+        click.echo(json.dumps({"schema": 1, **finite(result.summary()), "output": str(result.output)}))
+        return
     click.echo(
         f"{result.status}: {count(result.epoch, 'epoch')}, {count(result.step, 'step')}, "
         f"{result.train_seconds:.1f} s of training "
@@ -259,9 +261,3 @@ def _print_result(result: "RunResult") -> None:
         table = columns([("", ""), *((split, "  ".join(values)) for split, values in splits.items())], indent="  ")
         click.echo(table.lstrip("\n"))
     click.echo(f"recorded in {result.output}")
-
-
-def _finite(facts: dict[str, Any]) -> dict[str, Any]:
-    from ptb.rundir import finite
-
-    return finite(facts)  # type: ignore[no-any-return]  # a table in, a table out

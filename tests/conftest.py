@@ -1,4 +1,4 @@
-"""Two things that many tests need: plugin packages made on disk, and the command line in a process of its own."""
+"""What many tests need: plugin packages made on disk, and the command line in a process of its own."""
 
 import os
 import subprocess
@@ -15,6 +15,31 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: threads of t
 
 from ptb.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry import Registry
+
+TINY = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from ptb import Component, DataBundle, DataSpec, hookimpl
+
+def line():  # the validation targets are the opposite, so that the first evaluation stays the best
+    inputs = torch.linspace(-1, 1, 36).reshape(12, 3)
+    targets = inputs.sum(1, keepdim=True)
+    spec = DataSpec(input_shape=(3,), inputs="vector", target="real", output_size=1)
+    return DataBundle(spec, TensorDataset(inputs, targets), TensorDataset(inputs, -targets))
+
+class Net(nn.Sequential):
+    def __init__(self, spec):
+        super().__init__(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
+
+@hookimpl
+def ptb_provide_datasets():
+    return [Component("line", "tiny:line")]
+
+@hookimpl
+def ptb_provide_models():
+    return [Component("net", "tiny:Net")]
+"""
 
 
 class PluginSite:
@@ -59,6 +84,13 @@ def site(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def tiny(site):
+    """A registry with the smallest run that draws random numbers and has a best checkpoint: ``net`` on ``line``."""
+    site.add("tiny", TINY)
+    return site.registry()
 
 
 @pytest.fixture(scope="session")

@@ -24,30 +24,6 @@ from ptb.compose import compose
 from ptb.run import execute
 from ptb.rundir import RunDirectory, check_output
 
-TINY = """
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
-from ptb import Component, DataBundle, DataSpec, hookimpl
-
-def line():  # the validation targets are the opposite, so that the first evaluation stays the best
-    inputs = torch.linspace(-1, 1, 36).reshape(12, 3)
-    targets = inputs.sum(1, keepdim=True)
-    spec = DataSpec(input_shape=(3,), inputs="vector", target="real", output_size=1)
-    return DataBundle(spec, TensorDataset(inputs, targets), TensorDataset(inputs, -targets))
-
-class Net(nn.Sequential):
-    def __init__(self, spec):
-        super().__init__(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
-
-@hookimpl
-def ptb_provide_datasets():
-    return [Component("line", "tiny:line")]
-
-@hookimpl
-def ptb_provide_models():
-    return [Component("net", "tiny:Net")]
-"""
 KEEP, STEPS = 2, 8  # two steps in each of four epochs: saved at 0, 2, 4, 6, 8
 CONFIG = {
     "device": "cpu",
@@ -62,12 +38,6 @@ CONFIG = {
 @pytest.fixture(autouse=True)
 def _only_the_model_of_the_disk_is_waited_for(monkeypatch):
     monkeypatch.setattr(os, "fsync", nothing)
-
-
-@pytest.fixture
-def registry(site):
-    site.add("tiny", TINY)
-    return site.registry()
 
 
 @dataclass
@@ -341,13 +311,13 @@ def all_problems(calls, machine, place, damaged=False, **promised):
             yield f"call {case.number}: {each}"
 
 
-def to_the_end(case, root, place, registry):
+def to_the_end(case, root, place, tiny):
     """Begins or goes on, and trains to the end."""
     rebuild(case, root, place)
     with warnings.catch_warnings(action="ignore"):
         if RunDirectory(place).is_begun():
-            return ptb.resume(place, registry=registry)
-        return ptb.train(RunConfig(**CONFIG), registry=registry, output=place)
+            return ptb.resume(place, registry=tiny)
+        return ptb.train(RunConfig(**CONFIG), registry=tiny, output=place)
 
 
 def figures(run):
@@ -356,16 +326,16 @@ def figures(run):
 
 
 @pytest.fixture
-def whole(registry, tmp_path, monkeypatch):
+def whole(tiny, tmp_path, monkeypatch):
     """The calls of a run from its first to its last, the disk before them, and how it ended."""
-    return recorded(registry, tmp_path / "one", monkeypatch)
+    return recorded(tiny, tmp_path / "one", monkeypatch)
 
 
 @pytest.fixture
-def resumed(registry, tmp_path, monkeypatch):
+def resumed(tiny, tmp_path, monkeypatch):
     """The calls of a run that goes on after its newest checkpoint was damaged; the disk as it was before them."""
     root = tmp_path / "two"
-    execute(compose(RunConfig(**CONFIG), registry), root, until=5)
+    execute(compose(RunConfig(**CONFIG), tiny), root, until=5)
     newest = find_checkpoints(root / "checkpoints")[5]
     newest.write_bytes(newest.read_bytes()[:-1])
     with (root / "metrics.jsonl").open("a") as rows:
@@ -375,15 +345,15 @@ def resumed(registry, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         calls = record(patch)
         with pytest.warns(UserWarning, match=r"damaged.*it is kept as \.corrupt-ckpt-5"):
-            result = ptb.resume(root, registry=registry)
+            result = ptb.resume(root, registry=tiny)
     return calls, machine, result
 
 
-def recorded(registry, root, monkeypatch, mutate=lambda patch: None):
+def recorded(tiny, root, monkeypatch, mutate=lambda patch: None):
     with monkeypatch.context() as patch:
         calls = record(patch)
         mutate(patch)
-        result = ptb.train(RunConfig(**CONFIG), registry=registry, output=root)
+        result = ptb.train(RunConfig(**CONFIG), registry=tiny, output=root)
     return calls, Machine(root), result
 
 
@@ -420,11 +390,11 @@ def test_no_stop_of_the_machine_loses_a_step_while_a_run_goes_on_past_a_damaged_
     "every", [pytest.param(60, id="some"), pytest.param(1, id="all", marks=pytest.mark.reliability)]
 )
 @pytest.mark.parametrize("which", ["whole", "resumed"])
-def test_from_every_state_the_run_ends_as_if_nothing_had_happened(which, every, request, registry, tmp_path):
+def test_from_every_state_the_run_ends_as_if_nothing_had_happened(which, every, request, tiny, tmp_path):
     calls, machine, result = request.getfixturevalue(which)
     expected, place = figures(machine.root), tmp_path / "state"
     for case in [*cases(calls, machine)][::every]:
-        again = to_the_end(case, machine.root, place, registry)
+        again = to_the_end(case, machine.root, place, tiny)
         assert again.weights_sha256 == result.weights_sha256, case.number
         assert figures(place) == expected, case.number
 
@@ -507,14 +477,14 @@ def never_waits_for_the_rows(patch):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_run_that_is_less_careful_is_caught(mutate, told, registry, tmp_path, monkeypatch):
-    calls, machine, _ = recorded(registry, tmp_path / "one", monkeypatch, mutate)
+def test_a_run_that_is_less_careful_is_caught(mutate, told, tiny, tmp_path, monkeypatch):
+    calls, machine, _ = recorded(tiny, tmp_path / "one", monkeypatch, mutate)
     assert any(told in each for each in all_problems(calls, machine, tmp_path / "state"))
 
 
-def test_a_run_that_forgets_the_random_numbers_is_caught(whole, registry, tmp_path, monkeypatch):
+def test_a_run_that_forgets_the_random_numbers_is_caught(whole, tiny, tmp_path, monkeypatch):
     calls, machine, result = whole
     case = [case for case in cases(calls, machine) if case.saved == (0, 2, 4)][-1]
-    assert to_the_end(case, machine.root, tmp_path / "state", registry).weights_sha256 == result.weights_sha256
+    assert to_the_end(case, machine.root, tmp_path / "state", tiny).weights_sha256 == result.weights_sha256
     monkeypatch.setattr("ptb.trainer.set_random_state", nothing)
-    assert to_the_end(case, machine.root, tmp_path / "state", registry).weights_sha256 != result.weights_sha256
+    assert to_the_end(case, machine.root, tmp_path / "state", tiny).weights_sha256 != result.weights_sha256

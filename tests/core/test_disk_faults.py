@@ -26,30 +26,6 @@ from ptb.rundir import RunDirectory
 
 resource = pytest.importorskip("resource", reason="limits and signals of POSIX")
 
-TINY = """
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
-from ptb import Component, DataBundle, DataSpec, hookimpl
-
-def line():  # the validation targets are the opposite, so that the first evaluation stays the best
-    inputs = torch.linspace(-1, 1, 36).reshape(12, 3)
-    targets = inputs.sum(1, keepdim=True)
-    spec = DataSpec(input_shape=(3,), inputs="vector", target="real", output_size=1)
-    return DataBundle(spec, TensorDataset(inputs, targets), TensorDataset(inputs, -targets))
-
-class Net(nn.Sequential):
-    def __init__(self, spec):
-        super().__init__(nn.Linear(3, 4), nn.Dropout(0.2), nn.Linear(4, 1))
-
-@hookimpl
-def ptb_provide_datasets():
-    return [Component("line", "tiny:line")]
-
-@hookimpl
-def ptb_provide_models():
-    return [Component("net", "tiny:Net")]
-"""
 KEEP = 2
 CONFIG = {
     "device": "cpu",
@@ -92,17 +68,15 @@ class Setting:
 
 
 @pytest.fixture
-def setting(site, tmp_path, monkeypatch):
-    site.add("tiny", TINY)
-    registry = site.registry()
+def setting(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the machine does not stop here
     whole, half = tmp_path / "whole", tmp_path / "half"
-    result = ptb.train(RunConfig(**CONFIG), registry=registry, output=whole)
-    execute(compose(RunConfig(**CONFIG), registry), half, until=3)
+    result = ptb.train(RunConfig(**CONFIG), registry=tiny, output=whole)
+    execute(compose(RunConfig(**CONFIG), tiny), half, until=3)
     (half / "checkpoints" / f".ckpt-4.{'0' * 16}.tmp").write_text("killed")
     with (half / "metrics.jsonl").open("a") as rows:
         rows.write('{"step": 4}\n{"st')
-    setting = Setting(registry, whole, half, result.weights_sha256)
+    setting = Setting(tiny, whole, half, result.weights_sha256)
     for task in ("run", "resume"):
         with monkeypatch.context() as patch:
             reached = setting.reached[task] = Counter()

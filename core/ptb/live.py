@@ -1,12 +1,16 @@
 """The state of objects that have no ``state_dict``, or keep some of it elsewhere: metrics, losses, counters of a model.
 
 What is looked at are an object's attributes, and those of the modules and objects of its own package that they lead to:
-numbers, texts, tensors and containers of them, buffers, and generators of random numbers. Functions, files and
-whatever else stands for no number are left alone.
+numbers, texts, tensors and containers of them, members of enumerations, named tuples and frozen dataclasses, buffers,
+and generators of random numbers. Functions, files and whatever else stands for no number are left alone.
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import fields, replace
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -88,12 +92,28 @@ class _Walk:
         """Whether the state goes on in this object."""
         if isinstance(value, nn.Module):
             return True
-        if isinstance(value, (type, Tensor, *_GENERATORS)):
+        if isinstance(value, (type, Tensor, Enum, *_GENERATORS)):
             return False
         if not hasattr(value, "__dict__") and not any(map(_slots, type(value).__mro__)):
             return False
-        frozen = getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False)
-        return type(value).__module__.partition(".")[0] == self._package and not frozen
+        return self._of_package(value) and not _is_frozen(value)
+
+    def made_of(self, value: object) -> Any:
+        """The parts of an object that is made anew, like the one that is there when it is read; None of others."""
+        if type(value) is defaultdict:
+            return dict(value)
+        if not self._of_package(value):
+            return None
+        if isinstance(value, Enum):
+            return value.name
+        if isinstance(value, tuple) and hasattr(value, "_make"):  # a named one
+            return list(value)
+        if _is_frozen(value):
+            return {each.name: getattr(value, each.name) for each in fields(value)}  # type: ignore[arg-type]
+        return None
+
+    def _of_package(self, value: object) -> bool:
+        return type(value).__module__.partition(".")[0] == self._package
 
     def inner(self, owner: object) -> Iterator[tuple[str, object]]:
         """The objects that an object leads to, by the path to each, every one once."""
@@ -124,7 +144,7 @@ class _Capture(_Walk):
     def of(self, owner: object, path: str) -> Node:
         if _has_own_state(owner):
             return {"state": self._writer.node(owner.state_dict(), path)}  # type: ignore[attr-defined]
-        node: dict[str, Any] = {"values": {}, "generators": {}, "objects": {}}
+        node: dict[str, Any] = {"values": {}, "made": {}, "generators": {}, "objects": {}}
         buffers = owner._buffers.items() if isinstance(owner, nn.Module) else ()
         node["buffers"] = {
             name: self._writer.node(buffer, f"{path}.{name}")
@@ -139,7 +159,9 @@ class _Capture(_Walk):
                 try:
                     node["values"][name] = self._writer.node(value, f"{path}.{name}")
                 except Unwritable:  # no number: it is built again, or leads on
-                    continue
+                    with suppress(Unwritable):
+                        if (parts := self.made_of(value)) is not None and not self._shared(parts):
+                            node["made"][name] = self._writer.node(parts, f"{path}.{name}")
         node["objects"] = {name: self.of(value, f"{path}.{name}") for name, value in self.inner(owner)}
         return {key: inner for key, inner in node.items() if inner}
 
@@ -191,6 +213,11 @@ class _Restore(_Walk):
             if callable(attributes.get(name)) or callable(getattr(type(owner), name, None)):
                 raise Unreadable(f"{type(owner).__name__}.{name} is no value")
             self._put(attributes.get(name), self._reader.value(each), partial(_assign, owner, name))
+        for name, each in node.get("made", {}).items():
+            current, parts = attributes.get(name), self._reader.value(each)
+            before = self.made_of(current)
+            if before is not None and not _equal(before, parts):
+                _assign(owner, name, _made(current, parts))
         for name, each in node.get("objects", {}).items():
             if name not in inner:
                 raise Unreadable(f"{type(owner).__name__} has no {name}")
@@ -206,6 +233,27 @@ class _Restore(_Walk):
             self._filled.append((write, placed, value))
             value = placed
         write(value)
+
+
+def _is_frozen(value: object) -> bool:
+    return getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False)
+
+
+def _made(like: Any, parts: Any) -> object:
+    """Another object of its type, of these parts."""
+    if isinstance(like, Enum):
+        return type(like)[parts]
+    if isinstance(like, defaultdict):
+        return defaultdict(like.default_factory, parts)
+    return type(like)(*parts) if isinstance(like, tuple) else replace(like, **parts)
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether they are known to be equal; containers of tensors may not be."""
+    try:
+        return bool(one == other)
+    except (RuntimeError, ValueError):
+        return False
 
 
 def _slots(kind: type) -> list[str]:

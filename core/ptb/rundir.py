@@ -1,5 +1,6 @@
 """The directory of a run: what is in it, and how it is written. Imports no torch."""
 
+import errno
 import json
 import math
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import tomlkit
 
 from ptb import disk
-from ptb.errors import ConfigError, Problem, listing, one_line
+from ptb.errors import ConfigError, Problem, StorageError, listing, one_line
 from ptb.run_config import RunConfig
 
 SCHEMA = 1
@@ -234,13 +235,15 @@ def check_output(output: Path) -> None:
     """Refuses an output directory that holds something.
 
     Raises:
-        ConfigError: it is a file, or a directory that is not empty.
+        ConfigError: it is a file, or a directory that is not empty, or no name that a directory can have.
+        StorageError: the disk fails.
     """
     try:
         is_folder, there = output.is_dir(), output.exists()
         used = is_folder and any(not _is_remnant(path) for path in output.iterdir())
     except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
-        raise ConfigError(f"the output directory {str(output)[:80]!r} cannot be used: {one_line(error)}") from error
+        kind = StorageError if getattr(error, "errno", None) == errno.EIO else ConfigError
+        raise kind(f"the output directory {str(output)[:80]!r} cannot be used: {one_line(error)}") from error
     if used:
         raise ConfigError(f"the output directory {output} is not empty; name a new one, or empty it")
     if there and not is_folder:

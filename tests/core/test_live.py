@@ -1,6 +1,8 @@
 import random
-from collections import Counter, deque
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -89,6 +91,66 @@ def test_an_object_gets_back_all_that_its_attributes_say(tmp_path):
     assert [each.tolist() for each in target.kept] == [[3, 3], [5, 5]]
     assert [inner.grown for inner in (target.inner, *target.several, *target.named.values())] == [[3.0, 5.0]] * 5
     assert target.function is len
+
+
+class Phase(Enum):
+    COLD, WARM = "cold", "warm"
+
+
+class Seen(NamedTuple):
+    number: int
+    values: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    rate: float
+    names: tuple[str, ...] = ()
+
+
+class Typed:
+    """State whose types are made by its package, or need more than their values."""
+
+    def __init__(self):
+        self.phase, self.seen, self.plan = Phase.COLD, Seen(0, torch.zeros(2)), Plan(0.1)
+        self.counts, self.fixed, self.missing = defaultdict(int), Fixed(torch.ones(2)), None
+
+    def update(self):
+        self.phase, self.seen, self.plan = Phase.WARM, Seen(3, torch.full((2,), 0.5)), replace(self.plan, names=("a",))
+        self.counts["x"] += 2
+
+
+def test_values_of_a_type_of_their_own_come_back_in_it(tmp_path):
+    source, target = Typed(), Typed()
+    source.update()
+    fixed = target.fixed
+    carried(source, target, tmp_path)
+    assert unlike(source, target) == []
+    assert (target.phase, target.plan) == (Phase.WARM, Plan(0.1, ("a",)))
+    assert (type(target.seen), target.seen.number, target.seen.values.tolist()) == (Seen, 3, [0.5, 0.5])
+    assert (target.counts["x"], target.counts["y"]) == (2, 0)
+    assert target.fixed.value.tolist() == fixed.value.tolist()
+
+
+def test_a_value_that_did_not_change_stays_the_object_that_it_is(tmp_path):
+    target = Typed()
+    before = [target.phase, target.plan, target.counts]
+    carried(Typed(), target, tmp_path)
+    assert all(one is other for one, other in zip(before, [target.phase, target.plan, target.counts], strict=True))
+
+
+def test_a_value_whose_type_nobody_knows_any_more_is_noticed(tmp_path):
+    source = Typed()
+    source.missing = Phase.WARM
+    assert unlike(source, carried(source, Typed(), tmp_path)) != []
+
+
+@pytest.mark.parametrize("node", ["HOT", 3, []], ids=str)
+def test_a_member_that_an_enumeration_has_not_is_refused(node):
+    saved = state(Typed())
+    saved.node["root"]["made"]["phase"] = node
+    with pytest.raises(Unreadable):
+        restore(Typed(), saved.node["root"], Reader(saved.tensors))
 
 
 def test_what_follows_is_the_same_as_if_nothing_had_been_saved(tmp_path):

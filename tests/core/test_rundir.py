@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,18 @@ def test_a_file_and_a_full_folder_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="is a file"):
         check_output(tmp_path / "file")
     with pytest.raises(ConfigError, match="not empty"):
+        check_output(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(errno.EIO, StorageError), (errno.EACCES, ConfigError), (errno.ENAMETOOLONG, ConfigError)]
+)
+def test_a_disk_that_fails_is_told_from_a_name_that_is_wrong(tmp_path, monkeypatch, code, error):
+    def fails(path):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    with pytest.raises(error, match="the output directory .* cannot be used"):
         check_output(tmp_path)
 
 

@@ -9,7 +9,7 @@ import torch
 from ptb import Interrupted, RunConfig, StorageError
 from ptb.checkpoint import differences, find_checkpoints, load_checkpoint
 from ptb.compose import compose
-from ptb.run import execute, go_on
+from ptb.run import evaluate_run, execute, go_on
 from ptb.rundir import RunDirectory
 from ptb.trainer import Training
 from ptb.tree import State
@@ -25,15 +25,15 @@ PROVIDES = """
     @hookimpl
     def ptb_provide_models():
         return [Component("odd", "odd_parts:Odd"), Component("lstm", "odd_parts:Recurrent"),
-                Component("tied", "odd_parts:Tied")]
+                Component("tied", "odd_parts:Tied"), Component("hiding", "odd_parts:Hiding")]
 
     @hookimpl
     def ptb_provide_losses():
-        return [Component("leaning", "odd_parts:Leaning", accepts=("class",))]
+        return [Component(name.lower(), f"odd_parts:{name}", accepts=("class",)) for name in ("Leaning", "Centred")]
 
     @hookimpl
     def ptb_provide_optimizers():
-        return [Component("counting", "odd_parts:Counting")]
+        return [Component("counting", "odd_parts:Counting"), Component("looking", "odd_parts:Looking")]
 
     @hookimpl
     def ptb_provide_schedulers():
@@ -41,11 +41,13 @@ PROVIDES = """
 
     @hookimpl
     def ptb_provide_metrics():
-        return [Component("wandering", "odd_parts:Wandering"), Component("f1", "odd_parts:f1")]
+        return [Component("wandering", "odd_parts:Wandering"), Component("f1", "odd_parts:f1"),
+                Component("made", "odd_parts:Made")]
 """
 PARTS = """
+    import copy
     import random
-    from collections import Counter, deque
+    from collections import Counter, defaultdict, deque
 
     import numpy as np
     import torch
@@ -105,6 +107,36 @@ PARTS = """
             return self.last(self.dropout(hidden - self.shift).relu()) * scale
 
 
+    class Hiding(nn.Module):
+        "An average that is no submodule, layers that are trained later, a buffer that grows, things beside each other."
+
+        def __init__(self, spec):
+            super().__init__()
+            self.first, self.last = nn.Linear(spec.input_size, 5), nn.Linear(5, spec.output_size)
+            self.first.requires_grad_(False)
+            self.averages = [copy.deepcopy(self.last).requires_grad_(False)]
+            self.register_buffer("bank", torch.zeros(0, 5))
+            self.sources = {"noise": torch.Generator().manual_seed(2), "function": len}
+            self.beside = {"mean": torch.zeros(5), "last": None, 3: 0}
+            self.steps, self.sizes = 0, defaultdict(int)
+
+        def forward(self, inputs):
+            hidden = self.first(inputs)
+            if self.training:
+                self.steps += 1
+                self.sizes[len(inputs)] += 1
+                self.first.requires_grad_(self.steps > 2)
+                self.bank = torch.cat([self.bank, hidden[:1].detach()])
+                self.beside["mean"].lerp_(hidden.detach().mean(0), 0.1)
+                self.beside["last"] = hidden
+                self.beside[3] += 1
+                hidden = hidden + torch.randn(5, generator=self.sources["noise"])
+                for average, parameter in zip(self.averages[0].parameters(), self.last.parameters()):
+                    average.data.lerp_(parameter.data, 0.2)
+            shift = self.bank.sum() / 50 + self.beside[3] / 20 + sum(self.sizes.values()) / 9
+            return self.last(hidden - self.beside["mean"]) + self.averages[0](hidden) + shift
+
+
     class Recurrent(nn.Module):
         def __init__(self, spec):
             super().__init__()
@@ -140,6 +172,36 @@ PARTS = """
                 self.calls += 1
                 self.mean += (scores.detach().double().mean(0) - self.mean) / self.calls
             return nn.functional.cross_entropy(scores - self.mean.float(), targets, reduction="none")
+
+
+    class Centred(nn.Module):
+        "Its running mean is a parameter that is not trained."
+
+        def __init__(self, spec):
+            super().__init__()
+            self.mean = nn.Parameter(torch.zeros(spec.output_size), requires_grad=False)
+
+        def forward(self, scores, targets):
+            if scores.requires_grad:
+                self.mean.data.lerp_(scores.detach().mean(0), 0.3)
+            return nn.functional.cross_entropy(scores - self.mean, targets)
+
+
+    class Looking(torch.optim.SGD):
+        "Looks ahead: slow weights by parameter."
+
+        def __init__(self, params, *, lr: float = 0.05):
+            super().__init__(params, lr)
+            self.steps = 0
+            self.slow = {each: each.detach().clone() for group in self.param_groups for each in group["params"]}
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            super().step()
+            self.steps += 1
+            for parameter, slow in self.slow.items():
+                if self.steps % 3 == 0:
+                    parameter.copy_(slow.lerp_(parameter, 0.5))
 
 
     class Counting(torch.optim.Optimizer):
@@ -215,6 +277,23 @@ PARTS = """
         def reset(self):
             self.shelf.parts, self.by_class = [], {}
             self.epochs += 1
+
+
+    class Made:
+        "Makes an object for each class that it meets."
+
+        def __init__(self, spec):
+            self.shelves = {}
+
+        def update(self, scores, targets):
+            for target in targets.tolist():
+                self.shelves.setdefault(target, Shelf()).parts.append(target)
+
+        def compute(self):
+            return sum(len(shelf.parts) for shelf in self.shelves.values())
+
+        def reset(self):
+            self.shelves = {}
 
 
     def f1(spec):
@@ -327,6 +406,10 @@ CASES |= {
     "sparse-sgd": case(SPARSE, optimizer("sgd")),
     "sparse-sgd-momentum": case(SPARSE, STATEFUL),
     "sparse-adagrad": case(SPARSE, optimizer("adagrad")),
+    "hiding": case(optimizer("adam"), model={"name": "hiding"}),
+    "hiding-eval-steps-1": case(STATEFUL, trainer(eval_steps=1, accumulate=3), model={"name": "hiding"}),
+    "centred": case(loss={"name": "centred"}),
+    "looking": case(optimizer("looking"), model={"name": "mlp"}),
     "pictures": case(PICTURES, optimizer("adam"), loader={"tier": "auto"}),
     "pictures-contiguous": case(PICTURES, STATEFUL, trainer(memory_format="contiguous"), loader={"tier": "auto"}),
     "pictures-adafactor": case(PICTURES, optimizer("adafactor"), loader={"tier": "auto"}),
@@ -338,6 +421,7 @@ QUICK = (
     *("adam-accumulate-3", "lbfgs-accumulate-1", "counting-accumulate-1", "radam-accumulate-1", "one-cycle-warm-up-3"),
     *("bouncing", "patience-inside", "checkpoint-every-3-eval-steps-2", "fp16", "lstm", "tied-adam-eval-steps-1"),
     *("torchmetrics", "loss-with-buffers-eval-steps-1", "sparse-adam", "sparse-sgd-momentum", "pictures", "workers-2"),
+    *("hiding", "centred", "looking"),
 )
 
 
@@ -441,6 +525,23 @@ def test_a_run_that_is_stopped_after_every_step_ends_with_the_same_bits(registry
         assert (result.status, result.step) == ("interrupted", step)
     assert resumed(registry, tmp_path / "cut").status == "finished"
     assert unlike(tmp_path / "whole", tmp_path / "cut") == []
+
+
+@pytest.mark.parametrize("name", ["adam-accumulate-1", "loss-with-buffers", "hiding", "centred"])
+def test_an_evaluation_of_a_checkpoint_gives_the_figures_of_the_run(registry, tmp_path, name):
+    result = begun(CASES[name], registry, tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
+    told = evaluate_run(run, run.evaluation_config(metrics=["accuracy"]), registry=registry)
+    assert told["metrics"] == {key: result.metrics[key] for key in ("test/loss", "test/accuracy")}
+
+
+def test_objects_that_a_component_makes_while_it_trains_are_told_before_they_are_lost(registry, tmp_path):
+    values = case(metrics={"made": {"name": "made"}})
+    with pytest.warns(UserWarning, match=r"metric 'made' keeps objects that it has made .* \(shelves\.#0") as told:
+        begun(values, registry, tmp_path / "run")
+    assert len(told) == 1
+    with pytest.raises(StorageError, match="dict has no #0"):
+        resumed(registry, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["adam-accumulate-3", "patience-inside", "loss-with-buffers"])

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from ptb.draws import Draws
-from ptb.samples import Batch, cut, pair
+from ptb.samples import Batch, cut, read_batch
 from ptb.seeding import derive_seed, generator
 from ptb.tiers import Held, Source
 from ptb.tree import raw
@@ -141,7 +141,7 @@ def fingerprint(splits: Mapping[str, Dataset[Any]]) -> str:
                     _update_bytes(digest, chunk)
         elif size:
             chosen = torch.arange(0, size, max(size // FINGERPRINT_SAMPLES, 1))
-            some = held.take(chosen) if held else pair(default_collate([split[index] for index in chosen.tolist()]))
+            some = held.take(chosen) if held else read_batch(split, name, None, chosen.tolist())
             for tensor in some:
                 update_digest(digest, tensor)
     return digest.hexdigest()

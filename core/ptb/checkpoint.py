@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -65,9 +66,25 @@ class Checkpoint:
             StorageError: the names or shapes are those of another model.
         """
         try:
-            model.load_state_dict(self.weights)
+            load_weights(model, self.weights)
         except (RuntimeError, TypeError, AttributeError) as error:
             raise StorageError(f"the checkpoint of step {self.step} does not fit the model: {error}") from error
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Loads a ``state_dict``; a buffer that has grown, or has another dtype than at first, gets the room it needs.
+
+    Raises:
+        RuntimeError: it is that of another model.
+    """
+    for prefix, module in model.named_modules():
+        for name, buffer in module._buffers.items():
+            saved = weights.get(f"{prefix}.{name}".removeprefix("."))
+            if isinstance(saved, Tensor) and (buffer is None or _form(saved) != _form(buffer)):
+                module._buffers[name] = torch.empty_like(
+                    saved, device=saved.device if buffer is None else buffer.device
+                )
+    model.load_state_dict(weights)
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
@@ -223,6 +240,10 @@ def differences(one: Checkpoint, other: Checkpoint) -> list[str]:
 def model_state(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of the model's ``state_dict``; a module may keep numbers and texts there beside them."""
     return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype
 
 
 def _found(folder: Path) -> list[tuple[int, int, Path]]:

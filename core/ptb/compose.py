@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from ptb import preflight
@@ -29,7 +30,7 @@ from ptb.errors import (
 )
 from ptb.lazy_dynamo import put_off_dynamo
 from ptb.parts import Metric, Parts
-from ptb.plan import Choice, Plan, resolve, selection
+from ptb.plan import Choice, Plan, closure_faults, resolve, selection
 from ptb.registry import PluginInfo, Registry, load_selected
 from ptb.run_config import RunConfig
 from ptb.sections import Grouping
@@ -120,6 +121,11 @@ def compose(config: RunConfig, registry: Registry | None = None, *, training: bo
         with torch.no_grad(), _blamed(plan.initializer, names.model):
             plan.initializer.build(model)
         parts = _assemble(plan, bundle, model, device, names)
+        # Only the built optimizer tells that it cannot do without a closure, where its plugin does not say so.
+        if parts.closure and (faults := closure_faults(plan.optimizer.entry.name, plan.trainer)):
+            raise ConfigError(
+                *(Problem(f"trainer.{key}", told, config.source("trainer", key)) for key, told in faults.items())
+            )
         preflight.check_batches(parts, bundle.spec, names)
         plan = _checked(plan, parts, bundle.spec, names, training)
         if training and plan.trainer.compile:
@@ -141,6 +147,13 @@ def _build_model(plan: Plan, spec: DataSpec, names: preflight.Names) -> nn.Modul
         model = plan.model.build(spec)
     if not isinstance(model, nn.Module):
         raise PluginError(f"{plan.model.entry} must give an nn.Module, it gives {type(model).__name__}")
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    if lazy := [name for name, tensor in tensors if is_lazy(tensor)]:
+        raise PluginError(
+            f"{plan.model.entry} must give a model whose tensors have their sizes, for the initializer fills them; "
+            f"{listing(lazy)} {'has' if len(lazy) == 1 else 'have'} none yet: take the sizes from spec.input_shape, or "
+            "send zeros of that shape through the model at the end of its constructor"
+        )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise MisfitError(f"{names.model} has no parameters to train; choose another model")
     return model
@@ -259,7 +272,7 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
         train_metrics=_build_metrics(plan, bundle.spec, device, names),
         eval_metrics=_build_metrics(plan, bundle.spec, device, names),
         device=device,
-        autocast=_autocast(plan, device),
+        autocast=_autocast(plan, model, device),
         sparse="sparse-gradients" in plan.optimizer.entry.component.needs,
         ignored=getattr(plan.loss.settings, "ignore_index", None),
         summed=getattr(plan.loss.settings, "reduction", "mean") == "sum",
@@ -275,9 +288,16 @@ def _denominator(choice: Choice, loss: Any) -> Callable[[Tensor], Tensor | int]:
     return own if callable(own) and getattr(choice.settings, "reduction", "mean") == "mean" else len
 
 
-def _autocast(plan: Plan, device: torch.device) -> torch.dtype | None:
+def _autocast(plan: Plan, model: nn.Module, device: torch.device) -> torch.dtype | None:
     if plan.trainer.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ConfigError(Problem("trainer.precision", f"{device} cannot do bf16; use fp16 or fp32"))
+    odd = [name for name, each in model.named_parameters() if each.is_complex() and each.requires_grad]
+    if plan.trainer.precision == "fp16" and odd:
+        message = (
+            f"must be fp32 or bf16, got fp16: its loss scaling takes real parameters, and {listing(odd)} of model "
+            f"'{plan.model.entry.name}' {'is' if len(odd) == 1 else 'are'} complex"
+        )
+        raise ConfigError(Problem("trainer.precision", message))
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.trainer.precision]
 
 

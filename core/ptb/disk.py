@@ -126,10 +126,12 @@ def open_end(path: Path) -> int:
 def append(path: Path, text: str) -> None:
     """Adds to the end of a file, made if there is none; on the disk it is after ``sync_file``.
 
+    What UTF-8 has no bytes for, as in the name of a file that is not UTF-8 itself, is written as an escape.
+
     Raises:
         StorageError: it cannot be written; the message names the file and how much was to be written.
     """
-    data = text.encode()
+    data = text.encode(errors="backslashreplace")
     with told(path, len(data)):
         descriptor = open_end(path)
         try:

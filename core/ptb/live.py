@@ -2,7 +2,9 @@
 
 What is looked at are an object's attributes, and those of the modules and objects of its own package that they lead to:
 numbers, texts, tensors and containers of them, members of enumerations, named tuples and frozen dataclasses, buffers,
-and generators of random numbers. Functions, files and whatever else stands for no number are left alone.
+generators of random numbers, parameters that are saved nowhere else, and which parameters are trained. A container that
+holds something else too is looked at entry by entry. Functions, files and whatever else stands for no number are left
+alone.
 """
 
 import random
@@ -26,6 +28,7 @@ from ptb.tree import Node, Reader, Unreadable, Unwritable, Writer, raw
 _OF_TORCH = set(vars(nn.Module())) - {"training"}
 _OF_OPTIMIZERS = {"state", "param_groups", "defaults"}  # their state_dict tells these
 _CONTAINERS = (list, tuple, dict, set)
+_INDEXED = (list, tuple, dict)
 _GENERATORS: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], object]]] = {
     torch.Generator: (torch.Generator.get_state, torch.Generator.set_state),
     random.Random: (random.Random.getstate, random.Random.setstate),
@@ -69,14 +72,36 @@ def restore(root: object, node: Node, reader: Reader) -> None:
         raise Unreadable(f"no state of a {type(root).__name__}: {one_line(error)}") from error
 
 
+def grown(root: object, before: set[str]) -> list[str]:
+    """The objects that ``outline`` did not name when it gave ``before``: what they hold cannot be read again."""
+    return sorted(outline(root) - before)
+
+
+def outline(root: object) -> set[str]:
+    """The paths to the objects of the same package that an object leads to, over containers and other objects."""
+    walk, found, pending = _Walk(root), set(), [("", root)]
+    while pending:
+        path, owner = pending.pop()
+        inner = [] if _has_own_state(owner) else [(f"{path}.{name}", each) for name, each in walk.inner(owner)]
+        found |= {name.removeprefix(".") for name, each in inner if not isinstance(each, _INDEXED)}
+        pending += inner
+    return found
+
+
 class _Walk:
     """Which attributes belong to the state of an object."""
 
     def __init__(self, root: object) -> None:
         self._package = type(root).__module__.partition(".")[0]
-        self.seen: set[int] = set()
+        self.seen: set[int] = {id(root)}
 
     def attributes(self, owner: object) -> Iterator[tuple[str, Any]]:
+        if isinstance(owner, dict):
+            yield from zip(_names(owner), list(owner.values()), strict=True)
+            return
+        if isinstance(owner, list | tuple):
+            yield from ((str(place), each) for place, each in enumerate(owner))
+            return
         if isinstance(owner, Optimizer) and type(owner).__module__.startswith("torch."):
             return  # their state_dict tells all
         for name, value in list(getattr(owner, "__dict__", {}).items()):
@@ -90,7 +115,7 @@ class _Walk:
 
     def leads_on(self, value: object) -> bool:
         """Whether the state goes on in this object."""
-        if isinstance(value, nn.Module):
+        if isinstance(value, (nn.Module, *_INDEXED)):
             return True
         if isinstance(value, (type, Tensor, Enum, *_GENERATORS)):
             return False
@@ -115,69 +140,69 @@ class _Walk:
     def _of_package(self, value: object) -> bool:
         return type(value).__module__.partition(".")[0] == self._package
 
-    def inner(self, owner: object) -> Iterator[tuple[str, object]]:
-        """The objects that an object leads to, by the path to each, every one once."""
-        if isinstance(owner, nn.Module):
-            yield from self._once((f"_modules.{name}", module) for name, module in owner._modules.items())
-        for name, value in self.attributes(owner):
-            if isinstance(value, list | tuple):
-                yield from self._once((f"{name}.{place}", each) for place, each in enumerate(value))
-            elif isinstance(value, dict):
-                yield from self._once((f"{name}.{key}", each) for key, each in value.items())
-            else:
-                yield from self._once([(name, value)])
-
-    def _once(self, pairs: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
-        for name, value in pairs:
-            if id(value) not in self.seen and self.leads_on(value):
-                self.seen.add(id(value))
-                yield name, value
+    def inner(self, owner: object) -> list[tuple[str, object]]:
+        """The objects and containers that an object leads to, by the path to each, every one once."""
+        found = [*((f"_modules.{name}", each) for name, each in _parts(owner, "_modules")), *self.attributes(owner)]
+        inner = []
+        for name, each in found:
+            if id(each) not in self.seen and self.leads_on(each):
+                self.seen.add(id(each))
+                inner.append((name, each))
+        return inner
 
 
 class _Capture(_Walk):
     def __init__(self, root: object, writer: Writer, known: Iterable[Tensor]) -> None:
         super().__init__(root)
-        self.seen.add(id(root))
         self._writer = writer
         self._known = {_memory(tensor) for tensor in known}
 
     def of(self, owner: object, path: str) -> Node:
         if _has_own_state(owner):
             return {"state": self._writer.node(owner.state_dict(), path)}  # type: ignore[attr-defined]
-        node: dict[str, Any] = {"values": {}, "made": {}, "generators": {}, "objects": {}}
-        buffers = owner._buffers.items() if isinstance(owner, nn.Module) else ()
-        node["buffers"] = {
-            name: self._writer.node(buffer, f"{path}.{name}")
-            for name, buffer in buffers
-            if buffer is None or _memory(buffer) not in self._known
-        }
+        node: dict[str, Any] = {"values": {}, "made": {}, "generators": {}}
+        for kind in ("buffers", "parameters"):
+            node[kind] = {
+                name: self._writer.node(tensor, f"{path}.{name}")
+                for name, tensor in _parts(owner, f"_{kind}")
+                if tensor is None or _memory(tensor) not in self._known
+            }
+        node["untrained"] = [
+            name for name, each in _parts(owner, "_parameters") if not getattr(each, "requires_grad", 1)
+        ]
         for name, value in self.attributes(owner):
             read = next((read for kind, (read, _) in _GENERATORS.items() if isinstance(value, kind)), None)
             if read is not None:
                 node["generators"][name] = self._writer.node(read(value), f"{path}.{name}")
             elif not self._shared(value):
-                try:
-                    node["values"][name] = self._writer.node(value, f"{path}.{name}")
-                except Unwritable:  # no number: it is built again, or leads on
-                    with suppress(Unwritable):
-                        if (parts := self.made_of(value)) is not None and not self._shared(parts):
-                            node["made"][name] = self._writer.node(parts, f"{path}.{name}")
-        node["objects"] = {name: self.of(value, f"{path}.{name}") for name, value in self.inner(owner)}
-        return {key: inner for key, inner in node.items() if inner}
+                self._value(node, name, value, f"{path}.{name}")
+        node["objects"] = {
+            name: inner
+            for name, value in self.inner(owner)
+            if name not in node["values"] and name not in node["made"] and (inner := self.of(value, f"{path}.{name}"))
+        }
+        return {key: each for key, each in node.items() if each}
+
+    def _value(self, node: Node, name: str, value: object, path: str) -> None:
+        try:
+            node["values"][name] = self._writer.node(value, path)
+        except Unwritable:  # no number: it is made or built again, or leads on
+            with suppress(Unwritable):
+                if (parts := self.made_of(value)) is not None and not self._shared(parts):
+                    node["made"][name] = self._writer.node(parts, path)
 
     def _shared(self, value: object) -> bool:
         """Whether it holds a tensor that is trained, or saved elsewhere."""
-        if isinstance(value, Tensor):
-            return value.requires_grad or _memory(value) in self._known
+        if isinstance(value, Tensor):  # what was computed from trained ones is a value
+            return (value.requires_grad and value.is_leaf) or _memory(value) in self._known
         if isinstance(value, dict):
-            return any(map(self._shared, value.values()))
+            return any(isinstance(key, Tensor) for key in value) or any(map(self._shared, value.values()))
         return isinstance(value, _CONTAINERS) and any(map(self._shared, value))
 
 
 class _Restore(_Walk):
     def __init__(self, root: object, reader: Reader) -> None:
         super().__init__(root)
-        self.seen.add(id(root))
         self._root = root
         self._reader = reader
         self._placed: dict[int, Tensor] = {}  # by the id of what was read: one tensor becomes one again
@@ -198,10 +223,15 @@ class _Restore(_Walk):
             return
         inner = dict(self.inner(owner))  # as they are now: values may be put in their place below
         attributes = dict(self.attributes(owner))
-        for name, each in node.get("buffers", {}).items():
-            if not isinstance(owner, nn.Module) or name not in owner._buffers:
-                raise Unreadable(f"{type(owner).__name__} has no buffer {name}")
-            self._put(owner._buffers[name], self._reader.value(each), partial(owner._buffers.__setitem__, name))
+        for what in ("buffers", "parameters"):
+            there = dict(_parts(owner, f"_{what}"))
+            for name, each in node.get(what, {}).items():
+                if name not in there:
+                    raise Unreadable(f"{type(owner).__name__} has no {name} among its {what}")
+                self._put(there[name], self._reader.value(each), partial(_replace, owner, f"_{what}", name))
+        for name, each in _parts(owner, "_parameters"):
+            if each is not None:
+                each.requires_grad_(name not in node.get("untrained", ()))
         for name, each in node.get("generators", {}).items():
             for kind, (_, write) in _GENERATORS.items():
                 if isinstance(attributes[name], kind):
@@ -210,7 +240,8 @@ class _Restore(_Walk):
             else:
                 raise Unreadable(f"{type(owner).__name__}.{name} is no generator of random numbers")
         for name, each in node.get("values", {}).items():
-            if callable(attributes.get(name)) or callable(getattr(type(owner), name, None)):
+            own = None if isinstance(owner, _INDEXED) else getattr(type(owner), name, None)
+            if callable(attributes.get(name)) or callable(own):
                 raise Unreadable(f"{type(owner).__name__}.{name} is no value")
             self._put(attributes.get(name), self._reader.value(each), partial(_assign, owner, name))
         for name, each in node.get("made", {}).items():
@@ -233,6 +264,26 @@ class _Restore(_Walk):
             self._filled.append((write, placed, value))
             value = placed
         write(value)
+
+
+def _parts(owner: object, kind: str) -> Iterator[tuple[str, Any]]:
+    """What a module keeps under ``_modules``, ``_buffers`` or ``_parameters``."""
+    if isinstance(owner, nn.Module):
+        yield from getattr(owner, kind).items()
+
+
+def _names(owner: dict[Any, Any]) -> list[str]:
+    """What the entries are called: their keys if they are texts, else their places."""
+    return [key if isinstance(key, str) and not key.startswith("#") else f"#{place}" for place, key in enumerate(owner)]
+
+
+def _replace(owner: Any, kind: str, name: str, value: Tensor | None) -> None:
+    """Puts another tensor in the place of a buffer or a parameter; that of a parameter stays where it can."""
+    current = getattr(owner, kind)[name]
+    if isinstance(current, nn.Parameter) and value is not None and value is not current:
+        current.data = value
+    else:
+        getattr(owner, kind)[name] = value
 
 
 def _is_frozen(value: object) -> bool:
@@ -264,7 +315,16 @@ def _slots(kind: type) -> list[str]:
 
 def _assign(owner: object, name: str, value: object) -> None:
     """Sets an attribute past the ``__setattr__`` of a module, which would see a buffer or a parameter in a tensor."""
-    if any(name in _slots(kind) for kind in type(owner).__mro__):
+    if isinstance(owner, list):
+        owner[int(name)] = value
+    elif isinstance(owner, dict):
+        keys = dict(zip(_names(owner), owner, strict=True))
+        if name not in keys and name.startswith("#"):
+            raise Unreadable(f"it has no entry {name}")
+        owner[keys.get(name, name)] = value
+    elif isinstance(owner, tuple):
+        return  # what it holds stays; the comparison after the reading tells if it is another value
+    elif any(name in _slots(kind) for kind in type(owner).__mro__):
         object.__setattr__(owner, name, value)
     else:
         vars(owner)[name] = value
@@ -283,6 +343,7 @@ def _fits(current: object, value: Tensor) -> bool:
     return (
         isinstance(current, Tensor)
         and not current.is_inference()
+        and current.grad_fn is None
         and current.layout is value.layout is torch.strided
         and (current.shape, current.dtype, current.device) == (value.shape, value.dtype, value.device)
         and not any(step == 0 and size > 1 for step, size in zip(current.stride(), current.shape, strict=True))

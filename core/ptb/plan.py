@@ -137,6 +137,17 @@ def resolve(config: RunConfig, registry: Registry, target_kind: str | None = Non
     return _Resolver(config, registry, target_kind).plan()
 
 
+def closure_faults(optimizer: str, trainer: TrainerSettings) -> dict[str, str]:
+    """Messages, by keys of ``trainer``, about what an optimizer that needs a closure cannot do."""
+    why = f"'{optimizer}' evaluates the loss several times a step"
+    faults = {}
+    if trainer.accumulate > 1:
+        faults["accumulate"] = f"must be 1, got {trainer.accumulate}: {why}"
+    if trainer.precision == "fp16":
+        faults["precision"] = f"must be fp32 or bf16, got fp16: {why}, which no loss scaler allows"
+    return faults
+
+
 class _Resolver:
     """Collects problems while it works through the sections, so that one run of it tells them all."""
 
@@ -225,13 +236,8 @@ class _Resolver:
         if optimizer is None:
             return
         if "closure" in optimizer.entry.component.needs:
-            why = f"'{optimizer.entry.name}' evaluates the loss several times a step"
-            if trainer.accumulate > 1:
-                self._problem(("trainer", "accumulate"), f"must be 1, got {trainer.accumulate}: {why}")
-            if trainer.precision == "fp16":
-                self._problem(
-                    ("trainer", "precision"), f"must be fp32 or bf16, got fp16: {why}, which no loss scaler allows"
-                )
+            for key, message in closure_faults(optimizer.entry.name, trainer).items():
+                self._problem(("trainer", key), message)
         grouping = optimizer.shared
         assert isinstance(grouping, Grouping)
         source = self.config.source("optimizer", "groups")

@@ -1,13 +1,14 @@
 """Checks, on one small batch and before the first step, that the parts of a run fit each other.
 
-Declared contracts are compared first; then two samples go through the model and the loss, in eval mode and with the
-random state put back afterwards.
+Declared contracts are compared first; then two samples go through the model, the loss and the metrics, in eval mode and
+then in a training step. Afterwards all of them are as before, and so are the global generators of random numbers.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,12 @@ from ptb.component import Component
 from ptb.device import is_memory_error
 from ptb.draws import Draws
 from ptb.errors import DataError, MisfitError, PtbError, count, listing, one_line
+from ptb.live import capture, restore
 from ptb.parts import Parts
 from ptb.seeding import isolated
 from ptb.spec import DataSpec
-from ptb.tree import Unwritable, Writer
+from ptb.trainer import undisturbed
+from ptb.tree import Reader, Unwritable, Writer
 
 PROBE_SAMPLES = 2
 # Of samples that are read one by one, so many are looked at before the training; of samples at hand all, or about as
@@ -90,7 +93,7 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
 
 
 def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
-    """Sends two training samples through the model, the loss and the metrics.
+    """Sends two training samples through the model, the loss and the metrics, and puts them back as they were.
 
     Returns:
         About how many floating-point operations one training step takes.
@@ -99,17 +102,19 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
         MisfitError: one of them raises, or gives a tensor of another shape; the message names both parties and shapes.
     """
     inputs, targets = _probe(parts.train, names.dataset)
-    was_training = parts.model.training
-    with isolated(), torch.no_grad(), _operations(parts.model) as operations:
+    known = {id(parameter) for parameter in parts.model.parameters()}
+    with _put_back(parts), torch.no_grad(), _operations(parts.model) as operations:
         parts.model.eval()
-        try:
-            with _misfit(
-                f"{names.model} raised on samples of {names.dataset}, of shape {spec.input_shape}",
-                f"; if that shape does not suit it, {names.remedy}",
-            ):
-                scores = parts.forward(inputs)
-        finally:
-            parts.model.train(was_training)
+        with _misfit(
+            f"{names.model} raised on samples of {names.dataset}, of shape {spec.input_shape}",
+            f"; if that shape does not suit it, {names.remedy}",
+        ):
+            scores = parts.forward(inputs)
+        if made := [name for name, each in parts.model.named_parameters() if id(each) not in known]:
+            raise MisfitError(
+                f"{names.model} makes parameters in its forward pass ({listing(made)}), which no optimizer would "
+                "train; make them in its constructor"
+            )
         wanted = (len(inputs), 2, spec.output_size) if parts.pairs else (len(inputs), spec.output_size)
         if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
@@ -120,14 +125,14 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
                 warnings.simplefilter("ignore")  # two samples are too few for many a figure
                 metric.update(scores, targets)
                 float(metric.compute())
-            metric.reset()
+                metric.reset()
     return 3 * sum(operations) / len(inputs) * parts.train.batch_size  # forward, and two products as large backward
 
 
 def check_step(
     parts: Parts, names: Names, optimizer: Optimizer, clip_norm: float | None, samples: int = PROBE_SAMPLES
 ) -> None:
-    """Takes one optimizer step on a few samples, and puts the model back as it was.
+    """Takes one optimizer step on a few samples, and puts the model and the loss back as they were.
 
     Args:
         parts: the built run; its own optimizer is not touched.
@@ -141,7 +146,6 @@ def check_step(
     """
     model = parts.model
     inputs, targets = _probe(parts.train, names.dataset, samples)
-    saved = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
 
     def gradients() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
@@ -149,7 +153,7 @@ def check_step(
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss
 
-    with isolated():
+    with _put_back(parts):
         model.train()
         try:
             with _misfit(f"{names.model} with {names.loss} cannot be trained"):
@@ -169,10 +173,41 @@ def check_step(
                 optimizer.step(gradients if parts.closure else None)  # type: ignore[arg-type]
             _check_saved(parts, names, optimizer)
         finally:
-            with torch.no_grad():
-                for tensor, before in saved:
-                    tensor.copy_(before)
             model.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _put_back(parts: Parts) -> Iterator[None]:
+    """Leaves the model, the loss, the metrics and the random numbers after the block as they were before it."""
+    weights = [(weight, weight.detach().clone()) for weight in parts.model.parameters()]
+    metrics = parts.eval_metrics
+    held = [(now, dict(now)) for part in (parts.model, parts.loss, *metrics.values()) for now in _namespaces(part)]
+    writer = Writer()
+    try:
+        figures = {label: capture(metric, f"metrics.{label}", writer) for label, metric in metrics.items()}
+        with undisturbed(parts):
+            try:
+                yield
+            finally:
+                for now, before in held:  # `undisturbed` takes no attribute away
+                    for name in now.keys() - before.keys():
+                        del now[name]
+                    now.update(before)
+                with torch.no_grad():
+                    for weight, value in weights:
+                        weight.copy_(value)
+                reader = Reader(writer.tensors, parts.device)
+                for label, metric in metrics.items():
+                    restore(metric, figures[label], reader)
+    except Unwritable as error:
+        raise MisfitError(f"what a part keeps cannot be saved, so that a run could go on later: {error}") from error
+
+
+def _namespaces(part: object) -> list[dict[str, Any]]:
+    """Where an object, or a module and those in it, keep their attributes."""
+    owners = part.modules() if isinstance(part, nn.Module) else (part,)
+    names = ("__dict__", "_parameters", "_buffers", "_modules")
+    return [held for owner in owners for name in names if isinstance(held := getattr(owner, name, None), dict)]
 
 
 def _check_saved(parts: Parts, names: Names, optimizer: Optimizer) -> None:

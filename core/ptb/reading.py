@@ -208,16 +208,20 @@ class _Processes:
         worker = number % len(self._workers)
         if self._epoch is not epoch:
             self._tell(epoch, number)
-        began = monotonic()
+        waited, most = 0.0, min(SLICE, timeout / 4)
         while number not in self._arrived:
-            try:
-                reply = self._replies.get(timeout=min(SLICE, max(timeout - (monotonic() - began), 0.0)))
-            except Empty:
+            reply, began = None, monotonic()
+            with suppress(Empty):
+                reply = self._replies.get(timeout=most)
+            took = monotonic() - began
+            if took < most + SLICE / 2:  # else this process was stopped meanwhile, perhaps with those that read
+                waited += took
+            if reply is None:
                 dead = next((w for w, process in enumerate(self._workers) if not process.is_alive()), None)
                 if dead is not None:
-                    raise self._death(dead, epoch) from None
-                if monotonic() - began >= timeout:
-                    raise self._hang(worker, epoch, timeout) from None
+                    raise self._death(dead, epoch)
+                if waited >= timeout:
+                    raise self._hang(worker, epoch, timeout)
                 waiting()
                 continue
             if reply.batch is None:
@@ -226,7 +230,7 @@ class _Processes:
                 assert isinstance(reply.batch, Exception)
                 raise self._lost(f"a batch that worker {reply.worker} has read cannot be received", reply.batch)
             if reply.worker == worker:
-                began = monotonic()
+                waited = 0.0
             if reply.told == self._told and reply.number is not None:
                 self._arrived[reply.number] = reply.batch
         batch = self._arrived.pop(number)

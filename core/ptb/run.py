@@ -49,8 +49,8 @@ from ptb.run_config import RunConfig
 from ptb.rundir import RunDirectory, check_output
 from ptb.seeding import isolated, seed_global
 from ptb.stepping import Group
-from ptb.trainer import Recipe, Row, Totals, Training, evaluate, most_at_once, sample_losses
-from ptb.tree import State, Unreadable, Unwritable
+from ptb.trainer import Recipe, Row, Totals, Training, evaluate, load_rest, most_at_once, sample_losses
+from ptb.tree import Reader, State, Unreadable, Unwritable
 
 if TYPE_CHECKING:
     from ptb.registry import Registry
@@ -206,13 +206,13 @@ def go_on(
             )
         for text in changed:
             warnings.warn(f"{text}: the run may not end as one that was not stopped", stacklevel=2)
-        if checkpoint is None and run.has_rows():
+        if checkpoint is None and (run.has_rows() or run.is_far() or then.get("resumed")):
             raise StorageError(
-                f"{run.path} has figures in {run.metrics.name} and no checkpoint: put one back into "
-                f"{run.checkpoints}, or begin a new run"
+                f"{run.path} has been trained, as {run.metrics.name}, {run.summary.name} or {run.manifest.name} tell, "
+                f"and has no checkpoint: put one back into {run.checkpoints}, or begin a new run"
             )
         if checkpoint is None:
-            recorder.line("nothing was saved before the run was stopped: it begins at the start")
+            recorder.warn(f"nothing was saved before the run {run.path} was stopped: it begins at the start")
             seed_global(composition.plan.run.seed, "train")
         else:
             recorder.id = str(checkpoint.facts.get("run", recorder.id))  # the manifest may be gone
@@ -268,9 +268,12 @@ def evaluate_run(
     saved = load_checkpoint(file)
     saved.restore(parts.model)
     try:
+        load_rest(parts, saved.state, Reader(saved.state.tensors, parts.device))
         most = most_at_once(saved.state)
     except Unreadable as error:
-        raise StorageError(f"{file} is no checkpoint of ptb: {error}") from error
+        raise StorageError(
+            f"the checkpoint of step {saved.step} does not fit the model or the loss: {error}"
+        ) from error
     plan = composition.plan
     with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan, False), _blamed(plan):
         manifest.warn_of_other_data(run, composition)

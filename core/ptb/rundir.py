@@ -135,10 +135,15 @@ class RunDirectory:
         Raises:
             StorageError: there is one, and it cannot be read.
         """
-        with disk.told(self.manifest, verb="read"), suppress(FileNotFoundError, ValueError, RecursionError):
-            facts = json.loads(disk.read(self.manifest))
-            return facts if isinstance(facts, dict) else {}
-        return {}
+        return _facts(self.manifest)
+
+    def is_far(self) -> bool:
+        """Whether ``summary.json`` tells of steps that were taken.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        return _facts(self.summary).get("step") not in (None, 0)
 
     def is_begun(self) -> bool:
         """Whether there is a run here to go on with."""
@@ -268,6 +273,18 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
     return value
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a JSON file tells; nothing where it is not there, or is none.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with disk.told(path, verb="read"), suppress(FileNotFoundError, ValueError, RecursionError):
+        facts = json.loads(disk.read(path))
+        return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 def _new_path(model: str, dataset: str) -> Path:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from ptb.device import is_memory_error
+from ptb.device import cpu_threads, is_memory_error
 from ptb.errors import DataError, PtbError, one_line
 from ptb.seeding import seed_host
 
@@ -47,6 +47,7 @@ def pinned(batch: Batch, device: torch.device) -> Batch:
     return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
 
 
+@cpu_threads(1)  # with more, what a sample computes may differ in its last bits
 def read_batch(
     split: Dataset[Any],
     name: str,

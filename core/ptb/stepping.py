@@ -57,7 +57,8 @@ class Before:
     """What a forward pass changes beside gradients, as it was before.
 
     Buffers and the random numbers of torch are noted each time. Attributes of the model and the loss, and the random
-    numbers of Python and NumPy, take far longer to note: only where the first pass has changed some, each time.
+    numbers of Python and NumPy, take far longer to note: only after a pass has changed some, each time. The first pass
+    with batches of other sizes shows whether it does.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -68,11 +69,13 @@ class Before:
         self._generators = {torch.default_generator, _generator(parts.device)}
         self._random = [(generator, generator.get_state()) for generator in self._generators]
         self._rest = State(None, {})
-        self._changing: bool | None = None  # whether a pass changes the rest; None is not known
+        self._changing = False  # whether a pass changes the rest, as far as was seen
+        self._learning = False
+        self._seen: set[tuple[int, ...]] = set()
 
     @torch.no_grad()
-    def note(self) -> None:
-        """A forward pass begins."""
+    def note(self, sizes: tuple[int, ...]) -> None:
+        """A forward pass begins, of batches of so many samples."""
         if self._places:
             buffers = [owner.get(name) for owner, name in self._places]
             there = [buffer for buffer in buffers if buffer is not None]
@@ -81,18 +84,21 @@ class Before:
             else:  # the first time, or a model has put others in their place
                 self._buffers, self._kept = buffers, [buffer.clone() for buffer in there]
         self._random = [(generator, generator.get_state()) for generator in self._generators]
-        if self._changing is not False:
+        self._learning = sizes not in self._seen
+        self._seen.add(sizes)
+        if self._changing or self._learning:
             self._rest = self._captured()
 
     def learn(self) -> None:
         """The pass is over: what did it change?"""
-        if self._changing is None:
-            self._changing = not _same(self._rest, self._captured())
+        if self._learning:
+            self._changing = self._changing or not _same(self._rest, self._captured())
+            self._learning = False
 
     @torch.no_grad()
     def put_back(self) -> None:
         """As when the pass began."""
-        if self._changing is not False:
+        if self._changing or self._learning:
             reader = Reader(self._rest.tensors, self._parts.device)
             model, loss, host = self._rest.node
             restore(self._parts.model, model, reader)
@@ -198,7 +204,7 @@ class Stepper:
         Raises:
             ResourceError: a single sample needs more memory than there is.
         """
-        self.before.note()
+        self.before.note(tuple(len(targets) for _, targets in group))
         while True:
             try:
                 losses, figures = self._accumulated(group)

@@ -16,8 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ptb.batches import Batches
+from ptb.checkpoint import load_weights
 from ptb.errors import Interrupted, NumericalError, StorageError, count, listing, one_line
-from ptb.live import capture, restore
+from ptb.live import capture, grown, outline, restore
 from ptb.nonfinite import Finding, find
 from ptb.parts import Parts
 from ptb.seeding import isolated, random_state, set_random_state
@@ -126,6 +127,9 @@ class Watcher(Protocol):
     def line(self, text: str) -> None:
         """Something happened that people should know."""
 
+    def warn(self, text: str) -> None:
+        """Something happened that people should mend."""
+
     def save(self, training: "Training") -> None:
         """The training is to be saved as it is now."""
 
@@ -157,6 +161,28 @@ class Training:
         writer = Writer()
         metrics = {label: capture(metric, label, writer) for label, metric in parts.eval_metrics.items()}
         self._unused_metrics = State(metrics, writer.tensors)
+        self._odd = self._lost_numbers()  # a mask may hold infinities
+        self._outlines = {label: outline(root) for label, root in self._roots().items()}
+
+    def _roots(self) -> dict[str, object]:
+        """The objects whose attributes are saved."""
+        metrics = {f"metric '{label}'": metric for label, metric in self.parts.train_metrics.items()}
+        return {
+            "the model": self.parts.model,
+            "the loss": self.parts.loss,
+            "the optimizer": self.parts.optimizer,
+        } | metrics
+
+    def _warn_of_what_is_new(self) -> None:
+        """Once of each object that keeps others of which nobody will know how they were made."""
+        for label, root in self._roots().items():
+            if label in self._outlines and (new := grown(root, self._outlines[label])):
+                del self._outlines[label]
+                self._watcher.warn(
+                    f"{label} keeps objects that it has made since the training began ({listing(new, 3)}): "
+                    "`ptb resume` cannot make them again; give it state_dict() and load_state_dict(), or keep numbers "
+                    "and tensors"
+                )
 
     def run(self, until: int | None = None) -> bool:
         """Trains, evaluates and saves; tells whether it came to the end.
@@ -204,7 +230,13 @@ class Training:
         with collecting_rarely() as collect:
             batches = parts.train.epoch(epoch, min(totals.taken * recipe.accumulate, len(parts.train)))
             while group := list(islice(batches, recipe.accumulate)):
-                totals.lr = float(parts.optimizer.param_groups[0]["lr"])
+                rates = [float(each["lr"]) for each in parts.optimizer.param_groups]
+                totals.lr = rates[0]
+                if not all(map(math.isfinite, rates)):
+                    raise NumericalError(
+                        f"the learning rate of step {totals.step + 1} is {listing([*map(str, rates)])}, and the step "
+                        "was not taken: look at the scheduler, or choose another"
+                    )
                 try:
                     if not take_step(group, tally):
                         totals.skipped += 1
@@ -307,14 +339,22 @@ class Training:
             )
 
     def _save(self) -> None:
-        parameters = [each.detach() for each in self.parts.model.parameters() if each.requires_grad]
-        if not bool(torch.stack([torch.isfinite(each).all() for each in parameters]).all()):
-            lost = [name for name, each in self.parts.model.named_parameters() if not torch.isfinite(each).all()]
+        if lost := self._lost_numbers() - self._odd:
             raise NumericalError(
-                f"the weights are not finite after step {self.totals.step} ({listing(lost, 3)}), although loss and "
-                f"gradients were: they are not saved; the learning rate is {self.totals.lr:g}: try a smaller one"
+                f"the weights are not finite after step {self.totals.step} ({listing(sorted(lost), 3)}), although loss "
+                f"and gradients were: they are not saved; the learning rate is {self.totals.lr:g}: try a smaller one, "
+                "or look for values in the data that are too large"
             )
+        self._warn_of_what_is_new()
         self._watcher.save(self)
+
+    def _lost_numbers(self) -> set[str]:
+        """The trained parameters and the buffers that are not finite; waits for the device once."""
+        model = self.parts.model
+        trained = {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
+        numbers = trained | {name: each for name, each in model.named_buffers() if each.is_floating_point()}
+        finite = [torch.isfinite(each).all() for each in numbers.values()]
+        return {name for name, well in zip(numbers, torch.stack(finite).tolist(), strict=True) if not well}
 
     def _stop(self, signal: int) -> NoReturn:
         if self._clock.runs:
@@ -337,7 +377,8 @@ class Training:
         totals.metrics |= {f"train/{name}": value for name, value in values.items()}
         self._watcher.row(Row(step, epoch, "train", values, totals.lr))
         try:
-            again = f"`ptb replay {self._watcher.save_replay(state, step, group, samples, finding)}` shows it again"
+            path = self._watcher.save_replay(state, step, group, samples, finding)
+            again = f"`ptb replay {path}` " + ("shows it again" if finding.again else "tries it again")
         except StorageError as error:
             again = f"no replay file could be written: {error}"
         raise NumericalError(
@@ -377,7 +418,9 @@ class Training:
             "rest": capture(parts.model, "rest", writer, known),
             "loss": capture(parts.loss, "loss", writer),
             "optimizer": writer.node(parts.optimizer.state_dict(), "optimizer"),
-            "optimizer_rest": capture(parts.optimizer, "optimizer_rest", writer, _tensors_of(parts.optimizer)),
+            "optimizer_rest": capture(
+                parts.optimizer, "optimizer_rest", writer, [*known, *_tensors_of(parts.optimizer)]
+            ),
             "scheduler": writer.node(parts.scheduler.state_dict(), "scheduler"),
             "scaler": writer.node(self._stepper.scaler.state_dict(), "scaler"),
             "most": self._stepper.most,
@@ -395,9 +438,8 @@ class Training:
         parts, node, reader = self.parts, state.node, Reader(state.tensors, self.parts.device)
         try:
             self.totals = self._totals_of(reader.value(node["totals"]))
-            parts.model.load_state_dict(reader.value(node["model"]))
-            restore(parts.model, node["rest"], reader)
-            restore(parts.loss, node["loss"], reader)
+            load_weights(parts.model, reader.value(node["model"]))
+            load_rest(parts, state, reader)
             _load_optimizer(parts.optimizer, reader.value(node["optimizer"]))
             restore(parts.optimizer, node["optimizer_rest"], reader)
             parts.scheduler.load_state_dict(reader.value(node["scheduler"]))
@@ -427,6 +469,18 @@ class _Asked(Exception):
 
     def __init__(self, signal: int) -> None:
         self.signal = signal
+
+
+def load_rest(parts: Parts, state: State, reader: Reader) -> None:
+    """Gives model and loss what they held beside the weights when a training was saved.
+
+    Raises:
+        Unreadable: it is the state of another training.
+        LookupError: it lacks one of them.
+    """
+    if state.node is not None:  # format 1 held the weights only
+        restore(parts.model, state.node["rest"], reader)
+        restore(parts.loss, state.node["loss"], reader)
 
 
 def most_at_once(state: State) -> int | None:

@@ -76,7 +76,9 @@ class Writer:
             ]
             return {_PAIRED[kind]: pairs}
         if kind in _LISTED:
-            items = [self._node(inner, f"{path}.{place}", depth - 1) for place, inner in enumerate(value)]
+            # The order of a set of texts is another one in every process.
+            ordered = sorted(value, key=repr) if kind in (set, frozenset) else value
+            items = [self._node(inner, f"{path}.{place}", depth - 1) for place, inner in enumerate(ordered)]
             return items if kind is list else {_LISTED[kind]: items}
         if kind is deque:
             items = [self._node(inner, f"{path}.{place}", depth - 1) for place, inner in enumerate(value)]

@@ -1,10 +1,11 @@
 import io
+import signal
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from ptb.cli.progress import Screen, StopOnSignal
+from ptb.cli.progress import SIGNALS, Screen, StopOnSignal
 
 
 @pytest.fixture
@@ -55,3 +56,20 @@ def test_without_a_terminal_there_are_lines_on_standard_error_or_none(capsys, qu
     screen.step_ended()
     screen.line("epoch 1/1")
     assert capsys.readouterr() == ("", printed)
+
+
+def test_what_is_ignored_stays_ignored_also_after_another_signal():
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = StopOnSignal()
+    try:
+        with stop.listening():
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.number is None
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.number == signal.SIGTERM
+            assert [signal.getsignal(n) for n in SIGNALS] == [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
+        assert [signal.getsignal(n) for n in SIGNALS] == [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import pty
@@ -5,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -46,6 +48,42 @@ def test_a_signal_stops_after_the_step_saves_and_says_so(ptb, tmp_path, number, 
     assert summary["status"] == "interrupted"
     evaluated = json.loads(ptb("eval", "out", "--json").stdout)
     assert evaluated["step"] == summary["step"]
+
+
+def test_a_run_under_nohup_does_not_stop_when_the_terminal_is_closed(tmp_path):
+    process = started(tmp_path, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    try:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 143
+    assert "SIGHUP" not in told
+
+
+@pytest.mark.parametrize("results", ["there-too", "elsewhere"])
+def test_a_terminal_that_is_closed_stops_the_run_with_129(tmp_path, results):
+    leader, follower = pty.openpty()
+
+    def sit_at_it():
+        os.setsid()
+        fcntl.ioctl(follower, termios.TIOCSCTTY, 0)
+
+    out = follower if results == "there-too" else subprocess.DEVNULL
+    process = started(tmp_path, stdin=follower, stdout=out, stderr=follower, preexec_fn=sit_at_it)
+    os.close(follower)
+    os.close(leader)
+    try:
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 129
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert "stopped by SIGHUP after step" in summary["reason"]
 
 
 def test_on_a_terminal_there_is_a_bar(tmp_path):

@@ -242,6 +242,85 @@ def test_an_optimizer_that_cannot_do_without_a_closure_gets_one(site):
         assert compose(config, site.registry()).parts.closure is closure
 
 
+@pytest.mark.parametrize(("key", "value", "valid"), [("accumulate", 2, "1"), ("precision", "fp16", "fp32 or bf16")])
+def test_an_undeclared_closure_bars_what_a_declared_one_does(site, key, value, valid):
+    site.add(
+        "ptb-second",
+        """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_optimizers():
+            return [Component("raw-lbfgs", "torch.optim:LBFGS")]
+        """,
+    )
+    config = RunConfig(model={"name": "mlp"}, optimizer={"name": "raw-lbfgs"}, device="cpu", trainer={key: value})
+    told = f"trainer.{key}: must be {valid}, got {value}: 'raw-lbfgs' evaluates the loss several times a step"
+    with pytest.raises(ConfigError, match=told):
+        compose(config, site.registry())
+
+
+UNUSUAL = """
+    import torch
+    from torch import nn
+    from ptb import Component, hookimpl
+
+    def lazy(spec):
+        return nn.Sequential(nn.Flatten(), nn.Linear(spec.input_size, 8), nn.LazyLinear(spec.output_size))
+
+    def lazy_norm(spec):
+        norm = nn.LazyBatchNorm1d(affine=False)
+        return nn.Sequential(nn.Flatten(), nn.Linear(spec.input_size, spec.output_size), norm)
+
+    class Wave(nn.Module):
+        def __init__(self, spec, *, frozen: bool = False):
+            super().__init__()
+            self.body = nn.Linear(spec.input_size, spec.output_size)
+            self.phase = nn.Parameter(torch.ones(1, dtype=torch.complex64), requires_grad=not frozen)
+
+        def forward(self, inputs):
+            return self.body(inputs.flatten(1)) * self.phase.abs()
+
+    @hookimpl
+    def ptb_provide_models():
+        names = {"lazy": "lazy", "lazy-norm": "lazy_norm", "wave": "Wave"}
+        return [Component(name, f"ptb_unusual:{target}") for name, target in names.items()]
+"""
+
+
+@pytest.mark.parametrize("initializer", ["default", "xavier-uniform"])
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("lazy", r"2\.weight, 2\.bias have none yet: take the sizes from spec\.input_shape, or send zeros"),
+        ("lazy-norm", r"2\.running_mean, 2\.running_var have none yet: take"),
+    ],
+    ids=["parameters", "buffers"],
+)
+def test_a_model_whose_tensors_have_no_size_yet_is_told_how_to_give_them_one(site, model, told, initializer):
+    site.add("ptb-unusual", UNUSUAL)
+    config = RunConfig(model={"name": model}, initializer={"name": initializer}, device="cpu")
+    with pytest.raises(PluginError, match=rf"^model '{model}' \(ptb-unusual 1\.0\) must give a model .*{told}"):
+        compose(config, site.registry())
+
+
+def wave(site, precision, frozen=False):
+    site.add("ptb-unusual", UNUSUAL)
+    model = {"name": "wave", "frozen": frozen}
+    return compose(RunConfig(model=model, device="cpu", trainer={"precision": precision}), site.registry()).parts
+
+
+def test_the_scaled_loss_of_fp16_is_not_for_complex_parameters(site):
+    told = r"precision: must be fp32 or bf16, got fp16: its loss scaling takes real .*, and phase of model 'wave' is"
+    with pytest.raises(ConfigError, match=told):
+        wave(site, "fp16")
+
+
+@pytest.mark.parametrize(("precision", "frozen"), [("fp32", False), ("bf16", False), ("fp16", True)])
+def test_complex_parameters_whose_gradients_are_not_scaled_are_taken(site, precision, frozen):
+    assert wave(site, precision, frozen).model.phase.is_complex()
+
+
 @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
 def test_out_of_memory_while_composing_is_told_as_that(built_in, monkeypatch, error):
     def raises(*_, **__):

@@ -84,14 +84,18 @@ def test_a_run_with_figures_and_no_checkpoint_is_not_begun_again(stopped, built_
     resumed(stopped, built_in, until=50)
     for path in find_checkpoints(stopped / "checkpoints").values():
         path.unlink()
-    with pytest.raises(StorageError, match=r"has figures in metrics.jsonl and no checkpoint"):
+    with pytest.raises(StorageError, match=r"has been trained, as metrics.jsonl, .*, and has no checkpoint"):
         resumed(stopped, built_in)
 
 
 def test_a_run_that_was_stopped_before_anything_was_saved_begins(stopped, built_in):
     for path in find_checkpoints(stopped / "checkpoints").values():
         path.unlink()
-    assert resumed(stopped, built_in).status == "finished"
+    with pytest.raises(StorageError, match="has been trained"):
+        resumed(stopped, built_in)
+    (stopped / "summary.json").unlink()
+    with pytest.warns(UserWarning, match="nothing was saved before the run .* was stopped: it begins at the start"):
+        assert resumed(stopped, built_in).status == "finished"
     assert "nothing was saved before" in (stopped / "log.txt").read_text()
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ptb import DataError
 from ptb import reading as module
+from ptb.device import cpu_threads
 from ptb.reading import TIMEOUT, Workers
 from ptb.sections import LoaderSettings
 
@@ -204,6 +205,19 @@ def test_a_data_set_can_ask_which_worker_reads_it(number):
     with closing(Workers({"train": Where(8)}, CPU, number)) as workers:
         told = {tuple(row) for inputs, _ in read(workers) for row in inputs.tolist()}
     assert told == ({(0, 2), (1, 2)} if number else {(-1, -1)})
+
+
+def test_samples_are_alike_to_the_last_bit_whoever_reads_them_and_however_many_threads_the_run_has():
+    class Sums(Read):
+        def __getitem__(self, index):
+            values = torch.randn(3_200_000, generator=torch.Generator().manual_seed(index))
+            return values.sum(), index
+
+    splits = {"train": Sums(2)}
+    with cpu_threads(2), closing(Workers(splits, CPU, 1)) as workers:
+        (theirs, _), (ours, _) = *read(workers), *read(Workers(splits, CPU, 0))
+        assert theirs.tolist() == ours.tolist() == workers.take("train", torch.arange(2))[0].tolist()
+        assert ours.tolist() != torch.stack([splits["train"][index][0] for index in range(2)]).tolist()
 
 
 def test_batches_of_processes_are_in_shared_memory_and_stay_as_they_are():
@@ -561,3 +575,37 @@ def test_processes_that_are_not_forked_read_alike_and_end_alike(tmp_path, method
         wait_for(lambda: not any(map(alive, pids)), 4)
     finally:
         ended(process, 5)
+
+
+@LINUX
+@pytest.mark.parametrize("stopped", [os.killpg, os.kill], ids=["with its processes", "alone"])
+def test_a_program_may_be_stopped_for_longer_than_the_timeout(tmp_path, stopped):
+    path = tmp_path / "program.py"
+    path.write_text("""
+import time, torch
+from torch.utils.data import Dataset
+from ptb.reading import Workers
+
+class Slow(Dataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        for _ in range(5):  # one long sleep would end while it is stopped
+            time.sleep(0.1)
+        return torch.zeros(1), index
+
+workers = Workers({"train": Slow()}, torch.device("cpu"), 1, timeout=1.0)
+batches = workers.batches("train", torch.arange(6), 1, 0)
+next(batches)
+print("begun", flush=True)
+print(len(list(batches)), flush=True)
+""")
+    process = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.2)
+    stopped(process.pid, signal.SIGSTOP)
+    time.sleep(2.5)
+    stopped(process.pid, signal.SIGCONT)
+    told = process.stdout.readline()
+    assert (told, ended(process, 10)) == ("5\n", 0)

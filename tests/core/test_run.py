@@ -266,7 +266,7 @@ def test_a_loss_that_is_not_finite_ends_an_evaluation(built_in, tmp_path, reduct
     run = ptb.train(config, registry=built_in, output=tmp_path / "run")
     folder = run.output / "checkpoints"
     weights = {name: torch.full_like(tensor, torch.nan) for name, tensor in run.model.state_dict().items()}
-    node = {"model": {name: {":tensor": f"model.{name}"} for name in weights}}
+    node = {"model": {name: {":tensor": f"model.{name}"} for name in weights}, "rest": {}, "loss": {}}
     save_checkpoint(folder, 41, State(node, {f"model.{name}": value for name, value in weights.items()}), {})
     with pytest.raises(NumericalError, match=r"^the val loss is nan with the weights of step 41: ") as told:
         evaluated(run.output, split="val", registry=built_in)

@@ -36,7 +36,7 @@ def test_a_disk_that_fails_is_told_from_a_name_that_is_wrong(tmp_path, monkeypat
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(Path, "iterdir", fails)
-    with pytest.raises(error, match="the output directory .* cannot be used"):
+    with pytest.raises(error, match=r"the output directory .* cannot be used"):
         check_output(tmp_path)
 
 

@@ -5,6 +5,7 @@ from torch.utils.data import Dataset
 
 from ptb import DataError
 from ptb import samples as module
+from ptb.device import cpu_threads
 from ptb.samples import cut, pair, read_batch, remedy
 
 
@@ -134,3 +135,15 @@ def test_the_size_of_shared_memory_is_told(monkeypatch, tmp_path):
     assert f"{tmp_path} has " in remedy("SIGBUS")
     monkeypatch.setattr(module, "SHARED_MEMORY", str(tmp_path / "nowhere"))
     assert "has" not in remedy("SIGBUS")
+
+
+def test_a_sample_is_read_with_one_thread_whatever_the_run_has():
+    class Threads(Odd):
+        def __getitem__(self, index):
+            return torch.get_num_threads(), index
+
+    with cpu_threads(3):
+        assert read_batch(Threads(None), "train", 0, [0, 1])[0].tolist() == [1, 1]
+        with pytest.raises(DataError):
+            read(lambda: 3)
+        assert torch.get_num_threads() == 3

@@ -261,15 +261,50 @@ def test_a_norm_of_gradients_that_overflows_is_told_as_that():
         Training(free, Recipe(epochs=1), Notes())._stepper.take([(torch.full((1, 3), INF), torch.zeros(1))], None)
 
 
+@pytest.mark.filterwarnings("ignore:Seems like")
 @pytest.mark.parametrize("optimizer", [sgd, torch.optim.Adam])
 @pytest.mark.parametrize("every", [0, 1], ids=["each-epoch", "each-step"])
 def test_weights_that_a_step_makes_infinite_are_never_saved(optimizer, every):
     ours, notes = parts(Body(Notes(), None, 0), optimizer=optimizer), Notes()
-    ours.optimizer.param_groups[0]["lr"] = INF
-    with pytest.raises(NumericalError, match="learning rate is inf") as error:
+    ours.optimizer.param_groups[0]["lr"] = 0.5
+    ours.optimizer.step = lambda: [each.data.fill_(INF) for each in ours.model.parameters()]
+    with pytest.raises(NumericalError, match="learning rate is") as error:
         Training(ours, Recipe(epochs=1, checkpoint_every=every), notes).run()
     assert ("the weights are not finite after step 1" in str(error.value)) == (every == 1)
     assert notes.saved == []
+
+
+@pytest.mark.parametrize("rate", [INF, NAN])
+def test_no_step_is_taken_with_a_learning_rate_that_is_no_number(rate):
+    ours, notes = parts(Body(Notes(), None, 0)), Notes()
+    before = [each.clone() for each in ours.model.parameters()]
+    ours.optimizer.param_groups[0]["lr"] = rate
+    with pytest.raises(NumericalError, match=f"the learning rate of step 1 is {rate}, and the step was not taken"):
+        Training(ours, Recipe(epochs=1), notes).run()
+    assert all(torch.equal(*pair) for pair in zip(ours.model.parameters(), before, strict=True))
+
+
+class Averaging(nn.Module):
+    def __init__(self, mask):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("mask", torch.tensor([0.0, mask]))
+        self.register_buffer("largest", torch.zeros(()))
+        self.found = 1e25
+
+    def forward(self, inputs):
+        if self.training:
+            self.largest.copy_(torch.tensor(self.found).square())
+        return self.layer(inputs)
+
+
+def test_a_buffer_that_becomes_infinite_is_not_saved():
+    ours, notes = parts(Averaging(-INF)), Notes()
+    with pytest.raises(NumericalError, match=r"the weights are not finite after step \d+ \(largest\)"):
+        Training(ours, Recipe(epochs=1), notes).run()
+    assert notes.saved == []
+    ours.model.found = 1.0
+    Training(parts(Averaging(-INF)), Recipe(epochs=0), notes).run()
 
 
 def test_a_model_none_of_whose_trained_parameters_takes_part_is_left_alone():
@@ -469,7 +504,7 @@ def test_what_a_pass_changes_is_put_back_from_wherever_it_was():
     ours = parts(model)
     before = Before(ours)
     model(torch.randn(4, 3))
-    before.note()
+    before.note((4,))
     generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     replaced, kept, calls = model.replaced, [each.clone() for each in model.buffers()], model.calls
     model(torch.randn(4, 3))

@@ -2,11 +2,13 @@
 
 import errno
 import json
+import os
+import sys
 import traceback
 import warnings
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
@@ -20,6 +22,20 @@ LONGEST_WARNING = 1000
 
 class PtbGroup(click.Group):
     """A group whose commands may raise ``PtbError``."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Runs a command line; it does the same, with the same exit code, where nobody reads standard error."""
+        # a file of a run would get the descriptor of a closed stream, and with it what C code prints
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(descriptor, True)
+        os.close(descriptor)
+        stream = sys.stderr or open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
+        sys.stderr = cast(TextIO, _Unfailing(stream))
+        try:
+            return super().main(*args, **extra)
+        except SystemExit:  # a result that cannot be written was told; trying again at exit would make it exit code 120
+            sys.stdout = sys.stdout and cast(TextIO, _Unfailing(sys.stdout))
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; what it raises becomes a message and an exit code."""
@@ -47,6 +63,29 @@ class PtbGroup(click.Group):
             hint = "; `ptb plugins doctor` examines what is installed"
             hint += "" if ctx.meta.get(VERBOSE) else ", and -v shows the traceback"
             _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)
+
+
+class _Unfailing:
+    """A stream that drops what cannot be written: a run is worth more than what is told of it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def buffer(self) -> "_Unfailing":
+        return _Unfailing(self._stream.buffer)
+
+    def write(self, data: str | bytes) -> int:
+        with suppress(OSError):
+            self._stream.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def warn(message: str) -> None:

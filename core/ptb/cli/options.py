@@ -150,7 +150,9 @@ def results_apart() -> Iterator[None]:
             sys.stdout.flush()
             results = os.dup(1)
             os.dup2(2, 1)
-            sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: SIM115
+            # the name of a file need not be UTF-8
+            errors = "surrogateescape" if sys.stdout.errors == "strict" else sys.stdout.errors
+            sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=errors)  # noqa: SIM115
     with redirect_stdout(sys.stderr):
         yield
 

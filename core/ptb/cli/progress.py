@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,9 @@ class StopOnSignal:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens inside the block only."""
-        former = [(number, signal.signal(number, self._handle)) for number in SIGNALS]
+        """Listens inside the block only, and not to what is ignored: ``nohup`` wants it so."""
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        former = [(number, signal.signal(number, self._handle)) for number in heard]
         try:
             yield
         finally:
@@ -43,9 +44,9 @@ class StopOnSignal:
             return
         self.number = number
         for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        with suppress(OSError):  # the terminal may be what has gone
-            click.echo("stopping after this step, then saving; a second signal leaves at once, unsaved", err=True)
+            if signal.getsignal(each) == self._handle:
+                signal.signal(each, signal.SIG_DFL)
+        click.echo("stopping after this step, then saving; a second signal leaves at once, unsaved", err=True)
 
 
 class Screen:

@@ -3,6 +3,7 @@
 Nothing is checked here beyond the syntax; ``plan.resolve`` holds the values against the installed components.
 """
 
+import errno
 import json
 import re
 import shlex
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ptb.discovery import BUILT_IN
-from ptb.errors import ConfigError, Problem, did_you_mean, listing, tidy
+from ptb.errors import ConfigError, Problem, StorageError, did_you_mean, listing, tidy
 
 KeyPath = tuple[str, ...]
 Tree = dict[str, Any]
@@ -92,6 +93,7 @@ class RunConfig:
         Raises:
             TypeError: a bare string where a list belongs.
             ConfigError: with every file that cannot be read and every override that cannot be parsed.
+            StorageError: the disk fails.
         """
         for name, texts in (("files", files), ("overrides", overrides), ("metrics", metrics)):
             if isinstance(texts, str | Path):
@@ -303,6 +305,8 @@ def _read_file(path: Path) -> tuple[Tree, dict[KeyPath, str]]:
         with path.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
+        if error.errno == errno.EIO:
+            raise StorageError(f"cannot read {path}: {error.strerror}") from None
         raise ConfigError(Problem("", f"cannot read the config file: {error.strerror}", str(path))) from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(Problem("", f"a config file has at most {MAX_FILE_BYTES} bytes", str(path)))

@@ -1,12 +1,15 @@
 import contextlib
+import errno
 import json
+import os
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptb import ConfigError, RunConfig
+from ptb import ConfigError, RunConfig, StorageError
 from ptb.run_config import LONGEST_KEY, MAX_DEPTH, MAX_FILE_BYTES, MAX_KEYS, parse_override
 
 
@@ -373,3 +376,12 @@ def test_a_config_does_not_change_what_it_was_made_from():
 def test_the_id_of_a_built_in_is_its_name(tmp_path):
     config = read(tmp_path, '[model]\nname = "lenet"\npool = "avg"\n', flags={"model": "pytorch-basics:lenet"})
     assert config.values["model"] == {"name": "pytorch-basics:lenet", "pool": "avg"}
+
+
+def test_a_disk_that_fails_is_no_mistake_of_the_file(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(StorageError, match="cannot read .*run.toml: Input/output error"):
+        RunConfig.read([tmp_path / "run.toml"])

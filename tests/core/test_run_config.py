@@ -383,5 +383,5 @@ def test_a_disk_that_fails_is_no_mistake_of_the_file(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(Path, "open", fails)
-    with pytest.raises(StorageError, match="cannot read .*run.toml: Input/output error"):
+    with pytest.raises(StorageError, match=r"cannot read .*run\.toml: Input/output error"):
         RunConfig.read([tmp_path / "run.toml"])

@@ -251,7 +251,8 @@ class _Restore(_Walk):
                 _assign(owner, name, _made(current, parts))
         for name, each in node.get("objects", {}).items():
             if name not in inner:
-                raise Unreadable(f"{type(owner).__name__} has no {name}")
+                told = "what was made in the training cannot be made again without its state_dict()"
+                raise Unreadable(f"{type(owner).__name__} has no {name}: {told}")
             self._into(inner[name], each)
 
     def _put(self, current: Any, value: Any, write: Callable[[Any], None]) -> None:

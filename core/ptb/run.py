@@ -212,7 +212,7 @@ def go_on(
                 f"and has no checkpoint: put one back into {run.checkpoints}, or begin a new run"
             )
         if checkpoint is None:
-            recorder.warn(f"nothing was saved before the run {run.path} was stopped: it begins at the start")
+            recorder.line("nothing was saved before the run was stopped: it begins at the start")
             seed_global(composition.plan.run.seed, "train")
         else:
             recorder.id = str(checkpoint.facts.get("run", recorder.id))  # the manifest may be gone

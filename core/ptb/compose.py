@@ -166,7 +166,19 @@ def _build_optimizer(plan: Plan, model: nn.Module, names: preflight.Names) -> to
         optimizer = plan.optimizer.build(parameters, **_switches(plan.optimizer, model))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise PluginError(f"{plan.optimizer.entry} must give a torch Optimizer, it gives {type(optimizer).__name__}")
+    if optimizer.defaults.get("fused") and "momentum" in optimizer.defaults:
+        optimizer.register_step_pre_hook(_begin_momentum)
     return optimizer
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Gives a momentum of 0 to parameters that get their first gradient after others, which the fused SGD cannot."""
+    for group in optimizer.param_groups:
+        moved = [each for each in group["params"] if each.grad is not None]
+        new = [each for each in moved if optimizer.state.get(each, {}).get("momentum_buffer") is None]
+        if group["momentum"] and len(new) < len(moved):
+            for each in new:
+                optimizer.state[each]["momentum_buffer"] = torch.zeros_like(each)
 
 
 def _switches(choice: Choice, model: nn.Module) -> dict[str, bool]:
@@ -174,6 +186,8 @@ def _switches(choice: Choice, model: nn.Module) -> dict[str, bool]:
     sparse = any(getattr(module, "sparse", False) for module in model.modules())
     floats = all(parameter.is_floating_point() for parameter in model.parameters())
     fits = choice.entry.load() in FUSED and "fused" not in type(choice.settings).model_fields
+    if getattr(choice.settings, "dampening", 0):  # the first step is not dampened, whenever a parameter takes it
+        fits = False
     return {"fused": True} if fits and floats and not sparse else {}
 
 

@@ -853,3 +853,23 @@ def test_of_large_data_some_values_are_looked_at(built_in, monkeypatch):
     monkeypatch.setattr("ptb.preflight.SCAN_BYTES", 0)
     compose(RunConfig(model={"name": "linear"}, dataset={"name": "random", "samples": 9000}), built_in)
     assert 4000 < sum(taken) < 10000
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {}], ids=str)
+def test_a_parameter_that_gets_its_first_gradient_late_takes_the_step_that_torch_takes(built_in, settings):
+    config = RunConfig(
+        model={"name": "linear"}, dataset={"name": "iris"}, optimizer={"name": "sgd", "lr": 0.1, **settings}
+    )
+    parts = compose(config, built_in).parts
+    weight, bias = parts.model.parameters()
+    copies = [each.detach().clone().requires_grad_() for each in (weight, bias)]
+    plain = torch.optim.SGD(copies, lr=0.1, foreach=False, fused=False, **settings)
+    assert parts.optimizer.defaults.get("fused") is (None if "dampening" in settings else True)
+    for step in range(4):
+        for ours, theirs in zip((weight, bias), copies, strict=True):
+            late = ours is bias and step < 2
+            ours.grad = None if late else torch.full_like(ours, 0.5 + step)
+            theirs.grad = None if late else torch.full_like(theirs, 0.5 + step)
+        parts.optimizer.step()
+        plain.step()
+        torch.testing.assert_close([weight.detach(), bias.detach()], [each.detach() for each in copies])

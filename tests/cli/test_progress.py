@@ -73,3 +73,16 @@ def test_what_is_ignored_stays_ignored_also_after_another_signal():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_shell_has_ignored_for_the_background_stops_nevertheless(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    stop = StopOnSignal()
+    try:
+        with stop.listening():
+            signal.raise_signal(number)
+        assert stop.number == number
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

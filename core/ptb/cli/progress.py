@@ -30,8 +30,12 @@ class StopOnSignal:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens inside the block only, and not to what is ignored: ``nohup`` wants it so."""
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        """Listens inside the block only, and not to SIGHUP where ``nohup`` has it ignored.
+
+        A shell script ignores SIGINT for what it starts with ``&``; whoever sends one to that means it.
+        """
+        shut = {signal.SIGINT, signal.SIGTERM}
+        heard = [number for number in SIGNALS if number in shut or signal.getsignal(number) is not signal.SIG_IGN]
         former = [(number, signal.signal(number, self._handle)) for number in heard]
         try:
             yield

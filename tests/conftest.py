@@ -13,8 +13,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: threads of torch would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ptb.discovery import BUILT_IN, find_plugins, load_plugin
-from ptb.registry import Registry
+from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
+from ptb.registry.registry import Registry
 
 TINY = """
 import torch

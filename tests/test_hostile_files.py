@@ -32,7 +32,14 @@ MEGABYTES = 300  # above what the same command needs for a harmless file
 SECONDS = 100  # a machine may be busy; what hangs does so for ever
 # cv2 is not among them: image-folder sets its limits before it is imported.
 PRELOADED = (
-    *("ptb.run", "ptb.foreign", "sklearn.datasets", "rich.progress", "ptb_models.linear", "ptb_losses.cross_entropy"),
+    *(
+        "ptb.runs.run",
+        "ptb_import_torch.torch_file",
+        "sklearn.datasets",
+        "rich.progress",
+        "ptb_models.linear",
+        "ptb_losses.cross_entropy",
+    ),
     *(
         "ptb_initializers.weights_file",
         "ptb_datasets.shipped_tables",

@@ -13,7 +13,7 @@ import pytest
 
 import ptb
 from ptb import RunConfig
-from ptb.checkpoint import differences, find_checkpoints, load_checkpoint
+from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
 
 CONFIG = {
     "model": {"name": "mlp", "hidden": [8], "dropout": 0.3},
@@ -30,15 +30,15 @@ STEPS = 20
 SERVER = """
     import json, mmap, os, sys, time, warnings
     import torch
-    import ptb.disk, ptb.trainer, ptb.tally
+    import ptb.storage.atomic, ptb.training.trainer, ptb.training.metrics
     import ptb_datasets.random_data, ptb_models.mlp, ptb_schedulers.cosine, ptb_metrics.accuracy, ptb_losses
     from pathlib import Path
     from ptb import RunConfig
-    from ptb import run as runs
-    from ptb.compose import compose
-    from ptb.discovery import BUILT_IN, find_plugins, load_plugin
-    from ptb.registry import Registry
-    from ptb.rundir import RunDirectory
+    from ptb.runs import run as runs
+    from ptb.runs.compose import compose
+    from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
+    from ptb.registry.registry import Registry
+    from ptb.storage.run_directory import RunDirectory
 
     torch.set_num_threads(1)
     registry = Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN])
@@ -64,7 +64,7 @@ SERVER = """
 
             runs._Recorder.save = saved
             for name in CALLS:
-                setattr(ptb.disk, name, self.around(name, getattr(ptb.disk, name)))
+                setattr(ptb.storage.atomic, name, self.around(name, getattr(ptb.storage.atomic, name)))
 
         def around(self, name, function):
             def called(*arguments):
@@ -300,25 +300,25 @@ def test_two_runs_that_differ_are_seen_to_differ(lives, whole, tmp_path):
 
 
 MUTANTS = {
-    "no random numbers": "ptb.trainer.set_random_state = lambda *_: None\nptb.run.differences = lambda *_: []",
-    "no optimizer": "ptb.trainer._load_optimizer = lambda *_: None\nptb.run.differences = lambda *_: []",
-    "no tally": "ptb.tally.Tally.load_state = lambda *_: None\nptb.run.differences = lambda *_: []",
+    "no random numbers": "ptb.training.trainer.set_random_state = lambda *_: None\nptb.run.differences = lambda *_: []",
+    "no optimizer": "ptb.training.trainer._load_optimizer = lambda *_: None\nptb.run.differences = lambda *_: []",
+    "no tally": "ptb.training.metrics.Tally.load_state = lambda *_: None\nptb.run.differences = lambda *_: []",
     "rows stay": "RunDirectory.cut_rows = lambda *_: True",
-    "temporary files stay": "ptb.disk.remove_temporaries = lambda _: None",
+    "temporary files stay": "ptb.storage.atomic.remove_temporaries = lambda _: None",
     "written in place": """
 def write_in_place(path, content):
     data = memoryview(content.encode() if isinstance(content, str) else content)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     while data:
-        data = data[ptb.disk.write(descriptor, data):]
-    ptb.disk.close(descriptor)
-ptb.disk.write_atomically = write_in_place
+        data = data[ptb.storage.atomic.write(descriptor, data):]
+    ptb.storage.atomic.close(descriptor)
+ptb.storage.atomic.write_atomically = write_in_place
 """,
     "old ones deleted first": """
 save_checkpoint = runs.save_checkpoint
 def delete_and_save(folder, *arguments):
-    for name in ptb.disk.names(folder):
-        ptb.disk.remove(folder / name)
+    for name in ptb.storage.atomic.names(folder):
+        ptb.storage.atomic.remove(folder / name)
     return save_checkpoint(folder, *arguments)
 runs.save_checkpoint = delete_and_save
 """,
@@ -327,7 +327,7 @@ runs.save_checkpoint = delete_and_save
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_fault_in_saving_or_going_on_is_seen(lives, whole, tmp_path, mutant):
-    before = MUTANTS[mutant].replace("ptb.run.", "runs.")
+    before = MUTANTS[mutant].replace("ptb.runs.run.", "runs.")
     for call in range(2, 40, 3):
         path = tmp_path / str(call)
         lives.live(path, save=STEPS // 2 + 1, call=call, before=before)  # at the end of the first epoch

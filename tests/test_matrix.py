@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ptb
-from ptb.compose import compose
-from ptb.trainer import Recipe, Training
+from ptb.runs.compose import compose
+from ptb.training.trainer import Recipe, Training
 
 MODELS = ["linear", "mlp", "lenet", "cnn", "embedding-bag"]
 LOSSES = ["bce", "bce-with-logits", "cross-entropy", "mse", "l1", "smooth-l1", "kl-div", "cosine-embedding"]

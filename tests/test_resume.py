@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from ptb import Interrupted, RunConfig, StorageError
-from ptb.checkpoint import differences, find_checkpoints, load_checkpoint
-from ptb.compose import compose
-from ptb.run import evaluate_run, execute, go_on
-from ptb.rundir import RunDirectory
-from ptb.trainer import Training
-from ptb.tree import State
+from ptb.runs.compose import compose
+from ptb.runs.run import evaluate_run, execute, go_on
+from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
+from ptb.storage.codec import State
+from ptb.storage.run_directory import RunDirectory
+from ptb.training.trainer import Training
 
 # Components that keep state wherever a plugin author may keep it.
 PROVIDES = """
@@ -595,11 +595,11 @@ def test_a_run_goes_on_in_another_process_with_the_same_bits(registry, site, ptb
 @pytest.mark.parametrize(
     ("forgotten", "differs"),
     [
-        ("ptb.trainer.set_random_state", "model."),
-        ("ptb.trainer._load_optimizer", "optimizer"),
-        ("ptb.trainer.restore", "model."),
-        ("ptb.tally.Tally.load_state", "metrics.jsonl"),
-        ("ptb.tally.restore", "metrics.jsonl"),
+        ("ptb.training.trainer.set_random_state", "model."),
+        ("ptb.training.trainer._load_optimizer", "optimizer"),
+        ("ptb.training.trainer.restore", "model."),
+        ("ptb.training.metrics.Tally.load_state", "metrics.jsonl"),
+        ("ptb.training.metrics.restore", "metrics.jsonl"),
         ("torch.optim.lr_scheduler.LRScheduler.load_state_dict", "scheduler"),
         ("torch.nn.Module.load_state_dict", "model."),
     ],

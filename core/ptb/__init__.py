@@ -8,8 +8,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptb.component import Component
-    from ptb.draws import Draws
+    from ptb.config.layers import RunConfig
+    from ptb.data.sample_rng import Draws
+    from ptb.data.spec import DataBundle, DataSpec
     from ptb.errors import (
         ConfigError,
         DataError,
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
         StorageError,
         UnknownName,
     )
-    from ptb.hookspecs import hookimpl
-    from ptb.registry import Registry, load_registry
-    from ptb.run import RunResult, resume, train
-    from ptb.run_config import RunConfig
-    from ptb.spec import DataBundle, DataSpec
+    from ptb.registry.component import Component
+    from ptb.registry.hookspecs import hookimpl
+    from ptb.registry.registry import Registry, load_registry
+    from ptb.runs.run import RunResult, resume, train
 
     __version__: str
 
@@ -56,23 +56,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "hookimpl": "hookspecs",
-    "Component": "component",
-    "DataSpec": "spec",
-    "DataBundle": "spec",
-    "Draws": "draws",
-    "Registry": "registry",
-    "load_registry": "registry",
-    "RunConfig": "run_config",
-    "RunResult": "run",
-    "train": "run",
-    "resume": "run",
+    "hookimpl": "registry.hookspecs",
+    "Component": "registry.component",
+    "DataSpec": "data.spec",
+    "DataBundle": "data.spec",
+    "Draws": "data.sample_rng",
+    "Registry": "registry.registry",
+    "load_registry": "registry.registry",
+    "RunConfig": "config.layers",
+    "RunResult": "runs.run",
+    "train": "runs.run",
+    "resume": "runs.run",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from ptb.discovery import own_version
+        from ptb.registry.discovery import own_version
 
         return own_version()
     if name not in __all__:

@@ -21,15 +21,16 @@ import click
 from pydantic import BaseModel
 
 import ptb
-from ptb import hookspecs, plan
 from ptb.cli import main as ptb_command
-from ptb.component import KINDS
-from ptb.discovery import find_plugins, load_plugin
+from ptb.config import resolve
+from ptb.config.layers import FLAGS, MAX_FILE_BYTES
+from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, PluginSettings, RunSettings
 from ptb.errors import PtbError
-from ptb.registry import Entry, PluginInfo, Registry
-from ptb.run_config import FLAGS, MAX_FILE_BYTES
-from ptb.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, PluginSettings, RunSettings
-from ptb.settings import describe
+from ptb.kinds import KINDS
+from ptb.registry import hookspecs
+from ptb.registry.discovery import find_plugins, load_plugin
+from ptb.registry.registry import Entry, PluginInfo, Registry
+from ptb.registry.settings import describe
 
 FOLDER = Path(__file__).parent
 HELP_WIDTH = 96
@@ -229,7 +230,7 @@ def config_page() -> Iterator[str]:
     yield CONFIG_COMPONENTS
     rows = [
         (f"`{kind}`", flags[f"{kind}.name"], default_name(kind), f"[{TITLES[kind]}](components.md#{anchor(kind)})")
-        for kind in plan.COMPONENT_SECTIONS
+        for kind in resolve.COMPONENT_SECTIONS
     ]
     yield table(("section", "flag", "default name", "built-in components"), rows)
     yield "The flag `--lr` sets `optimizer.lr`."
@@ -242,7 +243,7 @@ def config_page() -> Iterator[str]:
     yield CONFIG_GROUPS_EXAMPLE
     yield "## metrics"
     yield CONFIG_METRICS
-    defaults = [(quoted(kind), quoted(loss), words(plan.DEFAULT_METRICS.get(kind, ()))) for kind, loss in targets()]
+    defaults = [(quoted(kind), quoted(loss), words(resolve.DEFAULT_METRICS.get(kind, ()))) for kind, loss in targets()]
     yield "Where nothing is chosen, the loss and the metrics follow from the target kind of the data set:"
     yield table(("target kind", "loss", "metrics"), defaults)
     yield "For another target kind the loss must be named, and there are no metrics unless they are named."
@@ -421,12 +422,12 @@ def anchor(kind: str) -> str:
 def default_name(kind: str) -> str:
     """The component that a run takes where none is named."""
     fallback = "follows from the data set" if kind == "loss" else "must be chosen"
-    return quoted(plan.DEFAULT_NAMES[kind]) if kind in plan.DEFAULT_NAMES else fallback
+    return quoted(resolve.DEFAULT_NAMES[kind]) if kind in resolve.DEFAULT_NAMES else fallback
 
 
 def targets() -> list[tuple[str, str]]:
     """The target kinds with a default loss, and that loss."""
-    return list(plan.DEFAULT_LOSSES.items())
+    return list(resolve.DEFAULT_LOSSES.items())
 
 
 def is_error(value: Any) -> bool:

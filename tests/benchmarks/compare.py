@@ -16,11 +16,11 @@ import torch
 from frameworks import FRAMEWORKS, Work, by_hand
 
 from ptb import RunConfig, load_registry
-from ptb.bench import loops
-from ptb.bench.measure import trained
-from ptb.bench.timing import Comparison, in_turn
-from ptb.compose import compose
 from ptb.device import cpu_threads
+from ptb.runs.compose import compose
+from ptb_bench import loops
+from ptb_bench.measure import trained
+from ptb_bench.timing import Comparison, in_turn
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

@@ -22,11 +22,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ptb import RunConfig, load_registry
-from ptb.batches import Batches
-from ptb.bench.timing import Comparison, in_turn
-from ptb.compose import compose
-from ptb.run import execute
-from ptb.tiers import place
+from ptb.data.loader import Batches
+from ptb.data.sources import place
+from ptb.runs.compose import compose
+from ptb.runs.run import execute
+from ptb_bench.timing import Comparison, in_turn
 
 CPU = torch.device("cpu")
 PICTURES, SIDE, BATCH = 2000, 256, 64

@@ -7,12 +7,12 @@ import pytest
 from safetensors.torch import save_file
 
 from ptb.cli.config import commented, draft
-from ptb.compose import compose
-from ptb.discovery import BUILT_IN, find_plugins, load_plugin
+from ptb.config.layers import RunConfig
+from ptb.config.resolve import resolve
 from ptb.errors import ConfigError
-from ptb.plan import resolve
-from ptb.registry import Registry
-from ptb.run_config import RunConfig
+from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
+from ptb.registry.registry import Registry
+from ptb.runs.compose import compose
 
 ENTRIES = Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN]).components()
 # What a component is checked with, where it does not fit the digits and an mlp.

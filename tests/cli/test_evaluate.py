@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from ptb.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
-from ptb.tree import State
+from ptb.storage.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from ptb.storage.codec import State
 
 SHORT = ("--model", "mlp", "--epochs", "1", "dataset.size=8", "model.hidden=[8]")
 METRIC = """

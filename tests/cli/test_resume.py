@@ -6,10 +6,10 @@ import pytest
 
 import ptb as facade
 from ptb import RunConfig, StorageError
-from ptb.checkpoint import differences, find_checkpoints, load_checkpoint
-from ptb.compose import compose
-from ptb.run import execute
-from ptb.rundir import RunDirectory
+from ptb.runs.compose import compose
+from ptb.runs.run import execute
+from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
+from ptb.storage.run_directory import RunDirectory
 
 RUN = ("run", "--model", "mlp", "--dataset", "random", "--optimizer", "adam", "--epochs", "3", "--device", "cpu")
 RUN += ("model.dropout=0.3", "dataset.samples=24", "loader.batch_size=8", "threads=1")  # 3 steps an epoch

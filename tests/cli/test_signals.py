@@ -12,10 +12,10 @@ import time
 import pytest
 
 from ptb import RunConfig
-from ptb.checkpoint import differences, find_checkpoints, load_checkpoint, weights_sha256
-from ptb.compose import compose
-from ptb.run import execute, go_on
-from ptb.rundir import RunDirectory
+from ptb.runs.compose import compose
+from ptb.runs.run import execute, go_on
+from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, weights_sha256
+from ptb.storage.run_directory import RunDirectory
 
 LONG = ("run", "--model", "mlp", "--epochs", "100000", "--output", "out", "dataset.size=8")
 
@@ -143,7 +143,7 @@ PARTS = """
     from torch import nn
     from torch.utils.data import Dataset
 
-    import ptb.disk
+    import ptb.storage.atomic
     from ptb import DataBundle, DataSpec
 
 
@@ -198,7 +198,7 @@ PARTS = """
 
 
     if Path("places").is_dir():
-        sync, replace = ptb.disk.sync, ptb.disk.replace
+        sync, replace = ptb.storage.atomic.sync, ptb.storage.atomic.replace
 
         def slow_sync(descriptor):
             at("sync")
@@ -209,7 +209,7 @@ PARTS = """
                 at("save")
             replace(source, target)
 
-        ptb.disk.sync, ptb.disk.replace = slow_sync, slow_replace
+        ptb.storage.atomic.sync, ptb.storage.atomic.replace = slow_sync, slow_replace
 """
 ENDLESS = {
     "model": {"name": "slow"},

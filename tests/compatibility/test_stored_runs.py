@@ -9,9 +9,9 @@ import pytest
 
 import ptb
 from ptb import RunConfig, StorageError
-from ptb.plan import resolve
-from ptb.run import evaluate_run
-from ptb.rundir import RunDirectory
+from ptb.config.resolve import resolve
+from ptb.runs.run import evaluate_run
+from ptb.storage.run_directory import RunDirectory
 
 STORED = Path(__file__).parent
 FINISHED = [STORED / "before-0.1", STORED / "0.1.0" / "finished"]

@@ -15,9 +15,9 @@ def ptb_provide_models():
     return [Component("{name}", "nowhere:Model")]
 """
 BROKEN = """
-import ptb.registry
+import ptb.registry.registry
 
-ptb.registry.Registry.components = property(lambda registry: registry.entries)
+ptb.registry.registry.Registry.components = property(lambda registry: registry.entries)
 """
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ptb.component import KINDS
-from ptb.testing.kit import checks_of, minimum, summaries
-from ptb.testing.scaffold import write_plugin
+from ptb.kinds import KINDS
+from ptb_testing.kit import checks_of, minimum, summaries
+from ptb_testing.scaffold import write_plugin
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 WRITE, CHECK = (PAGES / name for name in ("write-a-plugin.md", "check-a-plugin.md"))

@@ -11,14 +11,14 @@ import click
 import pytest
 
 import ptb
-from ptb import errors, plan, sections
+from ptb import errors
 from ptb.cli import main
 from ptb.cli.progress import SIGNALS
-from ptb.component import KINDS
-from ptb.discovery import find_plugins, load_plugin
-from ptb.hookspecs import HOOKS
-from ptb.registry import Registry
-from ptb.run_config import FLAGS
+from ptb.config import resolve, sections
+from ptb.config.layers import FLAGS
+from ptb.kinds import KINDS
+from ptb.registry.discovery import HOOKS, find_plugins, load_plugin
+from ptb.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -96,9 +96,9 @@ def test_the_check_names_stale_pages_and_writes_nothing(generate, tmp_path):
 
 
 def test_every_hook_and_no_other_is_described():
-    assert headings("reference/hooks.md", 2) == list(HOOKS.values())
+    assert headings("reference/hooks.md", 2) == list(HOOKS)
     how_to = page("how-to/write-a-plugin.md").split("## What the core calls", 1)[1]
-    assert set(re.findall(r"`(ptb_provide_\w+)` \|", how_to)) == set(HOOKS.values())
+    assert set(re.findall(r"`(ptb_provide_\w+)` \|", how_to)) == set(HOOKS)
 
 
 def test_every_component_and_no_other_is_described(built_in):
@@ -114,7 +114,7 @@ def test_every_setting_and_no_other_is_described(built_in, generate):
 
 def test_every_configuration_key_and_no_other_is_described():
     assert keys(section("reference/config.md", "Keys outside of sections")) == list(sections.RunSettings.model_fields)
-    assert keys(section("reference/config.md", "Sections of components")) == list(plan.COMPONENT_SECTIONS)
+    assert keys(section("reference/config.md", "Sections of components")) == list(resolve.COMPONENT_SECTIONS)
     of_core = {**sections.CORE_SECTIONS, **sections.SHARED_SECTIONS}
     groups = list(sections.ParameterGroup.model_fields)
     for name, model in of_core.items():

@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from ptb import load_registry
-from ptb.checkpoint import find_checkpoints, load_checkpoint
+from ptb.storage.checkpoint import find_checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.slow
 

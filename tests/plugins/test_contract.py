@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ptb
-from ptb.component import KINDS
-from ptb.settings import SettingsError, validate
+from ptb.kinds import KINDS
+from ptb.registry.settings import SettingsError, validate
 
 DISTRIBUTION = "pytorch-basics"
 ENTRIES = [entry for entry in ptb.load_registry().components() if entry.plugin == DISTRIBUTION]

@@ -4,22 +4,22 @@ import functools
 
 import click
 
-from ptb.cli.bench import bench
 from ptb.cli.config import config
 from ptb.cli.errors import PtbGroup
 from ptb.cli.evaluate import evaluate
-from ptb.cli.import_torch import import_torch
 from ptb.cli.listing import list_components, show
 from ptb.cli.options import plugin_options
 from ptb.cli.plugins import plugins
 from ptb.cli.replay import replay
 from ptb.cli.run import check, resume, run
-from ptb.cli.verify import verify
+from ptb_bench.command import bench
+from ptb_doctor.verify import verify
+from ptb_import_torch.command import import_torch
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from ptb.discovery import own_version
+        from ptb.registry.discovery import own_version
 
         click.echo(f"ptb {own_version()}")
         context.exit()

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptb.cli.options import config_options, installed, json_option, plugin_options, results_apart, verbose_option
-from ptb.component import KINDS
 from ptb.errors import ConfigError, PtbError, listing
+from ptb.kinds import KINDS
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from ptb.plan import Plan
-    from ptb.registry import Registry
-    from ptb.run_config import RunConfig
+    from ptb.config.layers import RunConfig
+    from ptb.config.resolve import Plan
+    from ptb.registry.registry import Registry
 
     # The path of a table in a config file, its values, and the fields that describe them and those that have none.
     Table = tuple[tuple[str, ...], dict[str, Any], dict[str, FieldInfo]]
@@ -63,7 +63,7 @@ def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
     if file is None:
         click.echo(text, nl=False)
         return
-    from ptb.disk import write_atomically
+    from ptb.storage.atomic import write_atomically
 
     write_atomically(file, text)
     keys = listing([key for table in unfinished.values() for key in required_keys(table)])
@@ -79,7 +79,7 @@ def show_config(config: "RunConfig", as_json: bool, verbose: bool) -> None:
 
     A comment tells where each value that is no default came from: a line of a file, a flag, or KEY=VALUE.
     """
-    from ptb.plan import resolve
+    from ptb.config.resolve import resolve
 
     registry = installed(config)
     with results_apart():
@@ -135,7 +135,7 @@ def draft(config: "RunConfig", registry: "Registry") -> "tuple[Plan, dict[tuple[
     Raises:
         ConfigError: something else is wrong.
     """
-    from ptb.plan import resolve
+    from ptb.config.resolve import resolve
 
     try:
         return resolve(config, registry), {}
@@ -160,8 +160,8 @@ def required_keys(table: "Table") -> list[str]:
 
 def config_schema(registry: "Registry") -> dict[str, Any]:
     """The JSON Schema of a config file: for each section one shape for each component that may be named there."""
-    from ptb.plan import COMPONENT_SECTIONS, DEFAULT_NAMES
-    from ptb.sections import CORE_SECTIONS, PluginSettings, RunSettings
+    from ptb.config.resolve import COMPONENT_SECTIONS, DEFAULT_NAMES
+    from ptb.config.sections import CORE_SECTIONS, PluginSettings, RunSettings
 
     top = RunSettings.model_json_schema()["properties"]
     cores = {
@@ -182,7 +182,7 @@ def config_schema(registry: "Registry") -> dict[str, Any]:
 
 
 def _section_schema(registry: "Registry", kind: str, default: str | None, named_by_key: bool = False) -> dict[str, Any]:
-    from ptb.sections import SHARED_SECTIONS
+    from ptb.config.sections import SHARED_SECTIONS
 
     shared = SHARED_SECTIONS[kind].model_json_schema() if kind in SHARED_SECTIONS else {}
     shapes = []
@@ -261,9 +261,9 @@ def _tables(plan: "Plan") -> "Iterator[Table]":
 
 def _component_tables(config: "RunConfig", registry: "Registry") -> "Iterator[Table]":
     """What is set for each component of an unchecked configuration, over its defaults; faults are passed over."""
-    from ptb.plan import COMPONENT_SECTIONS, DEFAULT_NAMES
-    from ptb.sections import SHARED_SECTIONS
-    from ptb.settings import plain_values
+    from ptb.config.resolve import COMPONENT_SECTIONS, DEFAULT_NAMES
+    from ptb.config.sections import SHARED_SECTIONS
+    from ptb.registry.settings import plain_values
 
     chosen: dict[tuple[str, ...], Any] = {(kind,): config.values.get(kind, {}) for kind in COMPONENT_SECTIONS}
     metrics = config.values.get("metrics")

@@ -48,15 +48,15 @@ def evaluate(
     ptb eval runs/mine --checkpoint best --split val
     ptb eval runs/mine --metric accuracy --metric top-k metrics.top-k.k=3
     """  # noqa: D301  # click wants the backspace itself
-    from ptb.plan import resolve
-    from ptb.rundir import RunDirectory, finite
+    from ptb.config.resolve import resolve
+    from ptb.storage.run_directory import RunDirectory, finite
 
     directory = RunDirectory.open(run)
     config = directory.evaluation_config(device, metrics, overrides)
     registry = installed(config)
     with results_apart():
         resolve(config, registry)  # every config error is told before torch is imported
-    from ptb.run import evaluate_run
+    from ptb.runs.run import evaluate_run
 
     with results_apart():
         result = evaluate_run(directory, config, checkpoint=checkpoint, split=split, registry=registry)

@@ -8,11 +8,11 @@ import click
 
 from ptb.cli.options import ComponentName, installed, json_option, plugin_options, results_apart, verbose_option
 from ptb.cli.text import columns, printable
-from ptb.component import KINDS
 from ptb.errors import PluginError, UnknownName, did_you_mean, listing
+from ptb.kinds import KINDS
 
 if TYPE_CHECKING:
-    from ptb.registry import Entry, Registry
+    from ptb.registry.registry import Entry, Registry
 
 
 class Kind(click.ParamType[str]):
@@ -79,8 +79,8 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     ptb show model lenet
     """  # noqa: D301  # click wants the backspace itself
     entry = installed().get(kind, name)
-    from ptb.sections import SHARED_SECTIONS
-    from ptb.settings import SettingRow, describe, json_schema  # an unknown name is told without pydantic
+    from ptb.config.sections import SHARED_SECTIONS
+    from ptb.registry.settings import SettingRow, describe, json_schema  # an unknown name is told without pydantic
 
     try:
         with results_apart():  # a component without a settings model is imported for its signature
@@ -114,7 +114,7 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
 
 
 def _known_plugin(registry: "Registry", name: str) -> str:
-    from ptb.discovery import normalize
+    from ptb.registry.discovery import normalize
 
     names = [plugin.name for plugin in registry.plugins()]
     if normalize(name) not in names:
@@ -123,7 +123,7 @@ def _known_plugin(registry: "Registry", name: str) -> str:
 
 
 def _facts(entry: "Entry") -> dict[str, Any]:
-    from ptb.provenance import source_place
+    from ptb.runs.provenance import source_place
 
     record = entry.component
     plain = {

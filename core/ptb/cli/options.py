@@ -12,11 +12,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from ptb.cli.errors import remember_verbose, warn
-from ptb.component import KINDS
+from ptb.kinds import KINDS
 
 if TYPE_CHECKING:
-    from ptb.registry import Registry
-    from ptb.run_config import RunConfig
+    from ptb.config.layers import RunConfig
+    from ptb.registry.registry import Registry
 
 _PLUGINS = "ptb.plugins"
 
@@ -41,7 +41,7 @@ class ComponentName(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names that begin with ``incomplete``; the kind is fixed, or an argument before this one."""
-        from ptb.registry import load_registry
+        from ptb.registry.registry import load_registry
 
         kind = self.kind or ctx.params.get("kind")
         with results_apart():
@@ -79,7 +79,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_config(
         *, files: tuple[Path, ...], metric: tuple[str, ...], overrides: tuple[str, ...], **rest: Any
     ) -> Any:
-        from ptb.run_config import RunConfig
+        from ptb.config.layers import RunConfig
 
         flags = {flag: rest.pop(flag.replace("-", "_")) for flag in (*_NAMES, *_VALUES, "device", "compile")}
         return command(config=RunConfig.read(files, flags, overrides, metric), **rest)
@@ -204,9 +204,9 @@ def refuse_plugin_options(why: str) -> None:
 
 def installed(config: "RunConfig | None" = None) -> "Registry":
     """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
-    from ptb.discovery import IMPOSTOR
-    from ptb.registry import load_selected
-    from ptb.selection import Request, Selection
+    from ptb.registry.discovery import IMPOSTOR
+    from ptb.registry.registry import load_selected
+    from ptb.registry.selection import Request, Selection
 
     asked = click.get_current_context().meta.get(_PLUGINS, {})
     selection = Selection(
@@ -215,7 +215,7 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
         strict="strict_plugins" in asked,
     )
     if config is not None:
-        from ptb.plan import selection as of_config
+        from ptb.config.resolve import selection as of_config
 
         selection += of_config(config)
     with results_apart():

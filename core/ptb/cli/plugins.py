@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import click
 
-from ptb.cli.authoring import check, new
-from ptb.cli.diagnosis import bisect, doctor
 from ptb.cli.options import installed, json_option, plugin_options, refuse_plugin_options, verbose_option
 from ptb.cli.text import columns, printable
+from ptb_doctor.command import bisect, doctor
+from ptb_testing.command import check, new
 
 
 @click.group()
@@ -56,8 +56,8 @@ def freeze() -> None:
     python -m pip install -r plugins.txt
     """  # noqa: D301  # click wants the backspace itself
     refuse_plugin_options("freeze prints all plugins and loads none")
-    from ptb.discovery import find_plugins
-    from ptb.provenance import requirement
+    from ptb.registry.discovery import find_plugins
+    from ptb.runs.provenance import requirement
 
     for plugin in find_plugins():
         if not plugin.built_in:

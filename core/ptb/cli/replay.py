@@ -28,17 +28,17 @@ def replay(context: click.Context, file: Path, verbose: bool, as_json: bool) -> 
     """  # noqa: D301  # click wants the backspace itself
     if not file.is_file():  # told before torch is imported
         raise ConfigError(f"there is no file {file}; a run writes replay-STEP-HASH.safetensors into its directory")
-    from ptb.plan import resolve
-    from ptb.replay import load_replay, replay_config
-    from ptb.rundir import finite
+    from ptb.config.resolve import resolve
+    from ptb.runs.replay import load_replay, replay_config
+    from ptb.storage.run_directory import finite
 
     saved = load_replay(file)
     config = replay_config(saved)
     registry = installed(config)
     with results_apart():
         resolve(config, registry)
-    from ptb.compose import compose
-    from ptb.replay import replay as tried_again
+    from ptb.runs.compose import compose
+    from ptb.runs.replay import replay as tried_again
 
     with results_apart():
         found = tried_again(saved, compose(config, registry))

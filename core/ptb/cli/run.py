@@ -24,11 +24,11 @@ from ptb.cli.text import columns
 from ptb.errors import ConfigError, PluginError, Problem, StorageError, count, listing
 
 if TYPE_CHECKING:
-    from ptb.compose import Composition
-    from ptb.plan import Plan
-    from ptb.registry import Registry
-    from ptb.run import RunResult
-    from ptb.run_config import RunConfig
+    from ptb.config.layers import RunConfig
+    from ptb.config.resolve import Plan
+    from ptb.registry.registry import Registry
+    from ptb.runs.compose import Composition
+    from ptb.runs.run import RunResult
 
 
 @click.command()
@@ -78,8 +78,8 @@ def run(
         return
     if auto and begun is None and output is not None and (output / "config.toml").exists():
         raise StorageError(f"another process has begun the run {output} meanwhile; give the command again to go on")
-    from ptb.run import execute, go_on
-    from ptb.rundir import RunDirectory
+    from ptb.runs.run import execute, go_on
+    from ptb.storage.run_directory import RunDirectory
 
     with _watched(composition, quiet, verbose) as observer:
         if begun is not None and output is not None:
@@ -118,11 +118,11 @@ def resume(
     ptb resume runs/mine
     ptb resume runs/mine --strict-resume         only with the same versions, device and data
     """  # noqa: D301  # click wants the backspace itself
-    from ptb.rundir import RunDirectory
+    from ptb.storage.run_directory import RunDirectory
 
     directory = RunDirectory.open(run)
     composition = _composed(directory.resume_config(overrides, device), None)
-    from ptb.run import go_on
+    from ptb.runs.run import go_on
 
     with _watched(composition, quiet, verbose) as observer:
         result = go_on(composition, directory, observer, strict=strict, until=stop_after)
@@ -171,9 +171,9 @@ def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
     Raises:
         ConfigError: the command asks for another run than the one that is there.
     """
-    from ptb.plan import resolve
-    from ptb.run_config import leaves
-    from ptb.rundir import RESUME_KEYS, RunDirectory
+    from ptb.config.layers import leaves
+    from ptb.config.resolve import resolve
+    from ptb.storage.run_directory import RESUME_KEYS, RunDirectory
 
     directory = RunDirectory(output)
     if not directory.is_begun():
@@ -197,8 +197,8 @@ def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
 
 
 def _composed(config: "RunConfig", output: Path | None, locked: bool = False) -> "Composition":
-    from ptb.plan import resolve
-    from ptb.rundir import check_output
+    from ptb.config.resolve import resolve
+    from ptb.storage.run_directory import check_output
 
     registry = installed(config)
     recorded = _check_locked(config, registry) if locked else None
@@ -208,7 +208,7 @@ def _composed(config: "RunConfig", output: Path | None, locked: bool = False) ->
         _check_recorded(plan, recorded)
     if output is not None:
         check_output(output)
-    from ptb.compose import compose
+    from ptb.runs.compose import compose
 
     with results_apart():
         return compose(config, registry)
@@ -216,7 +216,7 @@ def _composed(config: "RunConfig", output: Path | None, locked: bool = False) ->
 
 def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:
     """The plugins of the runs whose configs these are: unchanged, or an error."""
-    from ptb.provenance import check_unchanged
+    from ptb.runs.provenance import check_unchanged
 
     manifests = [path for file in config.files if (path := file.parent / "manifest.json").exists()]
     if not manifests:
@@ -243,7 +243,7 @@ def _print_config(composition: "Composition", as_json: bool) -> None:
 
 
 def _print_result(result: "RunResult", as_json: bool) -> None:
-    from ptb.rundir import finite
+    from ptb.storage.run_directory import finite
 
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result.summary()), "output": str(result.output)}))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ptb import ConfigError, DataError
-from ptb.batches import Batches
-from ptb.tiers import Held, place
+from ptb.data.loader import Batches
+from ptb.data.sources import Held, place
 from ptb_datasets import arrays as module
 from ptb_datasets.arrays import arrays
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptb import ConfigError, DataError
-from ptb.settings import SettingsError, validate
+from ptb.registry.settings import SettingsError, validate
 from ptb_datasets.csv_file import MOST_COLUMNS, read_csv
 from ptb_datasets.csv_table import csv_table
 from ptb_datasets.splits import stratified_split

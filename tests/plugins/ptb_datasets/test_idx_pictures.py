@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ptb import ConfigError, DataError
-from ptb.batches import Batches, fingerprint
-from ptb.tiers import Held, place
+from ptb.data.loader import Batches, fingerprint
+from ptb.data.sources import Held, place
 from ptb_datasets import idx_pictures
 from ptb_datasets.fashion_mnist import FASHION_MNIST, fashion_mnist
 from ptb_datasets.mnist import MNIST, mnist

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ptb import ConfigError, DataError
-from ptb.tiers import Held
+from ptb.data.sources import Held
 from ptb_datasets import image_folder as module
 from ptb_datasets.image_folder import image_folder
 from ptb_datasets.picture_file import opencv

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ptb import ConfigError, DataError, StorageError
-from ptb.batches import Batches
-from ptb.tiers import Held, place
+from ptb.data.loader import Batches
+from ptb.data.sources import Held, place
 from ptb_datasets import image_folder as module
 from ptb_datasets import picture_cache, picture_file
 from ptb_datasets.image_folder import image_folder

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ptb import ConfigError, DataSpec
-from ptb.settings import plain_values, validate
+from ptb.registry.settings import plain_values, validate
 from ptb_losses.reduction import resolve_reduction
 
 CHOICES = (None, False, True)

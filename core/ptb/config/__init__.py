@@ -1,0 +1,1 @@
+"""What was asked for, layer over layer, and what that means."""

@@ -1,0 +1,42 @@
+"""The kinds of components, and the words that specs and components share. One table; an added kind is one row."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of component.
+
+    Args:
+        name: ``"model"``.
+        hook: by which plugins provide it, ``"ptb_provide_models"``.
+        section: of the configuration, in which it is chosen.
+        flag: of the command line, without its dashes.
+        runtime: what the core passes by position before the settings.
+        labelled: the section is a table of labels, each of which chooses one.
+    """
+
+    name: str
+    hook: str
+    section: str
+    flag: str
+    runtime: tuple[str, ...] = ()
+    labelled: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("dataset", "ptb_provide_datasets", "dataset", "dataset"),
+        Kind("model", "ptb_provide_models", "model", "model", ("spec",)),
+        Kind("initializer", "ptb_provide_initializers", "initializer", "init", ("module",)),
+        Kind("loss", "ptb_provide_losses", "loss", "loss", ("spec",)),
+        Kind("optimizer", "ptb_provide_optimizers", "optimizer", "optimizer", ("params",)),
+        Kind("scheduler", "ptb_provide_schedulers", "scheduler", "scheduler", ("optimizer", "total_steps")),
+        Kind("metric", "ptb_provide_metrics", "metrics", "metric", ("spec",), labelled=True),
+    )
+}
+
+INPUT_KINDS = ("image", "vector", "tokens")
+TARGET_KINDS = ("class", "binary", "real", "distribution", "similarity")
+NEEDS = ("closure", "sparse-gradients")

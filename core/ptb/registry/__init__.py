@@ -1,0 +1,1 @@
+"""What there is to choose from: plugins found and loaded, components by name, their settings."""

@@ -1,0 +1,277 @@
+"""A component's options as a pydantic model: named by the component, or read off its target's parameters.
+
+Values are checked the way JSON is, and strictly: ``"5"`` is no integer, ``true`` is no integer, an integer is a number,
+a list may fill a tuple. Unknown keys are forbidden whatever the model itself says.
+"""
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, time
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticUndefined
+
+from ptb.errors import PluginError, Problem, one_line
+from ptb.kinds import KINDS
+from ptb.registry.messages import told
+
+DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
+LONGEST_TEXT = 4096  # characters; as long as a path can be
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting, described for people."""
+
+    name: str
+    type: str
+    bounds: str
+    default: str
+    description: str
+
+
+class SettingsError(Exception):
+    """The values do not fit the model; ``problems`` holds all of them, keys relative to the section."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[BaseModel]:
+    """The settings of a target that names no model: its parameters after the runtime ones, with their annotations.
+
+    A parameter that no config file could fill (a tensor, a callable) is left to its default.
+
+    Raises:
+        PluginError: such a parameter has no default, or cannot be a setting by its name; see ``check_names``.
+    """
+    try:
+        parameters = list(inspect.signature(target).parameters.values())[len(KINDS[kind].runtime) :]
+    except (TypeError, ValueError):  # some classes written in C show no signature: they have nothing to set
+        parameters = []
+    parameters = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    hints = _hints(target, parameters)
+    fields: dict[str, Any] = {}
+    check_names(f"{kind} {label}", [parameter.name for parameter in parameters])
+    for parameter in parameters:
+        required = parameter.default is parameter.empty
+        annotation = _plain(hints[parameter.name])
+        if annotation is not None:
+            fields[parameter.name] = (annotation, ... if required else parameter.default)
+        elif required:
+            raise PluginError(
+                f"{kind} {label}: parameter '{parameter.name}' has no default and its type "
+                f"{hints[parameter.name]} cannot be written in a config file"
+            )
+    config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
+    return create_model("Settings", __config__=config, __module__=str(getattr(target, "__module__", "")), **fields)
+
+
+def check_names(owner: str, names: Iterable[str]) -> None:
+    """Refuses names that pydantic would pass over in silence, and the one that chooses the component.
+
+    Raises:
+        PluginError: a setting has such a name; the message begins with ``owner``.
+    """
+    for name in names:
+        if name == "name":
+            raise PluginError(f"{owner}: a setting cannot be called 'name': that key chooses the component")
+        if name == "model_config" or name.startswith("_"):
+            why = "keeps that name for itself" if name == "model_config" else "makes no field of a name with '_' first"
+            raise PluginError(f"{owner}: a setting cannot be called '{name}': pydantic {why}")
+
+
+def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[str] = ()) -> BaseModel:
+    """``values`` as an instance of ``model``, defaults filled in.
+
+    Args:
+        model: the settings.
+        values: what was given.
+        also: keys that are valid beside those of ``model`` and looked after elsewhere; messages list them too.
+
+    Raises:
+        SettingsError: with every fault that was found.
+        PluginError: a validator of the model raised something else than it may.
+    """
+    unwritable = {key: why for key, value in values.items() if (why := _unwritable({key: value}))}
+    if unwritable:
+        raise SettingsError([Problem(key, why) for key, why in unwritable.items()])
+    with _blamed(model):
+        try:
+            return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
+        except ValidationError as error:
+            raise SettingsError(told(error, model, values, also)) from None
+
+
+def arguments(settings: BaseModel) -> dict[str, Any]:
+    """The settings as keyword arguments of the target."""
+    return {name: getattr(settings, name) for name in type(settings).model_fields}
+
+
+def plain_values(settings: BaseModel) -> dict[str, Any]:
+    """The settings as a config file holds them; what is or holds None is left out, because TOML has no null."""
+    with _blamed(type(settings)):
+        written = settings.model_dump(mode="json", exclude_none=True)
+    return {name: value for name, value in written.items() if not _has_null(value)}
+
+
+def describe(model: type[BaseModel]) -> list[SettingRow]:
+    """One row for each setting, in the model's order.
+
+    Raises:
+        PluginError: the model cannot be described, or one of its defaults cannot be made.
+    """
+    schema = json_schema(model)
+    rows = []
+    for name, field in model.model_fields.items():
+        part = schema["properties"][name]
+        if field.default_factory_takes_validated_data:
+            default = "follows from the others"
+        else:
+            with _blamed(model):
+                made = field.get_default(call_default_factory=True)
+            default = "required" if field.is_required() else _default_text(part, made)
+        rows.append(SettingRow(name, _type_text(part, schema), _bounds_text(part), default, field.description or ""))
+    return rows
+
+
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a model.
+
+    Raises:
+        PluginError: it has none.
+    """
+    with _blamed(model):
+        return model.model_json_schema()
+
+
+@contextmanager
+def _blamed(model: type[BaseModel]) -> Iterator[None]:
+    """Names the model in what its validators, default factories and serializers raise: it is a stranger's."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"the settings model {model.__module__}.{model.__qualname__} raised {one_line(error)}"
+        ) from error
+
+
+def _hints(target: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, Any]:
+    """The annotations of these parameters only: others may name types that exist for the type checker alone."""
+    function: Any = getattr(target, "__init__") if isinstance(target, type) else inspect.unwrap(target)  # noqa: B009
+    untyped = {p.name: Any if p.default in (p.empty, None) else type(p.default) for p in parameters}
+    written = {p.name: untyped[p.name] if p.annotation is p.empty else p.annotation for p in parameters}
+    holder = types.SimpleNamespace(__annotations__=written)
+    return typing.get_type_hints(holder, globalns=getattr(function, "__globals__", {}), include_extras=True)
+
+
+def _plain(annotation: Any) -> Any:
+    """The part of ``annotation`` that a config file can fill, or None: ``float | Tensor`` becomes ``float``."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        arms = [arm for arm in map(_plain, parts) if arm is not None]
+        return Union[tuple(arms)] if any(arm is not types.NoneType for arm in arms) else None  # noqa: UP007
+    if origin is Annotated:
+        inner = _plain(parts[0])
+        return None if inner is None else Annotated[(inner, *parts[1:])]
+    if origin is tuple:
+        inner_parts = [part if part is Ellipsis else _plain(part) for part in parts]
+        return None if None in inner_parts else types.GenericAlias(tuple, tuple(inner_parts))
+    if annotation in (None, types.NoneType):
+        return types.NoneType
+    try:
+        TypeAdapter(annotation, config=_config_for(annotation)).json_schema()
+    except (PydanticUserError, TypeError):  # no JSON form, or no schema at all
+        return None
+    return annotation
+
+
+def _config_for(annotation: Any) -> ConfigDict | None:
+    is_model = isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or hasattr(annotation, "__dataclass_fields__")
+    )
+    return None if is_model else ConfigDict(arbitrary_types_allowed=True)
+
+
+def _has_null(value: Any) -> bool:
+    return value is None or any(map(_has_null, _items(value)))
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+
+
+def _unwritable(value: Any, depth: int = 0) -> str:
+    """Why a config file cannot hold a value, or nothing."""
+    if value is None:
+        return "null is no value in a config file; leave it out"
+    if depth > DEEPEST:
+        return f"is nested more than {DEEPEST} deep"
+    if isinstance(value, dict | list | tuple):
+        parts = [*(value if isinstance(value, dict) else ()), *_items(value)]
+        return next(filter(None, (_unwritable(part, depth + 1) for part in parts)), "")
+    if isinstance(value, date | time):
+        return f'is a date or time to TOML, which no setting takes; put a text in quotes: "{value}"'
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "is an integer of more than 64 bits, which no config file holds"
+    if isinstance(value, str):
+        return _unwritable_text(value)
+    if not isinstance(value, int | float):
+        return f"cannot be written in a config file: a value of type {type(value).__name__}"
+    return ""
+
+
+def _unwritable_text(text: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        return f"is a text of {len(text):,} characters; at most {LONGEST_TEXT:,} are read"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds half of a character, which no file in UTF-8 does"
+    return ""
+
+
+def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    if "$ref" in part:
+        return _type_text(schema["$defs"][part["$ref"].rpartition("/")[2]], schema)
+    if "enum" in part:
+        return " | ".join(json.dumps(value) for value in part["enum"])
+    if "const" in part:
+        return json.dumps(part["const"])
+    if union := part.get("anyOf") or part.get("oneOf"):
+        return " | ".join(dict.fromkeys(_type_text(arm, schema) for arm in union))
+    if part.get("type") == "array":
+        items = part.get("items") or {}
+        fixed = part.get("prefixItems")
+        inside = ", ".join(_type_text(item, schema) for item in fixed) if fixed else _type_text(items, schema)
+        return f"[{inside}]" if fixed else f"list of {inside}"
+    name = str(part.get("type", "any"))
+    return {"object": "table", "null": "none"}.get(name, name)
+
+
+def _bounds_text(part: Mapping[str, Any]) -> str:
+    signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    signs |= {"minItems": "at least", "maxItems": "at most", "minLength": "length >=", "maxLength": "length <="}
+    own = [f"{sign} {part[key]}" for key, sign in signs.items() if key in part]
+    if part.get("type") == "array" and part.get("prefixItems"):
+        own = []
+    if items := part.get("items"):
+        own += [f"each {inner}" for inner in [_bounds_text(items)] if inner]
+    own += [" or ".join(inner for arm in part.get("anyOf", ()) if (inner := _bounds_text(arm)))]
+    return ", ".join(filter(None, own))
+
+
+def _default_text(part: Mapping[str, Any], default: Any) -> str:
+    value = part.get("default", default)
+    if value is None or value is PydanticUndefined:
+        return "none"
+    return json.dumps(value, default=str)

@@ -1,0 +1,1 @@
+"""Composes a run, carries it out and records it."""

@@ -1,0 +1,1 @@
+"""Plain state to a disk that survives a power cut, and back."""

@@ -1,0 +1,1 @@
+"""The weights of a checkpoint of PyTorch as a safetensors file."""

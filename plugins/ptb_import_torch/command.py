@@ -1,0 +1,97 @@
+"""``ptb import-torch``: the weights of a ``.pt`` file as safetensors."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ptb.cli.options import json_option, refuse_plugin_options, results_apart, verbose_option
+from ptb.cli.text import columns, printable
+from ptb.errors import ConfigError, StorageError, count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHOWN = 20
+SUFFIX = ".safetensors"
+
+
+@click.command("import-torch")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="What to write; else FILE with .safetensors."
+)
+@verbose_option
+@json_option
+def import_torch(file: Path, output: Path | None, verbose: bool, as_json: bool) -> None:
+    """Turn the weights in a .pt or .pth file into safetensors.
+
+    FILE is what torch.save wrote of model.state_dict(), or of a dict that has one under state_dict, model_state_dict or
+    model. Nothing in it is run: whatever is more than weights is refused.
+
+    \b
+    ptb import-torch resnet.pt
+    ptb run --model lenet --init weights-file initializer.path=lenet.safetensors
+    """  # noqa: D301  # click wants the backspace itself
+    refuse_plugin_options("import-torch uses no plugins")
+    target = _target(file, output)
+    from ptb_import_torch.torch_file import read_torch_file, write_weights
+
+    with results_apart():
+        found = read_torch_file(file)
+        write_weights(target, found.tensors)
+    rows = {name: _form(found.tensors[name]) for name in sorted(found.tensors)}
+    values = sum(tensor.numel() for tensor in found.tensors.values())
+    if as_json:
+        facts = {
+            "schema": 1,
+            "status": "ok",
+            "output": str(target),
+            "values": values,
+            "holder": found.holder,
+            "prefix": found.prefix,
+            "left_out": list(found.left_out),
+            "tensors": [{"name": name, "dtype": dtype, "shape": shape} for name, (dtype, shape) in rows.items()],
+        }
+        click.echo(json.dumps(facts))
+        return
+    told = [f"wrote {target}: {count(len(rows), 'tensor')}, {count(values, 'value')}"]
+    if found.holder:
+        told.append(f"the weights were under '{found.holder}'; left out: {', '.join(found.left_out) or 'nothing'}")
+    if found.prefix:
+        told.append(f"removed '{found.prefix}' from the beginning of every name")
+    shown = [(name, dtype, str(shape)) for name, (dtype, shape) in list(rows.items())[:SHOWN]]
+    told.append(columns([("NAME", "DTYPE", "SHAPE"), *shown]))
+    if len(rows) > SHOWN:
+        told.append(f"and {len(rows) - SHOWN} more; --json has all")
+    told.append("use them, with the model that they are of:")
+    told.append(f"  ptb run --model MODEL --init weights-file {shlex.quote(f'initializer.path={target}')}")
+    click.echo(printable("\n".join(told), kept="\n"))
+
+
+def _target(file: Path, output: Path | None) -> Path:
+    """Where to write; what can be wrong with it is told before torch is imported.
+
+    Raises:
+        ConfigError: the name does not end in ``.safetensors``, or something has it already.
+        StorageError: there is no such file to read, or no such folder to write to.
+    """
+    try:
+        target = file.with_suffix(SUFFIX) if output is None else output
+        if target.suffix != SUFFIX:
+            raise ConfigError(f"--output {target} must end in {SUFFIX}, because that is what is written")
+        if target.exists() or target.is_symlink():
+            raise ConfigError(f"{target} is there already; name another file by --output, or remove it")
+        if not file.exists():
+            raise StorageError(f"{file} is not there")
+        if not target.parent.is_dir():
+            raise StorageError(f"there is no folder {target.parent} to write {target.name} to")
+    except (OSError, ValueError) as error:  # a name that is too long, or empty, or holds what no name may
+        raise ConfigError(f"{str(file)[:80]!r} cannot be used: {error}") from error
+    return target
+
+
+def _form(tensor: "Tensor") -> tuple[str, list[int]]:
+    return str(tensor.dtype).removeprefix("torch."), list(tensor.shape)

@@ -1,0 +1,168 @@
+"""The conformance kit: which checks there are for which kind, and how one is run."""
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from traceback import extract_tb
+from types import TracebackType
+from typing import Any
+
+from ptb.data.spec import DataSpec
+from ptb.device import cpu_threads
+from ptb.errors import UnknownName, did_you_mean, listing, one_line
+from ptb.registry.registry import Entry
+from ptb.seeding import seed_global
+from ptb_testing.case import Case, Check, Kit, name_of, summary_of
+from ptb_testing.checks import common, dataset, initializer, loss, metric, model, optimizer, scheduler
+from ptb_testing.outcome import CheckFailed, Result, Skipped
+from ptb_testing.report import ComponentReport, Report
+from ptb_testing.state import guarded
+from ptb_testing.subject import Given, Subject, subject_of
+
+KITS: dict[str, Kit] = {
+    "dataset": dataset.KIT,
+    "model": model.KIT,
+    "initializer": initializer.KIT,
+    "loss": loss.KIT,
+    "optimizer": optimizer.KIT,
+    "scheduler": scheduler.KIT,
+    "metric": metric.KIT,
+}
+NOT_RUN = "not run:"
+
+
+def checks_of(kind: str) -> tuple[Check, ...]:
+    """The checks for one kind, in the order in which they run."""
+    return common.CHECKS + KITS[kind].checks
+
+
+def minimum(kind: str) -> int:
+    """How many checks must run: all but those that a component in good order may skip."""
+    return len(checks_of(kind)) - len(common.OPTIONAL) - len(KITS[kind].optional)
+
+
+def summaries() -> dict[str, dict[str, str]]:
+    """What each check of each kind shows, by its name; under ``""`` those that all kinds share."""
+    shared = {name_of(check): summary_of(check) for check in common.CHECKS}
+    return {"": shared} | {
+        kind: {name_of(check): summary_of(check) for check in kit.checks} for kind, kit in KITS.items()
+    }
+
+
+def cases_of(subject: Subject) -> list[Case]:
+    """One case for each component.
+
+    Raises:
+        UnknownName: a failure is expected of a check that there is not.
+    """
+    given = subject.given
+    expected: dict[str, dict[str, str]] = {}
+    kinds = {f"{entry.kind}/{entry.name}": entry.kind for entry in subject.entries}
+    for key, reason in given.expected_failures.items():
+        label, _, check = key.rpartition("/")
+        names = [name_of(check) for check in checks_of(kinds[label])]
+        if check not in names:
+            raise UnknownName(f"'{key}' is no check{did_you_mean(check, names)}; {label} has {listing(names, 40)}")
+        expected.setdefault(label, {})[check] = reason
+    return [_case(entry, given, expected) for entry in subject.entries]
+
+
+def run_check(case: Case, check: Check) -> Result:
+    """Runs one check, once, behind the gates that stand before it; whatever a component raises becomes its result."""
+    name = name_of(check)
+    if name not in case.results:
+        case.results[name] = _behind_gates(case, check)
+    return case.results[name]
+
+
+def report_of(case: Case) -> ComponentReport:
+    """Runs what has not been run yet, and lets go of what was built."""
+    results = tuple(run_check(case, check) for check in checks_of(case.entry.kind))
+    case.built = case.observed = None
+    return ComponentReport(case.entry.kind, case.entry.name, case.entry.id, minimum(case.entry.kind), results)
+
+
+def check_plugin(
+    plugin: str | Path | Iterable[Entry],
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    specs: Mapping[str, Sequence[DataSpec]] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> Report:
+    """Runs the conformance kit on every component of a plugin.
+
+    Args:
+        plugin: the name of an installed distribution; a source folder with a ``pyproject.toml``, whose modules can be
+            imported, and whose ``[tool.ptb.check]`` counts; or entries of a registry.
+        settings: those a component is built from in place of its defaults, by ``"KIND/NAME"``.
+        specs: those a model, loss or metric is tried on in place of the kit's, by ``"KIND/NAME"``.
+        expected_failures: why a check is known to fail, by ``"KIND/NAME/CHECK"``; it must not pass.
+
+    Raises:
+        ConfigError: there is no such plugin, component or check.
+        PluginError: the plugin cannot be loaded.
+    """
+    subject = subject_of(plugin).with_given(Given(settings or {}, specs or {}, expected_failures or {}))
+    return Report(subject.label, tuple(map(report_of, cases_of(subject))))
+
+
+def _case(entry: Entry, given: Given, expected: dict[str, dict[str, str]]) -> Case:
+    label = f"{entry.kind}/{entry.name}"
+    settings, specs = given.settings.get(label, {}), given.specs.get(label, ())
+    return Case(entry, KITS[entry.kind], settings, specs, expected.get(label, {}), given.folder)
+
+
+def _behind_gates(case: Case, check: Check) -> Result:
+    name = name_of(check)
+    for earlier in checks_of(case.entry.kind):
+        if earlier is check:
+            break
+        if earlier in common.GATES + case.kit.gates:
+            gate = run_check(case, earlier)
+            tolerated = gate.status == "expected failure" and earlier in case.kit.gates
+            if gate.status != "passed" and not tolerated:
+                return Result(name, "skipped", _not_run(gate))
+    reason = case.expected.get(name)
+    try:
+        with guarded(), cpu_threads(1), contextlib.chdir(case.folder or "."):
+            seed_global(0, "conformance")
+            remark = check(case) or ""
+    except Skipped as error:
+        return Result(name, "skipped", str(error), error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's code may raise anything, or call sys.exit()
+        message = str(error) if isinstance(error, CheckFailed) else f"it raised {one_line(error)}"
+        message += _place(case, error)
+        return Result(name, "failed" if reason is None else "expected failure", _told(message, reason), error)
+    if reason is not None:
+        return Result(name, "failed", f"expected to fail ({reason}), and it passed: expect it no longer")
+    return Result(name, "passed", remark)
+
+
+def _not_run(gate: Result) -> str:
+    """The reason of a check behind a gate; that of the first one that did not pass."""
+    return gate.message if gate.message.startswith(NOT_RUN) else f"{NOT_RUN} {gate.check} did not pass"
+
+
+def _told(message: str, reason: str | None) -> str:
+    return message if reason is None else f"{reason}: {message}"
+
+
+def _place(case: Case, error: BaseException) -> str:
+    """Where in the plugin's own code an exception came from, if it did."""
+    package = case.entry.target.partition(":")[0].partition(".")[0]
+    folder = getattr(sys.modules.get(package), "__file__", None)
+    cause: BaseException | None = error
+    while isinstance(cause, CheckFailed):
+        cause = cause.__cause__
+    if cause is None or folder is None:
+        return ""
+    own = [frame for frame in _frames(cause.__traceback__) if Path(frame[0]).is_relative_to(Path(folder).parent)]
+    return f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int]]:
+    for frame in extract_tb(traceback):
+        yield frame.filename, frame.lineno or 0

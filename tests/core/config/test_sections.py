@@ -1,0 +1,85 @@
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from ptb.config.sections import Grouping, LoaderSettings, ParameterGroup, RunSettings, TrainerSettings
+from ptb.registry.settings import SettingsError, validate
+
+
+def told(model, **values):
+    with pytest.raises(SettingsError) as error:
+        validate(model, values)
+    return {problem.key: problem.message for problem in error.value.problems}
+
+
+@pytest.mark.parametrize(("model", "key"), [(RunSettings, "threads"), (LoaderSettings, "num_workers")])
+@pytest.mark.parametrize(
+    ("cores", "most", "machine"),
+    [(1, 64, "1 core"), (2, 64, "2 cores"), (16, 64, "16 cores"), (32, 128, "32 cores"), (None, 64, "1 core")],
+)
+def test_as_many_threads_and_workers_as_a_machine_bears(monkeypatch, model, key, cores, most, machine):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert getattr(validate(model, {key: most}), key) == most
+    assert told(model, **{key: most + 1}) == {key: f"must be at most {most} on a machine of {machine}, got {most + 1}"}
+    assert told(model, **{key: -1}) == {key: "must be an integer of at least 0, got -1"}
+
+
+def test_what_is_valid_is_the_same_on_every_machine_in_the_schema(monkeypatch):
+    here = RunSettings.model_json_schema(), LoaderSettings.model_json_schema()
+    monkeypatch.setattr(os, "cpu_count", lambda: 1000)
+    assert (RunSettings.model_json_schema(), LoaderSettings.model_json_schema()) == here
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_no_number_of_the_core_is_infinite(value):
+    assert told(TrainerSettings, clip_norm=value) == {"clip_norm": f"must be a finite number above 0, got {value}"}
+    for key in ("lr", "weight_decay"):
+        message = f"must be a finite number of at least 0, got {value}"
+        assert told(ParameterGroup, match="*", **{key: value}) == {key: message}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 0.0, -1.0])
+def test_no_wait_for_a_batch_is_endless_or_none(value):
+    assert told(LoaderSettings, timeout=value)["timeout"].endswith(f"number above 0, got {value}")
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "message"),
+    [
+        (
+            {"num_workers": 1, "tier": "gather"},
+            "num_workers",
+            "belongs to tier=workers, and tier is gather; leave one out",
+        ),
+        ({"timeout": 5.0, "tier": "resident"}, "timeout", "is for processes that read samples, and tier is resident;"),
+        ({"timeout": 5.0, "num_workers": 0}, "timeout", "is for processes that read samples, and num_workers is 0;"),
+    ],
+    ids=["workers", "timeout at hand", "timeout in this process"],
+)
+def test_a_setting_of_processes_without_processes_is_refused(values, key, message):
+    assert told(LoaderSettings, **values)[key].startswith(message)
+
+
+@pytest.mark.parametrize("more", [{"num_workers": 0}, {"tier": "gather"}, {"num_workers": 2}, {}], ids=str)
+def test_a_resolved_configuration_is_valid_again(more):
+    resolved = validate(LoaderSettings, more).model_dump()
+    assert validate(LoaderSettings, {k: v for k, v in resolved.items() if v is not None}).model_dump() == resolved
+
+
+def test_a_group_is_told_like_a_section():
+    assert told(Grouping, groups=[{"match": "*"}, {"match": "*", "lrr": 1}]) == {
+        "groups[1].lrr": "unknown key (did you mean 'lr'?); valid are match, lr, weight_decay"
+    }
+    assert told(Grouping, groups=[{"matsh": "*"}]) == {
+        "groups[0].matsh": "unknown key (did you mean 'match'?); valid are match, lr, weight_decay"
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [(RunSettings, "seed"), (LoaderSettings, "shuffle"), (TrainerSettings, "epochs"), (Grouping, "groups")],
+)
+def test_sections_do_not_change(model, key):
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(model(), key, 1)

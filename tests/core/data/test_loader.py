@@ -1,0 +1,264 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from ptb import DataError
+from ptb.data.loader import Batches, fingerprint
+from ptb.data.sources import place
+
+CPU = torch.device("cpu")
+
+
+class Listed(Dataset):
+    """The same samples, one by one, as a stranger's data set gives them."""
+
+    def __init__(self, tensors):
+        self.tensors = tensors
+
+    def __len__(self):
+        return len(self.tensors)
+
+    def __getitem__(self, index):
+        return self.tensors[index]
+
+
+def numbered(size):
+    return TensorDataset(torch.arange(size, dtype=torch.uint8).view(-1, 1), torch.arange(size))
+
+
+def batches_of(split, tier="auto", num_workers=None, **options):
+    return Batches(place({"train": split}, CPU, tier, num_workers)["train"], **options)
+
+
+def listed(batches, epoch=1):
+    return [targets.tolist() for _, targets in batches.epoch(epoch)]
+
+
+@given(size=st.integers(1, 40), batch_size=st.integers(1, 12), drop_last=st.booleans(), shuffle=st.booleans())
+def test_an_epoch_has_every_sample_once_less_what_is_dropped(size, batch_size, drop_last, shuffle):
+    batches = batches_of(numbered(size), batch_size=batch_size, seed=3, shuffle=shuffle, drop_last=drop_last)
+    epoch = listed(batches)
+    seen = [number for batch in epoch for number in batch]
+    assert len(epoch) == len(batches)
+    assert len(seen) == batches.samples == (size // batch_size * batch_size if drop_last else size)
+    assert len(set(seen)) == len(seen)
+    assert all(len(batch) == batch_size for batch in epoch[:-1])
+    if not shuffle:
+        assert seen == list(range(len(seen)))
+
+
+WAYS = {
+    "resident": lambda data: {"split": data, "tier": "resident"},
+    "gather": lambda data: {"split": data, "tier": "gather"},
+    "workers of tensors": lambda data: {"split": data, "tier": "workers", "num_workers": 2},
+    "a subset": lambda data: {"split": Subset(data, range(len(data)))},
+    "no worker": lambda data: {"split": Listed(data), "num_workers": 0},
+    "one worker": lambda data: {"split": Listed(data), "num_workers": 1},
+    "two workers": lambda data: {"split": Listed(data), "num_workers": 2},
+}
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_tier_and_number_of_workers_gives_the_same_batches(way, drop_last):
+    data = numbered(11)
+    options = {"batch_size": 4, "seed": 5, "shuffle": True, "drop_last": drop_last}
+    options |= {"prepare": lambda inputs: inputs / 255, "augment": lambda inputs, draws: inputs + draws.uniform(1)}
+    expected = Batches(place({"train": data}, CPU)["train"], **options)
+    chosen = batches_of(**WAYS[way](data), **options)
+    for epoch in (1, 2):
+        for (x1, y1), (x2, y2) in zip(expected.epoch(epoch), chosen.epoch(epoch), strict=True):
+            assert x1.dtype == x2.dtype
+            assert torch.equal(x1, x2)
+            assert torch.equal(y1, y2)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    batches = batches_of(numbered(50), batch_size=7, seed=1, shuffle=True)
+    first = listed(batches, 1)
+    assert listed(batches, 2) != first
+    torch.manual_seed(99)
+    assert listed(batches, 1) == first
+    assert listed(batches_of(numbered(50), batch_size=7, seed=2, shuffle=True), 1) != first
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_is_drawn_from_the_global_generators(workers):
+    batches = batches_of(Listed(numbered(8)), batch_size=2, seed=1, shuffle=True, num_workers=workers)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    listed(batches)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+
+
+def test_inputs_are_prepared_then_augmented_with_numbers_of_the_epoch():
+    def augment(inputs, draws):
+        assert inputs.dtype == torch.float32
+        return inputs + draws.uniform(1)
+
+    batches = batches_of(
+        numbered(6), batch_size=2, seed=1, shuffle=True, prepare=lambda inputs: inputs.float(), augment=augment
+    )
+    epochs = [torch.cat([x for x, _ in batches.epoch(number)]) for number in (1, 1, 2)]
+    assert torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0], epochs[2])
+    assert len((epochs[0] % 1).unique()) == 6
+
+
+def test_augmentation_belongs_to_the_sample_not_to_its_batch_or_its_place():
+    def noise(**options):
+        batches = batches_of(numbered(12), seed=3, augment=lambda inputs, draws: draws.uniform(1), **options)
+        drawn = {}
+        for values, targets in batches.epoch(2):
+            drawn |= dict(zip(targets.tolist(), values.flatten().tolist(), strict=True))
+        return drawn
+
+    assert noise(batch_size=5, shuffle=True) == noise(batch_size=3, shuffle=False) == noise(batch_size=12)
+
+
+class Noisy(Listed):
+    def __getitem__(self, index):
+        return torch.tensor([torch.rand(1).item(), random.random(), np.random.rand()]), torch.tensor(index)
+
+
+@given(
+    size=st.integers(1, 30),
+    batch_size=st.integers(1, 9),
+    drop_last=st.booleans(),
+    shuffle=st.booleans(),
+    tier=st.sampled_from(["resident", "gather", "workers"]),
+    changed=st.booleans(),
+    data=st.data(),
+)
+def test_an_epoch_from_a_batch_on_is_the_rest_of_the_whole_one(
+    size, batch_size, drop_last, shuffle, tier, changed, data
+):
+    options = {"batch_size": batch_size, "seed": 3, "shuffle": shuffle, "drop_last": drop_last}
+    if changed:
+        options |= {"prepare": lambda inputs: inputs / 255, "augment": lambda x, draws: x + draws.uniform(1)}
+    split = Noisy(numbered(size)) if tier == "workers" else numbered(size)
+    batches = batches_of(split, tier, 0 if tier == "workers" else None, **options)
+    start = data.draw(st.integers(0, len(batches)))
+    rest = list(batches.epoch(2, start))
+    for (x1, y1), (x2, y2) in zip(list(batches.epoch(2))[start:], rest, strict=True):
+        assert torch.equal(x1, x2)
+        assert torch.equal(y1, y2)
+
+
+@given(size=st.integers(0, 30), batch_size=st.integers(1, 9), drop_last=st.booleans(), data=st.data())
+def test_chosen_names_the_samples_of_any_batches_of_an_epoch(size, batch_size, drop_last, data):
+    batches = batches_of(numbered(size), batch_size=batch_size, seed=3, shuffle=True, drop_last=drop_last)
+    start = data.draw(st.integers(0, len(batches)))
+    count = data.draw(st.integers(0, len(batches) + 1))
+    chosen = batches.chosen(2, start, count)
+    assert chosen.dtype == torch.int64
+    assert chosen.tolist() == [number for batch in listed(batches, 2)[start : start + count] for number in batch]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_an_epoch_that_goes_on_does_not_depend_on_the_number_of_processes(workers):
+    options = {"batch_size": 2, "seed": 7, "shuffle": True, "augment": lambda x, draws: x + draws.uniform(1)}
+    whole = batches_of(Noisy(numbered(9)), num_workers=0, **options)
+    batches = batches_of(Noisy(numbered(9)), num_workers=workers, **options)
+    for start in (0, 1, 4, 5):
+        for (x1, y1), (x2, y2) in zip(list(whole.epoch(3))[start:], batches.epoch(3, start), strict=True):
+            assert torch.equal(x1, x2)
+            assert torch.equal(y1, y2)
+    batches.source.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_has_been_trained_already_is_not_read_again(tmp_path, workers):
+    class Noted(Listed):
+        def __getitem__(self, index):
+            (tmp_path / str(index)).touch()
+            return super().__getitem__(index)
+
+    batches = batches_of(Noted(numbered(10)), batch_size=2, seed=7, shuffle=True, num_workers=workers)
+    list(batches.epoch(1, 3))
+    batches.source.close()
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == sorted(batches.chosen(1, 3, 2).tolist())
+
+
+@pytest.mark.parametrize("start", [-1, 4])
+def test_an_epoch_cannot_begin_where_it_has_no_batch(start):
+    batches = batches_of(numbered(6), batch_size=2)
+    for asked in (batches.epoch, batches.chosen):
+        with pytest.raises(ValueError, match=f"an epoch of 3 batches cannot begin with batch {start}"):
+            asked(1, start)
+
+
+def test_what_a_data_set_draws_while_it_is_read_differs_by_epoch_and_by_seed():
+    def drawn(seed, epoch):
+        batches = batches_of(Noisy(numbered(4)), batch_size=2, seed=seed, num_workers=1)
+        return torch.cat([x for x, _ in batches.epoch(epoch)]).flatten().tolist()
+
+    assert drawn(1, 1) == drawn(1, 1)
+    assert len({str(drawn(seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}) == 4
+
+
+def test_what_a_data_set_draws_belongs_to_the_sample_whatever_the_workers_and_the_batches():
+    def drawn(**options):
+        batches = batches_of(Noisy(numbered(9)), seed=1, **options)
+        return [str(x.tolist()) for x in sorted((row for x, _ in batches.epoch(1) for row in x), key=str)]
+
+    alone = drawn(num_workers=0, batch_size=2)
+    assert len(set(alone)) == 9
+    assert drawn(num_workers=2, batch_size=2, shuffle=True) == drawn(num_workers=1, batch_size=4) == alone
+
+
+def test_augmentation_follows_the_seed_without_shuffling_too():
+    def augmented(seed):
+        batches = batches_of(numbered(4), batch_size=2, seed=seed, augment=lambda inputs, draws: draws.uniform(1))
+        return torch.cat([x for x, _ in batches.epoch(1)]).flatten().tolist()
+
+    assert augmented(1) == augmented(1) != augmented(2)
+
+
+def test_a_probe_is_prepared_but_neither_shuffled_nor_augmented():
+    batches = batches_of(numbered(6), batch_size=2, seed=1, shuffle=True, augment=lambda x, draws: 1 / 0)
+    assert batches.probe(2)[1].tolist() == [0, 1]
+    assert batches_of(numbered(1), batch_size=2).probe(2)[1].tolist() == [0]
+
+
+@pytest.mark.parametrize("sample", [3, (1,), (1, 2, 3), ("text", 1), {"x": 1, "y": 2}])
+def test_a_sample_that_is_no_pair_is_told(sample):
+    with pytest.raises(DataError, match="pair"):
+        batches_of(Listed([sample]), batch_size=1).probe()
+
+
+def test_a_tensor_dataset_of_three_is_told():
+    with pytest.raises(DataError, match="pair"):
+        batches_of(TensorDataset(*[torch.zeros(1)] * 3), batch_size=1)
+
+
+def test_the_fingerprint_sees_every_byte_in_memory_and_each_split():
+    data = numbered(9)
+    before = fingerprint({"train": data})
+    assert fingerprint({"train": numbered(9)}) == before
+    assert fingerprint({"val": data}) != before
+    data.tensors[0][8] = 0
+    assert fingerprint({"train": data}) != before
+
+
+def test_the_fingerprint_of_a_part_is_that_of_its_samples():
+    data = numbered(9)
+    some = [1, 3, 8]
+    assert fingerprint({"train": Subset(data, some)}) == fingerprint({"train": TensorDataset(*data[some])})
+
+
+def test_the_fingerprint_of_what_is_too_large_sees_its_size_and_some_samples(monkeypatch):
+    monkeypatch.setattr("ptb.data.loader.SCAN_BYTES", 0)
+    assert fingerprint({"train": numbered(200)}) == fingerprint({"train": numbered(200)})
+    assert fingerprint({"train": numbered(200)}) != fingerprint({"train": numbered(199)})
+
+
+def test_the_fingerprint_of_another_dataset_sees_its_size_and_some_samples():
+    assert fingerprint({"train": Listed(numbered(300))}) == fingerprint({"train": Listed(numbered(300))})
+    assert fingerprint({"train": Listed(numbered(300))}) != fingerprint({"train": Listed(numbered(299))})
+    assert fingerprint({"train": Listed([])}) != fingerprint({"train": Listed(numbered(1))})

@@ -1,0 +1,447 @@
+"""Among them the traps of pluggy's own loader: each has a test that names it."""
+
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from ptb.kinds import KINDS
+from ptb.registry import discovery
+from ptb.registry.discovery import LoadedPlugin, SetAside, find_plugins, load_plugin, normalize
+
+GOOD = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_models():
+        return [Component("tiny", "nowhere:Tiny")]
+"""
+
+
+def only(site):
+    (plugin,) = site.load()
+    return plugin
+
+
+def test_the_built_in_components_come_through_entry_points():
+    found = find_plugins()
+    assert found[0].name == "pytorch-basics"
+    loaded = load_plugin(found[0])
+    assert isinstance(loaded, LoadedPlugin)
+    assert {kind for kind, _ in loaded.components} == set(KINDS)
+
+
+def test_a_plugin_on_disk_is_found_and_loaded(site):
+    site.add("ptb-acme", GOOD, version="1.2")
+    plugin = only(site)
+    assert (plugin.found.name, plugin.found.version, plugin.found.built_in) == ("ptb-acme", "1.2", False)
+    assert [(kind, c.name) for kind, c in plugin.components] == [("model", "tiny")]
+
+
+def test_finding_imports_nothing(site):
+    site.add("ptb-acme", "raise RuntimeError('imported')")
+    assert [found.name for found in find_plugins(site.distributions())] == ["ptb-acme"]
+    assert "ptb_acme" not in sys.modules
+
+
+def test_the_order_is_built_in_first_then_by_name(site):
+    for name in ("zeta", "Alpha_Beta", "mid.dle"):
+        site.add(name, GOOD, module=normalize(name).replace("-", "_"))
+    names = [found.name for found in find_plugins([*site.distributions(), find_plugins()[0].dist])]
+    assert names == ["pytorch-basics", "alpha-beta", "mid-dle", "zeta"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import no_such_module_anywhere",
+        "raise RuntimeError('boom')",
+        "def broken(:",
+        "import sys; sys.exit('bye')",
+        "raise SystemExit",
+        "import os; raise OSError(5, 'disk')",
+    ],
+)
+def test_trap_1_a_plugin_that_raises_at_import_is_set_aside_and_the_rest_lives(site, source):
+    site.add("a-broken", source)
+    site.add("b-good", GOOD)
+    broken, good = site.load()
+    assert isinstance(broken, SetAside)
+    assert broken.reason
+    assert isinstance(good, LoadedPlugin)
+
+
+def test_trap_1_two_distributions_with_one_entry_point_name_are_both_loaded(site):
+    site.add("ptb-one", GOOD)
+    site.add("ptb-two", GOOD.replace("tiny", "other"))
+    for info in site.path.glob("*.dist-info"):
+        module = info.name.split("-")[0]
+        (info / "entry_points.txt").write_text(f"[ptb]\nsame = {module}\n")
+    assert [c.name for plugin in site.load() for _, c in plugin.components] == ["tiny", "other"]
+
+
+def test_trap_2_a_plugin_that_fails_validation_leaves_none_of_its_hooks(site):
+    site.add(
+        "half-good",
+        GOOD
+        + """
+    @hookimpl
+    def ptb_provide_losses(unknown_argument):
+        return [Component("never", "nowhere:Never")]
+""",
+    )
+    plugin = only(site)
+    assert isinstance(plugin, SetAside)
+    assert "unknown_argument" in plugin.reason
+
+
+def test_trap_3_attributes_that_are_no_hooks_are_never_read(site):
+    site.add(
+        "lazy",
+        GOOD
+        + """
+    def __dir__():
+        return ["ptb_provide_models", "torch", "heavy"]
+
+    def __getattr__(name):
+        raise AssertionError(f"{name} was read")
+""",
+    )
+    assert isinstance(only(site), LoadedPlugin)
+
+
+def test_trap_4_an_argument_with_a_default_is_refused(site):
+    site.add("defaulted", GOOD.replace("models()", "models(width=5)"))
+    assert "takes no arguments" in only(site).reason
+
+
+def test_trap_5_a_hook_that_raises_stops_its_own_plugin_only(site):
+    site.add("a-raises", GOOD.replace("return [", "raise KeyError('x')\n        return ["))
+    site.add("b-good", GOOD)
+    raises, good = site.load()
+    assert raises.reason == "KeyError: 'x'"
+    assert isinstance(good, LoadedPlugin)
+
+
+def test_trap_6_an_unknown_hook_is_told_with_a_suggestion(site):
+    site.add("misspelt", GOOD.replace("ptb_provide_models", "ptb_provide_modles"))
+    assert only(site).reason == (
+        "ContractError: unknown hook 'ptb_provide_modles' (did you mean 'ptb_provide_models'?)"
+    )
+
+
+def test_a_hook_without_its_mark_is_not_passed_over_in_silence(site):
+    site.add("unmarked", GOOD.replace("@hookimpl", ""))
+    assert "@hookimpl" in only(site).reason
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("[object()]", "Component records, got one object"),
+        ("'tiny'", "iterable of Component, got str"),
+        ("3", "iterable of Component, got int"),
+        ("[Component('Tiny', 'a:b')]", "must match"),
+        ("[Component('tiny', 'a:b'), Component('tiny', 'c:d')]", "'tiny' twice: a:b and c:d"),
+        ("[Component('tiny', 'a:b'), Component('other', 'c:d', aliases=('tiny',))]", "'tiny' twice"),
+    ],
+)
+def test_what_is_no_component_is_told(site, returned, told):
+    site.add("ptb-odd", GOOD.replace('[Component("tiny", "nowhere:Tiny")]', returned))
+    assert told in only(site).reason
+
+
+def test_a_generator_of_components_is_welcome(site):
+    site.add(
+        "ptb-generator", GOOD.replace('return [Component("tiny", "nowhere:Tiny")]', "yield Component('tiny', 'a:b')")
+    )
+    assert [c.name for _, c in only(site).components] == ["tiny"]
+
+
+def test_a_plugin_of_several_entry_points_is_one_plugin(site):
+    site.add("ptb-acme", GOOD)
+    site.write("ptb_more.py", GOOD.replace("tiny", "more").replace("models", "losses"))
+    (info,) = site.path.glob("*.dist-info")
+    (info / "entry_points.txt").write_text("[ptb]\na = ptb_acme\nb = ptb_more\n")
+    assert [(kind, c.name) for kind, c in only(site).components] == [("model", "tiny"), ("loss", "more")]
+
+
+def test_of_a_plugin_that_breaks_in_one_part_nothing_is_used(site):
+    site.add("ptb-acme", GOOD)
+    site.write("ptb_more.py", "raise ValueError('second part')")
+    (info,) = site.path.glob("*.dist-info")
+    (info / "entry_points.txt").write_text("[ptb]\na = ptb_acme\nb = ptb_more\n")
+    assert only(site).reason == "ValueError: second part"
+
+
+def test_metadata_without_a_name_stops_nobody(site):
+    site.add("ptb-acme", GOOD)
+    site.add("ptb-stale", GOOD.replace("tiny", "stale"))
+    (site.path / "ptb_stale-1.0.dist-info" / "METADATA").unlink()
+    good, stale = site.load()
+    assert [c.name for _, c in good.components] == ["tiny"]
+    assert (stale.found.name, stale.status) == ("ptb-stale", "failed")
+    assert stale.reason == "its metadata have no name and version (ptb_stale-1.0.dist-info)"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[ptb]\nno equals sign\n", "line 2 of its entry_points.txt must be NAME = MODULE, is 'no equals sign'"),
+        (b"# one\n\n[ptb]\n= ptb_bad\n", "line 4 of its entry_points.txt must be NAME = MODULE, is '= ptb_bad'"),
+        (b"[ptb]\nacme =\n", "line 2 of its entry_points.txt must be NAME = MODULE, is 'acme ='"),
+        (b"[ptb]\nacme = a b c\n", "line 2 of its entry_points.txt must be NAME = MODULE, is 'acme = a b c'"),
+        (b"[ptb]\nbad = ptb_bad\n# \xe9t\xe9\n", "its entry_points.txt is not in UTF-8: line 3"),
+        ("[ptb]\nbad = ptb_bad\n".encode("utf-16"), "its entry_points.txt is not in UTF-8: line 1"),
+        (None, "its entry_points.txt cannot be read: it must be a file that you may read"),
+    ],
+    ids=["no-sign", "no-name", "no-module", "three-words", "latin-1", "utf-16", "folder"],
+)
+def test_an_entry_points_file_that_cannot_be_read_is_the_fault_of_its_plugin_alone(site, content, told):
+    site.add("ptb-bad", GOOD, version="1.2")
+    site.add("ptb-good", GOOD)
+    file = site.path / "ptb_bad-1.2.dist-info" / "entry_points.txt"
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    bad, good = site.load()
+    assert isinstance(good, LoadedPlugin)
+    assert (str(bad.found), bad.status) == ("ptb-bad 1.2", "failed")
+    assert bad.reason == f"{told} (ptb_bad-1.2.dist-info)"
+
+
+@pytest.mark.parametrize(
+    ("name", "requires", "content"),
+    [
+        ("acme", ["pytorch_basics>=0.1"], b"\xff"),
+        ("acme", [], b"[ptb]\nacme = acme # \xff"),
+        ("ptb-acme", [], b"\xff"),
+    ],
+    ids=["needs-ptb", "names-the-group", "is-called-so"],
+)
+def test_what_shows_that_an_unreadable_distribution_is_a_plugin(site, name, requires, content):
+    site.add(name, GOOD, requires=requires)
+    (info,) = site.path.glob("*.dist-info")
+    (info / "entry_points.txt").write_bytes(content)
+    assert only(site).status == "failed"
+
+
+def test_a_distribution_that_is_none_of_ours_is_not_blamed_for_its_files(site):
+    site.add("acme", GOOD)
+    (info,) = site.path.glob("*.dist-info")
+    (info / "entry_points.txt").write_bytes(b"[console_scripts]\nacme = \xff")
+    assert site.load() == []
+
+
+def test_metadata_that_are_not_in_utf_8_are_told_in_plain_words(site):
+    site.add("ptb-acme", GOOD)
+    (site.path / "ptb_acme-1.0.dist-info" / "METADATA").write_bytes(b"Name: ptb-acme\nVersion: 1.0\nSummary: \xe9\n")
+    plugin = only(site)
+    assert (str(plugin.found), plugin.reason) == (
+        "ptb-acme unknown",
+        "its METADATA is not in UTF-8: line 3 (ptb_acme-1.0.dist-info)",
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["\ufeff[ptb]\nbad = ptb_odd\n", "[other]\nno equals sign\n\n[ ptb ]\n# why\nbad=ptb_odd\n"]
+)
+def test_an_entry_points_file_with_a_mark_of_its_encoding_or_bad_lines_elsewhere_is_read(site, content):
+    site.add("ptb-odd", GOOD)
+    (site.path / "ptb_odd-1.0.dist-info" / "entry_points.txt").write_text(content, encoding="utf-8")
+    assert [c.name for _, c in only(site).components] == ["tiny"]
+
+
+def with_ptb_itself(site, last=False):
+    """What ``find_plugins`` makes of the site and of the ptb that runs, which stands behind it on the path."""
+    ours = [found.dist for found in find_plugins() if found.built_in]
+    dists = list(site.distributions())
+    return find_plugins([*ours, *dists] if last else [*dists, *ours])
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_another_distribution_of_ptb_s_own_name_replaces_nothing_and_is_told(site, last):
+    site.add("PyTorch_Basics", "raise AssertionError('imported')", version="9.9", module="acme")
+    ours, other = with_ptb_itself(site, last)
+    assert (ours.name, ours.version) == ("pytorch-basics", version("pytorch-basics"))
+    assert isinstance(load_plugin(ours), LoadedPlugin)
+    aside = load_plugin(other)
+    assert (str(aside.found), aside.found.built_in, aside.status) == ("other-pytorch-basics 9.9", False, "failed")
+    assert aside.reason.startswith("it is called pytorch-basics as ptb itself is, which is in ")
+    assert aside.reason.endswith(f"rename it, or delete {site.path / 'acme-9.9.dist-info'}")
+    assert "acme" not in sys.modules
+
+
+@pytest.mark.parametrize("folder", ["aaa", "zzz"])
+def test_of_two_distributions_of_ptb_s_name_in_one_folder_the_one_with_its_files_counts(site, monkeypatch, folder):
+    monkeypatch.setattr(discovery, "_HOME", site.path.resolve() / "ptb")
+    site.add("pytorch-basics", GOOD, version="1.0", module="mmm")
+    (site.path / "mmm-1.0.dist-info" / "RECORD").write_text("mmm.py,,\nptb/__init__.py,,\n")
+    site.add("pytorch-basics", GOOD, version="9.9", module=folder)
+    (site.path / f"{folder}-9.9.dist-info" / "RECORD").write_text(f"{folder}.py,,\n")
+    for dists in (list(site.distributions()), list(site.distributions())[::-1]):
+        assert list(map(str, find_plugins(dists))) == ["pytorch-basics 1.0", "other-pytorch-basics 9.9"]
+
+
+def test_another_copy_of_ptb_itself_is_hidden_like_that_of_any_plugin(site):
+    site.add("pytorch-basics", GOOD, version="0.0.1", module="ptb_models")
+    (found,) = with_ptb_itself(site)
+    assert found.version == version("pytorch-basics")
+
+
+def test_requirements_on_ptb_are_held_against_the_version_that_runs(site, monkeypatch):
+    monkeypatch.syspath_prepend(str(site.path))
+    site.add("pytorch-basics", GOOD, version="9.9", module="pytorch_basics")
+    site.add("ptb-future", GOOD, requires=["pytorch-basics>=9"])
+    discovery.own_version.cache_clear()
+    (future,) = (load_plugin(found) for found in find_plugins(site.distributions()) if found.name == "ptb-future")
+    discovery.own_version.cache_clear()
+    assert future.status == "incompatible"
+
+
+def test_what_raises_beyond_exception_is_set_aside_too(site):
+    site.add("ptb-odd", "class Odd(BaseException): pass\nraise Odd('odd')")
+    assert only(site).reason == "Odd: odd"
+
+
+def test_ctrl_c_while_a_plugin_loads_is_ctrl_c(site):
+    site.add("ptb-slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        site.load()
+
+
+def test_an_endless_iterable_of_components_ends(site):
+    endless = "import itertools\n        return (Component(f'n{i}', 'a:b') for i in itertools.count())"
+    site.add("ptb-endless", GOOD.replace('return [Component("tiny", "nowhere:Tiny")]', endless))
+    assert "more than 10000 components" in only(site).reason
+
+
+def test_a_record_that_could_answer_otherwise_later_is_refused(site):
+    subclass = GOOD.replace("@hookimpl", "class Mine(Component): pass\n\n    @hookimpl")
+    site.add("ptb-sub", subclass.replace("[Component(", "[Mine("))
+    assert only(site).reason.endswith("must return Component records, got one Mine")
+
+
+def test_an_entry_point_that_names_no_module_is_told(site):
+    site.add("ptb-object", GOOD)
+    (site.path / "ptb_object-1.0.dist-info" / "entry_points.txt").write_text("[ptb]\nacme = ptb_object:Component\n")
+    assert only(site).reason == "ContractError: its entry point must name a module, it names a type"
+
+
+@pytest.mark.parametrize(
+    ("requirement", "fits"),
+    [
+        ("pytorch-basics>=9", False),
+        ("PyTorch_Basics <0.1 , >=0.0.1", False),
+        ("pytorch-basics", True),
+        ("pytorch-basics>=0.1,<9", True),
+        ('pytorch-basics>=9; python_version < "3"', True),
+        ('pytorch-basics>=9; extra == "test"', True),
+        ("pytorch-basics-extras>=9", True),
+        ("pytorch-basics >>> 9", False),
+        ("torch>=99", True),
+    ],
+)
+def test_a_plugin_for_another_version_of_ptb_is_set_aside_before_it_is_imported(site, requirement, fits):
+    site.add("ptb-acme", GOOD if fits else "raise AssertionError('imported')", requires=[requirement])
+    plugin = only(site)
+    assert isinstance(plugin, LoadedPlugin) == fits
+    if not fits:
+        assert plugin.status == "incompatible"
+        assert "ptb_acme" not in sys.modules
+
+
+def test_an_incompatible_plugin_is_told_with_both_versions(site):
+    site.add("ptb-acme", GOOD, requires=["pytorch-basics >= 9"])
+    assert only(site).reason == f"it needs pytorch-basics>=9, installed is {version('pytorch-basics')}"
+
+
+def test_of_a_distribution_that_is_installed_twice_the_first_on_the_path_counts(site):
+    site.add("ptb-acme", GOOD, version="1.0")
+    site.add("ptb-acme", GOOD, version="2.0")
+    assert len(site.load()) == 1
+
+
+def test_a_marked_function_that_is_no_hook_is_told(site):
+    site.add("ptb-odd", GOOD.replace("ptb_provide_models", "provide_models"))
+    assert only(site).reason == "ContractError: unknown hook 'provide_models' (did you mean 'ptb_provide_models'?)"
+
+
+def test_a_hook_that_forgets_to_return_is_told(site):
+    site.add("ptb-forgets", GOOD.replace("return [", "["))
+    assert only(site).reason == (
+        "ContractError: ptb_provide_models returns nothing: it must return an iterable of Component"
+    )
+
+
+def test_a_plugin_without_a_hook_is_told(site):
+    site.add("ptb-empty", "x = 1")
+    assert "implements no hook; there are: ptb_provide_datasets" in only(site).reason
+
+
+def test_what_a_build_leaves_beside_an_installed_plugin_does_not_hide_it(site):
+    site.add("ptb-acme", GOOD)
+    info = site.path / "ptb_acme-1.0.dist-info"
+    (info / "RECORD").write_text("ptb_acme.py,,\n")
+    source = site.path / "ptb_acme.egg-info"
+    source.mkdir()
+    (source / "PKG-INFO").write_text((info / "METADATA").read_text())
+    (source / "entry_points.txt").write_text((info / "entry_points.txt").read_text())
+    (source / "SOURCES.txt").write_text("LICENSE\n")
+    for dists in (list(site.distributions()), list(site.distributions())[::-1]):
+        (found,) = find_plugins(dists)
+        assert found.dist.read_text("RECORD") is not None
+
+
+def test_two_entry_points_may_name_one_module(site):
+    site.add("ptb-acme", GOOD)
+    (site.path / "ptb_acme-1.0.dist-info" / "entry_points.txt").write_text("[ptb]\na = ptb_acme\nb = ptb_acme\n")
+    assert isinstance(only(site), LoadedPlugin)
+
+
+def test_a_manager_that_served_a_plugin_serves_the_next_one_clean(site):
+    for number in range(3):
+        site.add(f"ptb-n{number}", GOOD.replace("tiny", f"tiny-{number}"))
+    site.add("ptb-n1-broken", GOOD.replace("models()", "models(width)"))
+    assert [[c.name for _, c in getattr(p, "components", ())] for p in site.load()] == [
+        ["tiny-0"],
+        ["tiny-1"],
+        [],
+        ["tiny-2"],
+    ]
+
+
+@pytest.mark.parametrize("raised", ["RuntimeError('no text')", "SystemExit(3)", "TypeError"])
+def test_an_exception_whose_text_raises_is_set_aside_like_any_other(site, raised):
+    site.add("ptb-odd", f"class Odd(Exception):\n    def __str__(self): raise {raised}\nraise Odd()")
+    site.add("ptb-good", GOOD)
+    good, odd = site.load()
+    assert isinstance(good, LoadedPlugin)
+    assert odd.reason == "Odd: (its message cannot be shown)"
+
+
+def test_what_an_exception_says_cannot_steer_the_terminal(site):
+    site.add("ptb-odd", "raise RuntimeError('a\\x1b[2Jb\\x07c')")
+    assert only(site).reason == "RuntimeError: a [2Jb c"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("@hookimpl", "@hookimpl(wrapper=True)"),
+        ("@hookimpl", "@hookimpl(hookwrapper=True)"),
+        ("def ptb", "async def ptb"),
+        ("return", "yield", "def ptb", "async def ptb"),
+    ],
+    ids=["wrapper", "hookwrapper", "coroutine", "async-generator"],
+)
+def test_a_hook_that_is_no_plain_function_is_told(site, change):
+    source = GOOD
+    for old, new in zip(change[::2], change[1::2], strict=True):
+        source = source.replace(old, new)
+    site.add("ptb-odd", source)
+    assert only(site).reason == (
+        "ContractError: ptb_odd.ptb_provide_models must be a plain function: no wrapper, not async"
+    )

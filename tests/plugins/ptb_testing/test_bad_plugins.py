@@ -1,0 +1,52 @@
+"""Plugins that break their contract in one way each: the check that is meant for it fails, and no other."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptb.kinds import KINDS
+from ptb_testing.case import name_of
+from ptb_testing.kit import cases_of, checks_of, report_of
+from ptb_testing.subject import in_folder
+
+BAD = Path(__file__).parent / "bad"
+sys.path.insert(0, str(BAD))
+CASES = cases_of(in_folder(BAD))
+sys.path.remove(str(BAD))
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(BAD)
+
+
+def meant(case):
+    return re.sub(r"-\d$", "", case.entry.name)
+
+
+@every_case
+def test_exactly_the_check_fails_that_is_meant_for_it(case):
+    report = report_of(case)
+    assert [(r.check, r.message) for r in report.results if r.status == "failed" and r.check != meant(case)] == []
+    assert [r.check for r in report.results if r.status == "failed"] == [meant(case)]
+    assert not report.green
+
+
+@every_case
+def test_the_message_is_one_line_for_people(case):
+    (message,) = (r.message for r in report_of(case).results if r.status == "failed")
+    assert 20 < len(message) < 500
+    assert "\n" not in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_check_has_a_plugin_that_fails_it(kind):
+    tried = {meant(case) for case in CASES if case.entry.kind == kind}
+    shared = {meant(case) for case in CASES}
+    own = {name_of(check) for check in checks_of(kind)}
+    assert own <= tried | shared
+    assert tried <= own

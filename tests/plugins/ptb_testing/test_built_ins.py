@@ -1,0 +1,91 @@
+"""The built-in components pass the kit that strangers' components pass."""
+
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from ptb.kinds import KINDS
+from ptb_testing import parametrize_with_checks
+from ptb_testing.kit import checks_of, minimum
+from ptb_testing.samples import reference_models
+from ptb_testing.subject import installed
+
+FILES = Path(tempfile.mkdtemp(prefix="ptb-built-ins-"))  # settings are needed while tests are collected
+atexit.register(shutil.rmtree, FILES, ignore_errors=True)
+
+
+def write_files():
+    """Small files for the data sets that read some."""
+    random = np.random.RandomState(0)
+    for prefix, count in (("train", 60), ("t10k", 20)):
+        pictures, labels = random.randint(0, 256, (count, 28, 28)), np.arange(count) % 10
+        for name, array in (("images-idx3", pictures), ("labels-idx1", labels)):
+            sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            header = bytes((0, 0, 8, array.ndim)) + sizes
+            (FILES / f"{prefix}-{name}-ubyte").write_bytes(header + array.astype(np.uint8).tobytes())
+    for label in ("cat", "dog"):
+        (FILES / "pictures" / label).mkdir(parents=True)
+        for number in range(10):
+            picture = random.randint(0, 256, (20, 20, 3)).astype(np.uint8)
+            cv2.imwrite(str(FILES / "pictures" / label / f"{number}.png"), picture)
+    rows = [f"{i % 7},{i * i % 11},{'some words here' if i % 2 else 'other text'},{'abc'[i % 3]}" for i in range(40)]
+    (FILES / "table.csv").write_text("\n".join(["x,y,words,kind", *rows]) + "\n")
+    np.save(FILES / "inputs.npy", random.randn(40, 3).astype(np.float32))
+    np.save(FILES / "targets.npy", np.arange(40) % 3)
+    save_file(reference_models()["convolutions with batch norm"].state_dict(), FILES / "weights.safetensors")
+
+
+write_files()
+SETTINGS = {
+    "dataset/mnist": {"root": str(FILES), "val_size": 10},
+    "dataset/fashion-mnist": {"root": str(FILES), "val_size": 10},
+    "dataset/image-folder": {"root": str(FILES / "pictures"), "size": 8},
+    "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind"},
+    "dataset/arrays": {"inputs": str(FILES / "inputs.npy"), "targets": str(FILES / "targets.npy")},
+    "initializer/weights-file": {"path": str(FILES / "weights.safetensors")},
+}
+# Other ways through the same components, where these differ in what the kit looks at.
+OTHERWISE = {
+    "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind", "text": "words"},
+    "dataset/digits": {"size": 8, "target": "distribution"},
+    "dataset/random": {"inputs": "tokens", "target": "similarity", "samples": 40},
+    "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
+    "model/embedding-bag": {"sparse": True},
+    "model/mlp": {"hidden": [8, 8], "dropout": 0.5},
+    "initializer/weights-file": {"path": str(FILES / "weights.safetensors"), "skip": ["6.*"]},
+    "loss/bce": {"weight": [0.5, 2.0], "reduction": "none"},
+    "loss/bce-with-logits": {"pos_weight": "balanced"},
+    "loss/cross-entropy": {"weight": "balanced", "label_smoothing": 0.1},
+    "loss/kl-div": {"reduction": "batchmean", "log_target": True},
+    "loss/cosine-embedding": {"margin": 0.3, "reduction": "sum"},
+    "optimizer/adam": {"amsgrad": True, "weight_decay": 0.1},
+    "optimizer/lbfgs": {"line_search_fn": "strong_wolfe"},
+    "optimizer/rmsprop": {"momentum": 0.9, "centered": True},
+    "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
+    "scheduler/cosine": {"warmup_steps": 7, "min_lr": 0.001},
+    "scheduler/one-cycle": {"anneal": "linear", "max_factor": 1.5},
+}
+ENTRIES = installed("pytorch-basics").entries
+OTHERS = [entry for entry in ENTRIES if f"{entry.kind}/{entry.name}" in OTHERWISE]
+
+
+@parametrize_with_checks("pytorch-basics", settings=SETTINGS)
+def test_a_built_in_component_keeps_its_contract(check):
+    check()
+
+
+@parametrize_with_checks(OTHERS, settings=OTHERWISE)
+def test_it_does_so_with_other_settings(check):
+    check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_are_twelve_checks_and_more_for_every_kind(kind):
+    assert 12 <= minimum(kind) <= len(checks_of(kind))
+    assert any(entry.kind == kind for entry in ENTRIES)

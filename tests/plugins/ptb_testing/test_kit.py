@@ -1,0 +1,421 @@
+import os
+import random
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from ptb.data.spec import DataSpec
+from ptb.errors import UnknownName
+from ptb.kinds import KINDS
+from ptb_testing import check_plugin
+from ptb_testing.case import name_of, summary_of
+from ptb_testing.checks.common import GATES, _imported_elsewhere
+from ptb_testing.kit import KITS, cases_of, checks_of, minimum, report_of, run_check, summaries
+from ptb_testing.state import SWITCHES, differences, generators, identical, switches
+from ptb_testing.subject import Given, Subject
+
+HOOKS = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_losses():
+        return [Component({arguments})]
+"""
+LOSS = """
+    from pathlib import Path
+    from typing import Annotated
+
+    from pydantic import Field
+    from torch.nn.functional import mse_loss
+
+    def half(spec, *, weight: Annotated[float, Field(gt=0, description="Factor")] = 0.5):
+        if spec.target != "real":
+            raise ValueError("it takes numbers")
+        return lambda scores, targets: weight * mse_loss(scores, targets)
+
+    def required(spec, *, file: Annotated[str, Field(description="Text")]):
+        return half(spec, weight=float(Path(file).read_text()))
+
+    def wrong(spec):
+        return lambda scores, targets: mse_loss(scores.detach(), targets)
+"""
+
+
+@pytest.fixture
+def subject_of(site):
+    """The components of a plugin whose one hook provides a loss, described by these arguments."""
+
+    def make(arguments='"half", "acme_losses:half", "Half"', given=None, hooks=""):
+        site.add("ptb-acme", textwrap.dedent(hooks) + textwrap.dedent(HOOKS.format(arguments=arguments)))
+        site.write("acme_losses.py", LOSS)
+        entries = [entry for entry in site.registry().components("loss") if entry.plugin == "ptb-acme"]
+        return Subject("ptb-acme 1.0", tuple(entries), given or Given())
+
+    return make
+
+
+def reported(subject):
+    (case,) = cases_of(subject)
+    return report_of(case)
+
+
+def of(report, check):
+    return next(result for result in report.results if result.check == check)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_checks_have_names_of_their_own_and_say_what_they_show(kind):
+    names = [name_of(check) for check in checks_of(kind)]
+    assert len(set(names)) == len(names)
+    told = summaries()[""] | summaries()[kind]
+    assert list(told) == names
+    assert all(text.endswith((".", ":")) and len(text) < 120 for text in told.values())
+    assert all(summary_of(check) in told.values() for check in checks_of(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gate_or_an_optional_check_is_one_of_the_checks(kind):
+    kit = KITS[kind]
+    assert {*GATES, *kit.gates, *kit.optional} <= set(checks_of(kind))
+    assert not {*GATES, *kit.gates} & set(kit.optional)
+
+
+def test_a_good_component_is_green(subject_of):
+    report = reported(subject_of())
+    assert report.green
+    assert [r for r in report.results if r.status != "passed"] == []
+    assert report.counts["run"] == len(checks_of("loss")) >= report.minimum == minimum("loss")
+
+
+def test_a_check_runs_once(subject_of):
+    (case,) = cases_of(subject_of())
+    report = report_of(case)
+    assert report_of(case).results == report.results
+    assert all(one is other for one, other in zip(report.results, report_of(case).results, strict=True))
+
+
+def test_one_check_alone_runs_behind_its_gates(subject_of):
+    (case,) = cases_of(subject_of('"wrong", "acme_losses:wrong", "Wrong", accepts=("real",)'))
+    (gradcheck,) = (check for check in checks_of("loss") if name_of(check) == "gradcheck")
+    result = run_check(case, gradcheck)
+    assert (result.status, result.message) == ("skipped", "not run: gradient-reaches-the-scores did not pass")
+    assert case.results["gradient-reaches-the-scores"].status == "failed"
+    assert "registration-is-light" not in case.results
+
+
+def test_settings_that_must_be_given_leave_too_few_checks_and_it_says_what_to_write(subject_of):
+    report = reported(subject_of('"required", "acme_losses:required", "Required"'))
+    assert not report.green
+    assert report.counts["failed"] == 0
+    message = of(report, "builds-from-its-settings").message
+    assert '[tool.ptb.check.settings] "loss/required" = { file = ... }' in message
+    assert report.shortage == (
+        f"{report.counts['run']} checks ran, the minimum of the kind loss is {minimum('loss')}: see why "
+        "others were skipped"
+    )
+
+
+def test_given_settings_are_used_and_paths_are_relative_to_the_folder(subject_of, tmp_path):
+    (tmp_path / "weight.txt").write_text("2.5")
+    given = Given({"loss/required": {"file": "weight.txt"}}, folder=tmp_path)
+    before = os.getcwd()
+    report = reported(subject_of('"required", "acme_losses:required", "Required", accepts=("real",)', given))
+    assert [r for r in report.results if r.status != "passed"] == []
+    assert os.getcwd() == before
+
+
+def test_given_settings_that_are_refused_are_told(subject_of):
+    report = reported(subject_of(given=Given({"loss/half": {"weight": -1}})))
+    result = of(report, "builds-from-its-settings")
+    assert result.status == "failed"
+    assert result.message.startswith("the settings {'weight': -1} are refused: weight: must be ")
+
+
+@pytest.fixture
+def picky(site):
+    """A subject with one model, which takes pictures of 3x64x64 and nothing else."""
+    hooks = """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_models():
+            return [Component("picky", "acme_picky:Picky", "Takes one size")]
+    """
+    site.add("ptb-acme", hooks)
+    site.write(
+        "acme_picky.py",
+        """
+        from torch import nn
+
+        class Picky(nn.Module):
+            def __init__(self, spec):
+                super().__init__()
+                if spec.input_shape != (3, 64, 64):
+                    raise ValueError("it takes 3x64x64")
+                self.linear = nn.Linear(spec.input_size, spec.output_size)
+
+            def forward(self, inputs):
+                return self.linear(inputs.flatten(1))
+        """,
+    )
+    entries = [entry for entry in site.registry().components("model") if entry.plugin == "ptb-acme"]
+    return lambda **specs: Subject("ptb-acme 1.0", tuple(entries), Given(specs=specs))
+
+
+def test_a_model_is_tried_on_the_specs_that_are_given(picky):
+    built = of(reported(picky()), "builds-from-its-settings")
+    assert built.status == "failed"
+    assert "image float32 [B, 1, 28, 28], target class, scores [B, 5] it says: it takes 3x64x64" in built.message
+    report = reported(picky(**{"model/picky": [DataSpec((3, 64, 64), "image", "class", 7)]}))
+    assert report.green
+    assert [result for result in report.results if result.status != "passed"] == []
+
+
+def test_a_spec_that_is_given_must_be_taken(picky):
+    specs = [DataSpec((3, 64, 64), "image", "class", 7), DataSpec((3, 32, 32), "image", "class", 7)]
+    built = of(reported(picky(**{"model/picky": specs})), "builds-from-its-settings")
+    assert built.status == "failed"
+    assert built.message.startswith("it refuses a spec that was given for it; on image float32 [B, 3, 32, 32]")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("loss", "mse"), ("metric", "mae")])
+def test_a_loss_or_metric_is_tried_on_the_specs_that_are_given(built_in, kind, name):
+    entries = [entry for entry in built_in.components(kind) if entry.name == name]
+    spec = DataSpec((9,), "vector", "real", 11)
+    (case,) = cases_of(Subject("this", tuple(entries), Given(specs={f"{kind}/{name}": [spec]})))
+    assert report_of(case).green
+    assert KITS[kind].build(case) == [spec]
+
+
+def test_a_missing_dependency_is_a_reason_to_skip_and_then_too_few_run(subject_of):
+    report = reported(subject_of('"half", "acme_losses:half", "Half", requires=("no-such-thing>=3",), extra="more"'))
+    assert of(report, "target-can-be-imported").message == "needs no-such-thing>=3, which is not installed"
+    assert of(report, "gradcheck").message == "not run: target-can-be-imported did not pass"
+    assert not report.green
+    assert report.shortage
+
+
+def test_an_expected_failure_is_no_failure_and_lets_the_later_checks_run(subject_of):
+    arguments = '"wrong", "acme_losses:wrong", "Wrong", accepts=("real",)'
+    expected = {f"loss/wrong/{check}": "it only watches" for check in ("gradient-reaches-the-scores", "gradcheck")}
+    report = reported(subject_of(arguments, Given(expected_failures=expected)))
+    result = of(report, "gradient-reaches-the-scores")
+    assert result.status == "expected failure"
+    assert result.message.startswith(
+        "it only watches: target real, scores float32 [B, 3], targets float32 [B, 3]: no gradient reaches"
+    )
+    assert report.counts["expected_failures"] == 2
+    assert report.counts["run"] == report.counts["passed"] + 2 == len(report.results)
+    assert report.green
+
+
+def test_what_cannot_be_built_is_not_used_even_if_that_is_expected(subject_of):
+    given = Given(expected_failures={"loss/none/target-can-be-imported": "not yet written"})
+    report = reported(subject_of('"none", "acme_losses:none", "None"', given))
+    assert of(report, "target-can-be-imported").status == "expected failure"
+    assert of(report, "gradcheck").message == "not run: target-can-be-imported did not pass"
+    assert not report.green
+
+
+def test_an_expected_failure_that_passes_is_one(subject_of):
+    report = reported(subject_of(given=Given(expected_failures={"loss/half/gradcheck": "it was slow once"})))
+    result = of(report, "gradcheck")
+    assert result.status == "failed"
+    assert result.message == "expected to fail (it was slow once), and it passed: expect it no longer"
+    assert not report.green
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            Given({"loss/hlaf": {}}),
+            "'loss/hlaf' is no component of ptb-acme 1.0 (did you mean 'loss/half'?); there are",
+        ),
+        (Given({"half": {}}), "'half' is no component of ptb-acme 1.0"),
+        (Given(expected_failures={"loss/half": "why"}), "'loss' is no component"),
+        (
+            Given(expected_failures={"loss/half/grad-check": "why"}),
+            "'loss/half/grad-check' is no check (did you mean 'gradcheck'?); loss/half has registration-is-light, ",
+        ),
+    ],
+)
+def test_names_that_nothing_answers_to_are_refused(subject_of, given, message):
+    with pytest.raises(UnknownName) as error:
+        cases_of(subject_of(given=given))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("heavy", ["torch", "numpy"])
+def test_registering_with_a_heavy_import_fails(subject_of, heavy):
+    report = reported(subject_of(hooks=f"import {heavy}\n"))
+    (failed,) = (result for result in report.results if result.status == "failed")
+    assert failed.check == "registration-is-light"
+    assert failed.message.startswith("registering ptb_acme imports ")
+    assert heavy in failed.message
+
+
+def test_a_hook_that_imports_torch_when_it_is_called_fails(subject_of):
+    report = reported(subject_of('"half", __import__("torch") and "acme_losses:half", "Half"'))
+    assert of(report, "registration-is-light").status == "failed"
+
+
+def test_a_plugin_that_a_fresh_process_cannot_load_fails(subject_of):
+    report = reported(subject_of(hooks="import os\nimport sys\nif 'pytest' not in sys.modules:\n    os._exit(9)\n"))
+    message = of(report, "registration-is-light").message
+    assert message.startswith("in a fresh process it cannot be loaded: the process ended with 9")
+
+
+def test_a_registration_that_passes_says_how_long_it_took(subject_of):
+    result = of(reported(subject_of()), "registration-is-light")
+    assert result.message.startswith("in ")
+    assert result.message.endswith(" ms")
+
+
+AT_IMPORT = {
+    "torch.set_default_dtype(torch.float64)": "torch.get_default_dtype() from torch.float32 to torch.float64",
+    "torch.set_float32_matmul_precision('high')": "torch.get_float32_matmul_precision() from highest to high",
+    "torch.use_deterministic_algorithms(True)": "torch.use_deterministic_algorithms from (False, False) to",
+    "torch.backends.cudnn.benchmark = True": "torch.backends.cudnn (benchmark)",
+    "torch.nn.modules.module.register_module_forward_hook(print)": (
+        "torch's hooks for all modules and optimizers (_global_forward_hooks)"
+    ),
+    "torch.manual_seed(0)": "the global generator of torch",
+    "import random; random.random()": "the global generator of random",
+    "import threading, time; threading.Thread(target=time.sleep, args=(9,), name='watcher').start()": (
+        "the threads that the process waits for (<Thread(watcher, "
+    ),
+    "import atexit; atexit.register(int)": "the functions of atexit from ",
+    "import os; os.chdir('/')": "the current folder from ",
+    "import os; os.umask(0o7)": "the umask from ",
+    "import os; os.environ['PTB_LATE'] = '1'": "os.environ (PTB_LATE)",
+    "import sys; sys.path.append('elsewhere')": "sys.path (elsewhere)",
+    "import signal; signal.signal(signal.SIGUSR1, print)": "the handlers of signals (SIGUSR1)",
+    "import warnings; warnings.simplefilter('ignore')": "warnings.filters (('ignore', None,",
+    "import io, sys; sys.stdout = io.StringIO()": "sys (stdout)",
+}
+
+
+def test_what_changes_while_a_target_is_imported_is_seen(site):
+    modules = ["good", *(f"f{number}" for number in range(len(AT_IMPORT)))]
+    records = "), Component(".join(f"'{module}', 'acme_faults.{module}:float'" for module in modules)
+    site.add("ptb-acme", textwrap.dedent(HOOKS.format(arguments=records)))
+    (site.path / "acme_faults").mkdir()
+    site.write("acme_faults/__init__.py", "")
+    site.write("acme_faults/good.py", "import torch, sklearn.svm, logging, concurrent.futures\n")
+    for number, line in enumerate(AT_IMPORT):
+        site.write(f"acme_faults/f{number}.py", f"import torch\n{line}\n")
+    path = (str(site.path), *sys.path)
+    told = dict(_imported_elsewhere((("acme", "ptb_acme"),), ("acme_faults", "ptb_acme"), path))
+    assert told.pop("") == told.pop("acme_faults.good") == []
+    for number, (line, change) in enumerate(AT_IMPORT.items()):
+        found = told[f"acme_faults.f{number}"]
+        assert len(found) == 1, line
+        assert found[0].startswith(change), line
+
+
+def test_what_changes_while_a_plugin_registers_is_seen(subject_of):
+    report = reported(subject_of(hooks="import warnings\nwarnings.simplefilter('ignore')\n"))
+    (failed,) = (result for result in report.results if result.status == "failed")
+    assert failed.check == "importing-changes-nothing"
+    assert failed.message.startswith("importing ptb_acme changes warnings.filters (('ignore'")
+
+
+@pytest.mark.parametrize("raised", ["RuntimeError('boom')", "SystemExit('boom')", "KeyError('boom')", "BaseException"])
+def test_whatever_a_component_raises_is_told_with_its_place(subject_of, site, raised):
+    subject = subject_of('"raising", "acme_raising:raising", "Raising"')
+    site.write("acme_raising.py", f"def raising(spec):\n    raise {raised}\n")
+    result = of(reported(subject), "builds-from-its-settings")
+    assert result.status == "failed"
+    assert "boom" in result.message or "BaseException" in result.message
+    assert result.message.endswith("(acme_raising.py, line 2)")
+
+
+def test_a_stop_by_the_user_is_none_of_the_component_s(subject_of, site):
+    subject = subject_of('"stopped", "acme_stopped:stopped", "Stopped"')
+    site.write("acme_stopped.py", "def stopped(spec):\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        reported(subject)
+
+
+def test_the_process_is_as_before_whatever_a_component_does(subject_of, site, tmp_path):
+    subject = subject_of('"vandal", "acme_vandal:vandal", "Vandal"')
+    site.write(
+        "acme_vandal.py",
+        f"""
+        import io, os, random, signal, sys, warnings
+        import numpy, torch
+        from torch.nn.functional import mse_loss
+
+        def vandal(spec):
+            random.seed(1), numpy.random.seed(1), torch.manual_seed(1)
+            torch.set_default_dtype(torch.float64), torch.set_grad_enabled(False), torch.set_num_threads(3)
+            torch.use_deterministic_algorithms(True), numpy.seterr(all="raise")
+            torch.set_float32_matmul_precision("high"), torch.set_default_device("meta")
+            os.environ["PTB_VANDAL"] = "1"
+            os.chdir({str(tmp_path)!r})
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.umask(0o7), sys.path.append("elsewhere"), warnings.simplefilter("ignore")
+            sys.stdout, torch.backends.cudnn.benchmark = io.StringIO(), True
+            torch.nn.modules.module.register_module_forward_hook(print)
+            return mse_loss
+        """,
+    )
+    torch.manual_seed(5), np.random.seed(5), random.seed(5)
+    before = generators(), switches()
+    report = reported(subject)
+    assert identical(before[0], generators())
+    changed = differences(before[1], switches())
+    assert [name for name in changed if SWITCHES[name].write is not None] == []
+    assert {result.check for result in report.results if result.status == "failed"} & {
+        "can-be-used",
+        "random-state-is-left-alone",
+        "switches-are-left-alone",
+    }
+
+
+def test_a_library_that_draws_while_it_is_first_imported_is_no_fault(subject_of, site):
+    subject = subject_of('"late", "acme_late:late", "Late", accepts=("real",)')
+    site.write("acme_drawing.py", "import os, random\nrandom.random()\nos.environ['PTB_LATE'] = '1'\n")
+    site.write(
+        "acme_late.py",
+        """
+        from torch.nn.functional import mse_loss
+
+        def late(spec):
+            def loss(scores, targets):
+                import acme_drawing
+                return mse_loss(scores, targets)
+            return loss
+        """,
+    )
+    assert [result for result in reported(subject).results if result.status == "failed"] == []
+
+
+def test_check_plugin_gives_the_report_of_all_components(built_in):
+    entries = [entry for entry in built_in.components("loss") if entry.name in ("mse", "l1")]
+    report = check_plugin(entries, settings={"loss/l1": {"reduction": "sum"}})
+    assert report.green
+    assert [component.label for component in report.components] == ["loss l1", "loss mse"]
+    facts = report.as_json()
+    assert (facts["schema"], facts["status"]) == (1, "ok")
+    assert facts["run"] == sum(component["run"] for component in facts["components"])
+    assert facts["components"][0].keys() == {
+        *(
+            "kind",
+            "name",
+            "id",
+            "status",
+            "minimum",
+            "run",
+            "passed",
+            "failed",
+            "skipped",
+            "expected_failures",
+            "checks",
+        )
+    }
+    assert facts["components"][0]["checks"][0].keys() == {"check", "status", "message"}

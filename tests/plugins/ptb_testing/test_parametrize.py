@@ -1,0 +1,145 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ptb.errors import PluginError, UnknownName
+from ptb_testing import CheckFailed, parametrize_with_checks
+from ptb_testing.kit import checks_of
+
+TARGETS = """
+from torch.nn.functional import mse_loss
+
+def good(spec):
+    return mse_loss
+
+def required(spec, *, weight: float):
+    return mse_loss
+
+def detached(spec):
+    return lambda scores, targets: mse_loss(scores.detach(), targets)
+"""
+HOOKS = """
+from ptb import Component, hookimpl
+
+@hookimpl
+def ptb_provide_losses():
+    return [Component(name, f"acme_losses:{name}", "Acme", accepts=("real",)) for name in ("good", "detached")]
+"""
+PROJECT = """
+[project]
+name = "ptb-acme"
+[project.entry-points.ptb]
+acme = "acme_hooks"
+[tool.pytest.ini_options]
+pythonpath = ["."]
+"""
+TEST = """
+from pathlib import Path
+from ptb_testing import parametrize_with_checks
+
+@parametrize_with_checks(Path(__file__).parent)
+def test_the_contract(check):
+    check()
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs pytest on a plugin in a source folder, and gives its exit code and how each check ended."""
+
+    def make(*arguments, hooks=HOOKS, project=""):
+        for name, text in {
+            "acme_hooks.py": hooks,
+            "acme_losses.py": TARGETS,
+            "pyproject.toml": PROJECT + project,
+            "test_acme.py": TEST,
+        }.items():
+            (tmp_path / name).write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-v", "-rxs", "-p", "no:cacheprovider", "-W", "error", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        ends = dict(re.findall(r"^test_acme.py::test_the_contract\[(\S+)\] ([A-Z]+)", done.stdout, re.M))
+        return done.returncode, ends, done.stdout
+
+    return make
+
+
+def named(ends, *wanted):
+    return sorted(check for check, end in ends.items() if end in wanted)
+
+
+def test_each_check_of_each_component_is_a_test_and_what_pyproject_gives_counts(run):
+    project = """
+[tool.ptb.check.expected_failures]
+"loss/detached/gradient-reaches-the-scores" = "it only watches"
+"loss/good/gradcheck" = "it was slow once"
+"""
+    hooks = HOOKS.replace('"detached")', '"detached", "required")')
+    code, ends, output = run(hooks=hooks, project=project)
+    names = [check.__name__.replace("_", "-") for check in checks_of("loss")]
+    expected = [
+        f"loss/{name}/{check}" for name in ("detached", "good", "required") for check in [*names, "enough-checks-ran"]
+    ]
+    assert list(ends) == expected
+    assert named(ends, "XFAIL") == ["loss/detached/gradient-reaches-the-scores"]
+    assert named(ends, "FAILED") == [
+        *("loss/detached/gradcheck", "loss/good/gradcheck", "loss/required/enough-checks-ran"),
+        "loss/required/settings-are-described",
+    ]
+    assert all(check.startswith("loss/required/") for check in named(ends, "SKIPPED"))
+    assert len(named(ends, "SKIPPED")) > 10
+    assert len(named(ends, "PASSED")) > 2 * len(names) - 4
+    assert (
+        "it only watches: target real, scores float32 [B, 3], targets float32 [B, 3]: no gradient reaches the scores"
+        in output
+    )
+    assert "not run: builds-from-its-settings did not pass" in output
+    assert "expected to fail (it was slow once), and it passed" in output
+    assert code == 1
+
+
+def test_whether_enough_ran_is_known_of_that_test_alone(run):
+    hooks = HOOKS.replace('("good", "detached")', '("good", "required")')
+    code, ends, output = run("-k", "enough-checks-ran", hooks=hooks)
+    assert ends == {"loss/good/enough-checks-ran": "PASSED", "loss/required/enough-checks-ran": "FAILED"}
+    assert "checks ran, the minimum of the kind loss is" in output
+    assert code == 1
+
+
+def test_a_plugin_that_cannot_be_loaded_stops_the_collection(run):
+    code, ends, output = run(hooks="raise OSError('gone')")
+    assert (code, ends) == (2, {})
+    assert "plugin 'ptb-acme 0' cannot be loaded: OSError: gone" in output
+
+
+def test_a_name_that_is_not_installed_is_told():
+    with pytest.raises(UnknownName, match="no plugin 'ptb-nowhere' is installed"):
+        parametrize_with_checks("ptb-nowhere")
+
+
+def test_no_components_are_an_error_and_no_green_test():
+    with pytest.raises(PluginError, match="nothing to check"):
+        parametrize_with_checks([])
+
+
+def test_the_check_raises_what_a_test_may_catch(built_in):
+    mark = parametrize_with_checks(
+        [built_in.get("loss", "mse")], expected_failures={"loss/mse/gradcheck": "to see it fail"}
+    )
+    checks = {parameter.id: parameter.values[0] for parameter in mark.args[1]}
+    checks["loss/mse/has-a-summary"]()
+    with pytest.raises(CheckFailed, match="and it passed"):
+        checks["loss/mse/gradcheck"]()
+
+
+def test_importing_it_imports_no_torch():
+    code = "import sys, ptb_testing; from ptb_testing import parametrize_with_checks; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

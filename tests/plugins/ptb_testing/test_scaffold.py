@@ -1,0 +1,133 @@
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+
+import pytest
+
+from ptb.errors import ConfigError, StorageError
+from ptb.kinds import KINDS
+from ptb_testing import check_plugin
+from ptb_testing.scaffold import write_plugin
+
+
+def run(*command, cwd):
+    # other plugins of pytest are no matter of the package, and take a second to load
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def files_of(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_tests_pass_as_generated(tmp_path, kind):
+    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
+    done = run(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 18
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_what_a_careful_author_writes(tmp_path, kind):
+    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
+    for check in (("check", "--extend-select", "I,B,UP,SIM,RUF"), ("format", "--check")):
+        done = run(sys.executable, "-m", "ruff", check[0], "--isolated", *check[1:], ".", cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+    target = (folder / "ptb_acme" / f"{kind}.py").read_text()
+    assert re.search(r"^\w+ = Annotated\[\w+, Field\(.*description=", target, re.M)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_package_has_these_files(tmp_path, kind):
+    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
+    assert folder == tmp_path / "ptb-acme"
+    assert files_of(folder) == sorted(
+        ["README.md", "ptb_acme/__init__.py", f"ptb_acme/{kind}.py", "pyproject.toml", "tests/test_contract.py"]
+    )
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert (project["name"], project["entry-points"]) == ("ptb-acme", {"ptb": {"acme": "ptb_acme"}})
+    assert project["dependencies"] == [f"pytorch-basics>={version('pytorch-basics')}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "package", "component", "target"),
+    [
+        ("ptb-acme", "model", "ptb_acme", "acme-model", "AcmeModel"),
+        ("Acme.Vision_2", "loss", "acme_vision_2", "acme-vision-2-loss", "AcmeVision2Loss"),
+        ("ptb-3d", "metric", "ptb_3d", "3d-metric", "Ptb3dMetric"),
+        ("ptb-3d", "scheduler", "ptb_3d", "3d-scheduler", "ptb_3d_scheduler"),
+        ("PTB_class", "initializer", "ptb_class", "class-initializer", "class_initializer"),
+    ],
+)
+def test_names_follow_from_the_name_of_the_distribution(tmp_path, monkeypatch, name, kind, package, component, target):
+    folder, command = write_plugin(name, kind, tmp_path)
+    assert folder.name == name
+    assert f"{component} " in f"{command} "
+    monkeypatch.syspath_prepend(folder)
+    try:
+        report = check_plugin(folder)
+        module = sys.modules[package]
+    finally:
+        for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == package]:
+            del sys.modules[loaded]
+    assert module.__file__.startswith(str(folder))
+    assert report.green
+    assert [each.name for each in report.components] == [component]
+    assert hasattr(module, kind)
+    assert hasattr(getattr(module, kind), target)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "cannot name a distribution"),
+        ("ptb acme", "cannot name a distribution"),
+        ("-acme", "cannot name a distribution: it may have letters"),
+        ("acme-", "cannot name a distribution"),
+        ("../acme", "cannot name a distribution"),
+        ("ptb-äcme", "cannot name a distribution"),
+        ("3d", "would be imported as '3d', which is no module name; try ptb-3d"),
+        ("class", "would be imported as 'class', which is no module name; try ptb-class"),
+        ("json", "would be imported as 'json', which is there already"),
+        ("ptb", "would be imported as 'ptb', which is there already"),
+        ("Ptb.Models", "would be imported as 'ptb_models', which is there already"),
+        ("PyTorch_Basics", "'PyTorch_Basics' is ptb itself"),
+        ("sys", "would be imported as 'sys', which is there already"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(tmp_path, name, message):
+    with pytest.raises(ConfigError) as error:
+        write_plugin(name, "model", tmp_path)
+    assert message in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "ptb-acme").mkdir()
+    (tmp_path / "ptb-acme" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is there already, and is not empty"):
+        write_plugin("ptb-acme", "model", tmp_path)
+    assert files_of(tmp_path) == ["ptb-acme/notes.txt"]
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "ptb-acme").mkdir()
+    folder, _ = write_plugin("ptb-acme", "model", tmp_path)
+    assert (folder / "pyproject.toml").is_file()
+
+
+def test_a_file_of_that_name_is_left_alone(tmp_path):
+    (tmp_path / "ptb-acme").write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        write_plugin("ptb-acme", "model", tmp_path)
+    assert (tmp_path / "ptb-acme").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match=r"cannot write .*file"):
+        write_plugin("ptb-acme", "model", tmp_path / "file")

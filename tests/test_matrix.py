@@ -137,7 +137,7 @@ def outcome(registry, files, dataset, model, loss=None, optimizer="adam", **sect
         return seen[-1]
 
     watcher = ThreeSteps()
-    with pytest.raises(ptb.Interrupted):
+    with pytest.raises(ptb.InterruptedRunError):
         Training(dataclasses.replace(parts, loss=recorded), Recipe(epochs=3), watcher).run()
     assert watcher.steps == 3
     finite = all(math.isfinite(float(value.detach().mean())) for value in seen)

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from ptb import Interrupted, RunConfig, StorageError
+from ptb import InterruptedRunError, RunConfig, StorageError
 from ptb.runs.compose import compose
 from ptb.runs.run import evaluate_run, execute, go_on
 from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
@@ -465,7 +465,7 @@ def stopped_at(values, registry, path, call):
     """Whether the run was stopped when it asked for the so-manieth time; else it has come to its end."""
     try:
         begun(values, registry, path, Caller(call))
-    except Interrupted:
+    except InterruptedRunError:
         return True
     return False
 
@@ -478,7 +478,7 @@ def lives(values, registry, path, seed=0):
         try:
             observer = Caller(calls.randrange(1, 6))
             resumed(registry, path, observer) if path.exists() else begun(values, registry, path, observer)
-        except Interrupted:
+        except InterruptedRunError:
             continue
         return number - 1
 

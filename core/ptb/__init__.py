@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
-    from ptb.data.sample_rng import Draws
+    from ptb.data.sample_rng import SampleGenerator
     from ptb.data.spec import DataBundle, DataSpec
     from ptb.errors import (
         ConfigError,
         DataError,
-        Interrupted,
-        MisfitError,
+        IncompatibleError,
+        InterruptedRunError,
         NumericalError,
         PluginError,
         PtbError,
         ResourceError,
         StorageError,
-        UnknownName,
+        UnknownNameError,
     )
     from ptb.registry.component import Component
     from ptb.registry.hookspecs import hookimpl
@@ -35,7 +35,7 @@ __all__ = [
     "Component",
     "DataSpec",
     "DataBundle",
-    "Draws",
+    "SampleGenerator",
     "Registry",
     "load_registry",
     "RunConfig",
@@ -44,14 +44,14 @@ __all__ = [
     "resume",
     "PtbError",
     "ConfigError",
-    "UnknownName",
+    "UnknownNameError",
     "DataError",
-    "MisfitError",
+    "IncompatibleError",
     "NumericalError",
     "StorageError",
     "ResourceError",
     "PluginError",
-    "Interrupted",
+    "InterruptedRunError",
     "__version__",
 ]
 
@@ -60,7 +60,7 @@ _HOMES = {
     "Component": "registry.component",
     "DataSpec": "data.spec",
     "DataBundle": "data.spec",
-    "Draws": "data.sample_rng",
+    "SampleGenerator": "data.sample_rng",
     "Registry": "registry.registry",
     "load_registry": "registry.registry",
     "RunConfig": "config.layers",

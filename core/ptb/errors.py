@@ -4,14 +4,14 @@
 
     PtbError
     |-- ConfigError           exit 2   usage and configuration, known before data is touched
-    |   `-- UnknownName                a kind, component or run that does not exist
+    |   `-- UnknownNameError                a kind, component or run that does not exist
     |-- DataError             exit 3   a data set that cannot be read
-    |   `-- MisfitError                parts that do not fit each other
+    |   `-- IncompatibleError                parts that do not fit each other
     |-- NumericalError        exit 4   a loss that is not finite
     |-- StorageError          exit 5   a file or checkpoint that cannot be written or trusted
     |-- ResourceError         exit 6   out of memory
     |-- PluginError           exit 7   a plugin that breaks its contract
-    `-- Interrupted           exit 128 + N   stopped by signal N (130: SIGINT, 143: SIGTERM), after saving
+    `-- InterruptedRunError           exit 128 + N   stopped by signal N (130: SIGINT, 143: SIGTERM), after saving
 
 A caller who wants to go on after any of them writes ``except ptb.PtbError as error``; ``str(error)`` says what
 happened, with which value, what is valid and what to do.
@@ -54,7 +54,7 @@ class ConfigError(PtbError):
         super().__init__("\n".join(lines))
 
 
-class UnknownName(ConfigError):
+class UnknownNameError(ConfigError):
     """A name that nothing answers to; the message lists what does."""
 
 
@@ -64,7 +64,7 @@ class DataError(PtbError):
     exit_code = 3
 
 
-class MisfitError(DataError):
+class IncompatibleError(DataError):
     """Two parts of a run do not fit each other: the message names both."""
 
 
@@ -92,7 +92,7 @@ class PluginError(PtbError):
     exit_code = 7
 
 
-class Interrupted(PtbError):
+class InterruptedRunError(PtbError):
     """A signal stopped the run, after its state was saved."""
 
     def __init__(self, message: str, signal_number: int) -> None:

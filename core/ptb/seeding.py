@@ -61,7 +61,7 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 @contextmanager
-def isolated() -> Iterator[None]:
+def preserve_rng_state() -> Iterator[None]:
     """Leaves the global generators after the block as they were before it."""
     python, numpy = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]  # torch leaves it untyped

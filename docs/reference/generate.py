@@ -29,7 +29,7 @@ from ptb.errors import PtbError
 from ptb.kinds import KINDS
 from ptb.registry import hookspecs
 from ptb.registry.discovery import find_plugins, load_plugin
-from ptb.registry.registry import Entry, PluginInfo, Registry
+from ptb.registry.registry import PluginInfo, RegisteredComponent, Registry
 from ptb.registry.settings import describe
 
 FOLDER = Path(__file__).parent
@@ -207,7 +207,7 @@ def components_page(registry: Registry) -> Iterator[str]:
             yield from component_section(entry)
 
 
-def component_section(entry: Entry) -> Iterator[str]:
+def component_section(entry: RegisteredComponent) -> Iterator[str]:
     """One component."""
     record = entry.component
     yield f"### {entry.name}"
@@ -281,7 +281,7 @@ def python_page() -> Iterator[str]:
     rows = [(quoted(e.__name__), quoted(e.__base__.__name__), exit_text(e), first_paragraph(e)) for e in errors]
     yield table(("error", "is a", "exit code", "meaning"), rows)
     yield "## What a registry hands out"
-    for value in (Entry, PluginInfo):
+    for value in (RegisteredComponent, PluginInfo):
         yield from public_section(value, "###")
 
 
@@ -436,8 +436,8 @@ def is_error(value: Any) -> bool:
 
 
 def exit_text(error: type[PtbError]) -> str:
-    """The exit code of an error; that of ``Interrupted`` is known when a signal has come."""
-    return "129, 130, 143" if error is ptb.Interrupted else str(error.exit_code)
+    """The exit code of an error; that of ``InterruptedRunError`` is known when a signal has come."""
+    return "129, 130, 143" if error is ptb.InterruptedRunError else str(error.exit_code)
 
 
 def main(arguments: Sequence[str], folder: Path = FOLDER, echo: Callable[[str], None] = print) -> int:

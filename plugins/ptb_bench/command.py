@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import config_options, installed, json_option, results_apart
+from ptb.cli.options import config_options, installed, json_option, stray_output_to_stderr
 from ptb.cli.text import columns
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def bench() -> None:
 def overhead(device: str, rounds: int, as_json: bool) -> None:
     """What ptb adds to a step of a small network and to an epoch."""
     registry = installed()
-    with results_apart():
+    with stray_output_to_stderr():
         from ptb_bench import measure
 
         compared = measure.overhead(device, registry, rounds)
@@ -56,7 +56,7 @@ def overhead(device: str, rounds: int, as_json: bool) -> None:
 @json_option
 def loader(device: str, rounds: int, as_json: bool) -> None:
     """Batches from memory, beside those of a DataLoader; nothing is trained."""
-    with results_apart():
+    with stray_output_to_stderr():
         from ptb_bench import measure
 
         compared = measure.loading(device, rounds)
@@ -68,7 +68,7 @@ def loader(device: str, rounds: int, as_json: bool) -> None:
 @json_option
 def startup(rounds: int, as_json: bool) -> None:
     """The first step of a run, and commands that train nothing, beside the import of torch."""
-    with results_apart():
+    with stray_output_to_stderr():
         from ptb_bench import measure
 
         compared = measure.starting(rounds)
@@ -88,7 +88,7 @@ def train(config: "RunConfig", rounds: int, as_json: bool) -> None:
     ptb bench train --model lenet --dataset fashion-mnist --batch-size 64
     """  # noqa: D301  # click wants the backspace itself
     registry = installed(config)
-    with results_apart():
+    with stray_output_to_stderr():
         from ptb.config.resolve import resolve
 
         resolve(config, registry)  # every config error is told before torch is imported

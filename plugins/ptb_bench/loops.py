@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from ptb.data.sources import Batch, Held
-from ptb.runs.compose import Composition
+from ptb.data.sources import Batch, InMemorySamples
+from ptb.runs.compose import ComposedRun
 from ptb.training.objective import Parts
 
 Prepare = Callable[[Tensor], Tensor]
@@ -40,16 +40,16 @@ def steps(parts: Parts, batches: Iterable[Batch]) -> None:
         optimizer.step()
 
 
-def pre_cut(composition: Composition) -> float:
+def pre_cut(composed: ComposedRun) -> float:
     """The floor: the batches of an epoch are cut and prepared before the clock starts."""
-    batches = list(composition.parts.train.epoch(1))
-    return _timed(composition.parts, batches)
+    batches = list(composed.parts.train.epoch(1))
+    return _timed(composed.parts, batches)
 
 
-def gathered(composition: Composition) -> float:
+def gathered(composed: ComposedRun) -> float:
     """The best loop for data in memory: one permutation, and a batch by index from tensors on the device."""
-    parts = composition.parts
-    held = Held.of(composition.splits["train"])
+    parts = composed.parts
+    held = InMemorySamples.of(composed.splits["train"])
     if held is None:
         raise ValueError("the samples are not at hand")
     rows = torch.arange(held.size) if held.rows is None else held.rows
@@ -64,11 +64,11 @@ def gathered(composition: Composition) -> float:
     return _timed(parts, batches())
 
 
-def data_loader(composition: Composition, num_workers: int = 0) -> float:
+def data_loader(composed: ComposedRun, num_workers: int = 0) -> float:
     """The loop of the tutorials: a ``Dataset`` that prepares each sample, and a ``DataLoader``."""
-    parts = composition.parts
+    parts = composed.parts
     loader = DataLoader(
-        Items(composition.splits["train"], parts.train.prepare),
+        Items(composed.splits["train"], parts.train.prepare),
         batch_size=parts.train.batch_size,
         shuffle=True,
         num_workers=num_workers,

@@ -12,12 +12,12 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ptb.config.layers import RunConfig
-from ptb.data.loader import Batches
-from ptb.data.sources import Held, Tier, place
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import InMemorySamples, Tier, place
 from ptb.device import cpu_threads, describe_device, resolve_device
 from ptb.errors import ConfigError
 from ptb.registry.registry import Registry
-from ptb.runs.compose import Composition, compose
+from ptb.runs.compose import ComposedRun, compose
 from ptb.runs.run import execute
 from ptb_bench import loops
 from ptb_bench.timing import Comparison, in_turn
@@ -38,15 +38,15 @@ def training(config: RunConfig, registry: Registry, rounds: int) -> Comparison:
         ConfigError: the run does what those loops do not.
     """
     config.values.setdefault("trainer", {})["epochs"] = 1
-    composition = compose(config, registry)
-    parts, trainer = composition.parts, composition.plan.trainer
+    composed = compose(config, registry)
+    parts, trainer = composed.parts, composed.plan.trainer
     if parts.closure or parts.pairs or parts.autocast or trainer.accumulate > 1 or trainer.clip_norm:
         raise ConfigError(
             "the loops that a run is measured beside know no lbfgs, no pairs, no precision, accumulate or clip_norm; "
             "leave them out"
         )
 
-    def each_time(loop: Callable[[Composition], float]) -> Callable[[], float]:
+    def each_time(loop: Callable[[ComposedRun], float]) -> Callable[[], float]:
         def timed() -> float:
             fresh = compose(config, registry)
             with cpu_threads(fresh.plan.run.threads):
@@ -55,17 +55,17 @@ def training(config: RunConfig, registry: Registry, rounds: int) -> Comparison:
         return timed
 
     candidates = {"ptb": each_time(trained)}
-    if Held.of(composition.splits["train"]) is not None:
+    if InMemorySamples.of(composed.splits["train"]) is not None:
         candidates["batches cut before: the floor"] = each_time(loops.pre_cut)
         candidates["tensors and indices"] = each_time(loops.gathered)
     candidates["Dataset and DataLoader"] = each_time(loops.data_loader)
-    return Comparison(f"one epoch of {composition.headline()}", in_turn(candidates, rounds))
+    return Comparison(f"one epoch of {composed.summary_line()}", in_turn(candidates, rounds))
 
 
-def trained(composition: Composition) -> float:
+def trained(composed: ComposedRun) -> float:
     """A run as anybody's, recorded in a folder that is thrown away: its seconds in the training loop."""
     with TemporaryDirectory() as folder:
-        return execute(composition, Path(folder)).train_seconds
+        return execute(composed, Path(folder)).train_seconds
 
 
 def overhead(device: str, registry: Registry, rounds: int) -> Comparison:
@@ -99,7 +99,7 @@ def loading(device: str, rounds: int) -> Comparison:
 
     def read(tier: Tier) -> Callable[[], float]:
         source = place({"train": TensorDataset(inputs, targets)}, target, tier)["train"]
-        batches = Batches(source, batch_size=LOADED_BATCH, shuffle=True)
+        batches = BatchLoader(source, batch_size=LOADED_BATCH, shuffle=True)
         return lambda: _read(batches.epoch(1), target)
 
     candidates = {
@@ -141,10 +141,10 @@ def _small(device: str, samples: int, **sections: Any) -> RunConfig:
 
 
 def _whole(config: RunConfig, registry: Registry) -> float:
-    composition = compose(config, registry)
+    composed = compose(config, registry)
     with TemporaryDirectory() as folder:
         began = perf_counter()
-        execute(composition, Path(folder))
+        execute(composed, Path(folder))
         return perf_counter() - began
 
 

@@ -16,7 +16,7 @@ import click
 from ptb.cli.options import json_option, refuse_plugin_options, verbose_option
 from ptb.cli.progress import SIGNALS
 from ptb.cli.text import columns, printable
-from ptb.errors import Interrupted, PluginError
+from ptb.errors import InterruptedRunError, PluginError
 
 if TYPE_CHECKING:
     from ptb.registry.discovery import FoundPlugin
@@ -235,7 +235,7 @@ def ended_by_signals() -> Iterator[None]:
     """A signal leaves the block, which ends the processes that were started in it."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
+        raise InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
 
     former = [(number, signal.signal(number, stop)) for number in SIGNALS]
     try:

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 from ptb.errors import count, listing, one_line
-from ptb.registry.discovery import BUILT_IN, IMPOSTOR, FoundPlugin, SetAside, find_plugins, normalize
+from ptb.registry.discovery import BUILT_IN, IMPOSTOR, FoundPlugin, RejectedPlugin, find_plugins, normalize
 from ptb.registry.registry import PluginInfo, Registry
 from ptb_doctor.probe import Probed, probe
 from ptb_doctor.processes import Child, python
@@ -99,7 +99,7 @@ def of_loading(probed: Probed) -> Iterator[Finding]:
     found, subject = probed.found, str(probed.found)
     leave_out = f"leave it out with -p no:{found.name}"
     remove = f"remove it: {PIP} uninstall {found.name}"
-    if isinstance(probed.plugin, SetAside):
+    if isinstance(probed.plugin, RejectedPlugin):
         gone = [point.value for point in found.entry_points if _is_inside(point.module, probed.missing)]
         if gone and found.editable and not Path(found.location).is_dir():
             text = f"is not there: its source folder {found.location} is gone"

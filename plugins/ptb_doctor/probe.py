@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Any
 
 from ptb.registry.component import Component
-from ptb.registry.discovery import BUILT_IN, FoundPlugin, LoadedPlugin, SetAside, find_plugins, load_plugin
+from ptb.registry.discovery import BUILT_IN, FoundPlugin, LoadedPlugin, RejectedPlugin, find_plugins, load_plugin
 from ptb_doctor.processes import Child, Ended, python
 
 MODULE = "ptb_doctor.probe"
@@ -50,7 +50,7 @@ class Probed:
         end: how an interpreter ends in which it was loaded, empty if it ends as it should.
     """
 
-    plugin: LoadedPlugin | SetAside
+    plugin: LoadedPlugin | RejectedPlugin
     milliseconds: float | None = None
     heavy: tuple[str, ...] = ()
     missing: str = ""
@@ -115,12 +115,12 @@ def _answers(ended: Ended) -> dict[str, dict[str, Any]]:
 
 
 def _probed(found: FoundPlugin, answer: dict[str, Any], ended: Ended | None) -> Probed:
-    plugin: LoadedPlugin | SetAside
+    plugin: LoadedPlugin | RejectedPlugin
     if answer["status"] == "ok":
         records = tuple((kind, Component(**fields)) for kind, fields in answer["components"])
         plugin = LoadedPlugin(found, records)
     else:
-        plugin = SetAside(found, answer["status"], answer["reason"])
+        plugin = RejectedPlugin(found, answer["status"], answer["reason"])
     end = ""
     if ended is not None and ended.status != 0:
         end = Ended(None, "", "").how if ended.status in TIME_IS_UP else ended.how
@@ -130,9 +130,9 @@ def _probed(found: FoundPlugin, answer: dict[str, Any], ended: Ended | None) -> 
 
 def _silent(found: FoundPlugin, ended: Ended, seconds: float) -> Probed:
     if ended.status in TIME_IS_UP:
-        return Probed(SetAside(found, "failed", f"it does not come back from its import within {seconds:g} s"))
+        return Probed(RejectedPlugin(found, "failed", f"it does not come back from its import within {seconds:g} s"))
     last = f", its last words: {ended.last_line}" if ended.last_line else ""
-    return Probed(SetAside(found, "failed", f"it ends the process that imports it ({ended.how}{last})"))
+    return Probed(RejectedPlugin(found, "failed", f"it ends the process that imports it ({ended.how}{last})"))
 
 
 def _answer(found: FoundPlugin) -> dict[str, Any]:

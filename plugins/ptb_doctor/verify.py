@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import config_options, installed, json_option, plugin_arguments, results_apart, verbose_option
+from ptb.cli.options import (
+    config_options,
+    installed,
+    json_option,
+    plugin_arguments,
+    stray_output_to_stderr,
+    verbose_option,
+)
 from ptb.cli.text import columns, printable
 from ptb.errors import ConfigError, PtbError, StorageError, count, listing
 from ptb_doctor.command import ended_by_signals
@@ -48,7 +55,7 @@ def verify_resume(config: "RunConfig", steps: int | None, as_json: bool, verbose
     from ptb.config.resolve import resolve
 
     registry = installed(config)
-    with results_apart():
+    with stray_output_to_stderr():
         resolve(config, registry)  # every config error is told before torch is imported
     with ended_by_signals(), TemporaryDirectory(prefix="ptb-verify-", ignore_cleanup_errors=True) as folder:
         trials = _Trials(Path(folder), config.values, steps)
@@ -107,7 +114,7 @@ class _Trials:
         run = str(self._folder / name)
         self._ptb("run", "-c", str(self._config), "--output", run, stop)
         self._ptb("resume", run, self._steps)
-        with results_apart():
+        with stray_output_to_stderr():
             from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
 
             ends = [find_checkpoints(self._folder / each / "checkpoints") for each in ("unbroken", name)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb.cli.options import json_option, refuse_plugin_options, results_apart, verbose_option
+from ptb.cli.options import json_option, refuse_plugin_options, stray_output_to_stderr, verbose_option
 from ptb.cli.text import columns, printable
 from ptb.errors import ConfigError, StorageError, count
 
@@ -39,7 +39,7 @@ def import_torch(file: Path, output: Path | None, verbose: bool, as_json: bool) 
     target = _target(file, output)
     from ptb_import_torch.torch_file import read_torch_file, write_weights
 
-    with results_apart():
+    with stray_output_to_stderr():
         found = read_torch_file(file)
         write_weights(target, found.tensors)
     rows = {name: _form(found.tensors[name]) for name in sorted(found.tensors)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptb.data.spec import DataSpec
 from ptb.errors import listing
-from ptb.registry.registry import Entry
+from ptb.registry.registry import RegisteredComponent
 from ptb.registry.settings import SettingsError, arguments, validate
 from ptb_testing.outcome import CheckFailed, Result, Skipped
 
@@ -58,7 +58,7 @@ class Case:
         folder: the checks run in it, so that paths among the settings may be relative to it.
     """
 
-    entry: Entry
+    entry: RegisteredComponent
     kit: Kit
     given: Mapping[str, Any] = field(default_factory=dict)
     specs: Sequence[DataSpec] = ()

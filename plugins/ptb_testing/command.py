@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb.cli.options import json_option, results_apart, verbose_option
+from ptb.cli.options import json_option, stray_output_to_stderr, verbose_option
 from ptb.cli.text import columns
 from ptb.errors import ConfigError, PluginError
 from ptb.kinds import KINDS
@@ -71,7 +71,7 @@ def check(context: click.Context, plugin: str, file: Path | None, as_json: bool,
     ptb plugins check ptb-acme
     ptb plugins check ./ptb-acme -v
     """  # noqa: D301  # click wants the backspace itself
-    with results_apart():
+    with stray_output_to_stderr():
         subject = _subject(plugin, file)
     from ptb_testing.kit import cases_of, report_of
     from ptb_testing.report import Report
@@ -80,7 +80,7 @@ def check(context: click.Context, plugin: str, file: Path | None, as_json: bool,
         click.echo(subject.label)
     reports = []
     for case in cases_of(subject):
-        with results_apart():
+        with stray_output_to_stderr():
             reports.append(report_of(case))
         if not as_json:
             _print_component(reports[-1], verbose)

@@ -10,8 +10,8 @@ from typing import Any
 
 from ptb.data.spec import DataSpec
 from ptb.device import cpu_threads
-from ptb.errors import UnknownName, did_you_mean, listing, one_line
-from ptb.registry.registry import Entry
+from ptb.errors import UnknownNameError, did_you_mean, listing, one_line
+from ptb.registry.registry import RegisteredComponent
 from ptb.seeding import seed_global
 from ptb_testing.case import Case, Check, Kit, name_of, summary_of
 from ptb_testing.checks import common, dataset, initializer, loss, metric, model, optimizer, scheduler
@@ -54,7 +54,7 @@ def cases_of(subject: Subject) -> list[Case]:
     """One case for each component.
 
     Raises:
-        UnknownName: a failure is expected of a check that there is not.
+        UnknownNameError: a failure is expected of a check that there is not.
     """
     given = subject.given
     expected: dict[str, dict[str, str]] = {}
@@ -63,7 +63,7 @@ def cases_of(subject: Subject) -> list[Case]:
         label, _, check = key.rpartition("/")
         names = [name_of(check) for check in checks_of(kinds[label])]
         if check not in names:
-            raise UnknownName(f"'{key}' is no check{did_you_mean(check, names)}; {label} has {listing(names, 40)}")
+            raise UnknownNameError(f"'{key}' is no check{did_you_mean(check, names)}; {label} has {listing(names, 40)}")
         expected.setdefault(label, {})[check] = reason
     return [_case(entry, given, expected) for entry in subject.entries]
 
@@ -84,7 +84,7 @@ def report_of(case: Case) -> ComponentReport:
 
 
 def check_plugin(
-    plugin: str | Path | Iterable[Entry],
+    plugin: str | Path | Iterable[RegisteredComponent],
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     specs: Mapping[str, Sequence[DataSpec]] | None = None,
@@ -107,7 +107,7 @@ def check_plugin(
     return Report(subject.label, tuple(map(report_of, cases_of(subject))))
 
 
-def _case(entry: Entry, given: Given, expected: dict[str, dict[str, str]]) -> Case:
+def _case(entry: RegisteredComponent, given: Given, expected: dict[str, dict[str, str]]) -> Case:
     label = f"{entry.kind}/{entry.name}"
     settings, specs = given.settings.get(label, {}), given.specs.get(label, ())
     return Case(entry, KITS[entry.kind], settings, specs, expected.get(label, {}), given.folder)

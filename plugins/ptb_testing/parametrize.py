@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptb.data.spec import DataSpec
-from ptb.registry.registry import Entry
+from ptb.registry.registry import RegisteredComponent
 from ptb_testing.outcome import CheckFailed, Result
 from ptb_testing.report import ENOUGH
 from ptb_testing.subject import Given, subject_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def parametrize_with_checks(
-    plugin: str | Path | Iterable[Entry],
+    plugin: str | Path | Iterable[RegisteredComponent],
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     specs: Mapping[str, Sequence[DataSpec]] | None = None,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ptb.errors import listing
-from ptb.seeding import isolated
+from ptb.seeding import preserve_rng_state
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def generators() -> dict[str, Any]:
 def guarded() -> Iterator[None]:
     """Whatever the block does to the generators and the switches is undone after it."""
     before = switches()
-    with isolated(), warnings.catch_warnings():
+    with preserve_rng_state(), warnings.catch_warnings():
         try:
             yield
         finally:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ptb.data.spec import DataSpec
-from ptb.errors import ConfigError, PluginError, UnknownName, did_you_mean, listing
+from ptb.errors import ConfigError, PluginError, UnknownNameError, did_you_mean, listing
 from ptb.registry.discovery import FoundPlugin, LoadedPlugin, find_plugins, load_plugin, normalize
-from ptb.registry.registry import Entry, Registry
+from ptb.registry.registry import RegisteredComponent, Registry
 
 KEYS = ("settings", "specs", "expected_failures")
 SPEC_KINDS = ("model", "loss", "metric")
@@ -48,7 +48,7 @@ class Subject:
     """The components that are to be checked."""
 
     label: str
-    entries: tuple[Entry, ...]
+    entries: tuple[RegisteredComponent, ...]
     given: Given = Given()
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Subject:
         keys = [*given.settings, *given.specs, *(key.rpartition("/")[0] for key in given.expected_failures)]
         for key in keys:
             if key not in known:
-                raise UnknownName(
+                raise UnknownNameError(
                     f"'{key}' is no component of {self.label}{did_you_mean(key, known)}; there are {listing(known)}"
                 )
         for key, specs in given.specs.items():
@@ -73,7 +73,7 @@ class Subject:
         return replace(self, given=self.given + given)
 
 
-def subject_of(plugin: str | Path | Iterable[Entry]) -> Subject:
+def subject_of(plugin: str | Path | Iterable[RegisteredComponent]) -> Subject:
     """What is to be checked.
 
     Args:
@@ -97,7 +97,7 @@ def installed(name: str) -> Subject:
     plugins = {found.name: found for found in find_plugins()}
     if normalize(name) not in plugins:
         hint = f"; for the source folder write ./{name}" if Path(name).is_dir() else ""
-        raise UnknownName(
+        raise UnknownNameError(
             f"no plugin '{name}' is installed{did_you_mean(name, plugins)}; there are {listing(list(plugins))}{hint}"
         )
     return _loaded(plugins[normalize(name)])
@@ -176,7 +176,7 @@ class Folder(Distribution):
         return found
 
 
-def entries_of(found: FoundPlugin) -> tuple[Entry, ...]:
+def entries_of(found: FoundPlugin) -> tuple[RegisteredComponent, ...]:
     """The components of a plugin.
 
     Raises:

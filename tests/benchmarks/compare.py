@@ -48,9 +48,9 @@ def training(model: str, rounds: int, threads: int, names: list[str]) -> Compari
 
     def theirs(train: Callable[[Work], float]) -> Callable[[], float]:
         def timed() -> float:
-            composition = compose(config, registry)
-            samples = loops.Items(composition.splits["train"], composition.parts.train.prepare)
-            return train(Work(composition.parts.model, samples, BATCH, LR))
+            composed = compose(config, registry)
+            samples = loops.Items(composed.splits["train"], composed.parts.train.prepare)
+            return train(Work(composed.parts.model, samples, BATCH, LR))
 
         return timed
 

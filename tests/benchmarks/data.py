@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ptb import RunConfig, load_registry
-from ptb.data.loader import Batches
+from ptb.data.loader import BatchLoader
 from ptb.data.sources import place
 from ptb.runs.compose import compose
 from ptb.runs.run import execute
@@ -103,7 +103,7 @@ def pictures(rounds):
                     test_fraction=0.0,
                     **settings,
                 )
-                batches = Batches(place(bundle.splits, CPU)["train"], batch_size=BATCH, shuffle=True)
+                batches = BatchLoader(place(bundle.splits, CPU)["train"], batch_size=BATCH, shuffle=True)
                 assert sum(len(targets) for _, targets in batches.epoch(1)) == PICTURES
                 return perf_counter() - began
 

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from ptb import errors
-from ptb.errors import ConfigError, Interrupted, Problem, PtbError, closest, did_you_mean, listing, tidy
+from ptb.errors import ConfigError, InterruptedRunError, Problem, PtbError, closest, did_you_mean, listing, tidy
 
 
 def test_the_tree_in_the_docstring_is_the_tree():
@@ -14,7 +14,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
     ]
     assert sorted(name for name, _ in drawn) == sorted(c.__name__ for c in classes)
     for name, code in drawn:
-        if code and name != "Interrupted":
+        if code and name != "InterruptedRunError":
             assert getattr(errors, name).exit_code == int(code)
 
 
@@ -32,7 +32,7 @@ def test_several_problems_are_all_told():
 
 @pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
 def test_a_signal_decides_the_exit_code(number, code):
-    assert Interrupted("", number).exit_code == code
+    assert InterruptedRunError("", number).exit_code == code
 
 
 @pytest.mark.parametrize(

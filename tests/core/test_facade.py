@@ -11,7 +11,7 @@ PUBLIC = {
         "Component",
         "DataSpec",
         "DataBundle",
-        "Draws",
+        "SampleGenerator",
         "Registry",
         "load_registry",
         "RunConfig",
@@ -19,8 +19,16 @@ PUBLIC = {
         "train",
         "resume",
     ),
-    *("PtbError", "ConfigError", "UnknownName", "DataError", "MisfitError", "NumericalError", "StorageError"),
-    *("ResourceError", "PluginError", "Interrupted", "__version__"),
+    *(
+        "PtbError",
+        "ConfigError",
+        "UnknownNameError",
+        "DataError",
+        "IncompatibleError",
+        "NumericalError",
+        "StorageError",
+    ),
+    *("ResourceError", "PluginError", "InterruptedRunError", "__version__"),
 }
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptb.seeding import derive_seed, generator, isolated, seed_global
+from ptb.seeding import derive_seed, generator, preserve_rng_state, seed_global
 
 
 def draws():
@@ -30,7 +30,7 @@ def test_streams_differ_by_seed_and_by_label():
 
 
 def test_the_global_generators_start_where_the_seed_says():
-    with isolated():
+    with preserve_rng_state():
         seed_global(1, "train")
         first = draws()
         seed_global(1, "train")
@@ -40,11 +40,11 @@ def test_the_global_generators_start_where_the_seed_says():
 
 
 def test_isolated_puts_the_global_generators_back():
-    with isolated():
+    with preserve_rng_state():
         seed_global(3, "outer")
         expected = draws()
         seed_global(3, "outer")
-        with isolated():
+        with preserve_rng_state():
             seed_global(4, "inner")
             draws()
         assert draws() == expected

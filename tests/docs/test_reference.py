@@ -146,10 +146,12 @@ def test_every_exit_code_and_error_is_described():
     text = page("reference/exit-codes.md")
     rows = dict(re.findall(r"^\| (\d+) \| (.*?) \|", text, re.M))
     for error in error_classes():
-        codes = STOPPED if error is errors.Interrupted else (str(error.exit_code),)
+        codes = STOPPED if error is errors.InterruptedRunError else (str(error.exit_code),)
         assert all(f"`{error.__name__}`" in rows[code] for code in codes), error
     assert {str(128 + number) for number in SIGNALS} <= set(STOPPED)
-    assert set(rows) == {"0", *STOPPED} | {str(e.exit_code) for e in error_classes() if e is not errors.Interrupted}
+    assert set(rows) == {"0", *STOPPED} | {
+        str(e.exit_code) for e in error_classes() if e is not errors.InterruptedRunError
+    }
 
 
 def module_files():

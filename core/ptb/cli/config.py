@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import config_options, installed, json_option, plugin_options, results_apart, verbose_option
+from ptb.cli.options import (
+    config_options,
+    installed,
+    json_option,
+    plugin_options,
+    stray_output_to_stderr,
+    verbose_option,
+)
 from ptb.errors import ConfigError, PtbError, listing
 from ptb.kinds import KINDS
 
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from ptb.config.layers import RunConfig
-    from ptb.config.resolve import Plan
+    from ptb.config.resolve import ResolvedConfig
     from ptb.registry.registry import Registry
 
     # The path of a table in a config file, its values, and the fields that describe them and those that have none.
@@ -57,7 +64,7 @@ def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
     if file is not None:
         _check_new(file)
     registry = installed(config)
-    with results_apart():
+    with stray_output_to_stderr():
         plan, unfinished = draft(config, registry)
         text = commented(plan, unfinished)
     if file is None:
@@ -82,7 +89,7 @@ def show_config(config: "RunConfig", as_json: bool, verbose: bool) -> None:
     from ptb.config.resolve import resolve
 
     registry = installed(config)
-    with results_apart():
+    with stray_output_to_stderr():
         plan = resolve(config, registry)
     if as_json:
         click.echo(json.dumps({"schema": 1, "config": plan.as_config()}))
@@ -99,12 +106,12 @@ def schema(verbose: bool) -> None:
     An editor that knows it completes and checks config files. It describes every installed component.
     """
     registry = installed()
-    with results_apart():
+    with stray_output_to_stderr():
         described = config_schema(registry)
     click.echo(json.dumps(described, indent=2))
 
 
-def commented(plan: "Plan", unfinished: "Mapping[tuple[str, ...], Table]") -> str:
+def commented(plan: "ResolvedConfig", unfinished: "Mapping[tuple[str, ...], Table]") -> str:
     """What ``draft`` gave as a config file in which a comment explains each key."""
     text = "# A configuration of ptb. A key that is left out has its default; only the model must be named.\n"
     if unfinished:
@@ -118,7 +125,7 @@ def commented(plan: "Plan", unfinished: "Mapping[tuple[str, ...], Table]") -> st
     return text
 
 
-def sourced(plan: "Plan", config: "RunConfig") -> str:
+def sourced(plan: "ResolvedConfig", config: "RunConfig") -> str:
     """The plan as a config file in which a comment tells the source of each value that is no default."""
     text = _written(_tables(plan), lambda path, _: config.source(*path) if _is_chosen(config.values, path) else "")
     if left_open := _left_open(plan):
@@ -126,7 +133,7 @@ def sourced(plan: "Plan", config: "RunConfig") -> str:
     return text
 
 
-def draft(config: "RunConfig", registry: "Registry") -> "tuple[Plan, dict[tuple[str, ...], Table]]":
+def draft(config: "RunConfig", registry: "Registry") -> "tuple[ResolvedConfig, dict[tuple[str, ...], Table]]":
     """The plan of a configuration that may lack required settings.
 
     Returns:
@@ -246,7 +253,7 @@ def _inline(value: Any) -> Any:
     return tomlkit.item(value)
 
 
-def _tables(plan: "Plan") -> "Iterator[Table]":
+def _tables(plan: "ResolvedConfig") -> "Iterator[Table]":
     yield (), plan.run.model_dump(), type(plan.run).model_fields
     for section, choice in plan.choices().items():
         shared = type(choice.shared).model_fields if choice.shared else {}
@@ -287,7 +294,7 @@ def _merged(tables: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {key: value for table in tables for key, value in table.items()}
 
 
-def _left_open(plan: "Plan") -> list[str]:
+def _left_open(plan: "ResolvedConfig") -> list[str]:
     return [section for section in ("loss", "metrics") if getattr(plan, section) is None]
 
 

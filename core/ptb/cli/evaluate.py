@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from ptb.cli.options import ComponentName, installed, json_option, plugin_options, results_apart, verbose_option
+from ptb.cli.options import (
+    ComponentName,
+    installed,
+    json_option,
+    plugin_options,
+    stray_output_to_stderr,
+    verbose_option,
+)
 from ptb.cli.text import columns, printable
 
 
@@ -54,11 +61,11 @@ def evaluate(
     directory = RunDirectory.open(run)
     config = directory.evaluation_config(device, metrics, overrides)
     registry = installed(config)
-    with results_apart():
+    with stray_output_to_stderr():
         resolve(config, registry)  # every config error is told before torch is imported
     from ptb.runs.run import evaluate_run
 
-    with results_apart():
+    with stray_output_to_stderr():
         result = evaluate_run(directory, config, checkpoint=checkpoint, split=split, registry=registry)
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result)}))

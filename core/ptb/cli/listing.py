@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import ComponentName, installed, json_option, plugin_options, results_apart, verbose_option
+from ptb.cli.options import (
+    ComponentName,
+    installed,
+    json_option,
+    plugin_options,
+    stray_output_to_stderr,
+    verbose_option,
+)
 from ptb.cli.text import columns, printable
-from ptb.errors import PluginError, UnknownName, did_you_mean, listing
+from ptb.errors import PluginError, UnknownNameError, did_you_mean, listing
 from ptb.kinds import KINDS
 
 if TYPE_CHECKING:
-    from ptb.registry.registry import Entry, Registry
+    from ptb.registry.registry import RegisteredComponent, Registry
 
 
 class Kind(click.ParamType[str]):
@@ -83,7 +90,7 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     from ptb.registry.settings import SettingRow, describe, json_schema  # an unknown name is told without pydantic
 
     try:
-        with results_apart():  # a component without a settings model is imported for its signature
+        with stray_output_to_stderr():  # a component without a settings model is imported for its signature
             model = entry.settings_model()
             own, schema = describe(model), json_schema(model)
     except PluginError as error:
@@ -118,11 +125,11 @@ def _known_plugin(registry: "Registry", name: str) -> str:
 
     names = [plugin.name for plugin in registry.plugins()]
     if normalize(name) not in names:
-        raise UnknownName(f"unknown plugin '{name}'{did_you_mean(name, names)}; installed are {listing(names)}")
+        raise UnknownNameError(f"unknown plugin '{name}'{did_you_mean(name, names)}; installed are {listing(names)}")
     return normalize(name)
 
 
-def _facts(entry: "Entry") -> dict[str, Any]:
+def _facts(entry: "RegisteredComponent") -> dict[str, Any]:
     from ptb.runs.provenance import source_place
 
     record = entry.component
@@ -135,12 +142,12 @@ def _facts(entry: "Entry") -> dict[str, Any]:
     return plain | {fact: list(getattr(record, fact)) for fact in ("aliases", "accepts", "needs", "requires")}
 
 
-def _head(entry: "Entry") -> str:
+def _head(entry: "RegisteredComponent") -> str:
     title = f"{entry.kind} {entry.name}: {entry.summary}" if entry.summary else f"{entry.kind} {entry.name}"
     return printable(title) + "\n" + columns([(f"{label}:", text) for label, text in _shown(entry)], indent="  ")
 
 
-def _shown(entry: "Entry") -> list[tuple[str, str]]:
+def _shown(entry: "RegisteredComponent") -> list[tuple[str, str]]:
     facts = _facts(entry)
     lines = [("id", entry.id), ("plugin", f"{entry.plugin} {entry.version}"), ("target", entry.target)]
     if facts["file"]:

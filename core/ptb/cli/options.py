@@ -44,7 +44,7 @@ class ComponentName(click.ParamType[str]):
         from ptb.registry.registry import load_registry
 
         kind = self.kind or ctx.params.get("kind")
-        with results_apart():
+        with stray_output_to_stderr():
             entries = load_registry().components(kind) if kind in KINDS else []
         names = {entry.id if entry.conflict else entry.name: entry.summary for entry in entries}
         return [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
@@ -140,7 +140,7 @@ def stop_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def results_apart() -> Iterator[None]:
+def stray_output_to_stderr() -> Iterator[None]:
     """Inside it, what a stranger's code prints goes to standard error: standard output is for results.
 
     What C code and child processes write to descriptor 1 goes there from now on, because they may write it late.
@@ -206,19 +206,19 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
     """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
     from ptb.registry.discovery import IMPOSTOR
     from ptb.registry.registry import load_selected
-    from ptb.registry.selection import Request, Selection
+    from ptb.registry.selection import PluginRequest, Selection
 
     asked = click.get_current_context().meta.get(_PLUGINS, {})
     selection = Selection(
         only=() if "no_plugins" in asked else None,
-        disable=tuple(Request(text.removeprefix("no:"), f"-p {text}") for text in asked.get("disabled", ())),
+        disable=tuple(PluginRequest(text.removeprefix("no:"), f"-p {text}") for text in asked.get("disabled", ())),
         strict="strict_plugins" in asked,
     )
     if config is not None:
         from ptb.config.resolve import selection as of_config
 
         selection += of_config(config)
-    with results_apart():
+    with stray_output_to_stderr():
         registry = load_selected(selection)
     for plugin in registry.set_aside():
         if plugin.status != "disabled":

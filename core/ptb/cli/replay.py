@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ptb.cli.options import installed, json_option, plugin_options, results_apart, verbose_option
+from ptb.cli.options import installed, json_option, plugin_options, stray_output_to_stderr, verbose_option
 from ptb.cli.text import printable
 from ptb.errors import ConfigError
 
@@ -35,12 +35,12 @@ def replay(context: click.Context, file: Path, verbose: bool, as_json: bool) -> 
     saved = load_replay(file)
     config = replay_config(saved)
     registry = installed(config)
-    with results_apart():
+    with stray_output_to_stderr():
         resolve(config, registry)
     from ptb.runs.compose import compose
     from ptb.runs.replay import replay as tried_again
 
-    with results_apart():
+    with stray_output_to_stderr():
         found = tried_again(saved, compose(config, registry))
     told = found.told(saved.step)
     if as_json:

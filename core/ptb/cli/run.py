@@ -14,8 +14,8 @@ from ptb.cli.options import (
     json_option,
     output_option,
     plugin_options,
-    results_apart,
     stop_option,
+    stray_output_to_stderr,
     strict_option,
     verbosity_options,
 )
@@ -25,9 +25,9 @@ from ptb.errors import ConfigError, PluginError, Problem, StorageError, count, l
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
-    from ptb.config.resolve import Plan
+    from ptb.config.resolve import ResolvedConfig
     from ptb.registry.registry import Registry
-    from ptb.runs.compose import Composition
+    from ptb.runs.compose import ComposedRun
     from ptb.runs.run import RunResult
 
 
@@ -72,20 +72,20 @@ def run(
     if strict and not auto:
         raise click.UsageError("--strict-resume belongs to --resume auto")
     begun = _begun(config, output) if auto and output is not None else None
-    composition = _composed(config, output, locked) if begun is None else _composed(begun, None, locked)
+    composed = _composed(config, output, locked) if begun is None else _composed(begun, None, locked)
     if dry_run:
-        _print_config(composition, as_json)
+        _print_config(composed, as_json)
         return
     if auto and begun is None and output is not None and (output / "config.toml").exists():
         raise StorageError(f"another process has begun the run {output} meanwhile; give the command again to go on")
     from ptb.runs.run import execute, go_on
     from ptb.storage.run_directory import RunDirectory
 
-    with _watched(composition, quiet, verbose) as observer:
+    with _watched(composed, quiet, verbose) as observer:
         if begun is not None and output is not None:
-            result = go_on(composition, RunDirectory(output), observer, strict=strict, until=stop_after)
+            result = go_on(composed, RunDirectory(output), observer, strict=strict, until=stop_after)
         else:
-            result = execute(composition, output, observer, until=stop_after)
+            result = execute(composed, output, observer, until=stop_after)
     _print_result(result, as_json)
 
 
@@ -121,11 +121,11 @@ def resume(
     from ptb.storage.run_directory import RunDirectory
 
     directory = RunDirectory.open(run)
-    composition = _composed(directory.resume_config(overrides, device), None)
+    composed = _composed(directory.resume_config(overrides, device), None)
     from ptb.runs.run import go_on
 
-    with _watched(composition, quiet, verbose) as observer:
-        result = go_on(composition, directory, observer, strict=strict, until=stop_after)
+    with _watched(composed, quiet, verbose) as observer:
+        result = go_on(composed, directory, observer, strict=strict, until=stop_after)
     _print_result(result, as_json)
 
 
@@ -139,15 +139,20 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
 
     Takes the options of `ptb run`, builds everything, sends two samples through, and writes nothing.
     """
-    composition = _composed(config, output)
-    plan = composition.plan
+    composed = _composed(config, output)
+    plan = composed.plan
     used = {section: choice.entry.id for section, choice in plan.choices().items()}
-    steps = -(-len(composition.parts.train) // plan.trainer.accumulate)
+    steps = -(-len(composed.parts.train) // plan.trainer.accumulate)
     if as_json:
-        facts = {"headline": composition.headline(), "epochs": plan.trainer.epochs, "steps": steps, "components": used}
+        facts = {
+            "summary_line": composed.summary_line(),
+            "epochs": plan.trainer.epochs,
+            "steps": steps,
+            "components": used,
+        }
         click.echo(json.dumps({"schema": 1, "status": "ok", **facts}))
         return
-    click.echo(f"ok: {composition.headline()}")
+    click.echo(f"ok: {composed.summary_line()}")
     if not quiet:
         epochs, size = count(plan.trainer.epochs, "epoch"), count(plan.loader.batch_size, "sample")
         click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
@@ -156,11 +161,11 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
 
 
 @contextmanager
-def _watched(composition: "Composition", quiet: bool, verbose: bool) -> Iterator[Screen]:
+def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[Screen]:
     """The progress on standard error, and what the run is made of."""
-    with results_apart(), progress(quiet) as observer:
+    with stray_output_to_stderr(), progress(quiet) as observer:
         if verbose:
-            for choice in composition.plan.choices().values():
+            for choice in composed.plan.choices().values():
                 observer.line(f"using {choice.entry}: {choice.entry.target}")
         yield observer
 
@@ -180,7 +185,7 @@ def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
         return None
     both, recorded = config.over(directory.config), directory.resume_config()
     registry = installed(recorded)
-    with results_apart():
+    with stray_output_to_stderr():
         wanted, there = (leaves(resolve(each, registry).as_config()) for each in (both, recorded))
     other = [
         Problem(
@@ -196,13 +201,13 @@ def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
     return both
 
 
-def _composed(config: "RunConfig", output: Path | None, locked: bool = False) -> "Composition":
+def _composed(config: "RunConfig", output: Path | None, locked: bool = False) -> "ComposedRun":
     from ptb.config.resolve import resolve
     from ptb.storage.run_directory import check_output
 
     registry = installed(config)
     recorded = _check_locked(config, registry) if locked else None
-    with results_apart():
+    with stray_output_to_stderr():
         plan = resolve(config, registry)  # every config error is told before torch is imported
     if recorded is not None:
         _check_recorded(plan, recorded)
@@ -210,7 +215,7 @@ def _composed(config: "RunConfig", output: Path | None, locked: bool = False) ->
         check_output(output)
     from ptb.runs.compose import compose
 
-    with results_apart():
+    with stray_output_to_stderr():
         return compose(config, registry)
 
 
@@ -224,7 +229,7 @@ def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:
     return set().union(*(check_unchanged(manifest, registry.found()) for manifest in manifests))
 
 
-def _check_recorded(plan: "Plan", recorded: set[str]) -> None:
+def _check_recorded(plan: "ResolvedConfig", recorded: set[str]) -> None:
     others = {str(choice.entry): None for choice in plan.choices().values() if choice.entry.plugin not in recorded}
     if others:
         raise PluginError(
@@ -233,10 +238,10 @@ def _check_recorded(plan: "Plan", recorded: set[str]) -> None:
         )
 
 
-def _print_config(composition: "Composition", as_json: bool) -> None:
+def _print_config(composed: "ComposedRun", as_json: bool) -> None:
     import tomlkit
 
-    values = composition.plan.as_config()
+    values = composed.plan.as_config()
     click.echo(
         json.dumps({"schema": 1, "status": "ok", "config": values}) if as_json else tomlkit.dumps(values), nl=as_json
     )

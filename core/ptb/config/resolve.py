@@ -21,8 +21,8 @@ from ptb.config.sections import (
 from ptb.errors import ConfigError, PluginError, Problem, closest, did_you_mean, listing, tidy
 from ptb.kinds import KINDS
 from ptb.registry.messages import MOST_FAULTS
-from ptb.registry.registry import Entry, Registry
-from ptb.registry.selection import Request, Selection
+from ptb.registry.registry import RegisteredComponent, Registry
+from ptb.registry.selection import PluginRequest, Selection
 from ptb.registry.settings import SettingsError, arguments, plain_values, validate
 
 COMPONENT_SECTIONS = ("dataset", "model", "initializer", "loss", "optimizer", "scheduler")
@@ -43,10 +43,10 @@ KEYS = (*RunSettings.model_fields, *COMPONENT_SECTIONS, "metrics", *CORE_SECTION
 
 
 @dataclass(frozen=True)
-class Choice:
+class ComponentConfig:
     """A component with its validated settings; ``shared`` are those of its section that the core looks after."""
 
-    entry: Entry
+    entry: RegisteredComponent
     settings: BaseModel
     shared: BaseModel | None = None
 
@@ -61,22 +61,22 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResolvedConfig:
     """A run that can be composed. ``loss`` and ``metrics`` are None until the data set's target kind is known."""
 
     run: RunSettings
-    dataset: Choice
-    model: Choice
-    initializer: Choice
-    optimizer: Choice
-    scheduler: Choice
+    dataset: ComponentConfig
+    model: ComponentConfig
+    initializer: ComponentConfig
+    optimizer: ComponentConfig
+    scheduler: ComponentConfig
     loader: LoaderSettings
     trainer: TrainerSettings
     plugins: PluginSettings
-    loss: Choice | None = None
-    metrics: dict[str, Choice] | None = None
+    loss: ComponentConfig | None = None
+    metrics: dict[str, ComponentConfig] | None = None
 
-    def choices(self) -> dict[str, Choice]:
+    def choices(self) -> dict[str, ComponentConfig]:
         """All chosen components by their section, metrics as ``metrics.LABEL``."""
         named = {section: getattr(self, section) for section in COMPONENT_SECTIONS}
         named |= {f"metrics.{label}": choice for label, choice in (self.metrics or {}).items()}
@@ -116,13 +116,13 @@ def selection(config: RunConfig) -> Selection:
             *(Problem(f"plugins.{p.key}", p.message, config.source("plugins", field)) for p, field in places)
         ) from None
     disable, require = (
-        tuple(Request(text, config.source("plugins", key)) for text in getattr(wanted, key))
+        tuple(PluginRequest(text, config.source("plugins", key)) for text in getattr(wanted, key))
         for key in ("disable", "require")
     )
     return Selection(disable=disable, require=require)
 
 
-def resolve(config: RunConfig, registry: Registry, target_kind: str | None = None) -> Plan:
+def resolve(config: RunConfig, registry: Registry, target_kind: str | None = None) -> ResolvedConfig:
     """Checks every key, name and value of ``config``.
 
     Args:
@@ -161,7 +161,7 @@ class _Resolver:
         self.fields: dict[KeyPath, list[str]] = {}  # of each section, as far as its component is known
         self.strangers: list[tuple[int, KeyPath, str]] = []  # problems that are unknown keys, with section and key
 
-    def plan(self) -> Plan:
+    def plan(self) -> ResolvedConfig:
         self._check_keys()
         self._check_resolve()
         values = self.config.values
@@ -179,7 +179,7 @@ class _Resolver:
             raise ConfigError(*self.problems)
         if self.plugin_errors:
             raise self.plugin_errors[0]
-        return Plan(**parts)
+        return ResolvedConfig(**parts)
 
     def _check_keys(self) -> None:
         for key in self.config.values:
@@ -231,7 +231,7 @@ class _Resolver:
         owner = names.get(name) if isinstance(names, dict) else None
         return owner if isinstance(owner, str) else name
 
-    def _check_together(self, optimizer: Choice | None, trainer: TrainerSettings, **_: Any) -> None:
+    def _check_together(self, optimizer: ComponentConfig | None, trainer: TrainerSettings, **_: Any) -> None:
         """What each key allows and both together do not."""
         if optimizer is None:
             return
@@ -265,7 +265,7 @@ class _Resolver:
                 message = "has no effect, because optimizer.weight_decay is 0; set that, or leave this out"
                 self._problem(("optimizer", key), message)
 
-    def _section(self, section: str) -> Choice | None:
+    def _section(self, section: str) -> ComponentConfig | None:
         table = self._table(section)
         if table is None:
             return None
@@ -284,7 +284,7 @@ class _Resolver:
     def _default_name(self, section: str) -> str | None:
         return DEFAULT_LOSSES.get(self.target_kind or "") if section == "loss" else DEFAULT_NAMES.get(section)
 
-    def _metrics(self) -> dict[str, Choice] | None:
+    def _metrics(self) -> dict[str, ComponentConfig] | None:
         if "metrics" not in self.config.values:
             if self.target_kind is None:
                 return None
@@ -307,7 +307,7 @@ class _Resolver:
                 chosen[label] = self._choice("metric", table.get("name", label), table, ("metrics", label))
         return {label: choice for label, choice in chosen.items() if choice is not None}
 
-    def _choice(self, kind: str, name: Any, table: Mapping[str, Any], path: KeyPath) -> Choice | None:
+    def _choice(self, kind: str, name: Any, table: Mapping[str, Any], path: KeyPath) -> ComponentConfig | None:
         if not isinstance(name, str) or len(name) > LONGEST_KEY:
             self._problem((*path, "name"), f"must be the name of a {kind}, got {reprlib.repr(name)}")
             return None
@@ -333,9 +333,9 @@ class _Resolver:
         own = {key: value for key, value in table.items() if key != "name" and key not in shared_keys}
         settings = self._settings(model, own, *path, also=tuple(shared_keys))
         if of_core is None:
-            return None if settings is None else Choice(entry, settings)
+            return None if settings is None else ComponentConfig(entry, settings)
         shared = self._settings(of_core, {key: value for key, value in table.items() if key in shared_keys}, *path)
-        return None if settings is None or shared is None else Choice(entry, settings, shared)
+        return None if settings is None or shared is None else ComponentConfig(entry, settings, shared)
 
     def _table(self, section: str) -> Mapping[str, Any] | None:
         table = self.config.values.get(section, {})

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ptb.data.sample_rng import Draws
+from ptb.data.sample_rng import SampleGenerator
 from ptb.data.samples import Batch, cut, read_batch
-from ptb.data.sources import Held, Source
+from ptb.data.sources import InMemorySamples, Source
 from ptb.seeding import derive_seed, generator
 from ptb.storage.codec import raw
 
@@ -25,7 +25,7 @@ SCAN_BYTES = 1 << 30
 CHUNK = 4096
 
 
-class Batches:
+class BatchLoader:
     """The batches of one split, epoch by epoch.
 
     Args:
@@ -47,7 +47,7 @@ class Batches:
         shuffle: bool = False,
         drop_last: bool = False,
         prepare: Callable[[Tensor], Tensor] | None = None,
-        augment: Callable[[Tensor, Draws], Tensor] | None = None,
+        augment: Callable[[Tensor, SampleGenerator], Tensor] | None = None,
     ) -> None:
         self.source = source
         self.size = source.size
@@ -118,7 +118,7 @@ class Batches:
             if self.prepare is not None:
                 inputs = self.prepare(inputs)
             if self.augment is not None:
-                inputs = self.augment(inputs, Draws(self.seed, number, samples.to(inputs.device)))
+                inputs = self.augment(inputs, SampleGenerator(self.seed, number, samples.to(inputs.device)))
             yield inputs, targets
 
 
@@ -131,7 +131,7 @@ def fingerprint(splits: Mapping[str, Dataset[Any]]) -> str:
     for name, split in splits.items():
         size = len(cast(Sized, split))
         digest.update(f"{name}\0{size}\0".encode())
-        held = Held.of(split)
+        held = InMemorySamples.of(split)
         if held is not None and size and held.nbytes <= SCAN_BYTES:
             for tensor in (held.inputs, held.targets):
                 _update_header(digest, tensor.dtype, (size, *tensor.shape[1:]))

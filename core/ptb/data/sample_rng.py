@@ -16,7 +16,7 @@ SECOND = 0x94D049BB133111EB - (1 << 64)
 MANTISSA = 24  # bits of a float32 in [0, 1)
 
 
-class Draws:
+class SampleGenerator:
     """Random numbers for the samples of one batch.
 
     Args:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from ptb.data.samples import Batch as Batch
 from ptb.data.samples import cut, pair, pinned, to_device
 from ptb.data.workers import AHEAD, TIMEOUT, Workers
-from ptb.errors import MisfitError
+from ptb.errors import IncompatibleError
 
 Tier = Literal["resident", "gather", "workers"]
 # Of the free memory of a GPU, or of the memory of the machine: beyond it, samples stay where they are.
@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemorySamples:
     """Samples that are at hand: sample ``n`` is row ``rows[n]`` of the tensors, or row ``n`` where ``rows`` is None."""
 
     inputs: Tensor
@@ -52,7 +52,7 @@ class Held:
     rows: Tensor | None = None
 
     @classmethod
-    def of(cls, split: Dataset[Any]) -> "Held | None":
+    def of(cls, split: Dataset[Any]) -> "InMemorySamples | None":
         """Of a ``TensorDataset``, or a ``Subset`` of one; None of what reads its samples itself."""
         rows: Tensor | None = None
         while type(split) is Subset:
@@ -84,13 +84,13 @@ class Held:
         rows = samples if self.rows is None else self.rows.index_select(0, samples)
         return self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
 
-    def to(self, device: torch.device, moved: dict[int, Tensor]) -> "Held":
+    def to(self, device: torch.device, moved: dict[int, Tensor]) -> "InMemorySamples":
         """On that device; ``moved`` knows what is there already, by the id of the tensor on the host."""
         for tensor in (self.inputs, self.targets):
             if id(tensor) not in moved:
                 moved[id(tensor)] = tensor.to(device)
         rows = None if self.rows is None else self.rows.to(device)
-        return Held(moved[id(self.inputs)], moved[id(self.targets)], rows)
+        return InMemorySamples(moved[id(self.inputs)], moved[id(self.targets)], rows)
 
 
 class _AtHand:
@@ -98,7 +98,7 @@ class _AtHand:
 
     tier: Tier
 
-    def __init__(self, held: Held, device: torch.device) -> None:
+    def __init__(self, held: InMemorySamples, device: torch.device) -> None:
         self._held = held
         self._device = device
         self.size = held.size
@@ -173,7 +173,7 @@ class Gather(_AtHand):
         return wait
 
 
-class OneOfWorkers:
+class WorkerSource:
     """One split of ``Workers``."""
 
     tier: Tier = "workers"
@@ -219,19 +219,19 @@ def place(
         timeout: the longest wait for one batch of such a process, in seconds.
 
     Raises:
-        MisfitError: the samples are not at hand, so that only ``workers`` can read them.
+        IncompatibleError: the samples are not at hand, so that only ``workers`` can read them.
         DataError: samples are no pairs.
     """
-    held = {name: Held.of(split) for name, split in splits.items()}
+    held = {name: InMemorySamples.of(split) for name, split in splits.items()}
     at_hand = {name: split for name, split in held.items() if split is not None}
     if tier == "auto":
         tier = "workers" if len(at_hand) < len(held) else "resident" if _fits(at_hand, device) else "gather"
     if tier == "workers":
         workers = Workers(splits, device, num_workers, timeout)
-        return {name: OneOfWorkers(workers, name) for name in splits}
+        return {name: WorkerSource(workers, name) for name in splits}
     if len(at_hand) < len(held):
         read = ", ".join(name for name in held if name not in at_hand)
-        raise MisfitError(
+        raise IncompatibleError(
             f"loader.tier={tier} needs samples that are at hand, in a TensorDataset; the data set reads those of "
             f"{read} one by one: leave loader.tier out"
         )
@@ -241,7 +241,7 @@ def place(
     return {name: Resident(split.to(device, moved), device) for name, split in at_hand.items()}
 
 
-def _fits(held: Mapping[str, Held], device: torch.device) -> bool:
+def _fits(held: Mapping[str, InMemorySamples], device: torch.device) -> bool:
     tensors = {id(tensor): tensor for split in held.values() for tensor in (split.inputs, split.targets)}
     needed = sum(tensor.nbytes for tensor in tensors.values())
     return needed <= RESIDENT_SHARE * _free_memory(device)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.data import Dataset
 
-    from ptb.data.sample_rng import Draws
+    from ptb.data.sample_rng import SampleGenerator
 
 InputKind = Literal["image", "vector", "tokens"]
 TargetKind = Literal["class", "binary", "real", "distribution", "similarity"]
@@ -98,7 +98,7 @@ class DataBundle:
         test: the same for the last figure, or None.
         prepare: ``prepare(inputs) -> inputs``, on whole batches on the device; deterministic (cast, normalise).
         augment: ``augment(inputs, draws) -> inputs``, on training batches only, after ``prepare``; what is random in it
-            comes from ``draws``, a ``ptb.Draws``: numbers that belong to each sample of the batch in this epoch.
+            comes from ``draws``, a ``ptb.SampleGenerator``: numbers that belong to each sample in this epoch.
     """
 
     spec: DataSpec
@@ -106,7 +106,7 @@ class DataBundle:
     val: Dataset[Any] | None = None
     test: Dataset[Any] | None = None
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
-    augment: Callable[[torch.Tensor, Draws], torch.Tensor] | None = None
+    augment: Callable[[torch.Tensor, SampleGenerator], torch.Tensor] | None = None
 
     @property
     def splits(self) -> dict[str, Dataset[Any]]:

@@ -29,9 +29,9 @@ from torch.utils.data._utils import worker as torch_worker
 from ptb.data.samples import Batch, pinned, read_batch, remedy, to_device
 from ptb.device import is_memory_error
 from ptb.errors import DataError, PtbError, one_line
-from ptb.seeding import isolated
+from ptb.seeding import preserve_rng_state
 
-# Batches that each process reads before they are asked for.
+# BatchLoader that each process reads before they are asked for.
 AHEAD = 2
 # Reading that takes longer than this in an epoch is worth the start of processes, seconds.
 WORTH_WORKERS = 2.0
@@ -90,7 +90,7 @@ class Workers:
     def take(self, split: str, samples: Tensor) -> Batch:
         """These samples of a split as one batch on the device, read in this process."""
         began = perf_counter()
-        with isolated():
+        with preserve_rng_state():
             batch = read_batch(self.splits[split], split, None, samples.tolist())
         seconds = (perf_counter() - began) / max(len(samples), 1)
         self._seconds_per_sample = min(self._seconds_per_sample, seconds)  # the first read may import and open much
@@ -106,7 +106,7 @@ class Workers:
         alone = self._processes is None and self.num_workers == 0
         for number in range(epoch.batches):
             if alone:
-                with isolated():
+                with preserve_rng_state():
                     batch = read_batch(self.splits[split], split, seed, epoch.samples(number))
                 yield to_device(pinned(batch, self.device), self.device)
             else:

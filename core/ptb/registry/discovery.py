@@ -1,8 +1,8 @@
 """Finds the installed plugins and loads each of them on its own.
 
-A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``SetAside``; none is half
-one and half the other. pluggy checks and calls the hooks, but a manager holds one plugin at a time, and is thrown away
-with one that fails: so a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
+A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``RejectedPlugin``; none is
+half one and half the other. pluggy checks and calls the hooks, but a manager holds one plugin at a time, and is thrown
+away with one that fails: a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
 """
 
 import inspect
@@ -111,7 +111,7 @@ class LoadedPlugin:
 
 
 @dataclass(frozen=True)
-class SetAside:
+class RejectedPlugin:
     """A plugin that is not used, whole.
 
     Args:
@@ -150,19 +150,19 @@ def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[Found
     return sorted(plugins.values(), key=lambda plugin: (not plugin.built_in, plugin.name))
 
 
-def load_plugin(found: FoundPlugin) -> LoadedPlugin | SetAside:
+def load_plugin(found: FoundPlugin) -> LoadedPlugin | RejectedPlugin:
     """Imports the plugin's entry points and asks its hooks; whatever it raises is kept, not passed on."""
     if found.fault:
-        return SetAside(found, "failed", found.fault)
+        return RejectedPlugin(found, "failed", found.fault)
     if misfit := _version_misfit(found):
-        return SetAside(found, "incompatible", misfit)
+        return RejectedPlugin(found, "incompatible", misfit)
     try:
         modules = {id(module): module for module in (point.load() for point in found.entry_points)}
         return LoadedPlugin(found, tuple(_components(list(modules.values()))))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's module may raise anything, or call sys.exit()
-        return SetAside(found, "failed", one_line(error), error)
+        return RejectedPlugin(found, "failed", one_line(error), error)
 
 
 def normalize(distribution: str) -> str:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from ptb.errors import ConfigError, PluginError, Problem, UnknownName, did_you_mean, listing, one_line
+from ptb.errors import ConfigError, PluginError, Problem, UnknownNameError, did_you_mean, listing, one_line
 from ptb.kinds import KINDS
 from ptb.registry.component import Component
-from ptb.registry.discovery import FoundPlugin, LoadedPlugin, SetAside, normalize
-from ptb.registry.selection import Request, Selection
+from ptb.registry.discovery import FoundPlugin, LoadedPlugin, RejectedPlugin, normalize
+from ptb.registry.selection import PluginRequest, Selection
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -47,13 +47,13 @@ class PluginInfo:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One component together with the plugin it came from; ``rivals`` are plugins that give the same name."""
+class RegisteredComponent:
+    """One component together with the plugin it came from; ``conflicts`` are plugins that give the same name."""
 
     kind: str
     component: Component
     found: FoundPlugin
-    rivals: tuple[FoundPlugin, ...] = ()
+    conflicts: tuple[FoundPlugin, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,12 +78,12 @@ class Entry:
     @property
     def key(self) -> str:
         """How a config file names it for good: a built-in by its short name while that is its alone, else by id."""
-        return self.name if self.found.built_in and not self.rivals else self.id
+        return self.name if self.found.built_in and not self.conflicts else self.id
 
     @property
     def conflict(self) -> bool:
         """Whether the short name does not lead here: another plugin gives it too, and this one is not built in."""
-        return bool(self.rivals) and not self.found.built_in
+        return bool(self.conflicts) and not self.found.built_in
 
     @property
     def target(self) -> str:
@@ -184,8 +184,8 @@ class Registry:
 
     def __init__(
         self,
-        plugins: Iterable[LoadedPlugin | SetAside],
-        find: Callable[[], Iterable[LoadedPlugin | SetAside]] | None = None,
+        plugins: Iterable[LoadedPlugin | RejectedPlugin],
+        find: Callable[[], Iterable[LoadedPlugin | RejectedPlugin]] | None = None,
     ) -> None:
         self._find = find
         self._index = _Index(plugins)
@@ -218,11 +218,11 @@ class Registry:
                 )
         self._index = _Index(plugins)
 
-    def components(self, kind: str | None = None) -> list[Entry]:
+    def components(self, kind: str | None = None) -> list[RegisteredComponent]:
         """The entries of one kind, or all, sorted by kind, name and plugin.
 
         Raises:
-            UnknownName: there is no such kind.
+            UnknownNameError: there is no such kind.
         """
         entries = self._index.entries
         if kind is None:
@@ -230,14 +230,14 @@ class Registry:
         _check_kind(kind)
         return [entry for entry in entries if entry.kind == kind]
 
-    def get(self, kind: str, name: str) -> Entry:
+    def get(self, kind: str, name: str) -> RegisteredComponent:
         """The entry of a short name, an alias or an id.
 
         Warns:
             UserWarning: the short name of a built-in component is given by another plugin too.
 
         Raises:
-            UnknownName: nothing answers to it; the message suggests and lists, and has imported nothing.
+            UnknownNameError: nothing answers to it; the message suggests and lists, and has imported nothing.
             ConfigError: several plugins claim the short name; the message names their ids.
         """
         _check_kind(kind)
@@ -248,7 +248,7 @@ class Registry:
             if (kind, name) in index.by_id:
                 return index.by_id[kind, name]
             if aside := [plugin for plugin in self.set_aside() if f"{plugin.found.name}:{short}" == name]:
-                raise UnknownName(f"{kind} '{name}' cannot be used: {_why_not(aside[0])}")
+                raise UnknownNameError(f"{kind} '{name}' cannot be used: {_why_not(aside[0])}")
         claims = index.by_name.get((kind, name), [])
         strangers = [entry for entry in claims if not entry.found.built_in]
         owners = ", ".join(f"'{entry.id}' ({entry.found})" for entry in strangers)
@@ -261,7 +261,7 @@ class Registry:
                 raise ConfigError(f"{kind} '{name}' is provided by {len(claims)} plugins: {owners}; {choose}")
         if claims:
             return claims[0]
-        raise UnknownName(self._unknown(kind, name))
+        raise UnknownNameError(self._unknown(kind, name))
 
     def build(self, kind: str, name: str, /, *runtime: Any, **settings: Any) -> Any:
         """Validates the settings and calls the target: ``target(*runtime, **settings)``.
@@ -270,7 +270,7 @@ class Registry:
             ConfigError: the settings do not fit.
             PluginError: the target cannot be imported.
         """
-        from ptb.registry.settings import SettingsError, arguments, validate  # see Entry.settings_model
+        from ptb.registry.settings import SettingsError, arguments, validate  # see RegisteredComponent.settings_model
 
         entry = self.get(kind, name)
         try:
@@ -289,9 +289,9 @@ class Registry:
         """Every installed plugin as it was found, in the order of ``plugins``."""
         return [plugin.found for plugin in self._index.plugins]
 
-    def set_aside(self) -> list[SetAside]:
+    def set_aside(self) -> list[RejectedPlugin]:
         """The plugins that are not used, with what they raised."""
-        return [plugin for plugin in self._index.plugins if isinstance(plugin, SetAside)]
+        return [plugin for plugin in self._index.plugins if isinstance(plugin, RejectedPlugin)]
 
     def _unknown(self, kind: str, name: str) -> Problem:
         index = self._index
@@ -311,7 +311,7 @@ class Registry:
 class _Index:
     """What a registry knows, found and sorted once; a refresh replaces it whole, so threads see one or the other."""
 
-    def __init__(self, plugins: Iterable[LoadedPlugin | SetAside]) -> None:
+    def __init__(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:
         self.plugins = tuple(plugins)
         loaded = [plugin for plugin in self.plugins if isinstance(plugin, LoadedPlugin)]
         owners: dict[tuple[str, str], list[FoundPlugin]] = {}
@@ -319,14 +319,14 @@ class _Index:
             for kind, component in plugin.components:
                 for name in dict.fromkeys((component.name, *component.aliases)):
                     owners.setdefault((kind, name), []).append(plugin.found)
-        self.entries: list[Entry] = []
-        self.by_name: dict[tuple[str, str], list[Entry]] = {}
-        self.by_id: dict[tuple[str, str], Entry] = {}
+        self.entries: list[RegisteredComponent] = []
+        self.by_name: dict[tuple[str, str], list[RegisteredComponent]] = {}
+        self.by_id: dict[tuple[str, str], RegisteredComponent] = {}
         for plugin in loaded:
             for kind, component in plugin.components:
-                rivals = owners[kind, component.name]
-                others = tuple(found for found in rivals if found is not plugin.found) if len(rivals) > 1 else ()
-                entry = Entry(kind, component, plugin.found, others)
+                conflicts = owners[kind, component.name]
+                others = tuple(found for found in conflicts if found is not plugin.found) if len(conflicts) > 1 else ()
+                entry = RegisteredComponent(kind, component, plugin.found, others)
                 self.entries.append(entry)
                 for name in dict.fromkeys((component.name, *component.aliases)):
                     self.by_name.setdefault((kind, name), []).append(entry)
@@ -335,21 +335,21 @@ class _Index:
         self.entries.sort(key=lambda entry: (order[entry.kind], entry.name, entry.plugin))
         for claims in self.by_name.values():
             claims.sort(key=lambda entry: (not entry.found.built_in, entry.plugin))
-        self.conflicts: dict[str, list[Entry]] = {}
+        self.conflicts: dict[str, list[RegisteredComponent]] = {}
         for entry in self.entries:
             if entry.conflict:
                 self.conflicts.setdefault(entry.plugin, []).append(entry)
 
-    def info(self, plugin: LoadedPlugin | SetAside) -> PluginInfo:
+    def info(self, plugin: LoadedPlugin | RejectedPlugin) -> PluginInfo:
         found = plugin.found
-        if isinstance(plugin, SetAside):
+        if isinstance(plugin, RejectedPlugin):
             status, reason, count = plugin.status, plugin.reason, 0
         else:
             count = len(plugin.components)
             mine = self.conflicts.get(found.name, [])
             status = "conflict" if mine else "ok"
-            rivals = (f"{e.kind} '{e.name}' is also given by {listing([str(r) for r in e.rivals])}" for e in mine)
-            reason = "; ".join(rivals)
+            conflicts = (f"{e.kind} '{e.name}' is also given by {listing([str(r) for r in e.conflicts])}" for e in mine)
+            reason = "; ".join(conflicts)
         return PluginInfo(found.name, found.version, status, reason, found.location, found.editable, count)
 
 
@@ -375,9 +375,9 @@ def load_registry(
         if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
             raise TypeError(f"{argument} must be a list of strings, got {names!r}")
     wanted = Selection(
-        None if only is None else tuple(map(Request, only)),
-        tuple(map(Request, disable)),
-        tuple(map(Request, require)),
+        None if only is None else tuple(map(PluginRequest, only)),
+        tuple(map(PluginRequest, disable)),
+        tuple(map(PluginRequest, require)),
         strict,
     )
     return load_selected(wanted)
@@ -386,13 +386,13 @@ def load_registry(
 def load_selected(selection: Selection) -> Registry:
     """The registry of the installed plugins that ``selection`` and the environment leave."""
 
-    def find() -> list[LoadedPlugin | SetAside]:
+    def find() -> list[LoadedPlugin | RejectedPlugin]:
         return (Selection.of_environment() + selection).load()
 
     return Registry(find(), find)
 
 
-def _why_not(plugin: SetAside) -> str:
+def _why_not(plugin: RejectedPlugin) -> str:
     """Why none of a plugin's components is there, and what would change that."""
     if plugin.status == "disabled":
         return f"plugin '{plugin.found}' is disabled {plugin.reason}; to use it, leave that out"
@@ -402,7 +402,7 @@ def _why_not(plugin: SetAside) -> str:
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise UnknownName(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}; kinds are {', '.join(KINDS)}")
+        raise UnknownNameError(f"unknown kind '{kind}'{did_you_mean(kind, KINDS)}; kinds are {', '.join(KINDS)}")
 
 
 def _is_met(requirement: str) -> bool:

@@ -16,7 +16,7 @@ from ptb.registry.discovery import (
     GROUP,
     FoundPlugin,
     LoadedPlugin,
-    SetAside,
+    RejectedPlugin,
     find_plugins,
     load_plugin,
     normalize,
@@ -28,7 +28,7 @@ _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 
 @dataclass(frozen=True)
-class Request:
+class PluginRequest:
     """A plugin's name or requirement, and who asked."""
 
     text: str
@@ -46,9 +46,9 @@ class Selection:
         strict: a plugin that cannot be loaded is an error, not a warning.
     """
 
-    only: tuple[Request, ...] | None = None
-    disable: tuple[Request, ...] = ()
-    require: tuple[Request, ...] = ()
+    only: tuple[PluginRequest, ...] | None = None
+    disable: tuple[PluginRequest, ...] = ()
+    require: tuple[PluginRequest, ...] = ()
     strict: bool = False
 
     @classmethod
@@ -62,7 +62,7 @@ class Selection:
         only = None
         if ONLY in environment:
             names = (name.strip() for name in environment[ONLY].split(","))
-            only = tuple(Request(name, ONLY) for name in names if name)
+            only = tuple(PluginRequest(name, ONLY) for name in names if name)
         strict = environment.get(STRICT, "").strip().lower() or "0"
         if strict not in _TRUTH:
             raise ConfigError(Problem("", f"{STRICT} is '{strict}'; valid are 1 and 0"))
@@ -76,7 +76,7 @@ class Selection:
             only = other.only if only is None else tuple(r for r in only if normalize(r.text) in allowed)
         return Selection(only, self.disable + other.disable, self.require + other.require, self.strict or other.strict)
 
-    def load(self, found: Sequence[FoundPlugin] | None = None) -> list[LoadedPlugin | SetAside]:
+    def load(self, found: Sequence[FoundPlugin] | None = None) -> list[LoadedPlugin | RejectedPlugin]:
         """Loads what is to be used, and sets the rest aside unseen.
 
         Args:
@@ -89,11 +89,13 @@ class Selection:
         found = find_plugins() if found is None else found
         disabled = self.left_out(found)
         plugins = [
-            SetAside(plugin, "disabled", disabled[plugin.name]) if plugin.name in disabled else load_plugin(plugin)
+            RejectedPlugin(plugin, "disabled", disabled[plugin.name])
+            if plugin.name in disabled
+            else load_plugin(plugin)
             for plugin in found
         ]
         self._check_required(plugins)
-        broken = [p for p in plugins if isinstance(p, SetAside) and p.status != "disabled"]
+        broken = [p for p in plugins if isinstance(p, RejectedPlugin) and p.status != "disabled"]
         if self.strict and broken:
             told = "\n".join(f"  plugin '{p.found}': {p.reason}" for p in broken)
             raise PluginError(
@@ -138,7 +140,7 @@ class Selection:
             reasons |= dict.fromkeys(named[normalize(request.text)], f"by {request.source or 'the caller'}")
         return reasons
 
-    def _check_required(self, plugins: Iterable[LoadedPlugin | SetAside]) -> None:
+    def _check_required(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:
         if not self.require:
             return
         from packaging.requirements import InvalidRequirement, Requirement  # only who asks pays for it
@@ -161,7 +163,7 @@ class Selection:
             elif not wanted.specifier.contains(plugin.found.version, prereleases=True):
                 faults.append(f"{request.text}: installed is {plugin.found.version}")
                 missing.append(request.text)
-            elif isinstance(plugin, SetAside):
+            elif isinstance(plugin, RejectedPlugin):
                 faults.append(f"{request.text}: {plugin.status}, {plugin.reason}")
         if faults:
             told = "\n".join(f"  {fault}" for fault in faults)

@@ -14,16 +14,16 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from ptb.config.layers import RunConfig
-from ptb.config.resolve import Choice, Plan, closure_faults, resolve, selection
+from ptb.config.resolve import ComponentConfig, ResolvedConfig, closure_faults, resolve, selection
 from ptb.config.sections import Grouping
-from ptb.data.loader import Batches
+from ptb.data.loader import BatchLoader
 from ptb.data.sources import Source, place
 from ptb.data.spec import DataBundle, DataSpec
 from ptb.device import cpu_threads, describe_device, is_memory_error, resolve_device
 from ptb.errors import (
     ConfigError,
     DataError,
-    MisfitError,
+    IncompatibleError,
     PluginError,
     Problem,
     PtbError,
@@ -35,7 +35,7 @@ from ptb.errors import (
 from ptb.registry.registry import PluginInfo, Registry, load_selected
 from ptb.runs import preflight
 from ptb.runs.lazy_dynamo import put_off_dynamo
-from ptb.seeding import isolated, seed_global
+from ptb.seeding import preserve_rng_state, seed_global
 from ptb.training.objective import Metric, Parts
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -48,13 +48,13 @@ SHAPING = ("size", "input_shape", "height", "width")  # settings of a data set t
 
 
 @dataclass(frozen=True)
-class Composition:
+class ComposedRun:
     """A run whose parts are built and fit each other; nothing is trained and nothing is written.
 
     ``installed`` are all plugins that there are, used or not.
     """
 
-    plan: Plan
+    plan: ResolvedConfig
     spec: DataSpec
     parts: Parts
     splits: dict[str, Dataset[Any]]
@@ -65,7 +65,7 @@ class Composition:
         """Number of values in the model's parameters."""
         return sum(parameter.numel() for parameter in self.parts.model.parameters())
 
-    def headline(self) -> str:
+    def summary_line(self) -> str:
         """One line for people: what is trained on what, where."""
         sizes = " / ".join(f"{batches.size:,} {name}" for name, batches in self.parts.evaluation.items())
         return (
@@ -75,7 +75,7 @@ class Composition:
         )
 
 
-def compose(config: RunConfig, registry: Registry | None = None, *, training: bool = True) -> Composition:
+def compose(config: RunConfig, registry: Registry | None = None, *, training: bool = True) -> ComposedRun:
     """Builds every part of a run and checks that they fit. The global random state is as before afterwards.
 
     Args:
@@ -95,7 +95,7 @@ def compose(config: RunConfig, registry: Registry | None = None, *, training: bo
     device = resolve_device(plan.run.device, config.source("device"))
     plan = _with_device(plan, device)
     seed = plan.run.seed
-    with isolated(), memory_named(plan, training):
+    with preserve_rng_state(), explain_oom(plan, training):
         seed_global(seed, "dataset")
         bundle = _build_dataset(plan.dataset)
         plan = resolve(config, registry, bundle.spec.target)
@@ -130,10 +130,10 @@ def compose(config: RunConfig, registry: Registry | None = None, *, training: bo
         plan = _checked(plan, parts, bundle.spec, names, training)
         if training and plan.trainer.compile:
             parts = _compiled(plan, parts, names)
-    return Composition(plan, bundle.spec, parts, bundle.splits, tuple(registry.plugins()))
+    return ComposedRun(plan, bundle.spec, parts, bundle.splits, tuple(registry.plugins()))
 
 
-def _build_dataset(choice: Choice) -> DataBundle:
+def _build_dataset(choice: ComponentConfig) -> DataBundle:
     with _blamed(choice):
         bundle = choice.build()
     if not isinstance(bundle, DataBundle):
@@ -141,7 +141,7 @@ def _build_dataset(choice: Choice) -> DataBundle:
     return bundle
 
 
-def _build_model(plan: Plan, spec: DataSpec, names: preflight.Names) -> nn.Module:
+def _build_model(plan: ResolvedConfig, spec: DataSpec, names: preflight.Names) -> nn.Module:
     inputs = f"the inputs of {names.dataset}, of shape {spec.input_shape}"
     with _blamed(plan.model, inputs, remedy=f"; {names.remedy}"):
         model = plan.model.build(spec)
@@ -155,11 +155,11 @@ def _build_model(plan: Plan, spec: DataSpec, names: preflight.Names) -> nn.Modul
             "send zeros of that shape through the model at the end of its constructor"
         )
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise MisfitError(f"{names.model} has no parameters to train; choose another model")
+        raise IncompatibleError(f"{names.model} has no parameters to train; choose another model")
     return model
 
 
-def _build_optimizer(plan: Plan, model: nn.Module, names: preflight.Names) -> torch.optim.Optimizer:
+def _build_optimizer(plan: ResolvedConfig, model: nn.Module, names: preflight.Names) -> torch.optim.Optimizer:
     parameters = _parameters(plan, model)
     remedy = "; perhaps it takes no optimizer.groups: leave them out" if isinstance(parameters, list) else ""
     with _blamed(plan.optimizer, names.model, remedy):
@@ -181,7 +181,7 @@ def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
                 optimizer.state[each]["momentum_buffer"] = torch.zeros_like(each)
 
 
-def _switches(choice: Choice, model: nn.Module) -> dict[str, bool]:
+def _switches(choice: ComponentConfig, model: nn.Module) -> dict[str, bool]:
     """``fused`` where torch has one kernel for the whole step, which neither sparse gradients nor integers can have."""
     sparse = any(getattr(module, "sparse", False) for module in model.modules())
     floats = all(parameter.is_floating_point() for parameter in model.parameters())
@@ -191,7 +191,7 @@ def _switches(choice: Choice, model: nn.Module) -> dict[str, bool]:
     return {"fused": True} if fits and floats and not sparse else {}
 
 
-def _parameters(plan: Plan, model: nn.Module) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
+def _parameters(plan: ResolvedConfig, model: nn.Module) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
     """The model's parameters, in groups where the section ``optimizer`` asks for some; the plain ones come first."""
     grouping = plan.optimizer.shared
     assert isinstance(grouping, Grouping)
@@ -229,7 +229,7 @@ def _parameters(plan: Plan, model: nn.Module) -> Iterable[nn.Parameter] | list[d
     return groups
 
 
-def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
+def _names(plan: ResolvedConfig, spec: DataSpec) -> preflight.Names:
     assert plan.loss is not None
     settings = plan.dataset.as_config()
     shaping = [f"dataset.{key}" for key in settings if key in SHAPING]
@@ -242,7 +242,9 @@ def _names(plan: Plan, spec: DataSpec) -> preflight.Names:
     )
 
 
-def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.device, names: preflight.Names) -> Parts:
+def _assemble(
+    plan: ResolvedConfig, bundle: DataBundle, model: nn.Module, device: torch.device, names: preflight.Names
+) -> Parts:
     assert plan.loss is not None
     sources = place(bundle.splits, device, plan.loader.tier, plan.loader.num_workers, plan.loader.timeout)
     if sources["train"].tier != "workers":
@@ -254,7 +256,7 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
                     "that read them would be slower; loader.tier=workers has some",
                     stacklevel=2,
                 )
-    train = Batches(
+    train = BatchLoader(
         sources["train"],
         batch_size=plan.loader.batch_size,
         seed=plan.run.seed,
@@ -266,7 +268,9 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
     with _blamed(plan.loss, names.dataset):
         loss = plan.loss.build(bundle.spec)
     if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
-        raise MisfitError(f"{names.loss} has parameters of its own, which nothing would train; choose another loss")
+        raise IncompatibleError(
+            f"{names.loss} has parameters of its own, which nothing would train; choose another loss"
+        )
     optimizer = _build_optimizer(plan, model, names)
     total_steps = max(-(-len(train) // plan.trainer.accumulate), 1) * plan.trainer.epochs
     with _blamed(plan.scheduler, f"a run of {count(total_steps, 'optimizer step')}"):
@@ -296,13 +300,13 @@ def _assemble(plan: Plan, bundle: DataBundle, model: nn.Module, device: torch.de
     )
 
 
-def _denominator(choice: Choice, loss: Any) -> Callable[[Tensor], Tensor | int]:
+def _denominator(choice: ComponentConfig, loss: Any) -> Callable[[Tensor], Tensor | int]:
     """By what the loss divides to make its mean; a mean over values that are not reduced is one over samples."""
     own = getattr(loss, "denominator", None)
     return own if callable(own) and getattr(choice.settings, "reduction", "mean") == "mean" else len
 
 
-def _autocast(plan: Plan, model: nn.Module, device: torch.device) -> torch.dtype | None:
+def _autocast(plan: ResolvedConfig, model: nn.Module, device: torch.device) -> torch.dtype | None:
     if plan.trainer.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ConfigError(Problem("trainer.precision", f"{device} cannot do bf16; use fp16 or fp32"))
     odd = [name for name, each in model.named_parameters() if each.is_complex() and each.requires_grad]
@@ -321,12 +325,14 @@ def _asks_for_closure(optimizer: torch.optim.Optimizer) -> bool:
     return parameter is not None and parameter.default is parameter.empty
 
 
-def _batches(plan: Plan, source: Source, train: Batches) -> Batches:
+def _batches(plan: ResolvedConfig, source: Source, train: BatchLoader) -> BatchLoader:
     """Batches for evaluation: every sample once, in the order of the data set, prepared as in training."""
-    return Batches(source, batch_size=plan.loader.batch_size, prepare=train.prepare)
+    return BatchLoader(source, batch_size=plan.loader.batch_size, prepare=train.prepare)
 
 
-def _build_metrics(plan: Plan, spec: DataSpec, device: torch.device, names: preflight.Names) -> dict[str, Metric]:
+def _build_metrics(
+    plan: ResolvedConfig, spec: DataSpec, device: torch.device, names: preflight.Names
+) -> dict[str, Metric]:
     metrics: dict[str, Any] = {}
     for label, choice in (plan.metrics or {}).items():
         with _blamed(choice, names.dataset):
@@ -335,12 +341,14 @@ def _build_metrics(plan: Plan, spec: DataSpec, device: torch.device, names: pref
     return metrics
 
 
-def _with_device(plan: Plan, device: torch.device) -> Plan:
+def _with_device(plan: ResolvedConfig, device: torch.device) -> ResolvedConfig:
     """The plan with the device that was found: a run is repeated where it ran."""
     return replace(plan, run=plan.run.model_copy(update={"device": str(device)}))
 
 
-def _checked(plan: Plan, parts: Parts, spec: DataSpec, names: preflight.Names, training: bool) -> Plan:
+def _checked(
+    plan: ResolvedConfig, parts: Parts, spec: DataSpec, names: preflight.Names, training: bool
+) -> ResolvedConfig:
     """The plan with the memory format in which the parts fit each other, and its number of threads."""
     faster = parts.device.type == "cpu" and any(parameter.ndim == 4 for parameter in parts.model.parameters())
     usual = ("channels-last", "contiguous") if faster else ("contiguous",)
@@ -357,19 +365,19 @@ def _checked(plan: Plan, parts: Parts, spec: DataSpec, names: preflight.Names, t
                 optimizer = _build_optimizer(plan, parts.model, names)
                 preflight.check_step(parts, names, optimizer, plan.trainer.clip_norm)
             break
-        except MisfitError as error:
+        except IncompatibleError as error:
             if name == "contiguous":
                 raise
             if chosen == name:
-                raise MisfitError(f"with trainer.memory_format={name}: {error}") from error
+                raise IncompatibleError(f"with trainer.memory_format={name}: {error}") from error
     return _with_threads(plan, operations)
 
 
-def _compiled(plan: Plan, parts: Parts, names: preflight.Names) -> Parts:
+def _compiled(plan: ResolvedConfig, parts: Parts, names: preflight.Names) -> Parts:
     """The parts with a compiled model, tried on a whole batch: the first step of the run need not wait for it."""
     size = parts.train.batch_size
     if parts.train.samples < size:
-        raise MisfitError(
+        raise IncompatibleError(
             f"trainer.compile compiles full batches of loader.batch_size={size}, and there are only "
             f"{count(parts.train.samples, 'training sample')}: choose a smaller batch size, or leave --compile out"
         )
@@ -378,15 +386,15 @@ def _compiled(plan: Plan, parts: Parts, names: preflight.Names) -> Parts:
     try:
         with cpu_threads(plan.run.threads):  # another number would be compiled anew
             preflight.check_step(parts, names, optimizer, plan.trainer.clip_norm, size)
-    except MisfitError as error:
-        raise MisfitError(
+    except IncompatibleError as error:
+        raise IncompatibleError(
             f"trainer.compile cannot be used here: {error}; install what it lacks (on a CPU a C++ compiler such as "
             "g++), or leave --compile out"
         ) from error
     return parts
 
 
-def _with_threads(plan: Plan, step_operations: float) -> Plan:
+def _with_threads(plan: ResolvedConfig, step_operations: float) -> ResolvedConfig:
     """The plan with a number of threads: a run is repeated with as many, because the last bits of sums depend on it."""
     if plan.run.threads:
         return plan
@@ -396,7 +404,7 @@ def _with_threads(plan: Plan, step_operations: float) -> Plan:
 
 
 @contextmanager
-def _blamed(choice: Choice, party: str = "", remedy: str = "") -> Iterator[None]:
+def _blamed(choice: ComponentConfig, party: str = "", remedy: str = "") -> Iterator[None]:
     """Turns what a target raises while it is built into an error that names it.
 
     A ``ValueError`` says that it does not fit ``party``; any other exception is a fault of its plugin.
@@ -413,13 +421,13 @@ def _blamed(choice: Choice, party: str = "", remedy: str = "") -> Iterator[None]
                 f"(`ptb show {entry.kind} {entry.name}`)"
             ) from error
         if isinstance(error, ValueError) and party:
-            raise MisfitError(f"{entry.kind} '{entry.name}' does not fit {party}: {error}{remedy}") from error
+            raise IncompatibleError(f"{entry.kind} '{entry.name}' does not fit {party}: {error}{remedy}") from error
         kind = DataError if entry.kind == "dataset" and isinstance(error, OSError | ValueError) else PluginError
         raise kind(f"{entry}: building it failed: {one_line(error)}") from error
 
 
 @contextmanager
-def memory_named(plan: Plan, training: bool = True) -> Iterator[None]:
+def explain_oom(plan: ResolvedConfig, training: bool = True) -> Iterator[None]:
     """Turns running out of memory into an error that names the setting to change."""
     try:
         yield

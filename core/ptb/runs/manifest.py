@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from ptb.config.layers import RunConfig, leaves
-from ptb.config.resolve import Plan
+from ptb.config.resolve import ResolvedConfig
 from ptb.data.loader import fingerprint
 from ptb.device import describe_device
 from ptb.errors import ConfigError, Problem
 from ptb.registry.discovery import own_version
-from ptb.runs.compose import Composition
+from ptb.runs.compose import ComposedRun
 from ptb.runs.provenance import record
 from ptb.seeding import seed_global
 from ptb.storage.checkpoint import Checkpoint
@@ -32,9 +32,9 @@ _TOLD = {
 }
 
 
-def describe(composition: Composition) -> dict[str, Any]:
+def describe(composed: ComposedRun) -> dict[str, Any]:
     """What ``manifest.json`` says of a run that is made here and now: versions, machine, data, plugins."""
-    plan = composition.plan
+    plan = composed.plan
     entries = {section: choice.entry for section, choice in plan.choices().items()}
     used = {entry.found for entry in entries.values()}
     files = {
@@ -46,14 +46,14 @@ def describe(composition: Composition) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": str(composition.parts.device),
-        "device_name": describe_device(composition.parts.device, plan.run.threads),
+        "device": str(composed.parts.device),
+        "device_name": describe_device(composed.parts.device, plan.run.threads),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": plan.run.threads,
         "seed": plan.run.seed,
         "argv": sys.argv,
         "git_commit": git_commit(),
-        "dataset_sha256": _fingerprint(composition),
+        "dataset_sha256": _fingerprint(composed),
         "plugins": [
             {
                 "section": section,
@@ -68,7 +68,7 @@ def describe(composition: Composition) -> dict[str, Any]:
         ]
         + [
             {"distribution": p.name, "version": p.version, "status": p.status, "reason": p.reason, "used": False}
-            for p in composition.installed
+            for p in composed.installed
             if p.name not in files
         ],
         "plugin_files": files,
@@ -87,7 +87,7 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [*_other_machine(then, now), *_other_plugins(_used_plugins(then), _used_plugins(now))]
 
 
-def check_config(run: RunDirectory, checkpoint: Checkpoint | None, plan: Plan) -> None:
+def check_config(run: RunDirectory, checkpoint: Checkpoint | None, plan: ResolvedConfig) -> None:
     """A run goes on as it was begun.
 
     Raises:
@@ -110,14 +110,14 @@ def check_config(run: RunDirectory, checkpoint: Checkpoint | None, plan: Plan) -
         raise ConfigError(*problems)
 
 
-def warn_of_other_data(run: RunDirectory, composition: Composition) -> None:
+def warn_of_other_data(run: RunDirectory, composed: ComposedRun) -> None:
     """Warns where the data is not that of the run."""
     recorded = run.read_manifest().get("dataset_sha256")
     if recorded is None:
         warnings.warn(f"{run.manifest} does not tell which data the run used: it may have changed since", stacklevel=3)
-    elif recorded != _fingerprint(composition):
+    elif recorded != _fingerprint(composed):
         warnings.warn(
-            f"the data has changed since the run: data set '{composition.plan.dataset.entry.name}' has another "
+            f"the data has changed since the run: data set '{composed.plan.dataset.entry.name}' has another "
             f"dataset_sha256 than {run.manifest} tells; the figures do not compare with those of the run",
             stacklevel=3,
         )
@@ -147,6 +147,6 @@ def _used_plugins(manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:
         return {}
 
 
-def _fingerprint(composition: Composition) -> str:
-    seed_global(composition.plan.run.seed, "fingerprint")  # samples may be changed at random when they are read
-    return fingerprint(composition.splits)
+def _fingerprint(composed: ComposedRun) -> str:
+    seed_global(composed.plan.run.seed, "fingerprint")  # samples may be changed at random when they are read
+    return fingerprint(composed.splits)

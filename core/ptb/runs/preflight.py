@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.data.loader import CHUNK, SCAN_BYTES, Batches
-from ptb.data.sample_rng import Draws
+from ptb.data.loader import CHUNK, SCAN_BYTES, BatchLoader
+from ptb.data.sample_rng import SampleGenerator
 from ptb.data.spec import DataSpec
 from ptb.device import is_memory_error
-from ptb.errors import DataError, MisfitError, PtbError, count, listing, one_line
+from ptb.errors import DataError, IncompatibleError, PtbError, count, listing, one_line
 from ptb.registry.component import Component
-from ptb.seeding import isolated
-from ptb.storage.codec import Reader, Unwritable, Writer
+from ptb.seeding import preserve_rng_state
+from ptb.storage.codec import Decoder, EncodeError, Encoder
 from ptb.storage.object_state import capture, restore
 from ptb.training.objective import Parts
-from ptb.training.trainer import undisturbed
+from ptb.training.trainer import preserve_state
 
 PROBE_SAMPLES = 2
 # Of samples that are read one by one, so many are looked at before the training; of samples at hand all, or about as
@@ -52,12 +52,12 @@ def check_declared(spec: DataSpec, components: Mapping[str, Component], dataset:
         dataset: what to call the data set in the message.
 
     Raises:
-        MisfitError: one does not take the target kind; the message says which kinds it takes.
+        IncompatibleError: one does not take the target kind; the message says which kinds it takes.
     """
     for section, component in components.items():
         if component.accepts and spec.target not in component.accepts:
             kind = section.partition(".")[0].removesuffix("s") if section.startswith("metrics") else section
-            raise MisfitError(
+            raise IncompatibleError(
                 f"{kind} '{component.name}' takes targets of kind {' or '.join(component.accepts)}; those of {dataset} "
                 f"are '{spec.target}': choose another {kind} or another data set (`ptb list {kind}`)"
             )
@@ -73,7 +73,7 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
 
     Raises:
         DataError: a split is empty, or its samples are not what the spec says.
-        MisfitError: the loss leaves out a class that there is not.
+        IncompatibleError: the loss leaves out a class that there is not.
     """
     ignores = parts.ignored is None
     for name, batches in {**parts.evaluation, "train": parts.train}.items():
@@ -86,7 +86,7 @@ def check_batches(parts: Parts, spec: DataSpec, names: Names) -> None:
         _check_augment(batches, names.dataset)
         ignores |= _check_values(batches, spec, place, parts.ignored)
     if not ignores and spec.target == "class" and parts.ignored not in range(spec.output_size):
-        raise MisfitError(
+        raise IncompatibleError(
             f"loss.ignore_index={parts.ignored} leaves out nothing: no sample of {names.dataset} has that target, and "
             f"its classes are 0 to {spec.output_size - 1}; leave it away"
         )
@@ -99,7 +99,7 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
         About how many floating-point operations one training step takes.
 
     Raises:
-        MisfitError: one of them raises, or gives a tensor of another shape; the message names both parties and shapes.
+        IncompatibleError: one of them raises, or gives a tensor of another shape; the message names both, and shapes.
     """
     inputs, targets = _probe(parts.train, names.dataset)
     known = {id(parameter) for parameter in parts.model.parameters()}
@@ -111,14 +111,16 @@ def check_forward(parts: Parts, spec: DataSpec, names: Names) -> float:
         ):
             scores = parts.forward(inputs)
         if made := [name for name, each in parts.model.named_parameters() if id(each) not in known]:
-            raise MisfitError(
+            raise IncompatibleError(
                 f"{names.model} makes parameters in its forward pass ({listing(made)}), which no optimizer would "
                 "train; make them in its constructor"
             )
         wanted = (len(inputs), 2, spec.output_size) if parts.pairs else (len(inputs), spec.output_size)
         if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise MisfitError(f"{names.model} must give scores of shape {wanted} for {names.dataset}, it gives {got}")
+            raise IncompatibleError(
+                f"{names.model} must give scores of shape {wanted} for {names.dataset}, it gives {got}"
+            )
         _check_loss(parts, scores, targets, names)
         for label, metric in parts.eval_metrics.items():
             with _misfit(f"metric '{label}' cannot take the scores and targets"), warnings.catch_warnings():
@@ -142,7 +144,7 @@ def check_step(
         samples: how many.
 
     Raises:
-        MisfitError: a parameter gets no gradient, or the optimizer cannot take a step on the gradients.
+        IncompatibleError: a parameter gets no gradient, or the optimizer cannot take a step on the gradients.
     """
     model = parts.model
     inputs, targets = _probe(parts.train, names.dataset, samples)
@@ -161,7 +163,7 @@ def check_step(
             _check_gradients(parts, names)
             sparse = any(p.grad.is_sparse for p in model.parameters() if p.grad is not None)
             if clip_norm is not None and sparse:
-                raise MisfitError(
+                raise IncompatibleError(
                     f"trainer.clip_norm={clip_norm:g} cannot be used with the gradients of {names.model}: they are "
                     "sparse; leave it out"
                 )
@@ -182,25 +184,27 @@ def _put_back(parts: Parts) -> Iterator[None]:
     weights = [(weight, weight.detach().clone()) for weight in parts.model.parameters()]
     metrics = parts.eval_metrics
     held = [(now, dict(now)) for part in (parts.model, parts.loss, *metrics.values()) for now in _namespaces(part)]
-    writer = Writer()
+    writer = Encoder()
     try:
         figures = {label: capture(metric, f"metrics.{label}", writer) for label, metric in metrics.items()}
-        with undisturbed(parts):
+        with preserve_state(parts):
             try:
                 yield
             finally:
-                for now, before in held:  # `undisturbed` takes no attribute away
+                for now, before in held:  # `preserve_state` takes no attribute away
                     for name in now.keys() - before.keys():
                         del now[name]
                     now.update(before)
                 with torch.no_grad():
                     for weight, value in weights:
                         weight.copy_(value)
-                reader = Reader(writer.tensors, parts.device)
+                reader = Decoder(writer.tensors, parts.device)
                 for label, metric in metrics.items():
                     restore(metric, figures[label], reader)
-    except Unwritable as error:
-        raise MisfitError(f"what a part keeps cannot be saved, so that a run could go on later: {error}") from error
+    except EncodeError as error:
+        raise IncompatibleError(
+            f"what a part keeps cannot be saved, so that a run could go on later: {error}"
+        ) from error
 
 
 def _namespaces(part: object) -> list[dict[str, Any]]:
@@ -219,16 +223,16 @@ def _check_saved(parts: Parts, names: Names, optimizer: Optimizer) -> None:
     }
     for name, state in kept.items():
         try:
-            Writer().node(state(), "state")
-        except Unwritable as error:
-            raise MisfitError(f"{name} cannot be saved, so that a run could go on later: {error}") from error
+            Encoder().node(state(), "state")
+        except EncodeError as error:
+            raise IncompatibleError(f"{name} cannot be saved, so that a run could go on later: {error}") from error
 
 
 def _check_gradients(parts: Parts, names: Names) -> None:
     parameters = {name: parameter for name, parameter in parts.model.named_parameters() if parameter.requires_grad}
     unused = [name for name, parameter in parameters.items() if parameter.grad is None]
     if unused:
-        raise MisfitError(
+        raise IncompatibleError(
             f"{names.model}: no gradient reaches {listing(unused)}: they take no part in the scores; "
             "use them, or set requires_grad to False"
         )
@@ -236,7 +240,7 @@ def _check_gradients(parts: Parts, names: Names) -> None:
         name for name, parameter in parameters.items() if parameter.grad is not None and not parameter.grad.is_sparse
     ]
     if parts.sparse and dense:
-        raise MisfitError(
+        raise IncompatibleError(
             f"{names.optimizer} takes sparse gradients only, and {names.model} gives dense ones to {listing(dense)}; "
             "choose another optimizer, or a model whose gradients are sparse (embedding-bag with model.sparse=true)"
         )
@@ -259,12 +263,12 @@ def _check_smallest_batch(parts: Parts, names: Names) -> None:
                 "set loader.drop_last=true, or choose another loader.batch_size",
             )
         )
-        raise MisfitError(
+        raise IncompatibleError(
             f"{names.model} cannot train on a batch of one sample, and {size}: {one_line(error)}; {remedy}"
         ) from error
 
 
-def _check_form(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> None:
+def _check_form(batches: BatchLoader, spec: DataSpec, place: str, pairs: bool) -> None:
     inputs, targets = _probe(batches, place)
     size = len(inputs)
     shape = (size, 2, *spec.input_shape) if pairs else (size, *spec.input_shape)
@@ -280,12 +284,12 @@ def _check_form(batches: Batches, spec: DataSpec, place: str, pairs: bool) -> No
         )
 
 
-def _check_augment(batches: Batches, dataset: str) -> None:
+def _check_augment(batches: BatchLoader, dataset: str) -> None:
     if batches.augment is None:
         return
     inputs, _ = _probe(batches, dataset)
-    with _reading(dataset, "samples through augment"), isolated():
-        augmented = batches.augment(inputs, Draws(0, 1, torch.arange(len(inputs), device=inputs.device)))
+    with _reading(dataset, "samples through augment"), preserve_rng_state():
+        augmented = batches.augment(inputs, SampleGenerator(0, 1, torch.arange(len(inputs), device=inputs.device)))
     wanted = _form(tuple(inputs.shape), inputs.dtype)
     got = _form(tuple(augmented.shape), augmented.dtype) if isinstance(augmented, Tensor) else type(augmented).__name__
     if got != wanted:
@@ -300,10 +304,10 @@ def _check_loss(parts: Parts, scores: Tensor, targets: Tensor, names: Names) -> 
         value = parts.loss(scores, targets)
     if not isinstance(value, Tensor) or (value.ndim and len(value) != len(scores)):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise MisfitError(f"{names.loss} must give a scalar tensor or one value a sample, it gives {got}")
+        raise IncompatibleError(f"{names.loss} must give a scalar tensor or one value a sample, it gives {got}")
 
 
-def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | None) -> bool:
+def _check_values(batches: BatchLoader, spec: DataSpec, place: str, ignored: int | None) -> bool:
     """Holds the values of all samples against the spec, or of some, evenly spaced, where to read them all takes long.
 
     Returns:
@@ -312,7 +316,7 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
     order = _looked_at(batches)
     left_out = 0
     for chosen in torch.split(order, CHUNK):
-        with _reading(place, count(len(order), "sample")), isolated():
+        with _reading(place, count(len(order), "sample")), preserve_rng_state():
             inputs, targets = batches.source.take(chosen)
         if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
             raise DataError(f"{place}: sample {int(chosen[bad])} holds inputs that are not finite")
@@ -330,7 +334,7 @@ def _check_values(batches: Batches, spec: DataSpec, place: str, ignored: int | N
     return left_out > 0 or len(order) < batches.size
 
 
-def _looked_at(batches: Batches) -> Tensor:
+def _looked_at(batches: BatchLoader) -> Tensor:
     """The numbers of the samples that are looked at before the training."""
     order = torch.arange(batches.size)
     if not batches.at_hand:
@@ -360,8 +364,8 @@ def _first(mask: Tensor) -> int | None:
     return int(mask.int().argmax()) if bool(mask.any()) else None
 
 
-def _probe(batches: Batches, place: str, samples: int = PROBE_SAMPLES) -> tuple[Tensor, Tensor]:
-    with _reading(place, "the first samples"), isolated():
+def _probe(batches: BatchLoader, place: str, samples: int = PROBE_SAMPLES) -> tuple[Tensor, Tensor]:
+    with _reading(place, "the first samples"), preserve_rng_state():
         return batches.probe(samples)
 
 
@@ -388,13 +392,13 @@ def _operations(model: nn.Module) -> Iterator[list[float]]:
 
 @contextmanager
 def _misfit(message: str, remedy: str = "") -> Iterator[None]:
-    """Turns what a stranger's code raises inside, which may be anything, into a ``MisfitError``."""
+    """Turns what a stranger's code raises inside, which may be anything, into a ``IncompatibleError``."""
     try:
         yield
     except (Exception, SystemExit) as error:
         if isinstance(error, PtbError) or is_memory_error(error):
             raise
-        raise MisfitError(f"{message}: {one_line(error)}{remedy}") from error
+        raise IncompatibleError(f"{message}: {one_line(error)}{remedy}") from error
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from torch import Tensor
 from ptb.config.layers import RunConfig
 from ptb.device import cpu_threads
 from ptb.errors import StorageError, one_line
-from ptb.runs.compose import Composition, memory_named
-from ptb.seeding import isolated
+from ptb.runs.compose import ComposedRun, explain_oom
+from ptb.seeding import preserve_rng_state
 from ptb.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ptb.storage.codec import Reader, State, Unreadable, Writer
+from ptb.storage.codec import DecodeError, Decoder, Encoder, State
 from ptb.training.nonfinite import Finding, find
 from ptb.training.stepping import Group
 from ptb.training.trainer import Recipe, Training
@@ -42,7 +42,7 @@ def save_replay(
     Raises:
         StorageError: the file cannot be written.
     """
-    writer = Writer()
+    writer = Encoder()
     batches = writer.node([list(batch) for batch in group], "batches")
     numbers = writer.node(list(samples), "samples")
     node = {"config": dict(config), "training": state.node, "batches": batches, "samples": numbers}
@@ -67,28 +67,28 @@ def replay_config(saved: Checkpoint) -> RunConfig:
     return RunConfig(**saved.state.node["config"])
 
 
-def replay(saved: Checkpoint, composition: Composition) -> Finding:
+def replay(saved: Checkpoint, composed: ComposedRun) -> Finding:
     """Tries a saved step again, and tells what is found; nothing is trained or written.
 
     Args:
         saved: what ``load_replay`` returned.
-        composition: what ``compose`` made of its configuration.
+        composed: what ``compose`` made of its configuration.
 
     Raises:
         StorageError: the file does not fit the components.
         ResourceError: memory runs out.
     """
-    plan, parts = composition.plan, composition.parts
-    with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan, False):
+    plan, parts = composed.plan, composed.parts
+    with closing(parts), preserve_rng_state(), cpu_threads(plan.run.threads), explain_oom(plan, False):
         nobody = cast(Any, None)  # nothing is trained
         training = Training(parts, Recipe(epochs=plan.trainer.epochs), nobody)
         try:
-            node, reader = saved.state.node, Reader(saved.state.tensors, parts.device)
+            node, reader = saved.state.node, Decoder(saved.state.tensors, parts.device)
             training.load_state(State(node["training"], saved.state.tensors))
             group = [(inputs, targets) for inputs, targets in reader.value(node["batches"])]
             samples = reader.value(node["samples"])
             loss, most = float(saved.facts["loss"]), node["training"]["most"]
-        except (Unreadable, LookupError, TypeError, ValueError) as error:
+        except (DecodeError, LookupError, TypeError, ValueError) as error:
             raise StorageError(f"{saved.path} does not fit the components of its run: {one_line(error)}") from error
         parts.model.train()
         return find(parts, group, samples, loss, most)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 from ptb.config.layers import RunConfig
-from ptb.config.resolve import Choice, Plan
+from ptb.config.resolve import ComponentConfig, ResolvedConfig
 from ptb.device import cpu_threads, is_memory_error
 from ptb.errors import (
     ConfigError,
-    Interrupted,
+    InterruptedRunError,
     NumericalError,
     PluginError,
     Problem,
@@ -31,21 +31,21 @@ from ptb.errors import (
     one_line,
 )
 from ptb.runs import manifest
-from ptb.runs.compose import Composition, compose, memory_named
+from ptb.runs.compose import ComposedRun, compose, explain_oom
 from ptb.runs.replay import save_replay
-from ptb.seeding import isolated, seed_global
+from ptb.seeding import preserve_rng_state, seed_global
 from ptb.storage.checkpoint import (
     Checkpoint,
     differences,
     find_checkpoints,
+    latest_valid,
     load_checkpoint,
     model_state,
-    newest_intact,
     prune_checkpoints,
     save_checkpoint,
     weights_sha256,
 )
-from ptb.storage.codec import Reader, State, Unreadable, Unwritable
+from ptb.storage.codec import DecodeError, Decoder, EncodeError, State
 from ptb.storage.run_directory import RunDirectory, check_output
 from ptb.training.nonfinite import Finding
 from ptb.training.objective import DetailedMetric
@@ -144,12 +144,12 @@ def resume(path: str | Path, *, registry: "Registry | None" = None, strict: bool
 
 
 def execute(
-    composition: Composition, output: Path | None, observer: Observer | None = None, *, until: int | None = None
+    composed: ComposedRun, output: Path | None, observer: Observer | None = None, *, until: int | None = None
 ) -> RunResult:
     """Trains, evaluates and records a composed run.
 
     Args:
-        composition: what ``compose`` returned; its model is trained in place.
+        composed: what ``compose`` returned; its model is trained in place.
         output: the run directory, new or empty; None makes one under ``runs/``.
         observer: is told of the progress; without one nothing is shown, and nothing stops the run.
         until: the optimizer step after which the run is saved and left, to go on later.
@@ -157,14 +157,14 @@ def execute(
     Raises:
         PtbError: see ``ptb.errors``; ``summary.json`` then says how far the run came.
     """
-    plan = composition.plan
+    plan = composed.plan
     run = RunDirectory.create(output, plan.model.entry.name, plan.dataset.entry.name)
-    with _recording(composition, run, observer) as recorder:
+    with _recording(composed, run, observer) as recorder:
         check_output(run.path)  # another process may have made a run here since
         run.write_config(plan.as_config())
         recorder.begun = True  # without a config.toml a summary.json would only be in the way of the next try
-        run.write_manifest(manifest.describe(composition) | {"run": recorder.id})
-        recorder.line(composition.headline())
+        run.write_manifest(manifest.describe(composed) | {"run": recorder.id})
+        recorder.line(composed.summary_line())
         recorder.line(f"run directory: {run.path}")
         seed_global(plan.run.seed, "train")
         recorder.save(recorder.training)
@@ -172,7 +172,7 @@ def execute(
 
 
 def go_on(
-    composition: Composition,
+    composed: ComposedRun,
     run: RunDirectory,
     observer: Observer | None = None,
     *,
@@ -182,7 +182,7 @@ def go_on(
     """Goes on with a run from its newest intact checkpoint.
 
     Args:
-        composition: what ``compose`` made of its configuration.
+        composed: what ``compose`` made of its configuration.
         run: where its checkpoints are.
         observer: as in ``execute``.
         strict: refuse where versions, device, threads or data are not those of the run.
@@ -192,11 +192,11 @@ def go_on(
         StorageError: no checkpoint is intact, its state is not that of these components, or ``strict`` refuses.
         PtbError: as in ``execute``.
     """
-    with _recording(composition, run, observer) as recorder:
-        then, now = run.read_manifest(), manifest.describe(composition)
+    with _recording(composed, run, observer) as recorder:
+        then, now = run.read_manifest(), manifest.describe(composed)
         recorder.id = str(then.get("run", recorder.id))
-        checkpoint = newest_intact(run.checkpoints, then.get("run"), recorder.warn)
-        manifest.check_config(run, checkpoint, composition.plan)
+        checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
+        manifest.check_config(run, checkpoint, composed.plan)
         # Where there is neither, it was killed before it wrote one.
         changed = manifest.changes(then, now) if then or checkpoint else []
         if changed and strict:
@@ -213,13 +213,13 @@ def go_on(
             )
         if checkpoint is None:
             recorder.line("nothing was saved before the run was stopped: it begins at the start")
-            seed_global(composition.plan.run.seed, "train")
+            seed_global(composed.plan.run.seed, "train")
         else:
             recorder.id = str(checkpoint.facts.get("run", recorder.id))  # the manifest may be gone
             recorder.take_up(checkpoint)
             if until is not None and until <= checkpoint.step and not recorder.training.is_over():
                 raise ConfigError(f"--stop-after {until}: the run is at step {checkpoint.step}; name a later one")
-            prune_checkpoints(run.checkpoints, composition.plan.trainer.keep_last)  # it may have been killed before
+            prune_checkpoints(run.checkpoints, composed.plan.trainer.keep_last)  # it may have been killed before
         if not recorder.training.is_over():
             told = {"step": recorder.totals.step, "argv": sys.argv, "changes": changed}
             run.write_manifest({**now, **then, "run": recorder.id, "resumed": [*then.get("resumed", []), told]})
@@ -261,22 +261,22 @@ def evaluate_run(
         StorageError: the checkpoint is damaged, or is one of another model.
     """
     file = _choose_checkpoint(run, checkpoint)
-    composition = compose(config, registry, training=False)
-    parts, splits = composition.parts, composition.parts.evaluation
+    composed = compose(config, registry, training=False)
+    parts, splits = composed.parts, composed.parts.evaluation
     if split not in splits:
         raise ConfigError(f"the data set has no {split} split; it has: {', '.join(splits)}")
     saved = load_checkpoint(file)
     saved.restore(parts.model)
     try:
-        load_rest(parts, saved.state, Reader(saved.state.tensors, parts.device))
+        load_rest(parts, saved.state, Decoder(saved.state.tensors, parts.device))
         most = most_at_once(saved.state)
-    except Unreadable as error:
+    except DecodeError as error:
         raise StorageError(
             f"the checkpoint of step {saved.step} does not fit the model or the loss: {error}"
         ) from error
-    plan = composition.plan
-    with closing(parts), isolated(), cpu_threads(plan.run.threads), memory_named(plan, False), _blamed(plan):
-        manifest.warn_of_other_data(run, composition)
+    plan = composed.plan
+    with closing(parts), preserve_rng_state(), cpu_threads(plan.run.threads), explain_oom(plan, False), _blamed(plan):
+        manifest.warn_of_other_data(run, composed)
         values = evaluate(parts, splits[split], most=most)
         losses = sample_losses(parts, splits[split], most)
         written = None if losses is None else str(run.write_losses(split, saved.step, losses.tolist()))
@@ -301,13 +301,13 @@ def evaluate_run(
 
 
 @contextmanager
-def _recording(composition: Composition, run: RunDirectory, observer: Observer | None) -> Iterator["_Recorder"]:
+def _recording(composed: ComposedRun, run: RunDirectory, observer: Observer | None) -> Iterator["_Recorder"]:
     """A recorder that holds the run directory, and writes at the end how the run ended, also where it fails."""
-    plan = composition.plan
-    with closing(composition.parts), run.writing():
-        recorder = _Recorder(run, composition, observer)
+    plan = composed.plan
+    with closing(composed.parts), run.writing():
+        recorder = _Recorder(run, composed, observer)
         try:
-            with isolated(), cpu_threads(plan.run.threads), memory_named(plan), _blamed(plan):
+            with preserve_rng_state(), cpu_threads(plan.run.threads), explain_oom(plan), _blamed(plan):
                 yield recorder
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
@@ -321,18 +321,18 @@ def _recording(composition: Composition, run: RunDirectory, observer: Observer |
 class _Recorder:
     """The trainer's watcher: writes the run directory and passes the progress on."""
 
-    def __init__(self, run: RunDirectory, composition: Composition, observer: Observer | None) -> None:
+    def __init__(self, run: RunDirectory, composed: ComposedRun, observer: Observer | None) -> None:
         self.id = secrets.token_hex(8)
         self.begun = False  # before that, what the run directory tells is still true
         self.run = run
-        self.composition = composition
+        self.composed = composed
         self.observer = observer
         self.pending: list[Row] = []
         self.rows = hashlib.sha256()  # of metrics.jsonl
         self.step_ended: Callable[[], None] = observer.step_ended if observer else _nothing
         self.stop_signal: Callable[[], int | None] = observer.stop_signal if observer else _nothing
-        settings = composition.plan.trainer.model_dump()
-        self.training = Training(composition.parts, Recipe(**{f.name: settings[f.name] for f in fields(Recipe)}), self)
+        settings = composed.plan.trainer.model_dump()
+        self.training = Training(composed.parts, Recipe(**{f.name: settings[f.name] for f in fields(Recipe)}), self)
 
     @property
     def totals(self) -> Totals:
@@ -342,8 +342,10 @@ class _Recorder:
         epochs, patience = self.training.recipe.epochs, self.training.recipe.patience
         try:
             over = self.training.run(until)
-        except Interrupted as error:
-            raise Interrupted(f"{error}; `ptb resume {self.run.path}` goes on", error.exit_code - 128) from error
+        except InterruptedRunError as error:
+            raise InterruptedRunError(
+                f"{error}; `ptb resume {self.run.path}` goes on", error.exit_code - 128
+            ) from error
         if not over:
             step = self.totals.step
             self.line(f"stopped after step {step}, as was asked; it is saved, and `ptb resume {self.run.path}` goes on")
@@ -356,12 +358,12 @@ class _Recorder:
         """Puts the training where it was when the checkpoint was saved, and the figures too."""
         try:
             if checkpoint.state.node is None:
-                raise Unreadable("it holds the weights only, as ptb saved them before there was `ptb resume`")
+                raise DecodeError("it holds the weights only, as ptb saved them before there was `ptb resume`")
             self.training.load_state(checkpoint.state)
             if self.totals.step != checkpoint.step:
-                raise Unreadable(f"it is the state of step {self.totals.step}")
+                raise DecodeError(f"it is the state of step {self.totals.step}")
             again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.facts, self.training.state())
-        except (Unreadable, Unwritable) as error:
+        except (DecodeError, EncodeError) as error:
             raise StorageError(f"cannot go on from {checkpoint.path}: {error}") from error
         if lost := differences(checkpoint, again):
             message = f"{checkpoint.path} cannot be taken up again exactly: {listing(lost, 3)}"
@@ -403,10 +405,10 @@ class _Recorder:
         totals = training.totals
         try:
             state = training.state()
-        except Unwritable as error:
+        except EncodeError as error:
             raise PluginError(f"the run cannot be saved: {error}") from error
         self.run.sync_rows()
-        config = self.composition.plan.as_config()
+        config = self.composed.plan.as_config()
         facts = {
             "run": self.id,
             "epoch": totals.epoch,
@@ -415,15 +417,15 @@ class _Recorder:
             "config": config,
         }
         save_checkpoint(self.run.checkpoints, totals.step, state, facts)
-        prune_checkpoints(self.run.checkpoints, self.composition.plan.trainer.keep_last)
+        prune_checkpoints(self.run.checkpoints, self.composed.plan.trainer.keep_last)
 
     def save_replay(self, state: State, step: int, group: Group, samples: list[Tensor], finding: Finding) -> str:
-        path = save_replay(self.run.path, self.composition.plan.as_config(), state, step, group, samples, finding)
+        path = save_replay(self.run.path, self.composed.plan.as_config(), state, step, group, samples, finding)
         return str(path)
 
     def finish(self, status: str, reason: str = "") -> RunResult:
         self._show_rows()
-        totals, model = self.totals, self.composition.parts.model
+        totals, model = self.totals, self.composed.parts.model
         if totals.skipped:
             self.line(f"{totals.skipped} of {totals.step} steps were skipped: their fp16 gradients overflowed")
         result = RunResult(
@@ -433,7 +435,7 @@ class _Recorder:
             step=totals.step,
             metrics=dict(totals.metrics),
             weights_sha256=weights_sha256(model_state(model)),
-            parameters=self.composition.parameters,
+            parameters=self.composed.parameters,
             train_seconds=totals.seconds,
             samples_per_second=totals.samples / totals.seconds if totals.seconds else 0.0,
             skipped_steps=totals.skipped,
@@ -461,7 +463,7 @@ def _nothing() -> None:
     """What happens where nobody looks on."""
 
 
-def _details(choice: Choice, metric: DetailedMetric) -> dict[str, Any]:
+def _details(choice: ComponentConfig, metric: DetailedMetric) -> dict[str, Any]:
     details = metric.details()
     try:
         json.dumps(details)
@@ -496,7 +498,7 @@ def _choose_checkpoint(run: RunDirectory, wanted: str) -> Path:
 
 
 @contextmanager
-def _blamed(plan: Plan) -> Iterator[None]:
+def _blamed(plan: ResolvedConfig) -> Iterator[None]:
     """Turns what a component raises while it trains into an error that names its plugin (the innermost)."""
     try:
         yield

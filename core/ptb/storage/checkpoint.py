@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ptb.data.loader import update_digest
 from ptb.errors import StorageError, count, listing, one_line
 from ptb.storage import atomic
-from ptb.storage.codec import Node, Reader, State, Unreadable, raw
+from ptb.storage.codec import DecodeError, Decoder, Node, State, raw
 
 FORMAT = 2
 _NAME = re.compile(r"(ckpt|replay)-(\d{1,18})-([0-9a-f]{32})\.safetensors")
@@ -37,7 +37,7 @@ LONGEST_HEADER = 1 << 24  # bytes; some 100,000 tensors
 _NO_FILE = (errno.ENOENT, errno.EISDIR, errno.EINVAL, errno.ENXIO, errno.ELOOP)  # a folder, pipe, or link to nothing
 
 
-class Damaged(StorageError):
+class CorruptCheckpoint(StorageError):
     """The bytes of a checkpoint are not those that were saved under its name."""
 
 
@@ -56,7 +56,7 @@ class Checkpoint:
         if self.state.node is None:  # format 1 held nothing else
             return self.state.tensors
         with _understood(self.path):
-            weights: dict[str, Tensor] = Reader(self.state.tensors).value(self.state.node["model"])
+            weights: dict[str, Tensor] = Decoder(self.state.tensors).value(self.state.node["model"])
             return weights
 
     def restore(self, model: nn.Module) -> None:
@@ -125,33 +125,39 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint and holds its bytes against its name.
 
     Raises:
-        Damaged: they do not match, or are no checkpoint of ptb, or it is no file.
+        CorruptCheckpoint: they do not match, or are no checkpoint of ptb, or it is no file.
         StorageError: the file cannot be read, or has a format that this version does not know.
     """
     try:
         data = atomic.read(path)
     except OSError as error:
-        kind = Damaged if error.errno in _NO_FILE else StorageError  # a disk that fails now may not fail later
+        kind = (
+            CorruptCheckpoint if error.errno in _NO_FILE else StorageError
+        )  # a disk that fails now may not fail later
         raise kind(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
     match = _NAME.fullmatch(path.name)
     if match is None or hashlib.sha256(data).hexdigest()[:32] != match[3]:
-        raise Damaged(f"the checkpoint {path} is damaged: its bytes are not those that were saved under this name")
+        raise CorruptCheckpoint(
+            f"the checkpoint {path} is damaged: its bytes are not those that were saved under this name"
+        )
     with _understood(path):
         told = _told(data)
         if not isinstance(told, dict) or not isinstance(told.get("format"), int):
-            raise Unreadable("no format")
+            raise DecodeError("no format")
         if told["format"] > FORMAT:
             raise StorageError(
                 f"the checkpoint {path} has format {told['format']}, and this version of ptb knows up to {FORMAT}: "
                 "use the version that wrote it, or a newer one"
             )
         if told["step"] != int(match[2]):
-            raise Damaged(f"the checkpoint {path} is that of step {told['step']}, under the name of another one")
+            raise CorruptCheckpoint(
+                f"the checkpoint {path} is that of step {told['step']}, under the name of another one"
+            )
         tensors = load(data)
         if told["format"] == 1:
             return Checkpoint(path, told["step"], {"best_step": told.get("best_step")}, State(None, tensors))
         if not isinstance(told["facts"], dict) or not isinstance(told["state"], dict):
-            raise Unreadable("no state")
+            raise DecodeError("no state")
         return Checkpoint(path, told["step"], told["facts"], State(told["state"], tensors))
 
 
@@ -183,7 +189,7 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
     kept = {checkpoints[step] for step in newest}
     try:
         kept |= {checkpoints[best] for step in newest if (best := _best_step(checkpoints[step])) in checkpoints}
-    except Damaged:
+    except CorruptCheckpoint:
         return
     for _, _, path in _found(folder):
         if path not in kept:
@@ -191,10 +197,10 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
                 atomic.remove(path)
 
 
-def newest_intact(folder: Path, run: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
+def latest_valid(folder: Path, run: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint whose bytes are those that were saved; None where there never was one.
 
-    Damaged ones are set aside as ``.corrupt-<name>``, and told.
+    CorruptCheckpoint ones are set aside as ``.corrupt-<name>``, and told.
 
     Args:
         folder: where they are.
@@ -209,7 +215,7 @@ def newest_intact(folder: Path, run: str | None, tell: Callable[[str], None]) ->
     for _, _, path in reversed(_found(folder)):
         try:
             checkpoint = load_checkpoint(path)
-        except Damaged as error:
+        except CorruptCheckpoint as error:
             aside.append(_set_aside(path))
             tell(f"{error}; it is kept as {aside[-1].name}")
             continue
@@ -280,7 +286,7 @@ def _best_step(path: Path) -> int | None:
     """What a checkpoint calls the best step, if there is one.
 
     Raises:
-        Damaged: that does not stand in it any more.
+        CorruptCheckpoint: that does not stand in it any more.
         StorageError: the file cannot be read.
     """
     with atomic.told(path, verb="read"), _understood(path):
@@ -294,17 +300,17 @@ def _told(data: bytes) -> Any:
     """What stands in the metadata of a safetensors file."""
     size = int.from_bytes(data[:8], "little")
     if not 0 < size <= min(len(data) - 8, LONGEST_HEADER):
-        raise Unreadable("its header is cut")
+        raise DecodeError("its header is cut")
     return json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ptb"])
 
 
 @contextmanager
 def _understood(path: Path) -> Iterator[None]:
-    """Turns what goes wrong in reading a file of the right hash into a ``Damaged``."""
+    """Turns what goes wrong in reading a file of the right hash into a ``CorruptCheckpoint``."""
     try:
         yield
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        raise Damaged(f"{path} is not a checkpoint of ptb: {one_line(error)}") from error
+        raise CorruptCheckpoint(f"{path} is not a checkpoint of ptb: {one_line(error)}") from error
 
 
 def _differing(one: State, other: State, a: Node, b: Node, path: str) -> Iterator[str]:

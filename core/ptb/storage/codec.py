@@ -30,15 +30,15 @@ class State:
     tensors: dict[str, Tensor]
 
 
-class Unwritable(TypeError):
+class EncodeError(TypeError):
     """A value that a checkpoint cannot hold; the message names it and where it stands."""
 
 
-class Unreadable(ValueError):
+class DecodeError(ValueError):
     """A node that stands for no value."""
 
 
-class Writer:
+class Encoder:
     """Writes values; the tensors are collected under the names that the nodes tell.
 
     One tensor that stands in several places is written once, and is one tensor again when it is read.
@@ -53,14 +53,14 @@ class Writer:
         """The node of a value that stands at ``path``.
 
         Raises:
-            Unwritable: there is something else than tensors, numbers, texts and containers of them.
+            EncodeError: there is something else than tensors, numbers, texts and containers of them.
         """
         return self._node(value, path, MAX_DEPTH)
 
     def _node(self, value: Any, path: str, depth: int) -> Node:
         kind = type(value)
         if depth == 0:
-            raise Unwritable(f"{path} is nested too deeply")
+            raise EncodeError(f"{path} is nested too deeply")
         if value is None or kind in (bool, int, str):
             return value
         if kind is float:
@@ -86,7 +86,7 @@ class Writer:
         if isinstance(value, np.ndarray | np.generic):
             array = np.asarray(value)
             if array.dtype.kind not in "biuf":
-                raise Unwritable(f"{path} is a NumPy array of {array.dtype}")
+                raise EncodeError(f"{path} is a NumPy array of {array.dtype}")
             words = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
             form = [array.dtype.str, list(array.shape), isinstance(value, np.ndarray)]
             return {":numpy": [form, self._tensor(words, path)]}
@@ -98,7 +98,7 @@ class Writer:
             return {":dtype": str(value).removeprefix("torch.")}
         if kind is torch.device:
             return {":device": str(value)}
-        raise Unwritable(f"{path} is a {kind.__module__}.{kind.__qualname__}, not a number, a text or a tensor")
+        raise EncodeError(f"{path} is a {kind.__module__}.{kind.__qualname__}, not a number, a text or a tensor")
 
     def _tensor(self, tensor: Tensor, path: str) -> Node:
         if id(tensor) in self._names:
@@ -111,7 +111,7 @@ class Writer:
             ]
             return {":sparse": [list(plain.shape), plain.is_coalesced(), *parts]}
         if plain.layout is not torch.strided or plain.is_quantized or plain.is_meta or plain.is_nested:
-            raise Unwritable(f"{path} is a tensor of layout {plain.layout}")
+            raise EncodeError(f"{path} is a tensor of layout {plain.layout}")
         name = path
         while name in self.tensors:
             name += "~"
@@ -130,7 +130,7 @@ class Writer:
         return facts
 
 
-class Reader:
+class Decoder:
     """Reads nodes back; each tensor in memory of its own, allocated as that of a run which was never stopped."""
 
     def __init__(self, tensors: Mapping[str, Tensor], device: torch.device | None = None) -> None:
@@ -142,18 +142,18 @@ class Reader:
         """The value of a node.
 
         Raises:
-            Unreadable: it is none that a ``Writer`` gives.
+            DecodeError: it is none that a ``Encoder`` gives.
         """
         try:
             return self._value(node, 2 * MAX_DEPTH + 2)  # a tuple is a table and a list
-        except Unreadable:
+        except DecodeError:
             raise
         except (TypeError, ValueError, LookupError, RuntimeError, AttributeError, OverflowError) as error:
-            raise Unreadable(one_line(error)) from error
+            raise DecodeError(one_line(error)) from error
 
     def _value(self, node: Node, depth: int) -> Any:
         if depth == 0:
-            raise Unreadable("nested too deeply")
+            raise DecodeError("nested too deeply")
         if isinstance(node, list):
             return [self._value(inner, depth - 1) for inner in node]
         if not isinstance(node, dict):
@@ -164,7 +164,7 @@ class Reader:
         if tag == ":tensor":
             return self._tensor(node)
         if tag not in _READ or len(node) != 1:
-            raise Unreadable(f"unknown type {tag}")
+            raise DecodeError(f"unknown type {tag}")
         return _READ[tag](self, node[tag], depth - 1)
 
     def _tensor(self, node: Mapping[str, Any]) -> Tensor:
@@ -180,7 +180,7 @@ class Reader:
             elif _dense(saved.shape, tuple(stride)):
                 made = torch.empty_strided(saved.shape, stride, dtype=saved.dtype, device=device)
             else:
-                raise Unreadable(f"{name} cannot have the strides {stride}")
+                raise DecodeError(f"{name} cannot have the strides {stride}")
             self._made[name] = made.copy_(saved)
         return self._made[name]
 
@@ -201,7 +201,7 @@ class Reader:
         (dtype, shape, is_array), words = node
         kind = np.dtype(dtype)
         if kind.kind not in "biuf":
-            raise Unreadable(f"no NumPy array of {dtype}")
+            raise DecodeError(f"no NumPy array of {dtype}")
         array = np.frombuffer(self._value(words, depth).numpy().tobytes(), kind).reshape(shape)
         return array.copy() if is_array else array[()]
 
@@ -216,7 +216,7 @@ def raw(tensor: Tensor) -> Tensor:
 def _dtype(name: str) -> torch.dtype:
     found = getattr(torch, name)
     if not isinstance(found, torch.dtype):
-        raise Unreadable(f"unknown dtype {name}")
+        raise DecodeError(f"unknown dtype {name}")
     return found
 
 
@@ -236,7 +236,7 @@ def _short(key: Any) -> str:
 
 _PAIRED: dict[type, str] = {dict: ":dict", OrderedDict: ":ordered", Counter: ":counter"}
 _LISTED: dict[type, str] = {list: "", tuple: ":tuple", set: ":set", frozenset: ":frozenset", torch.Size: ":size"}
-_READ: dict[str, Callable[[Reader, Node, int], Any]] = {
+_READ: dict[str, Callable[[Decoder, Node, int], Any]] = {
     ":float": lambda _, node, __: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[node],
     ":dict": lambda reader, node, depth: reader._pairs(node, depth),
     ":ordered": lambda reader, node, depth: OrderedDict(reader._pairs(node, depth)),

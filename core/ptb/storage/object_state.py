@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ptb.errors import one_line
-from ptb.storage.codec import Node, Reader, Unreadable, Unwritable, Writer, raw
+from ptb.storage.codec import DecodeError, Decoder, EncodeError, Encoder, Node, raw
 
 # What torch keeps in every module; hooks are no numbers, parameters and modules are looked at by themselves.
 _OF_TORCH = set(vars(nn.Module())) - {"training"}
@@ -43,7 +43,7 @@ _GENERATORS: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], object]
 }
 
 
-def capture(root: object, path: str, writer: Writer, known: Iterable[Tensor] = ()) -> Node:
+def capture(root: object, path: str, writer: Encoder, known: Iterable[Tensor] = ()) -> Node:
     """The state of ``root`` as a node.
 
     Args:
@@ -53,23 +53,23 @@ def capture(root: object, path: str, writer: Writer, known: Iterable[Tensor] = (
         known: tensors that are saved elsewhere; neither they nor views of them are taken.
 
     Raises:
-        Unwritable: ``state_dict`` of an object that has one gives something that cannot be saved.
+        EncodeError: ``state_dict`` of an object that has one gives something that cannot be saved.
     """
     return _Capture(root, writer, known).of(root, path)
 
 
-def restore(root: object, node: Node, reader: Reader) -> None:
+def restore(root: object, node: Node, reader: Decoder) -> None:
     """Puts a captured state into an object that was built in the same way.
 
     Raises:
-        Unreadable: it is the state of something else.
+        DecodeError: it is the state of something else.
     """
     try:
         _Restore(root, reader).all(node)
-    except Unreadable:
+    except DecodeError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
-        raise Unreadable(f"no state of a {type(root).__name__}: {one_line(error)}") from error
+        raise DecodeError(f"no state of a {type(root).__name__}: {one_line(error)}") from error
 
 
 def grown(root: object, before: set[str]) -> list[str]:
@@ -152,7 +152,7 @@ class _Walk:
 
 
 class _Capture(_Walk):
-    def __init__(self, root: object, writer: Writer, known: Iterable[Tensor]) -> None:
+    def __init__(self, root: object, writer: Encoder, known: Iterable[Tensor]) -> None:
         super().__init__(root)
         self._writer = writer
         self._known = {_memory(tensor) for tensor in known}
@@ -186,8 +186,8 @@ class _Capture(_Walk):
     def _value(self, node: Node, name: str, value: object, path: str) -> None:
         try:
             node["values"][name] = self._writer.node(value, path)
-        except Unwritable:  # no number: it is made or built again, or leads on
-            with suppress(Unwritable):
+        except EncodeError:  # no number: it is made or built again, or leads on
+            with suppress(EncodeError):
                 if (parts := self.made_of(value)) is not None and not self._shared(parts):
                     node["made"][name] = self._writer.node(parts, path)
 
@@ -201,7 +201,7 @@ class _Capture(_Walk):
 
 
 class _Restore(_Walk):
-    def __init__(self, root: object, reader: Reader) -> None:
+    def __init__(self, root: object, reader: Decoder) -> None:
         super().__init__(root)
         self._root = root
         self._reader = reader
@@ -217,7 +217,7 @@ class _Restore(_Walk):
 
     def _into(self, owner: object, node: Node) -> None:
         if not isinstance(node, dict):
-            raise Unreadable(f"no state of a {type(owner).__name__}")
+            raise DecodeError(f"no state of a {type(owner).__name__}")
         if _has_own_state(owner):
             owner.load_state_dict(self._reader.value(node.get("state")))  # type: ignore[attr-defined]
             return
@@ -227,7 +227,7 @@ class _Restore(_Walk):
             there = dict(_parts(owner, f"_{what}"))
             for name, each in node.get(what, {}).items():
                 if name not in there:
-                    raise Unreadable(f"{type(owner).__name__} has no {name} among its {what}")
+                    raise DecodeError(f"{type(owner).__name__} has no {name} among its {what}")
                 self._put(there[name], self._reader.value(each), partial(_replace, owner, f"_{what}", name))
         for name, each in _parts(owner, "_parameters"):
             if each is not None:
@@ -238,11 +238,11 @@ class _Restore(_Walk):
                     write(attributes[name], self._reader.value(each))
                     break
             else:
-                raise Unreadable(f"{type(owner).__name__}.{name} is no generator of random numbers")
+                raise DecodeError(f"{type(owner).__name__}.{name} is no generator of random numbers")
         for name, each in node.get("values", {}).items():
             own = None if isinstance(owner, _INDEXED) else getattr(type(owner), name, None)
             if callable(attributes.get(name)) or callable(own):
-                raise Unreadable(f"{type(owner).__name__}.{name} is no value")
+                raise DecodeError(f"{type(owner).__name__}.{name} is no value")
             self._put(attributes.get(name), self._reader.value(each), partial(_assign, owner, name))
         for name, each in node.get("made", {}).items():
             current, parts = attributes.get(name), self._reader.value(each)
@@ -252,7 +252,7 @@ class _Restore(_Walk):
         for name, each in node.get("objects", {}).items():
             if name not in inner:
                 told = "what was made in the training cannot be made again without its state_dict()"
-                raise Unreadable(f"{type(owner).__name__} has no {name}: {told}")
+                raise DecodeError(f"{type(owner).__name__} has no {name}: {told}")
             self._into(inner[name], each)
 
     def _put(self, current: Any, value: Any, write: Callable[[Any], None]) -> None:
@@ -321,7 +321,7 @@ def _assign(owner: object, name: str, value: object) -> None:
     elif isinstance(owner, dict):
         keys = dict(zip(_names(owner), owner, strict=True))
         if name not in keys and name.startswith("#"):
-            raise Unreadable(f"it has no entry {name}")
+            raise DecodeError(f"it has no entry {name}")
         owner[keys.get(name, name)] = value
     elif isinstance(owner, tuple):
         return  # what it holds stays; the comparison after the reading tells if it is another value

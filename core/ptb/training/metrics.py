@@ -6,7 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from ptb.storage.codec import Node, Reader, Unreadable, Writer
+from ptb.storage.codec import DecodeError, Decoder, Encoder, Node
 from ptb.storage.object_state import capture, restore
 from ptb.training.objective import Metric, Parts
 
@@ -15,7 +15,7 @@ HELD_BATCHES = 64
 HELD_VALUES = 1 << 20
 
 
-class Tally:
+class RunningMetrics:
     """Adds up losses and metrics on the device, several batches at a time.
 
     Args:
@@ -62,22 +62,22 @@ class Tally:
             return {"loss": loss}
         return {"loss": loss} | {label: float(metric.compute()) for label, metric in self._metrics.items()}
 
-    def state(self, writer: Writer) -> Node:
+    def state(self, writer: Encoder) -> Node:
         """What was shown so far, so that all sums go on in the same order."""
         own = [self._held, self._most, self._sum, self._count]
         metrics = {label: capture(metric, f"metrics.{label}", writer) for label, metric in self._metrics.items()}
         return {"own": writer.node(own, "tally"), "metrics": metrics}
 
-    def load_state(self, node: Node, reader: Reader) -> None:
+    def load_state(self, node: Node, reader: Decoder) -> None:
         """Goes on from there.
 
         Raises:
-            Unreadable: it is the state of something else.
+            DecodeError: it is the state of something else.
         """
         held, most, total, count = reader.value(node["own"])
         figures = [(scores, targets, loss) for scores, targets, loss in held]
         if not all(isinstance(each, Tensor) for each in (total, *chain.from_iterable(figures))):
-            raise Unreadable("losses and scores are tensors")
+            raise DecodeError("losses and scores are tensors")
         self._held, self._most, self._sum, self._count = figures, int(most), total, count
         for label, metric in self._metrics.items():
             restore(metric, node["metrics"][label], reader)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.data.loader import Batches
-from ptb.data.sources import OneOfWorkers
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import WorkerSource
 
 
 class Metric(Protocol):
@@ -70,8 +70,8 @@ class Parts:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     scheduler: Scheduler
-    train: Batches
-    evaluation: dict[str, Batches]
+    train: BatchLoader
+    evaluation: dict[str, BatchLoader]
     train_metrics: dict[str, Metric]
     eval_metrics: dict[str, Metric]
     device: torch.device
@@ -99,7 +99,7 @@ class Parts:
     def while_waiting(self, call: Callable[[], object]) -> None:
         """Has ``call`` called about once a second while another process reads a batch; what it raises ends the wait."""
         for batches in (self.train, *self.evaluation.values()):
-            if isinstance(batches.source, OneOfWorkers):
+            if isinstance(batches.source, WorkerSource):
                 batches.source.workers.waiting = call
 
     def mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 from ptb.data.samples import Batch
 from ptb.device import is_memory_error
 from ptb.errors import ResourceError
-from ptb.storage.codec import Reader, State, Writer
+from ptb.storage.codec import Decoder, Encoder, State
 from ptb.storage.object_state import capture, restore
-from ptb.training.metrics import Tally
+from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Parts
 
 Group = Sequence[Batch]
@@ -40,7 +40,7 @@ class Found(NamedTuple):
     norm: Tensor | None
     figures: list[tuple[Tensor, Tensor, Tensor]]
 
-    def tell(self, tally: Tally) -> None:
+    def tell(self, tally: RunningMetrics) -> None:
         """Tallies them."""
         for scores, targets, loss in self.figures:
             tally.add(scores, targets, loss)
@@ -99,7 +99,7 @@ class Before:
     def put_back(self) -> None:
         """As when the pass began."""
         if self._changing or self._learning:
-            reader = Reader(self._rest.tensors, self._parts.device)
+            reader = Decoder(self._rest.tensors, self._parts.device)
             model, loss, host = self._rest.node
             restore(self._parts.model, model, reader)
             restore(self._parts.loss, loss, reader)
@@ -114,7 +114,7 @@ class Before:
             generator.set_state(state)
 
     def _captured(self) -> State:
-        writer, model = Writer(), self._parts.model
+        writer, model = Encoder(), self._parts.model
         node = [
             capture(model, "model", writer, [*model.parameters(), *model.buffers()]),
             capture(self._parts.loss, "loss", writer),
@@ -147,7 +147,7 @@ class Stepper:
         self._lost = torch.zeros(1, device=parts.device)
         self._one = torch.ones(1, device=parts.device)
         self._dense = True  # the gradients are real and not sparse, as far as was seen
-        self.take: Callable[[Group, Tally], bool] = (
+        self.take: Callable[[Group, RunningMetrics], bool] = (
             self._with_closure if parts.closure else self._scaled if self.scaler.is_enabled() else self._plain
         )
         """Takes a step on a group of batches, tallies them, and tells whether the weights moved.
@@ -155,7 +155,7 @@ class Stepper:
         Raises ``NotFinite`` before the step; the gradients are then those that are no numbers.
         """
 
-    def _plain(self, group: Group, tally: Tally) -> bool:
+    def _plain(self, group: Group, tally: RunningMetrics) -> bool:
         found = self.gradients(group)
         self._check(found)
         found.tell(tally)
@@ -163,7 +163,7 @@ class Stepper:
         self._parts.scheduler.step()
         return True
 
-    def _scaled(self, group: Group, tally: Tally) -> bool:
+    def _scaled(self, group: Group, tally: RunningMetrics) -> bool:
         found = self.gradients(group)
         self._check(found, gradients=False)  # those of fp16 may overflow: then the step is left out
         found.tell(tally)
@@ -175,7 +175,7 @@ class Stepper:
         self._parts.scheduler.step()
         return True
 
-    def _with_closure(self, group: Group, tally: Tally) -> bool:
+    def _with_closure(self, group: Group, tally: RunningMetrics) -> bool:
         optimizer = self._parts.optimizer
         state = {parameter: dict(values) for parameter, values in optimizer.state.items()}
         first = True

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ptb.data.loader import Batches
-from ptb.errors import Interrupted, NumericalError, StorageError, count, listing, one_line
-from ptb.seeding import isolated, random_state, set_random_state
+from ptb.data.loader import BatchLoader
+from ptb.errors import InterruptedRunError, NumericalError, StorageError, count, listing, one_line
+from ptb.seeding import preserve_rng_state, random_state, set_random_state
 from ptb.storage.checkpoint import load_weights
-from ptb.storage.codec import Reader, State, Unreadable, Writer
+from ptb.storage.codec import DecodeError, Decoder, Encoder, State
 from ptb.storage.object_state import capture, grown, outline, restore
-from ptb.training.metrics import Tally
+from ptb.training.metrics import RunningMetrics
 from ptb.training.nonfinite import Finding, find
 from ptb.training.objective import Parts
 from ptb.training.stepping import Group, NotFinite, Stepper, pieces
@@ -155,10 +155,10 @@ class Training:
         self.totals = Totals()
         self._watcher = watcher
         self._stepper = Stepper(parts, recipe.clip_norm, recipe.on_oom == "split", self)
-        self._tally = Tally(parts, parts.train_metrics)
+        self._tally = RunningMetrics(parts, parts.train_metrics)
         self._steps = -(-len(parts.train) // recipe.accumulate)
         self._clock = Stopwatch()
-        writer = Writer()
+        writer = Encoder()
         metrics = {label: capture(metric, label, writer) for label, metric in parts.eval_metrics.items()}
         self._unused_metrics = State(metrics, writer.tensors)
         self._odd = self._lost_numbers()  # a mask may hold infinities
@@ -227,7 +227,7 @@ class Training:
         if totals.taken and self._due_inside() and totals.looked_at < totals.step:  # it was stopped before that
             self._inside_epoch(epoch)
         self._clock.start(totals.seconds)
-        with collecting_rarely() as collect:
+        with manual_gc() as collect:
             batches = parts.train.epoch(epoch, min(totals.taken * recipe.accumulate, len(parts.train)))
             while group := list(islice(batches, recipe.accumulate)):
                 rates = [float(each["lr"]) for each in parts.optimizer.param_groups]
@@ -310,7 +310,7 @@ class Training:
             self._save()
 
     def _evaluated(self, split: str) -> dict[str, float]:
-        reader = Reader(self._unused_metrics.tensors, self.parts.device)
+        reader = Decoder(self._unused_metrics.tensors, self.parts.device)
         for label, metric in self.parts.eval_metrics.items():  # no evaluation depends on those before it
             restore(metric, self._unused_metrics.node[label], reader)
         return evaluate(self.parts, self.parts.evaluation[split], self._watcher.stop_signal, most=self._stepper.most)
@@ -360,7 +360,9 @@ class Training:
         if self._clock.runs:
             self.totals.seconds = self._clock.stop()
         self._save()
-        raise Interrupted(f"stopped by {Signals(signal).name} after step {self.totals.step}; it is saved", signal)
+        raise InterruptedRunError(
+            f"stopped by {Signals(signal).name} after step {self.totals.step}; it is saved", signal
+        )
 
     def _give_up(self, lost: NotFinite, group: Group) -> NoReturn:
         """Says what is not finite and where, and leaves the training as it was before the step."""
@@ -407,9 +409,9 @@ class Training:
         """All that it would need to go on from here.
 
         Raises:
-            Unwritable: a component keeps something that is no number, text or tensor.
+            EncodeError: a component keeps something that is no number, text or tensor.
         """
-        parts, writer = self.parts, Writer()
+        parts, writer = self.parts, Encoder()
         weights = parts.model.state_dict()
         known = [each for each in (*weights.values(), *parts.model.parameters()) if isinstance(each, Tensor)]
         node = {
@@ -433,9 +435,9 @@ class Training:
         """Goes on from there.
 
         Raises:
-            Unreadable: it is the state of another training.
+            DecodeError: it is the state of another training.
         """
-        parts, node, reader = self.parts, state.node, Reader(state.tensors, self.parts.device)
+        parts, node, reader = self.parts, state.node, Decoder(state.tensors, self.parts.device)
         try:
             self.totals = self._totals_of(reader.value(node["totals"]))
             load_weights(parts.model, reader.value(node["model"]))
@@ -448,19 +450,19 @@ class Training:
             float(parts.optimizer.param_groups[0]["lr"])  # every step begins with it
             self._tally.load_state(node["tally"], reader)
             set_random_state(reader.value(node["random"]), parts.device)
-        except Unreadable:
+        except DecodeError:
             raise
         except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-            raise Unreadable(one_line(error)) from error
+            raise DecodeError(one_line(error)) from error
 
     def _totals_of(self, values: dict[str, Any]) -> Totals:
         totals = Totals(**values)
         for name, fresh in vars(Totals()).items():
             value = values.get(name, fresh)
             if not isinstance(value, _KINDS[type(fresh)]) or (isinstance(value, int) and value < 0):
-                raise Unreadable(f"totals.{name} is {value!r}")
+                raise DecodeError(f"totals.{name} is {value!r}")
         if totals.taken > self._steps:
-            raise Unreadable(f"{totals.taken} steps are taken of an epoch that has {self._steps}")
+            raise DecodeError(f"{totals.taken} steps are taken of an epoch that has {self._steps}")
         return totals
 
 
@@ -471,11 +473,11 @@ class _Asked(Exception):
         self.signal = signal
 
 
-def load_rest(parts: Parts, state: State, reader: Reader) -> None:
+def load_rest(parts: Parts, state: State, reader: Decoder) -> None:
     """Gives model and loss what they held beside the weights when a training was saved.
 
     Raises:
-        Unreadable: it is the state of another training.
+        DecodeError: it is the state of another training.
         LookupError: it lacks one of them.
     """
     if state.node is not None:  # format 1 held the weights only
@@ -487,11 +489,11 @@ def most_at_once(state: State) -> int | None:
     """How many samples went through the model at once where memory had run out; None is as many as a batch has.
 
     Raises:
-        Unreadable: it is no state of a training.
+        DecodeError: it is no state of a training.
     """
     most = state.node and state.node.get("most")
     if most is not None and not (type(most) is int and most > 0):
-        raise Unreadable(f"no number of samples that fit into the memory: {most!r}")
+        raise DecodeError(f"no number of samples that fit into the memory: {most!r}")
     return most
 
 
@@ -518,7 +520,7 @@ def _load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
 
 
 @contextmanager
-def collecting_rarely() -> Iterator[Callable[[], None]]:
+def manual_gc() -> Iterator[Callable[[], None]]:
     """Puts off Python's garbage collector, which would look through all of torch in the middle of a step.
 
     What is yielded is called after every step, and lets it look through what is new after some of them.
@@ -542,17 +544,17 @@ def collecting_rarely() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def undisturbed(parts: Parts) -> Iterator[None]:
+def preserve_state(parts: Parts) -> Iterator[None]:
     """Leaves the model, the loss and the random numbers after the block as they were before it."""
     modes = [(module, module.training) for module in parts.model.modules()]
-    writer = Writer()
+    writer = Encoder()
     model = capture(parts.model, "model", writer, list(parts.model.parameters()))
     loss = capture(parts.loss, "loss", writer)
-    with isolated():
+    with preserve_rng_state():
         try:
             yield
         finally:
-            reader = Reader(writer.tensors, parts.device)
+            reader = Decoder(writer.tensors, parts.device)
             restore(parts.model, model, reader)
             restore(parts.loss, loss, reader)
             for module, mode in modes:
@@ -561,7 +563,7 @@ def undisturbed(parts: Parts) -> Iterator[None]:
 
 def evaluate(
     parts: Parts,
-    batches: Batches,
+    batches: BatchLoader,
     stop_signal: Callable[[], int | None] = lambda: None,
     most: int | None = None,
 ) -> dict[str, float]:
@@ -573,9 +575,9 @@ def evaluate(
         stop_signal: is asked after each batch whether to stop.
         most: samples that go through the model at once; None is as many as a batch has.
     """
-    with undisturbed(parts), torch.inference_mode():
+    with preserve_state(parts), torch.inference_mode():
         parts.model.eval()
-        tally = Tally(parts, parts.eval_metrics)
+        tally = RunningMetrics(parts, parts.eval_metrics)
         for batch in batches.epoch():
             for inputs, targets in [batch] if most is None else pieces(batch, most):
                 scores = parts.forward(inputs)
@@ -586,7 +588,7 @@ def evaluate(
 
 
 @torch.inference_mode()
-def sample_losses(parts: Parts, batches: Batches, most: int | None = None) -> Tensor | None:
+def sample_losses(parts: Parts, batches: BatchLoader, most: int | None = None) -> Tensor | None:
     """The loss of each sample ``[N]``, in the order of the split; None where the loss gives one value a batch.
 
     ``most`` is as in ``evaluate``.

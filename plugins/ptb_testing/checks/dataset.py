@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from ptb.data.loader import Batches, fingerprint
-from ptb.data.sample_rng import Draws
-from ptb.data.sources import Held
+from ptb.data.loader import BatchLoader, fingerprint
+from ptb.data.sample_rng import SampleGenerator
+from ptb.data.sources import InMemorySamples
 from ptb.data.sources import place as source_of
 from ptb.data.spec import DataBundle
 from ptb.errors import DataError, listing
 from ptb.registry.settings import arguments
 from ptb.runs.preflight import Names, check_batches
-from ptb.seeding import isolated, seed_global
+from ptb.seeding import preserve_rng_state, seed_global
 from ptb.training.objective import Parts
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks.support import on, on_other_device, other_device, unchanged
@@ -69,7 +69,7 @@ def use(case: Case) -> Any:
 
 def seen(bundle: DataBundle) -> dict[str, str]:
     """All that a run sees of a data set."""
-    with isolated():  # what reading draws is a matter of its own
+    with preserve_rng_state():  # what reading draws is a matter of its own
         return {"spec": repr(bundle.spec), "samples": fingerprint(bundle.splits)}
 
 
@@ -171,10 +171,10 @@ def pickles_for_workers(case: Case) -> str | None:
         for place in _places(split):
             if not identical(_read(split, place), _read(copy, place)):
                 raise CheckFailed(f"sample {place} of the {name} split is another one after pickling")
-    if all(Held.of(split) is not None for split in bundle.splits.values()):
+    if all(InMemorySamples.of(split) is not None for split in bundle.splits.values()):
         return "held in memory: no worker reads it"
     for name, split in bundle.splits.items():
-        if Held.of(split) is None:
+        if InMemorySamples.of(split) is None:
             _read_by_a_worker(name, split)
             break  # a process takes seconds to start
     return None
@@ -216,13 +216,13 @@ def augment_belongs_to_the_sample(case: Case) -> None:
         seed_global(seed, "augment")
         before = generators()
         with on("augment"), unchanged(inputs=inputs):
-            results.append(bundle.augment(inputs, Draws(0, 1, samples)))
+            results.append(bundle.augment(inputs, SampleGenerator(0, 1, samples)))
         if moved := differences(before, generators()):
             raise CheckFailed(f"augment draws from the global generator of {listing(moved)}: use the draws it gets")
     whole = results[0]
     if not identical(*results):
         raise CheckFailed("augment gives two results for the same draws: use nothing else")
-    others = [bundle.augment(inputs, Draws(seed, 1, samples)) for seed in range(1, SEEDS)]
+    others = [bundle.augment(inputs, SampleGenerator(seed, 1, samples)) for seed in range(1, SEEDS)]
     if not identical(whole, inputs) and all(identical(whole, other) for other in others):
         raise CheckFailed(
             f"augment changes the inputs in the same way for {SEEDS} seeds: use the draws it gets; what is not random "
@@ -230,7 +230,7 @@ def augment_belongs_to_the_sample(case: Case) -> None:
         )
     if whole.shape != inputs.shape or whole.dtype != inputs.dtype:
         raise CheckFailed(f"augment makes {whole.dtype} {list(whole.shape)} of {inputs.dtype} {list(inputs.shape)}")
-    if not identical(bundle.augment(inputs[1:2], Draws(0, 1, samples[1:2])), whole[1:2]):
+    if not identical(bundle.augment(inputs[1:2], SampleGenerator(0, 1, samples[1:2])), whole[1:2]):
         raise CheckFailed(
             "augment makes another thing of a sample alone than in a batch: draw numbers for each sample, such as "
             "draws.uniform(2), and use its own"
@@ -251,7 +251,7 @@ def works_on_a_device(case: Case) -> str:
             results["prepare"] = bundle.prepare(raw.to(device))
     if bundle.augment is not None:
         with on("augment"), on_other_device(device, advice):
-            draws = Draws(0, 1, torch.arange(len(prepared), device=device))
+            draws = SampleGenerator(0, 1, torch.arange(len(prepared), device=device))
             results["augment"] = bundle.augment(prepared.to(device), draws)
     for name, result in results.items():
         if result.device.type != device.type:
@@ -265,7 +265,7 @@ def class_counts_are_those_of_train(case: Case) -> None:
     counts = bundle.spec.class_counts
     if not counts:
         raise Skipped("its spec has no class_counts")
-    size, held = len(cast(Sized, bundle.train)), Held.of(bundle.train)
+    size, held = len(cast(Sized, bundle.train)), InMemorySamples.of(bundle.train)
     if held is None and size > MANY:
         raise Skipped(f"its {size} training samples are not held in memory, reading them all takes too long")
     if held is not None:
@@ -303,13 +303,13 @@ KIT = Kit(
 )
 
 
-def _batches(bundle: DataBundle, split: Dataset[Any]) -> Batches:
-    return Batches(source_of({"split": split}, CPU)["split"], batch_size=SAMPLES, prepare=bundle.prepare)
+def _batches(bundle: DataBundle, split: Dataset[Any]) -> BatchLoader:
+    return BatchLoader(source_of({"split": split}, CPU)["split"], batch_size=SAMPLES, prepare=bundle.prepare)
 
 
 def _raw(bundle: DataBundle) -> Tensor:
     """Inputs of the first training samples, as `prepare` gets them."""
-    return Batches(source_of({"train": bundle.train}, CPU)["train"], batch_size=SAMPLES).probe(SAMPLES)[0]
+    return BatchLoader(source_of({"train": bundle.train}, CPU)["train"], batch_size=SAMPLES).probe(SAMPLES)[0]
 
 
 def _other_hash_seed(names: Sequence[str]) -> str:

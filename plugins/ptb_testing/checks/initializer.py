@@ -98,7 +98,7 @@ def scores_are_finite(case: Case) -> None:
             raise CheckFailed(f"{name}: the scores after it are not finite: its values are too large")
 
 
-class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+class SampleGenerator(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Counts the operations of torch that draw at random, from whichever generator."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ def the_seed_has_an_effect(case: Case) -> str | None:
     drawing = []
     for name in case.built:
         model = reference_models()[name]
-        with torch.no_grad(), Draws() as draws:
+        with torch.no_grad(), SampleGenerator() as draws:
             case.build(model)
         if draws.count:
             drawing.append(name)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ptb import DataError
-from ptb.data.loader import Batches, fingerprint
+from ptb.data.loader import BatchLoader, fingerprint
 from ptb.data.sources import place
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def numbered(size):
 
 
 def batches_of(split, tier="auto", num_workers=None, **options):
-    return Batches(place({"train": split}, CPU, tier, num_workers)["train"], **options)
+    return BatchLoader(place({"train": split}, CPU, tier, num_workers)["train"], **options)
 
 
 def listed(batches, epoch=1):
@@ -69,7 +69,7 @@ def test_every_tier_and_number_of_workers_gives_the_same_batches(way, drop_last)
     data = numbered(11)
     options = {"batch_size": 4, "seed": 5, "shuffle": True, "drop_last": drop_last}
     options |= {"prepare": lambda inputs: inputs / 255, "augment": lambda inputs, draws: inputs + draws.uniform(1)}
-    expected = Batches(place({"train": data}, CPU)["train"], **options)
+    expected = BatchLoader(place({"train": data}, CPU)["train"], **options)
     chosen = batches_of(**WAYS[way](data), **options)
     for epoch in (1, 2):
         for (x1, y1), (x2, y2) in zip(expected.epoch(epoch), chosen.epoch(epoch), strict=True):

@@ -3,12 +3,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptb.data.sample_rng import Draws
+from ptb.data.sample_rng import SampleGenerator
 from ptb.seeding import derive_seed
 
 
 def draws(seed=0, epoch=1, samples=range(10_000)):
-    return Draws(seed, epoch, torch.as_tensor(list(samples)))
+    return SampleGenerator(seed, epoch, torch.as_tensor(list(samples)))
 
 
 def test_a_sample_has_its_numbers_whatever_batch_it_comes_in():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from ptb import MisfitError
+from ptb import IncompatibleError
 from ptb.data import sources as module
-from ptb.data.sources import Held, place
+from ptb.data.sources import InMemorySamples, place
 
 CPU = torch.device("cpu")
 
@@ -56,13 +56,13 @@ def test_parts_of_one_tensor_need_its_memory_once(monkeypatch):
 
 @pytest.mark.parametrize("tier", ["resident", "gather"])
 def test_a_tier_that_cannot_be_is_refused(tier):
-    with pytest.raises(MisfitError, match=f"loader.tier={tier} .* val .*leave loader.tier out"):
+    with pytest.raises(IncompatibleError, match=f"loader.tier={tier} .* val .*leave loader.tier out"):
         place({"train": tensors(), "val": Read(3)}, CPU, tier)
 
 
 def test_a_subset_of_a_subset_is_cut_from_the_tensors_themselves():
     inner = Subset(tensors(), [5, 3, 1])
-    held = Held.of(Subset(inner, [2, 0]))
+    held = InMemorySamples.of(Subset(inner, [2, 0]))
     assert held.inputs is inner.dataset.tensors[0]
     assert held.take(torch.tensor([0, 1]))[1].tolist() == [1, 5]
 

@@ -7,7 +7,7 @@ import pytest
 
 from ptb.kinds import KINDS
 from ptb.registry import discovery
-from ptb.registry.discovery import LoadedPlugin, SetAside, find_plugins, load_plugin, normalize
+from ptb.registry.discovery import LoadedPlugin, RejectedPlugin, find_plugins, load_plugin, normalize
 
 GOOD = """
     from ptb import Component, hookimpl
@@ -66,7 +66,7 @@ def test_trap_1_a_plugin_that_raises_at_import_is_set_aside_and_the_rest_lives(s
     site.add("a-broken", source)
     site.add("b-good", GOOD)
     broken, good = site.load()
-    assert isinstance(broken, SetAside)
+    assert isinstance(broken, RejectedPlugin)
     assert broken.reason
     assert isinstance(good, LoadedPlugin)
 
@@ -91,7 +91,7 @@ def test_trap_2_a_plugin_that_fails_validation_leaves_none_of_its_hooks(site):
 """,
     )
     plugin = only(site)
-    assert isinstance(plugin, SetAside)
+    assert isinstance(plugin, RejectedPlugin)
     assert "unknown_argument" in plugin.reason
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptb import ConfigError, PluginError, UnknownName
+from ptb import ConfigError, PluginError, UnknownNameError
 from ptb.registry.discovery import find_plugins
 from ptb.registry.registry import Registry
-from ptb.registry.selection import Request, Selection
+from ptb.registry.selection import PluginRequest, Selection
 
 ACME = """
     from ptb import Component, hookimpl
@@ -72,7 +72,7 @@ def test_a_name_an_alias_and_an_id_lead_to_one_entry(acme):
 def test_looking_up_imports_no_target(acme):
     registry = acme.registry()
     registry.get("model", "tiny")
-    with pytest.raises(UnknownName):
+    with pytest.raises(UnknownNameError):
         registry.get("model", "tini")
     assert "ptb_acme_models" not in sys.modules
 
@@ -144,14 +144,14 @@ def test_a_target_whose_import_fails_keeps_the_original_exception(acme):
     ],
 )
 def test_an_unknown_name_is_told_with_what_there_is(built_in, kind, name, told):
-    with pytest.raises(UnknownName, match=told):
+    with pytest.raises(UnknownNameError, match=told):
         built_in.get(kind, name)
 
 
 def test_a_plugin_that_failed_is_named_where_a_name_is_missing(site):
     site.add("ptb-broken", "raise RuntimeError('boom')", version="3.1")
     registry = site.registry()
-    with pytest.raises(UnknownName, match=r"that is not used provides it: 'ptb-broken 3\.1' \(failed to load\)"):
+    with pytest.raises(UnknownNameError, match=r"that is not used provides it: 'ptb-broken 3\.1' \(failed to load\)"):
         registry.get("model", "resnet")
     (broken,) = [plugin for plugin in registry.plugins() if plugin.status == "failed"]
     assert (broken.name, broken.version, broken.reason) == ("ptb-broken", "3.1", "RuntimeError: boom")
@@ -186,7 +186,7 @@ def test_a_refresh_after_an_upgrade_keeps_the_version_that_is_loaded_and_says_so
     [
         (
             TINY,
-            Selection(disable=(Request("ptb-one", "-p no:ptb-one"),)),
+            Selection(disable=(PluginRequest("ptb-one", "-p no:ptb-one"),)),
             "plugin 'ptb-one 1.0' is disabled by -p no:ptb-one; to use it, leave that out",
         ),
         (
@@ -202,7 +202,7 @@ def test_the_id_of_a_component_whose_plugin_is_not_used_says_why(site, source, s
     site.add("ptb-one", source)
     site.load()
     registry = Registry(selection.load(find_plugins(site.distributions())))
-    with pytest.raises(UnknownName) as error:
+    with pytest.raises(UnknownNameError) as error:
         registry.get("model", "Ptb_One:tiny")
     assert str(error.value) == f"model 'ptb-one:tiny' cannot be used: {told}"
 
@@ -255,7 +255,7 @@ def test_many_threads_find_the_same(site):
 
 @given(st.text())
 def test_any_text_is_a_name_or_an_unknown_name(built_in, text):
-    with contextlib.suppress(UnknownName):
+    with contextlib.suppress(UnknownNameError):
         assert text in (built_in.get("model", text).name, built_in.get("model", text).id)
 
 

@@ -3,7 +3,7 @@ import pytest
 from ptb import ConfigError, PluginError
 from ptb.registry.discovery import LoadedPlugin, find_plugins
 from ptb.registry.registry import load_registry
-from ptb.registry.selection import Request, Selection
+from ptb.registry.selection import PluginRequest, Selection
 
 GOOD = """
     from ptb import Component, hookimpl
@@ -16,7 +16,7 @@ IMPORTED = "raise AssertionError('imported')"
 
 
 def requests(*texts, source="run.toml:3"):
-    return tuple(Request(text, source) for text in texts)
+    return tuple(PluginRequest(text, source) for text in texts)
 
 
 @pytest.fixture

@@ -396,7 +396,7 @@ def test_a_default_that_follows_from_other_settings_is_described_as_such():
     assert validate(Wide, {"width": 5}).height == 5
 
 
-class Unwritable(BaseModel):
+class EncodeError(BaseModel):
     root: Annotated[int, PlainSerializer(lambda _: raising())] = 3
 
 
@@ -411,7 +411,7 @@ class Schemeless(BaseModel):
 @pytest.mark.parametrize(
     ("use", "told"),
     [
-        (lambda: plain_values(Unwritable()), "Unwritable raised .*no file"),
+        (lambda: plain_values(EncodeError()), "EncodeError raised .*no file"),
         (lambda: json_schema(Schemeless), "Schemeless raised LookupError: no schema"),
         (lambda: describe(Schemeless), "Schemeless raised LookupError: no schema"),
         (lambda: validate(Schemeless, {"other": 3}), "Schemeless raised LookupError: no schema"),

@@ -5,9 +5,9 @@ import contextlib
 import pytest
 import torch
 
-from ptb import ConfigError, DataError, MisfitError, PluginError, ResourceError, RunConfig
+from ptb import ConfigError, DataError, IncompatibleError, PluginError, ResourceError, RunConfig
 from ptb.data.loader import CHUNK
-from ptb.data.sources import Held
+from ptb.data.sources import InMemorySamples
 from ptb.runs.compose import compose
 
 STRANGE = """
@@ -92,27 +92,31 @@ def toy(model="plain", loss="square", **sections):
 
 
 def test_a_composition_is_described_in_one_line(built_in):
-    composition = compose(RunConfig(model={"name": "lenet"}, device="cpu"), built_in)
-    assert composition.headline().startswith(
+    composed = compose(RunConfig(model={"name": "lenet"}, device="cpu"), built_in)
+    assert composed.summary_line().startswith(
         "lenet on digits: 61,706 parameters, 1,257 train / 270 val / 270 test samples, input resident, cpu ("
     )
 
 
 def test_the_plan_names_the_device_that_was_found(built_in):
-    composition = compose(RunConfig(model={"name": "mlp"}), built_in)
-    assert composition.plan.run.device == str(composition.parts.device) != "auto"
+    composed = compose(RunConfig(model={"name": "mlp"}), built_in)
+    assert composed.plan.run.device == str(composed.parts.device) != "auto"
 
 
 def test_parts_of_strangers_fit_together(strange):
-    composition = compose(toy(), strange)
-    assert list(composition.plan.metrics) == ["mae", "rmse"]
-    assert composition.parameters == 9
+    composed = compose(toy(), strange)
+    assert list(composed.plan.metrics) == ["mae", "rmse"]
+    assert composed.parameters == 9
 
 
 @pytest.mark.parametrize(
     ("config", "error", "told"),
     [
-        (toy(model="narrow"), MisfitError, r"model 'narrow' must give scores of shape \(2, 1\) for data set 'toy'"),
+        (
+            toy(model="narrow"),
+            IncompatibleError,
+            r"model 'narrow' must give scores of shape \(2, 1\) for data set 'toy'",
+        ),
         (
             toy(model="raises"),
             PluginError,
@@ -120,19 +124,27 @@ def test_parts_of_strangers_fit_together(strange):
         ),
         (toy(model="nothing"), PluginError, "must give an nn.Module, it gives NoneType"),
         (toy(model="exits"), PluginError, "model 'exits' .*building it failed: SystemExit: 0"),
-        (toy(model="bare"), MisfitError, "model 'bare' has no parameters to train"),
-        (toy(model="shy"), MisfitError, r"model 'shy' raised on samples of data set 'toy', of shape \(8,\)"),
-        (toy(model="lenet"), MisfitError, "lenet takes pictures"),
-        (toy(loss="vector"), MisfitError, r"loss 'vector' must give a scalar tensor or .*, it gives shape \(1,\)"),
+        (toy(model="bare"), IncompatibleError, "model 'bare' has no parameters to train"),
+        (toy(model="shy"), IncompatibleError, r"model 'shy' raised on samples of data set 'toy', of shape \(8,\)"),
+        (toy(model="lenet"), IncompatibleError, "lenet takes pictures"),
+        (
+            toy(loss="vector"),
+            IncompatibleError,
+            r"loss 'vector' must give a scalar tensor or .*, it gives shape \(1,\)",
+        ),
         (
             toy(loss="number"),
-            MisfitError,
+            IncompatibleError,
             "loss 'number' must give a scalar tensor or one value a sample, it gives float",
         ),
-        (toy(loss="bad"), MisfitError, r"loss 'bad' cannot take scores .*float32 \[2, 1\].*data set 'toy'"),
-        (toy(loss="cross-entropy"), MisfitError, "takes targets of kind class; those of data set 'toy' are 'real'"),
-        (toy(metrics={"accuracy": {}}), MisfitError, "metric 'accuracy' takes targets of kind class"),
-        (toy(metrics={"crash": {}}), MisfitError, "metric 'crash' cannot take .*no classes here"),
+        (toy(loss="bad"), IncompatibleError, r"loss 'bad' cannot take scores .*float32 \[2, 1\].*data set 'toy'"),
+        (
+            toy(loss="cross-entropy"),
+            IncompatibleError,
+            "takes targets of kind class; those of data set 'toy' are 'real'",
+        ),
+        (toy(metrics={"accuracy": {}}), IncompatibleError, "metric 'accuracy' takes targets of kind class"),
+        (toy(metrics={"crash": {}}), IncompatibleError, "metric 'crash' cannot take .*no classes here"),
         (
             toy(dataset={"name": "toy", "case": "shape"}),
             DataError,
@@ -162,7 +174,7 @@ def test_what_does_not_fit_is_refused_with_both_parties_named(strange, config, e
 
 
 def test_a_misfit_of_shapes_names_the_setting_that_changes_them(built_in):
-    with pytest.raises(MisfitError) as error:
+    with pytest.raises(IncompatibleError) as error:
         compose(RunConfig(model={"name": "lenet"}, dataset={"size": 9}), built_in)
     assert "(1, 9, 9)" in str(error.value)
     assert "at least 16x16" in str(error.value)
@@ -171,7 +183,7 @@ def test_a_misfit_of_shapes_names_the_setting_that_changes_them(built_in):
 
 def test_a_setting_that_is_no_part_of_the_shape_is_not_named(built_in):
     dataset = {"name": "random", "input_shape": [1, 9, 9], "samples": 9}
-    with pytest.raises(MisfitError, match=r"9x9; change dataset\.input_shape or choose another model"):
+    with pytest.raises(IncompatibleError, match=r"9x9; change dataset\.input_shape or choose another model"):
         compose(RunConfig(model={"name": "lenet"}, dataset=dataset), built_in)
 
 
@@ -339,8 +351,8 @@ def test_a_model_that_does_not_fit_in_memory_is_named(built_in):
 
 
 def groups(built_in, **optimizer):
-    composition = compose(RunConfig(model={"name": "lenet"}, optimizer={"name": "sgd", **optimizer}), built_in)
-    return composition.parts.optimizer.param_groups
+    composed = compose(RunConfig(model={"name": "lenet"}, optimizer={"name": "sgd", **optimizer}), built_in)
+    return composed.parts.optimizer.param_groups
 
 
 def test_biases_and_norms_are_left_out_of_weight_decay_in_one_setting(built_in):
@@ -389,7 +401,9 @@ def test_a_value_that_no_parameter_gets_is_refused(built_in, optimizer, told):
 
 def test_an_optimizer_that_takes_no_groups_is_told_to_get_none(built_in):
     config = RunConfig(model={"name": "mlp"}, optimizer={"name": "lbfgs", "groups": [{"match": "*.bias", "lr": 0.1}]})
-    with pytest.raises(MisfitError, match=r"'lbfgs' does not fit model 'mlp': .*no optimizer\.groups: leave them"):
+    with pytest.raises(
+        IncompatibleError, match=r"'lbfgs' does not fit model 'mlp': .*no optimizer\.groups: leave them"
+    ):
         compose(config, built_in)
 
 
@@ -582,7 +596,7 @@ def odd(kind="class", case="good", listed=False, model="plain", size=33, **secti
 def test_the_preflight_refuses_before_the_first_step(site, config, told):
     site.add("ptb-odd", ODD, module="ptb_odd")
     site.write("odd_parts.py", ODD_PARTS)
-    with pytest.raises((DataError, MisfitError), match=told) as error:
+    with pytest.raises((DataError, IncompatibleError), match=told) as error:
         compose(config, site.registry())
     assert error.value.exit_code == 3
 
@@ -670,12 +684,12 @@ def test_sparse_gradients_are_not_clipped(site):
     site.add("ptb-odd", ODD, module="ptb_odd")
     site.write("odd_parts.py", ODD_PARTS)
     config = odd("tokens", model="sparse", optimizer={"name": "sparse-only"}, trainer={"clip_norm": 1.0})
-    with pytest.raises(MisfitError, match="clip_norm=1 cannot be used with the gradients of model 'sparse'"):
+    with pytest.raises(IncompatibleError, match="clip_norm=1 cannot be used with the gradients of model 'sparse'"):
         compose(config, site.registry())
 
 
 def test_an_ignore_index_that_no_sample_has_is_not_ignored(built_in):
-    with pytest.raises(MisfitError, match=r"loss.ignore_index=10 leaves out nothing.*classes are 0 to 9"):
+    with pytest.raises(IncompatibleError, match=r"loss.ignore_index=10 leaves out nothing.*classes are 0 to 9"):
         compose(RunConfig(model={"name": "linear"}, loss={"ignore_index": 10}), built_in)
     compose(RunConfig(model={"name": "linear"}, loss={"ignore_index": 9}), built_in)
 
@@ -710,9 +724,9 @@ VIEWING_MODEL = """
 
 
 def test_convolutions_on_the_cpu_keep_their_channels_last(built_in):
-    composition = compose(RunConfig(model={"name": "lenet"}, device="cpu"), built_in)
-    assert composition.plan.trainer.memory_format == "channels-last"
-    assert composition.parts.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    composed = compose(RunConfig(model={"name": "lenet"}, device="cpu"), built_in)
+    assert composed.plan.trainer.memory_format == "channels-last"
+    assert composed.parts.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
     plain = compose(RunConfig(model={"name": "mlp"}, device="cpu"), built_in)
     assert plain.plan.trainer.memory_format == "contiguous"
 
@@ -726,10 +740,12 @@ def test_parts_that_look_at_memory_keep_it_contiguous(site, sections):
     site.add("ptb-viewing", VIEWING)
     site.write("viewing_model.py", VIEWING_MODEL)
     registry = site.registry()
-    composition = compose(RunConfig(**sections, device="cpu"), registry)
-    assert composition.plan.trainer.memory_format == "contiguous"
-    assert all(parameter.is_contiguous() for parameter in composition.parts.model.parameters())
-    with pytest.raises(MisfitError, match=r"^with trainer.memory_format=channels-last: .* view size is not compatible"):
+    composed = compose(RunConfig(**sections, device="cpu"), registry)
+    assert composed.plan.trainer.memory_format == "contiguous"
+    assert all(parameter.is_contiguous() for parameter in composed.parts.model.parameters())
+    with pytest.raises(
+        IncompatibleError, match=r"^with trainer.memory_format=channels-last: .* view size is not compatible"
+    ):
         compose(RunConfig(**sections, trainer={"memory_format": "channels-last"}, device="cpu"), registry)
 
 
@@ -781,7 +797,7 @@ def test_a_compiler_that_cannot_is_told(built_in, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiled)
     config = RunConfig(model={"name": "linear"}, trainer={"compile": True})
-    with pytest.raises(MisfitError, match=r"^trainer.compile cannot be used here: .*no working C\+\+ compiler"):
+    with pytest.raises(IncompatibleError, match=r"^trainer.compile cannot be used here: .*no working C\+\+ compiler"):
         compose(config, built_in)
 
 
@@ -817,7 +833,7 @@ def test_a_loss_that_would_have_to_be_trained_is_refused(site):
         """,
     )
     config = RunConfig(model={"name": "linear"}, loss={"name": "taught"})
-    with pytest.raises(MisfitError, match="loss 'taught' has parameters of its own, which nothing would train"):
+    with pytest.raises(IncompatibleError, match="loss 'taught' has parameters of its own, which nothing would train"):
         compose(config, site.registry())
 
 
@@ -839,13 +855,13 @@ def test_values_are_looked_at_some_at_a_time_and_told_by_their_number(site, monk
 
 def test_of_large_data_some_values_are_looked_at(built_in, monkeypatch):
     taken = []
-    original = Held.take
+    original = InMemorySamples.take
 
     def take(held, samples):
         taken.append(len(samples))
         return original(held, samples)
 
-    monkeypatch.setattr(Held, "take", take)
+    monkeypatch.setattr(InMemorySamples, "take", take)
     compose(RunConfig(model={"name": "linear"}, dataset={"name": "random", "samples": 9000}), built_in)
     assert max(taken) <= CHUNK
     assert sum(taken) > 9000

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ptb import MisfitError, RunConfig
+from ptb import IncompatibleError, RunConfig
 from ptb.runs.compose import compose
 
 PLUGIN = """
@@ -84,7 +84,7 @@ PARTS = """
             self.total += len(inputs)
             self.last = inputs
 
-    class Draws(Base):
+    class SampleGenerator(Base):
         def __init__(self, spec):
             super().__init__(spec)
             self.noise = torch.Generator().manual_seed(1)
@@ -237,10 +237,12 @@ def test_a_trial_that_fails_leaves_no_trace_for_the_next_one(marked):
 
 @pytest.mark.parametrize(("name", "made"), [("replaces", "body.bias"), ("outgrows", "head.weight, head.bias")])
 def test_parameters_that_no_optimizer_would_train_are_refused(marked, name, made):
-    with pytest.raises(MisfitError, match=rf"model '{name}' makes parameters in its forward pass \({made}\), which no"):
+    with pytest.raises(
+        IncompatibleError, match=rf"model '{name}' makes parameters in its forward pass \({made}\), which no"
+    ):
         marked(name)
 
 
 def test_what_no_checkpoint_can_hold_is_told_before_the_run(marked):
-    with pytest.raises(MisfitError, match=r"cannot be saved.*: model\.record\.file is a builtins\.object"):
+    with pytest.raises(IncompatibleError, match=r"cannot be saved.*: model\.record\.file is a builtins\.object"):
         marked("keeps")

@@ -383,7 +383,7 @@ def test_an_output_that_holds_something_is_refused_and_left_alone(built_in, tmp_
 
 
 def test_nothing_is_left_behind_by_what_is_refused(built_in, tmp_path):
-    with pytest.raises(ptb.MisfitError):
+    with pytest.raises(ptb.IncompatibleError):
         ptb.train(RunConfig(model={"name": "lenet"}, dataset={"size": 8}), registry=built_in, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -13,17 +13,17 @@ from ptb import StorageError
 from ptb.storage import atomic
 from ptb.storage.checkpoint import (
     Checkpoint,
-    Damaged,
+    CorruptCheckpoint,
     differences,
     find_checkpoints,
+    latest_valid,
     load_checkpoint,
     model_state,
-    newest_intact,
     prune_checkpoints,
     save_checkpoint,
     weights_sha256,
 )
-from ptb.storage.codec import State, Writer
+from ptb.storage.codec import Encoder, State
 
 
 def weights(value=1.0):
@@ -37,7 +37,7 @@ def weights(value=1.0):
 
 
 def state(value=1.0, model=None, **rest):
-    writer = Writer()
+    writer = Encoder()
     node = {"model": {name: writer.node(tensor, f"model.{name}") for name, tensor in (model or weights(value)).items()}}
     node |= {name: writer.node(inner, name) for name, inner in rest.items()}
     return State(node, writer.tensors)
@@ -82,7 +82,7 @@ def test_a_file_of_the_right_hash_that_is_no_checkpoint_is_told(tmp_path):
     for data in (b"", b"hello", b"\xff" * 20, (8).to_bytes(8, "little") + b"{}      "):
         path = tmp_path / f"ckpt-1-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
         path.write_bytes(data)
-        with pytest.raises(Damaged, match="not a checkpoint of ptb"):
+        with pytest.raises(CorruptCheckpoint, match="not a checkpoint of ptb"):
             load_checkpoint(path)
 
 
@@ -93,7 +93,7 @@ def test_another_format_is_refused_and_left_alone(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="format 99"):
         load_checkpoint(path)
     with pytest.raises(StorageError, match="format 99"):
-        newest_intact(tmp_path, None, pytest.fail)
+        latest_valid(tmp_path, None, pytest.fail)
     assert path.exists()
 
 
@@ -123,7 +123,7 @@ def test_of_two_with_one_step_the_one_that_was_written_last_counts_and_the_other
         os.utime(older, ns=(10**18, 10**18))
         os.utime(newer, ns=(10**18 + 1, 10**18 + 1))
         assert find_checkpoints(tmp_path) == {5: newer}
-        assert newest_intact(tmp_path, None, pytest.fail).path == newer
+        assert latest_valid(tmp_path, None, pytest.fail).path == newer
     prune_checkpoints(tmp_path, 2)
     assert [*tmp_path.iterdir()] == [first]
 
@@ -195,10 +195,10 @@ def test_no_damaged_content_is_loaded_and_the_one_before_it_is_taken(damage, tim
     data, rng = newest.read_bytes(), random.Random(times)
     for _ in range(times):
         newest.write_bytes(damage(data, rng))
-        with pytest.raises(Damaged, match="damaged: its bytes are not those that were saved"):
+        with pytest.raises(CorruptCheckpoint, match="damaged: its bytes are not those that were saved"):
             load_checkpoint(newest)
         told = []
-        assert newest_intact(tmp_path, "this", told.append).path == intact
+        assert latest_valid(tmp_path, "this", told.append).path == intact
         assert len(told) == 1
         assert str(newest) in told[0]
         assert told[0].endswith(f"it is kept as .corrupt-{newest.name}")
@@ -266,7 +266,7 @@ def test_whatever_stands_under_the_name_of_the_newest_is_set_aside(become, tmp_p
     whole = other.read_bytes()
     become(newest, other)
     told = []
-    assert newest_intact(tmp_path, "this", told.append).path == other
+    assert latest_valid(tmp_path, "this", told.append).path == other
     assert other.read_bytes() == whole
     aside = [name for name in os.listdir(tmp_path) if name.startswith(".corrupt-ckpt-3-")]
     assert len(aside) == len(told) == 1
@@ -274,7 +274,7 @@ def test_whatever_stands_under_the_name_of_the_newest_is_set_aside(become, tmp_p
     assert list(find_checkpoints(tmp_path)) == [1, 2]
     again = saved(tmp_path, 3)[0]  # a second one of the same name does not replace the first
     become(again, other)
-    assert newest_intact(tmp_path, "this", told.append).path == other
+    assert latest_valid(tmp_path, "this", told.append).path == other
     assert len([name for name in os.listdir(tmp_path) if name.startswith(".corrupt-")]) == 2
     assert first.exists()
 
@@ -284,7 +284,7 @@ def test_what_is_no_file_is_not_waited_for(become, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (path,) = saved(tmp_path, 1)
     become(path, None)
-    with pytest.raises(Damaged, match=r"cannot read the checkpoint .*ckpt-1-"):
+    with pytest.raises(CorruptCheckpoint, match=r"cannot read the checkpoint .*ckpt-1-"):
         load_checkpoint(path)
 
 
@@ -294,7 +294,7 @@ def test_swapped_contents_are_both_refused(tmp_path):
     one.write_bytes(b)
     other.write_bytes(a)
     told = []
-    assert newest_intact(tmp_path, "this", told.append).path == oldest
+    assert latest_valid(tmp_path, "this", told.append).path == oldest
     assert len(told) == 2
 
 
@@ -306,13 +306,13 @@ def test_where_none_is_intact_nothing_begins_at_step_0(tmp_path):
         with pytest.raises(
             StorageError, match=r"no checkpoint in .* is intact \(3 damaged ones: \.corrupt-ckpt-"
         ) as no:
-            newest_intact(tmp_path, "this", lines.append)
+            latest_valid(tmp_path, "this", lines.append)
         assert (no.value.exit_code, len(lines)) == (5, told)
 
 
 def test_where_nothing_was_saved_there_is_none(tmp_path):
-    assert newest_intact(tmp_path, "this", pytest.fail) is None
-    assert newest_intact(tmp_path / "gone", "this", pytest.fail) is None
+    assert latest_valid(tmp_path, "this", pytest.fail) is None
+    assert latest_valid(tmp_path / "gone", "this", pytest.fail) is None
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
@@ -321,8 +321,8 @@ def test_a_disk_that_cannot_be_read_now_is_told_and_nothing_is_set_aside(call, c
     paths = saved(tmp_path, 1, 2)
     monkeypatch.setattr(atomic, call, failing(code))
     with pytest.raises(StorageError, match=f"cannot read .*{os.strerror(code)}") as told:
-        newest_intact(tmp_path, "this", pytest.fail)
-    assert not isinstance(told.value, Damaged)
+        latest_valid(tmp_path, "this", pytest.fail)
+    assert not isinstance(told.value, CorruptCheckpoint)
     assert str(tmp_path) in str(told.value)
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
@@ -332,7 +332,7 @@ def test_a_damaged_one_that_cannot_be_set_aside_is_told(tmp_path, monkeypatch):
     path.write_bytes(b"")
     monkeypatch.setattr(atomic, "replace", failing(errno.EACCES))
     with pytest.raises(StorageError, match=r"cannot write .*\.corrupt-ckpt-1-.*Permission denied"):
-        newest_intact(tmp_path, "this", pytest.fail)
+        latest_valid(tmp_path, "this", pytest.fail)
 
 
 @pytest.mark.parametrize("call", ["create", "write", "sync", "replace", "sync_folder"])

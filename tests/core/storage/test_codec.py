@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptb.storage.checkpoint import load_checkpoint, save_checkpoint
-from ptb.storage.codec import MAX_DEPTH, Reader, State, Unreadable, Unwritable, Writer, raw
+from ptb.storage.codec import MAX_DEPTH, DecodeError, Decoder, EncodeError, Encoder, State, raw
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 EIGHTHS = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -28,14 +28,14 @@ SHAPES = st.lists(st.integers(0, 3), max_size=4)
 
 
 def written(value):
-    writer = Writer()
+    writer = Encoder()
     return State({"value": writer.node(value, "value")}, writer.tensors)
 
 
 def again(value, folder):
     """``value`` as it comes out of a checkpoint file."""
     saved = load_checkpoint(save_checkpoint(folder, 1, written(value), {})).state
-    return Reader(saved.tensors).value(saved.node["value"])
+    return Decoder(saved.tensors).value(saved.node["value"])
 
 
 def bits(tensor):
@@ -237,15 +237,15 @@ def test_what_is_written_is_a_copy():
     tensor = torch.zeros(3)
     state = written([tensor, np.zeros(2)])
     tensor += 1
-    assert Reader(state.tensors).value(state.node["value"])[0].tolist() == [0, 0, 0]
+    assert Decoder(state.tensors).value(state.node["value"])[0].tolist() == [0, 0, 0]
 
 
 def test_what_is_read_is_writable_and_apart_from_the_file():
     state = written([torch.zeros(3), np.zeros(2)])
-    tensor, array = Reader(state.tensors).value(state.node["value"])
+    tensor, array = Decoder(state.tensors).value(state.node["value"])
     tensor += 1
     array += 1
-    assert [each.tolist() for each in Reader(state.tensors).value(state.node["value"])] == [[0, 0, 0], [0, 0]]
+    assert [each.tolist() for each in Decoder(state.tensors).value(state.node["value"])] == [[0, 0, 0], [0, 0]]
 
 
 def test_names_that_meet_do_not_lose_a_tensor(tmp_path):
@@ -277,7 +277,7 @@ def test_keys_that_look_like_types_are_only_keys(tmp_path):
     ids=lambda each: each if isinstance(each, str) else type(each).__name__,  # repr has addresses
 )
 def test_what_cannot_be_written_is_named_with_its_place(value, told):
-    with pytest.raises(Unwritable) as error:
+    with pytest.raises(EncodeError) as error:
         written(value)
     assert told in str(error.value)
 
@@ -289,14 +289,14 @@ def test_what_cannot_be_written_is_named_with_its_place(value, told):
     ids=["csr", "quantized"],
 )
 def test_a_tensor_of_another_layout_is_refused(made):
-    with pytest.raises(Unwritable, match=r"value\.t is a tensor of layout"):
+    with pytest.raises(EncodeError, match=r"value\.t is a tensor of layout"):
         written({"t": made()})
 
 
 def test_a_value_that_holds_itself_is_refused():
     value = []
     value.append(value)
-    with pytest.raises(Unwritable, match="is nested too deeply"):
+    with pytest.raises(EncodeError, match="is nested too deeply"):
         written(value)
 
 
@@ -304,7 +304,7 @@ def test_what_can_be_written_can_be_read_however_deep(tmp_path):
     value, deepest = 1, None
     for _ in range(MAX_DEPTH - 3):
         deepest, value = {"a": (value,)}, (value,)
-    with pytest.raises(Unwritable, match="is nested too deeply"):
+    with pytest.raises(EncodeError, match="is nested too deeply"):
         written(((deepest,),))
     assert again(deepest, tmp_path) == deepest
 
@@ -386,8 +386,8 @@ KEPT = {
 @pytest.mark.parametrize("node", NODES, ids=lambda node: json.dumps(node)[:50])
 @pytest.mark.parametrize("around", [lambda node: node, lambda node: {"a": [node]}], ids=["bare", "inside"])
 def test_a_node_that_no_writer_gives_is_unreadable(node, around):
-    with pytest.raises(Unreadable):
-        Reader(KEPT).value(around(node))
+    with pytest.raises(DecodeError):
+        Decoder(KEPT).value(around(node))
 
 
 @pytest.mark.parametrize("wrap", [lambda node: [node], lambda node: {"a": node}, lambda node: {":tuple": [node]}])
@@ -395,8 +395,8 @@ def test_a_node_that_is_nested_without_end_is_unreadable(wrap):
     node = 1
     for _ in range(5000):
         node = wrap(node)
-    with pytest.raises(Unreadable, match="nested too deeply"):
-        Reader({}).value(node)
+    with pytest.raises(DecodeError, match="nested too deeply"):
+        Decoder({}).value(node)
 
 
 TYPES = ("tensor", "float", "dict", "ordered", "counter", "tuple", "set", "frozenset", "size", "deque", "bytes")
@@ -421,8 +421,8 @@ JUNK = st.recursive(
 @given(JUNK)
 def test_a_node_is_a_value_or_unreadable(node):
     try:
-        value = Reader(KEPT).value(node)
-    except Unreadable:
+        value = Decoder(KEPT).value(node)
+    except DecodeError:
         return
     written(value)
 
@@ -432,6 +432,6 @@ def test_a_node_is_a_value_or_unreadable(node):
 @given(JUNK)
 def test_any_node_is_a_value_or_unreadable(node):
     try:
-        Reader(KEPT).value(node)
-    except Unreadable:
+        Decoder(KEPT).value(node)
+    except DecodeError:
         return

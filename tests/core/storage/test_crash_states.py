@@ -22,7 +22,7 @@ from ptb import ConfigError, RunConfig
 from ptb.runs.compose import compose
 from ptb.runs.run import execute
 from ptb.storage import atomic
-from ptb.storage.checkpoint import Damaged, find_checkpoints, load_checkpoint, newest_intact, prune_checkpoints
+from ptb.storage.checkpoint import CorruptCheckpoint, find_checkpoints, latest_valid, load_checkpoint, prune_checkpoints
 from ptb.storage.run_directory import RunDirectory, check_output
 
 KEEP, STEPS = 2, 8  # two steps in each of four epochs: saved at 0, 2, 4, 6, 8
@@ -269,7 +269,7 @@ def problems(case, place, rows, damaged=False):
     with run.writing():
         try:
             run.resume_config()
-            newest = newest_intact(run.checkpoints, run.read_manifest().get("run"), told.append)
+            newest = latest_valid(run.checkpoints, run.read_manifest().get("run"), told.append)
         except ptb.PtbError as error:
             return [str(error)]
     if told and not damaged:
@@ -280,7 +280,7 @@ def problems(case, place, rows, damaged=False):
     for step, path in find_checkpoints(run.checkpoints).items():
         try:
             there.add(load_checkpoint(path).step)
-        except Damaged:
+        except CorruptCheckpoint:
             found.append(f"the checkpoint of step {step} is damaged")
     if len(there) < min(KEEP, len(case.saved)):
         found.append(f"{there} are intact after {len(case.saved)} saves")

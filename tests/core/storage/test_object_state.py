@@ -11,7 +11,7 @@ from torch import nn
 
 from ptb import DataSpec
 from ptb.storage.checkpoint import Checkpoint, differences, load_checkpoint, save_checkpoint
-from ptb.storage.codec import Reader, State, Unreadable, Unwritable, Writer
+from ptb.storage.codec import DecodeError, Decoder, EncodeError, Encoder, State
 from ptb.storage.object_state import capture, restore
 
 SPEC = DataSpec((4,), "vector", "class", 3)
@@ -21,7 +21,7 @@ TARGETS = torch.randint(3, (40,), generator=GENERATOR)
 
 
 def state(root, known=()):
-    writer = Writer()
+    writer = Encoder()
     node = {"root": capture(root, "root", writer, known)}
     return State(node, writer.tensors)
 
@@ -29,7 +29,7 @@ def state(root, known=()):
 def carried(source, target, folder):
     """``target`` after the state of ``source`` has come to it through a file."""
     saved = load_checkpoint(save_checkpoint(folder, 1, state(source), {})).state
-    restore(target, saved.node["root"], Reader(saved.tensors))
+    restore(target, saved.node["root"], Decoder(saved.tensors))
     return target
 
 
@@ -103,7 +103,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResolvedConfig:
     rate: float
     names: tuple[str, ...] = ()
 
@@ -112,7 +112,7 @@ class Typed:
     """State whose types are made by its package, or need more than their values."""
 
     def __init__(self):
-        self.phase, self.seen, self.plan = Phase.COLD, Seen(0, torch.zeros(2)), Plan(0.1)
+        self.phase, self.seen, self.plan = Phase.COLD, Seen(0, torch.zeros(2)), ResolvedConfig(0.1)
         self.counts, self.fixed, self.missing = defaultdict(int), Fixed(torch.ones(2)), None
 
     def update(self):
@@ -126,7 +126,7 @@ def test_values_of_a_type_of_their_own_come_back_in_it(tmp_path):
     fixed = target.fixed
     carried(source, target, tmp_path)
     assert unlike(source, target) == []
-    assert (target.phase, target.plan) == (Phase.WARM, Plan(0.1, ("a",)))
+    assert (target.phase, target.plan) == (Phase.WARM, ResolvedConfig(0.1, ("a",)))
     assert (type(target.seen), target.seen.number, target.seen.values.tolist()) == (Seen, 3, [0.5, 0.5])
     assert (target.counts["x"], target.counts["y"]) == (2, 0)
     assert target.fixed.value.tolist() == fixed.value.tolist()
@@ -149,8 +149,8 @@ def test_a_value_whose_type_nobody_knows_any_more_is_noticed(tmp_path):
 def test_a_member_that_an_enumeration_has_not_is_refused(node):
     saved = state(Typed())
     saved.node["root"]["made"]["phase"] = node
-    with pytest.raises(Unreadable):
-        restore(Typed(), saved.node["root"], Reader(saved.tensors))
+    with pytest.raises(DecodeError):
+        restore(Typed(), saved.node["root"], Decoder(saved.tensors))
 
 
 def test_what_follows_is_the_same_as_if_nothing_had_been_saved(tmp_path):
@@ -176,7 +176,7 @@ def test_an_earlier_capture_does_not_change_when_the_object_goes_on():
     source.update(1.0)
     saved = state(source)
     source.update(2.0)
-    restore(target, saved.node["root"], Reader(saved.tensors))
+    restore(target, saved.node["root"], Decoder(saved.tensors))
     assert (target.count, target.tensor.tolist(), target.table[0, 1]) == (1, [1, 1, 1], 3)
 
 
@@ -186,7 +186,7 @@ def test_the_same_state_can_be_put_back_twice():
     saved = state(source)
     for _ in range(2):
         source.update(7.0)
-        restore(source, saved.node["root"], Reader(saved.tensors))
+        restore(source, saved.node["root"], Decoder(saved.tensors))
         assert (source.count, source.tensor.tolist(), source.inner.grown) == (1, [1, 1, 1], [1.0])
 
 
@@ -307,7 +307,7 @@ def test_a_state_dict_of_what_cannot_be_saved_is_told(tmp_path):
     source = WithState()
     source.secret = object()
     source.state_dict = lambda: {"secret": source.secret}
-    with pytest.raises(Unwritable, match=r"root\.secret is a builtins\.object"):
+    with pytest.raises(EncodeError, match=r"root\.secret is a builtins\.object"):
         state(source)
 
 
@@ -333,7 +333,7 @@ def taken(source, target, folder):
     """As a training does it: weights by ``state_dict``, and the rest."""
     saved = state(source, weights_of(source))
     target.load_state_dict(source.state_dict())
-    restore(target, saved.node["root"], Reader(saved.tensors))
+    restore(target, saved.node["root"], Decoder(saved.tensors))
     return target
 
 
@@ -515,16 +515,16 @@ def test_a_built_in_metric_of_numbers_goes_on(tmp_path, built_in, name):
     ids=str,
 )
 def test_a_node_of_something_else_is_unreadable(node):
-    with pytest.raises(Unreadable):
-        restore(Bag(), node, Reader({}))
+    with pytest.raises(DecodeError):
+        restore(Bag(), node, Decoder({}))
 
 
 def test_a_generator_refuses_the_state_of_another_kind():
     source, target = Inner(), Inner()
     source.source, target.source = np.random.Generator(np.random.Philox(1)), np.random.Generator(np.random.PCG64(1))
     saved = state(source)
-    with pytest.raises(Unreadable):
-        restore(target, saved.node["root"], Reader(saved.tensors))
+    with pytest.raises(DecodeError):
+        restore(target, saved.node["root"], Decoder(saved.tensors))
 
 
 class Slotted:
@@ -568,10 +568,10 @@ def test_attributes_of_an_optimizer_are_taken_beside_its_state_dict():
     optimizer.steps, optimizer.own = 3, torch.ones(2)
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-    writer = Writer()
+    writer = Encoder()
     node = capture(optimizer, "optimizer", writer)
     assert set(node["values"]) == {"steps", "own"} | (set(node["values"]) - {"state", "param_groups", "defaults"})
-    restore(other, node, Reader(writer.tensors))
+    restore(other, node, Decoder(writer.tensors))
     assert other.steps == 3
     assert torch.equal(other.own, torch.ones(2))
     assert other.param_groups[0]["params"] == list(model.parameters())

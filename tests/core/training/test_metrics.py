@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from ptb.data.loader import Batches
+from ptb.data.loader import BatchLoader
 from ptb.data.sources import place
 from ptb.training import metrics as module
-from ptb.training.metrics import Tally
+from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Parts
 
 CPU = torch.device("cpu")
@@ -34,9 +34,9 @@ def tally(metric=None, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     source = place({"train": torch.utils.data.TensorDataset(torch.zeros(1, 1), torch.zeros(1))}, CPU)["train"]
     parts = Parts(
-        model, nn.MSELoss(), optimizer, None, Batches(source, batch_size=1), {}, {}, {}, device=CPU, **options
+        model, nn.MSELoss(), optimizer, None, BatchLoader(source, batch_size=1), {}, {}, {}, device=CPU, **options
     )
-    return Tally(parts, {"seen": metric} if metric else {})
+    return RunningMetrics(parts, {"seen": metric} if metric else {})
 
 
 def batch(*targets, loss=1.0):

@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 import ptb
 from ptb import RunConfig
-from ptb.data.loader import Batches
+from ptb.data.loader import BatchLoader
 from ptb.data.sources import place
 from ptb.training.nonfinite import Finding, find
 from ptb.training.objective import Parts
@@ -27,7 +27,7 @@ def looked(model, inputs, targets=None, loss=None, samples=None, batches=1, **op
         loss=loss or nn.CrossEntropyLoss(),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
-        train=Batches(source, batch_size=len(inputs)),
+        train=BatchLoader(source, batch_size=len(inputs)),
         evaluation={},
         train_metrics={},
         eval_metrics={},

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from ptb import NumericalError, ResourceError
-from ptb.data.loader import Batches
+from ptb.data.loader import BatchLoader
 from ptb.data.sources import place
-from ptb.seeding import isolated, seed_global
+from ptb.seeding import preserve_rng_state, seed_global
 from ptb.storage.checkpoint import Checkpoint, differences
 from ptb.storage.codec import State
 from ptb.training.objective import Parts
@@ -74,7 +74,7 @@ def parts(model, optimizer=sgd, loss=None, augment=None, size=12, inputs=None, t
         loss=loss or nn.CrossEntropyLoss(),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
-        train=Batches(source, batch_size=options.pop("batch_size", 4), seed=0, shuffle=True, augment=augment),
+        train=BatchLoader(source, batch_size=options.pop("batch_size", 4), seed=0, shuffle=True, augment=augment),
         evaluation={},
         train_metrics={},
         eval_metrics={},
@@ -181,7 +181,7 @@ def test_a_step_on_what_is_no_number_leaves_everything_as_it_was_before_it(way, 
         pytest.skip("gradients that overflow are the business of the scaler")
     value = INF if fault == "loss" else NAN
     fails = min(fails, 4) if way == "accumulated" else fails  # inside of an epoch
-    with isolated():
+    with preserve_rng_state():
         seed_global(0, "train")
         (training, notes) = body(fault, fails, value, **WAYS[way])
         with pytest.raises(NumericalError, match=f"at step {fails}[: ]"):
@@ -208,7 +208,7 @@ def test_a_step_on_what_is_no_number_leaves_everything_as_it_was_before_it(way, 
 
 
 def test_that_test_can_fail():
-    with isolated():
+    with preserve_rng_state():
         (training, _), (twin, _) = body("loss", None), body("loss", None)
         seed_global(0, "train")
         training.run(until=2)
@@ -437,7 +437,7 @@ def test_what_the_failed_attempt_has_drawn_and_counted_is_undone(way):
         training.run()
         return state_of(training)
 
-    with isolated():
+    with preserve_rng_state():
         assert lost(run(2, None), run(2, 2)) == []
         assert lost(run(2, None), run(4, 4)) != []
 
@@ -476,7 +476,7 @@ def test_it_goes_on_exactly_and_does_not_try_again_how_much_has_room(step):
         ours = parts(Hungry(1, body=weights(dropout=0.5)))
         return Training(ours, Recipe(epochs=2, on_oom="split"), Notes())
 
-    with isolated():
+    with preserve_rng_state():
         seed_global(0, "train")
         whole = fresh()
         whole.run()

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from ptb import Interrupted, NumericalError
-from ptb.data.loader import Batches
+from ptb import InterruptedRunError, NumericalError
+from ptb.data.loader import BatchLoader
 from ptb.data.sources import place
 from ptb.training.objective import Parts
 from ptb.training.trainer import Recipe, Training, evaluate, sample_losses
@@ -82,8 +82,10 @@ def parts(model=None, optimizer=None, loss=None, size=10, batch_size=4, **option
         loss=loss or nn.CrossEntropyLoss(),
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
-        train=Batches(source, batch_size=batch_size, seed=0, shuffle=True),
-        evaluation={name: Batches(source, batch_size=batch_size) for name in options.pop("splits", ("val", "test"))},
+        train=BatchLoader(source, batch_size=batch_size, seed=0, shuffle=True),
+        evaluation={
+            name: BatchLoader(source, batch_size=batch_size) for name in options.pop("splits", ("val", "test"))
+        },
         train_metrics={"score": MeanScore()},
         eval_metrics={"score": MeanScore()},
         device=CPU,
@@ -196,7 +198,7 @@ def test_the_model_trains_in_train_mode_and_is_judged_in_eval_mode_under_inferen
 
 
 class Rude(nn.Module):
-    """Draws random numbers, counts and moves a buffer whenever it is called, and changes with all of them."""
+    """SampleGenerator random numbers, counts and moves a buffer whenever it is called, and changes with all of them."""
 
     def __init__(self):
         super().__init__()
@@ -264,7 +266,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_after_it_was_logged():
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_signal_stops_after_the_step_and_saves(step):
     notes = Notes(stop_at=step)
-    with pytest.raises(Interrupted) as error:
+    with pytest.raises(InterruptedRunError) as error:
         fit(parts(), Recipe(epochs=3), notes)
     assert error.value.exit_code == 143
     assert notes.steps == notes.saved[-1][0] == step
@@ -550,7 +552,7 @@ def test_the_collector_is_off_in_steps_and_on_again_after_them():
     assert inside
     assert not any(inside)
     assert gc.isenabled()
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         fit(parts(), Recipe(epochs=1), Notes(stop_at=1))
     assert gc.isenabled()
     gc.disable()

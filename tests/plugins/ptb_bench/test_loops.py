@@ -17,9 +17,9 @@ RUN = {
 
 
 def trained(loop, **changes):
-    composition = compose(RunConfig(**RUN | changes))
-    assert loop(composition) > 0
-    return composition
+    composed = compose(RunConfig(**RUN | changes))
+    assert loop(composed) > 0
+    return composed
 
 
 def by_ptb():
@@ -29,9 +29,9 @@ def by_ptb():
         def __getattr__(self, name):
             return lambda *arguments: None
 
-    composition = compose(RunConfig(**RUN))
-    Training(composition.parts, Recipe(epochs=1), Silent()).run()
-    return composition
+    composed = compose(RunConfig(**RUN))
+    Training(composed.parts, Recipe(epochs=1), Silent()).run()
+    return composed
 
 
 @pytest.mark.parametrize("loop", [loops.pre_cut], ids=lambda loop: loop.__name__)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ptb import ConfigError, DataError
-from ptb.data.loader import Batches
-from ptb.data.sources import Held, place
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import InMemorySamples, place
 from ptb_datasets import arrays as module
 from ptb_datasets.arrays import arrays
 
@@ -31,7 +31,7 @@ def drawn(dtype, *shape):
 def whole(bundle):
     """Prepared inputs and targets of all splits, and the numbers that the samples have in the files."""
     rows = torch.cat([split.indices for split in bundle.splits.values()])
-    held = [Held.of(split) for split in bundle.splits.values()]
+    held = [InMemorySamples.of(split) for split in bundle.splits.values()]
     inputs, targets = (torch.cat(part) for part in zip(*(h.take(torch.arange(h.size)) for h in held), strict=True))
     return (inputs if bundle.prepare is None else bundle.prepare(inputs)), targets, rows
 
@@ -138,8 +138,8 @@ def test_a_fraction_of_0_makes_no_split(tmp_path):
 def test_splits_share_the_mapped_file_and_writing_does_not_reach_it(tmp_path):
     given = drawn("f4", 2)
     bundle = build(tmp_path, given, CLASSES)
-    inputs = Held.of(bundle.train).inputs
-    assert all(Held.of(split).inputs is inputs for split in bundle.splits.values())
+    inputs = InMemorySamples.of(bundle.train).inputs
+    assert all(InMemorySamples.of(split).inputs is inputs for split in bundle.splits.values())
     inputs.zero_()
     assert np.array_equal(np.load(tmp_path / "inputs.npy"), given)
 
@@ -147,7 +147,7 @@ def test_splits_share_the_mapped_file_and_writing_does_not_reach_it(tmp_path):
 def test_every_tier_gives_the_same_batches(tmp_path):
     bundle = build(tmp_path, drawn("f8", 3), CLASSES)
     one, two, three = (
-        [*Batches(place({"train": bundle.train}, torch.device("cpu"), tier)["train"], batch_size=8).epoch()]
+        [*BatchLoader(place({"train": bundle.train}, torch.device("cpu"), tier)["train"], batch_size=8).epoch()]
         for tier in ("resident", "gather", "workers")
     )
     for batches in (two, three):

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ptb import ConfigError, DataError
-from ptb.data.loader import Batches, fingerprint
-from ptb.data.sources import Held, place
+from ptb.data.loader import BatchLoader, fingerprint
+from ptb.data.sources import InMemorySamples, place
 from ptb_datasets import idx_pictures
 from ptb_datasets.fashion_mnist import FASHION_MNIST, fashion_mnist
 from ptb_datasets.mnist import MNIST, mnist
@@ -43,7 +43,7 @@ def write(folder, train=None, test=None):
 
 
 def tensors(split):
-    held = Held.of(split)
+    held = InMemorySamples.of(split)
     return held.take(torch.arange(held.size))
 
 
@@ -107,7 +107,7 @@ def test_batches_and_fingerprint_are_those_of_splits_that_are_copied(tmp_path, z
     assert fingerprint(bundle.splits) == fingerprint(copied)
     for name, split in bundle.splits.items():
         ours, theirs = (
-            list(Batches(place({name: s}, torch.device("cpu"))[name], batch_size=7, seed=5, shuffle=True).epoch(2))
+            list(BatchLoader(place({name: s}, torch.device("cpu"))[name], batch_size=7, seed=5, shuffle=True).epoch(2))
             for s in (split, copied[name])
         )
         assert len(ours) == len(theirs)
@@ -116,7 +116,7 @@ def test_batches_and_fingerprint_are_those_of_splits_that_are_copied(tmp_path, z
 
 def test_training_and_validation_share_their_pictures(tmp_path):
     bundle = fashion_mnist(root=write(tmp_path), val_size=20)
-    assert Held.of(bundle.train).inputs is Held.of(bundle.val).inputs
+    assert InMemorySamples.of(bundle.train).inputs is InMemorySamples.of(bundle.val).inputs
     assert bundle.train.indices.dtype == torch.int64
 
 

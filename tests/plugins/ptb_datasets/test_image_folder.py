@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ptb import ConfigError, DataError
-from ptb.data.sources import Held
+from ptb.data.sources import InMemorySamples
 from ptb_datasets import image_folder as module
 from ptb_datasets.image_folder import image_folder
 from ptb_datasets.picture_file import opencv
@@ -413,11 +413,11 @@ def test_pictures_are_kept_as_long_as_they_need_no_more_than_their_share_of_the_
     top = folder(tmp_path, {"a": 4, "b": 6})
     monkeypatch.setattr(module, "machine_memory", lambda: 4 * 10 * 3 * 4 * 4)
     kept = build(top, val_fraction=0.2, test_fraction=0)
-    assert Held.of(kept.train).inputs is Held.of(kept.val).inputs
+    assert InMemorySamples.of(kept.train).inputs is InMemorySamples.of(kept.val).inputs
     monkeypatch.setattr(module, "machine_memory", lambda: 4 * 10 * 3 * 4 * 4 - 1)
     read = build(top, val_fraction=0.2, test_fraction=0)
-    assert Held.of(read.train) is Held.of(read.val) is None
-    assert Held.of(build(top, check="header").train) is None
+    assert InMemorySamples.of(read.train) is InMemorySamples.of(read.val) is None
+    assert InMemorySamples.of(build(top, check="header").train) is None
 
 
 def test_a_split_that_is_read_survives_pickling(tmp_path, little_memory):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ptb import ConfigError, DataError, StorageError
-from ptb.data.loader import Batches
-from ptb.data.sources import Held, place
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import InMemorySamples, place
 from ptb_datasets import image_folder as module
 from ptb_datasets import picture_cache, picture_file
 from ptb_datasets.image_folder import image_folder
@@ -60,7 +60,9 @@ def build(top, *, skip=True, **settings):
 
 def batches(bundle, workers=0):
     sources = place(bundle.splits, CPU, num_workers=workers)
-    return {name: list(Batches(source, batch_size=5, seed=1, shuffle=True).epoch()) for name, source in sources.items()}
+    return {
+        name: list(BatchLoader(source, batch_size=5, seed=1, shuffle=True).epoch()) for name, source in sources.items()
+    }
 
 
 def same(ours, theirs):
@@ -80,22 +82,22 @@ def test_batches_are_the_same_kept_read_and_cached(top, caches, monkeypatch, dec
     assert len(decodings) == 2 * 24
     ways["warm"] = build(top, colour=colour, cache=True)
     assert len(decodings) == 2 * 24
-    assert all(Held.of(bundle.train) for bundle in (kept, *ways.values()))
+    assert all(InMemorySamples.of(bundle.train) for bundle in (kept, *ways.values()))
     expected = batches(kept)
     assert sum(len(inputs) for split in expected.values() for inputs, _ in split) == 24
     assert all(same(batches(bundle), expected) for bundle in ways.values())
     assert len(decodings) == 2 * 24
     monkeypatch.setattr(module, "KEPT_SHARE", 0)
     read = build(top, colour=colour)
-    assert Held.of(read.train) is None
+    assert InMemorySamples.of(read.train) is None
     assert all(same(batches(read, workers), expected) for workers in (0, 2))
     assert same(batches(build(top, colour=colour, check="header")), expected)
 
 
 def test_a_cache_is_mapped_and_not_kept_in_memory_however_little_there_is(top, caches, monkeypatch):
     monkeypatch.setattr(module, "KEPT_SHARE", 0)
-    assert Held.of(build(top, cache=True).train) is not None
-    inputs = Held.of(build(top, cache=True).train).inputs
+    assert InMemorySamples.of(build(top, cache=True).train) is not None
+    inputs = InMemorySamples.of(build(top, cache=True).train).inputs
     file = next(caches.glob("*.npy"))
     before = file.read_bytes()
     inputs += 1

@@ -6,7 +6,7 @@ from importlib.metadata import DistributionFinder, MetadataPathFinder
 import pytest
 
 from ptb.registry.component import Component
-from ptb.registry.discovery import LoadedPlugin, SetAside, find_plugins
+from ptb.registry.discovery import LoadedPlugin, RejectedPlugin, find_plugins
 from ptb.registry.registry import Registry
 from ptb_doctor.doctor import of_command, of_loading, of_metadata, of_names
 from ptb_doctor.probe import Probed
@@ -178,7 +178,7 @@ def loading(site, **outcome):
     """Findings about a plugin that was loaded with this outcome; a reason makes it one that was set aside."""
     (found,) = find_plugins(site.distributions())
     reason = outcome.pop("reason", None)
-    plugin = SetAside(found, "failed", reason) if reason else LoadedPlugin(found, ())
+    plugin = RejectedPlugin(found, "failed", reason) if reason else LoadedPlugin(found, ())
     return list(of_loading(Probed(plugin, **{"milliseconds": 1.0, **outcome})))
 
 

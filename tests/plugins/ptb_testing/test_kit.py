@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ptb.data.spec import DataSpec
-from ptb.errors import UnknownName
+from ptb.errors import UnknownNameError
 from ptb.kinds import KINDS
 from ptb_testing import check_plugin
 from ptb_testing.case import name_of, summary_of
@@ -244,7 +244,7 @@ def test_an_expected_failure_that_passes_is_one(subject_of):
     ],
 )
 def test_names_that_nothing_answers_to_are_refused(subject_of, given, message):
-    with pytest.raises(UnknownName) as error:
+    with pytest.raises(UnknownNameError) as error:
         cases_of(subject_of(given=given))
     assert message in str(error.value)
 

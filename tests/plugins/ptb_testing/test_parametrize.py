@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ptb.errors import PluginError, UnknownName
+from ptb.errors import PluginError, UnknownNameError
 from ptb_testing import CheckFailed, parametrize_with_checks
 from ptb_testing.kit import checks_of
 
@@ -121,7 +121,7 @@ def test_a_plugin_that_cannot_be_loaded_stops_the_collection(run):
 
 
 def test_a_name_that_is_not_installed_is_told():
-    with pytest.raises(UnknownName, match="no plugin 'ptb-nowhere' is installed"):
+    with pytest.raises(UnknownNameError, match="no plugin 'ptb-nowhere' is installed"):
         parametrize_with_checks("ptb-nowhere")
 
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from ptb.data.spec import DataSpec
-from ptb.errors import ConfigError, PluginError, UnknownName
+from ptb.errors import ConfigError, PluginError, UnknownNameError
 from ptb_testing.subject import Folder, Given, Subject, in_folder, installed, read_given, subject_of
 
 HOOKS = """
@@ -145,11 +145,11 @@ def test_an_installed_plugin_is_found_by_any_spelling_of_its_name():
 def test_a_name_that_is_not_installed_is_told_with_what_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        UnknownName, match=r"'pytorch-basis' is installed \(did you mean 'pytorch-basics'\?\); there are"
+        UnknownNameError, match=r"'pytorch-basis' is installed \(did you mean 'pytorch-basics'\?\); there are"
     ):
         installed("pytorch-basis")
     (tmp_path / "ptb-acme").mkdir()
-    with pytest.raises(UnknownName, match=r"for the source folder write \./ptb-acme"):
+    with pytest.raises(UnknownNameError, match=r"for the source folder write \./ptb-acme"):
         installed("ptb-acme")
 
 

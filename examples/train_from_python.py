@@ -21,7 +21,7 @@ def main(output: str | None = None) -> None:
     pictures, labels = data.test[:5]  # uint8 (5, 1, 32, 32), int64 (5,)
     model = result.model.cpu().eval()
     with torch.inference_mode():
-        scores = model(data.prepare(pictures))  # (5, 10)
+        scores = model(data.transform(pictures))  # (5, 10)
     print(f"written {labels.tolist()}, read {scores.argmax(dim=1).tolist()}")
 
 

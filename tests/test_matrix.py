@@ -1,16 +1,16 @@
 """Every combination of built-in components trains, or is refused before the first step with both parties named."""
 
-import dataclasses
 import itertools
 import math
+import warnings
 
 import cv2
 import numpy as np
 import pytest
 
 import ptb
+from ptb.config.resolve import resolve
 from ptb.runs.compose import compose
-from ptb.training.trainer import Recipe, Training
 
 MODELS = ["linear", "mlp", "lenet", "cnn", "embedding-bag"]
 LOSSES = ["bce", "bce-with-logits", "cross-entropy", "mse", "l1", "smooth-l1", "kl-div", "cosine-embedding"]
@@ -46,27 +46,6 @@ DATASETS = {
 # Without a line search LBFGS leaps out of range on batches of eight samples, and the run ends as numerical.
 OPTIMIZER_SETTINGS = {"lbfgs": {"line_search_fn": "strong_wolfe"}}
 MODEL_SETTINGS = {"embedding-bag": {}, "embedding-bag-sparse": {"name": "embedding-bag", "sparse": True}}
-
-
-class ThreeSteps:
-    """A watcher that asks the training to stop after three steps."""
-
-    def __init__(self):
-        self.steps = 0
-
-    def epoch_started(self, epoch, steps, taken): ...
-
-    def step_ended(self):
-        self.steps += 1
-
-    def row(self, row): ...
-
-    def line(self, text): ...
-
-    def save(self, training): ...
-
-    def stop_signal(self):
-        return 2 if self.steps == 3 else None
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +100,8 @@ def outcome(registry, files, dataset, model, loss=None, optimizer="adam", **sect
     names = {chosen["name"], model["name"], optimizer, *([loss] if loss else ())}
     names |= {section["name"] for section in sections.values() if "name" in section} | set(sections.get("metrics", ()))
     try:
-        parts = compose(ptb.RunConfig(**config, **sections), registry).parts
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            trainer = compose(resolve(ptb.RunConfig(**config, **sections), registry)).trainer
     except ptb.PtbError as error:
         refusal = error
     else:
@@ -130,18 +110,9 @@ def outcome(registry, files, dataset, model, loss=None, optimizer="adam", **sect
         assert refusal.exit_code in (2, 3), f"{config}: {refusal}"
         assert sum(f"'{name}'" in str(refusal) for name in names) >= 2, f"{sorted(names)} in: {refusal}"
         return str(refusal)
-    seen = []
-
-    def recorded(scores, targets):
-        seen.append(parts.loss(scores, targets))
-        return seen[-1]
-
-    watcher = ThreeSteps()
-    with pytest.raises(ptb.InterruptedRunError):
-        Training(dataclasses.replace(parts, loss=recorded), Recipe(epochs=3), watcher).run()
-    assert watcher.steps == 3
-    finite = all(math.isfinite(float(value.detach().mean())) for value in seen)
-    return "trained" if finite else f"diverged: {config}"
+    batches = itertools.cycle(trainer.train_loader.epoch(1))
+    losses = [float(trainer.train_step([next(batches)]).loss) for _ in range(3)]
+    return "trained" if all(map(math.isfinite, losses)) else f"diverged: {config}"
 
 
 ALL = {
@@ -150,12 +121,14 @@ ALL = {
     "loss": [None, *LOSSES],
     "optimizer": OPTIMIZERS,
 }
+# The other pairs share nothing: whether an optimizer fits depends on the model alone.
+TOUCHING = [("dataset", "model"), ("dataset", "loss"), ("model", "loss"), ("model", "optimizer")]
 USUAL = {"dataset": "digits", "model": "mlp", "loss": None, "optimizer": "adam"}
 
 
 def pairs():
     seen = set()
-    for one, other in itertools.combinations(ALL, 2):
+    for one, other in TOUCHING:
         for values in itertools.product(ALL[one], ALL[other]):
             combination = tuple((USUAL | dict(zip((one, other), values, strict=True))).items())
             if combination not in seen:
@@ -181,7 +154,7 @@ def counted(registry, files, combinations):
 @pytest.mark.slow
 def test_every_pair_trains_or_is_refused(built_in, files):
     trained, refused = counted(built_in, files, pairs())
-    assert trained > 150
+    assert trained > 100
     assert refused > 150
 
 

@@ -1,18 +1,18 @@
 import json
 import random
-import re
 import signal
 
 import pytest
-import torch
 
-from ptb import InterruptedRunError, RunConfig, StorageError
+from ptb import ConfigError, InterruptedRunError, PluginError, RunConfig, StorageError
+from ptb.config.resolve import resolve
+from ptb.runs import recorder
 from ptb.runs.compose import compose
-from ptb.runs.run import evaluate_run, execute, go_on
+from ptb.runs.evaluate import evaluate_run
+from ptb.runs.overrides import evaluation_config, resume_config
+from ptb.runs.start import resume_run, start_run
 from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
-from ptb.storage.codec import State
 from ptb.storage.run_directory import RunDirectory
-from ptb.training.trainer import Training
 
 # Components that keep state wherever a plugin author may keep it.
 PROVIDES = """
@@ -42,12 +42,11 @@ PROVIDES = """
     @hookimpl
     def ptb_provide_metrics():
         return [Component("wandering", "odd_parts:Wandering"), Component("f1", "odd_parts:f1"),
-                Component("made", "odd_parts:Made")]
+                Component("made", "odd_parts:Made"), Component("plain", "odd_parts:Plain")]
 """
 PARTS = """
     import copy
     import random
-    from collections import Counter, defaultdict, deque
 
     import numpy as np
     import torch
@@ -80,7 +79,7 @@ PARTS = """
 
 
     class Odd(nn.Module):
-        "Dropout, batch norm, weight norm, hidden buffers, plain counters, generators of its own."
+        "Dropout, batch norm, weight norm, a buffer that comes later, counters and generators of its own."
 
         def __init__(self, spec):
             super().__init__()
@@ -88,17 +87,27 @@ PARTS = """
             self.norm = nn.BatchNorm1d(8)
             self.dropout = nn.Dropout(0.4)
             self.last = nn.utils.parametrizations.weight_norm(nn.Linear(8, spec.output_size))
-            self.register_buffer("shift", torch.zeros(8), persistent=False)
+            self.register_buffer("shift", torch.zeros(8))
             self.register_buffer("later", None)
-            self.steps, self.seen, self.recent = 0, Counter(), deque(maxlen=3)
+            self.steps, self.seen, self.recent = 0, {}, [0.0]
             self.source, self.own, self.numbers = torch.Generator(), random.Random(4), np.random.default_rng(5)
+
+        def get_extra_state(self):
+            drawn = [self.source.get_state(), self.own.getstate(), self.numbers.bit_generator.state]
+            return {"steps": self.steps, "seen": self.seen, "recent": self.recent, "drawn": drawn}
+
+        def set_extra_state(self, state):
+            self.steps, self.seen, self.recent = state["steps"], state["seen"], state["recent"]
+            source, own, self.numbers.bit_generator.state = state["drawn"]
+            self.source.set_state(source)
+            self.own.setstate(own)
 
         def forward(self, inputs):
             hidden = self.norm(self.first(inputs))
             if self.training:
                 self.steps += 1
-                self.seen[len(inputs)] += 1
-                self.recent.append(float(inputs.mean()))
+                self.seen[len(inputs)] = self.seen.get(len(inputs), 0) + 1
+                self.recent = [*self.recent[-2:], float(inputs.mean())]
                 self.shift = self.shift * 0.9 + hidden.detach().mean(0) * 0.1
                 self.later = torch.full((2,), self.steps, dtype=torch.int16)
                 noise = torch.randn(8, generator=self.source) + self.own.random() + float(self.numbers.random())
@@ -108,33 +117,25 @@ PARTS = """
 
 
     class Hiding(nn.Module):
-        "An average that is no submodule, layers that are trained later, a buffer that grows, things beside each other."
+        "An average of its weights, layers that are trained later, a buffer that grows."
 
         def __init__(self, spec):
             super().__init__()
             self.first, self.last = nn.Linear(spec.input_size, 5), nn.Linear(5, spec.output_size)
             self.first.requires_grad_(False)
-            self.averages = [copy.deepcopy(self.last).requires_grad_(False)]
+            self.average = copy.deepcopy(self.last).requires_grad_(False)
             self.register_buffer("bank", torch.zeros(0, 5))
-            self.sources = {"noise": torch.Generator().manual_seed(2), "function": len}
-            self.beside = {"mean": torch.zeros(5), "last": None, 3: 0}
-            self.steps, self.sizes = 0, defaultdict(int)
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
         def forward(self, inputs):
             hidden = self.first(inputs)
             if self.training:
                 self.steps += 1
-                self.sizes[len(inputs)] += 1
-                self.first.requires_grad_(self.steps > 2)
+                self.first.requires_grad_(bool(self.steps > 2))
                 self.bank = torch.cat([self.bank, hidden[:1].detach()])
-                self.beside["mean"].lerp_(hidden.detach().mean(0), 0.1)
-                self.beside["last"] = hidden
-                self.beside[3] += 1
-                hidden = hidden + torch.randn(5, generator=self.sources["noise"])
-                for average, parameter in zip(self.averages[0].parameters(), self.last.parameters()):
+                for average, parameter in zip(self.average.parameters(), self.last.parameters()):
                     average.data.lerp_(parameter.data, 0.2)
-            shift = self.bank.sum() / 50 + self.beside[3] / 20 + sum(self.sizes.values()) / 9
-            return self.last(hidden - self.beside["mean"]) + self.averages[0](hidden) + shift
+            return self.last(hidden) + self.average(hidden) + self.bank.sum() / 50
 
 
     class Recurrent(nn.Module):
@@ -190,18 +191,16 @@ PARTS = """
     class Looking(torch.optim.SGD):
         "Looks ahead: slow weights by parameter."
 
-        def __init__(self, params, *, lr: float = 0.05):
-            super().__init__(params, lr)
-            self.steps = 0
-            self.slow = {each: each.detach().clone() for group in self.param_groups for each in group["params"]}
-
         @torch.no_grad()
         def step(self, closure=None):
             super().step()
-            self.steps += 1
-            for parameter, slow in self.slow.items():
-                if self.steps % 3 == 0:
-                    parameter.copy_(slow.lerp_(parameter, 0.5))
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    state = self.state[parameter]
+                    state["steps"] = state.get("steps", 0) + 1
+                    slow = state.setdefault("slow", parameter.clone())
+                    if state["steps"] % 3 == 0:
+                        parameter.copy_(slow.lerp_(parameter, 0.5))
 
 
     class Counting(torch.optim.Optimizer):
@@ -238,10 +237,10 @@ PARTS = """
 
         def __init__(self, optimizer, total_steps):
             self.optimizer, self.base = optimizer, optimizer.param_groups[0]["lr"]
-            self.past, self.source = deque([1.0], maxlen=2), random.Random(1)
+            self.past, self.source = [1.0], random.Random(1)
 
         def step(self):
-            self.past.append(0.5 + self.source.random())
+            self.past = [self.past[-1], 0.5 + self.source.random()]
             for group in self.optimizer.param_groups:
                 group["lr"] = self.base * sum(self.past) / 2
 
@@ -278,6 +277,23 @@ PARTS = """
             self.shelf.parts, self.by_class = [], {}
             self.epochs += 1
 
+        def state_dict(self):
+            return {"parts": self.shelf.parts, "drawn": self.source.get_state(), "epochs": self.epochs,
+                    "by_class": self.by_class}
+
+        def load_state_dict(self, state):
+            self.shelf.parts, self.epochs, self.by_class = state["parts"], state["epochs"], state["by_class"]
+            self.source.set_state(state["drawn"])
+
+
+    class Plain:
+        "Says nothing of its state: numbers, and tensors in lists."
+
+        def __init__(self, spec): self.reset()
+        def update(self, scores, targets): self.parts.append(scores.mean(1))
+        def compute(self): return torch.cat(self.parts).sum()
+        def reset(self): self.parts = []
+
 
     class Made:
         "Makes an object for each class that it meets."
@@ -304,8 +320,8 @@ PARTS = """
 ODD = {
     "model": {"name": "odd"},
     "dataset": {"name": "drawn"},
-    "metrics": {"accuracy": {"name": "accuracy"}, "wandering": {"name": "wandering"}},
-    "loader": {"batch_size": 4, "tier": "workers", "num_workers": 0},
+    "metrics": {"accuracy": {}, "wandering": {}, "plain": {}},
+    "loader": {"batch_size": 4, "placement": "workers", "num_workers": 0},
     "trainer": {"epochs": 2},
     "device": "cpu",
 }
@@ -399,8 +415,8 @@ CASES |= {
     "no-metrics": case(metrics={}),
     "loss-with-buffers": case(loss={"name": "leaning"}),
     "loss-with-buffers-eval-steps-1": case(trainer(eval_steps=1, accumulate=3), loss={"name": "leaning"}),
-    "tokens": case(TOKENS, loader={"tier": "auto"}),
-    "tokens-gather": case(TOKENS, loader={"tier": "gather"}),
+    "tokens": case(TOKENS, loader={"placement": "auto"}),
+    "tokens-host": case(TOKENS, loader={"placement": "host"}),
     "sparse-adam": case(SPARSE, optimizer("sparse-adam")),
     "sparse-adam-accumulate-3": case(SPARSE, optimizer("sparse-adam"), trainer(accumulate=3)),
     "sparse-sgd": case(SPARSE, optimizer("sgd")),
@@ -410,10 +426,17 @@ CASES |= {
     "hiding-eval-steps-1": case(STATEFUL, trainer(eval_steps=1, accumulate=3), model={"name": "hiding"}),
     "centred": case(loss={"name": "centred"}),
     "looking": case(optimizer("looking"), model={"name": "mlp"}),
-    "pictures": case(PICTURES, optimizer("adam"), loader={"tier": "auto"}),
-    "pictures-contiguous": case(PICTURES, STATEFUL, trainer(memory_format="contiguous"), loader={"tier": "auto"}),
-    "pictures-adafactor": case(PICTURES, optimizer("adafactor"), loader={"tier": "auto"}),
-    "pictures-lbfgs": case(PICTURES, optimizer("lbfgs", max_iter=2), loader={"tier": "auto"}),
+    "pictures": case(PICTURES, optimizer("adam"), loader={"placement": "auto"}),
+    "pictures-contiguous": case(PICTURES, STATEFUL, trainer(memory_format="contiguous"), loader={"placement": "auto"}),
+    "pictures-adafactor": case(PICTURES, optimizer("adafactor"), loader={"placement": "auto"}),
+    "pictures-lbfgs": case(PICTURES, optimizer("lbfgs", max_iter=2), loader={"placement": "auto"}),
+    "max-steps": case(trainer(max_steps=5)),
+    "monitor-accuracy": case(trainer(epochs=4, patience=2, eval_steps=1, monitor="val/accuracy")),
+    "ema": case(optimizer("adam"), trainer(eval_steps=1), callbacks={"ema": {"decay": 0.8}}),
+    "freeze": case(
+        optimizer("adam"), trainer(epochs=3), callbacks={"freeze": {"match": ["first.*", "norm.*"], "until_epoch": 2}}
+    ),
+    "micro-batch-on-oom": case(STATEFUL, trainer(accumulate=2), callbacks={"micro-batch-on-oom": {}}),
     "workers-2": case(loader={"num_workers": 2}),
     "workers-2-accumulate-3-eval-steps-1": case(trainer(accumulate=3, eval_steps=1), loader={"num_workers": 2}),
 }
@@ -421,28 +444,35 @@ QUICK = (
     *("adam-accumulate-3", "lbfgs-accumulate-1", "counting-accumulate-1", "radam-accumulate-1", "one-cycle-warm-up-3"),
     *("bouncing", "patience-inside", "checkpoint-every-3-eval-steps-2", "fp16", "lstm", "tied-adam-eval-steps-1"),
     *("torchmetrics", "loss-with-buffers-eval-steps-1", "sparse-adam", "sparse-sgd-momentum", "pictures", "workers-2"),
-    *("hiding", "centred", "looking"),
+    *("hiding", "centred", "looking", "max-steps", "monitor-accuracy", "ema", "freeze", "micro-batch-on-oom"),
 )
 
 
 class Caller:
-    """An observer that asks the run to stop when it is asked for the so-manieth time."""
+    """Stops a run as a signal does, the so-manieth time that it takes a step or looks whether it is to stop."""
 
-    def __init__(self, at):
+    def __init__(self, at=None):
         self.at, self.calls = at, 0
 
     def line(self, text):
         pass
 
-    def epoch_started(self, epoch, epochs, steps, taken):
-        pass
+    def on_fit_start(self, trainer):
+        look = trainer.check_stop
 
-    def step_ended(self):
-        pass
+        def check_stop():
+            self.count(trainer)
+            look()
 
-    def stop_signal(self):
+        trainer.check_stop = check_stop
+
+    def on_step_end(self, trainer, output):
+        self.count(trainer)
+
+    def count(self, trainer):
         self.calls += 1
-        return signal.SIGTERM if self.calls == self.at else None
+        if self.calls == self.at:
+            trainer.state.stop_signal, trainer.state.should_stop = signal.SIGTERM, True
 
 
 @pytest.fixture
@@ -452,13 +482,14 @@ def registry(site):
     return site.registry()
 
 
-def begun(values, registry, path, observer=None, until=None):
-    return execute(compose(RunConfig(**values), registry), path, observer, until=until)
+def begun(values, registry, path, progress=None, stop_after=None):
+    composed = compose(resolve(RunConfig(**values), registry))
+    return start_run(composed, path, progress, stop_after=stop_after)
 
 
-def resumed(registry, path, observer=None, until=None):
+def resumed(registry, path, progress=None, **options):
     run = RunDirectory.open(path)
-    return go_on(compose(run.resume_config(), registry), run, observer, until=until)
+    return resume_run(compose(resolve(resume_config(run), registry)), run, progress, **options)
 
 
 def stopped_at(values, registry, path, call):
@@ -476,8 +507,8 @@ def lives(values, registry, path, seed=0):
     while True:
         number += 1
         try:
-            observer = Caller(calls.randrange(1, 6))
-            resumed(registry, path, observer) if path.exists() else begun(values, registry, path, observer)
+            caller = Caller(calls.randrange(1, 4))
+            resumed(registry, path, caller) if path.exists() else begun(values, registry, path, caller)
         except InterruptedRunError:
             continue
         return number - 1
@@ -498,8 +529,8 @@ def summary(path):
 
 
 def best(path):
-    """The weights of the best step, as hash and step."""
-    step = last(path).facts["best_step"]
+    """The checkpoint of the best step."""
+    step = last(path).metadata["labels"].get("best")
     return None if step is None else load_checkpoint(find_checkpoints(path / "checkpoints")[step])
 
 
@@ -511,17 +542,16 @@ def unlike(one, other):
     first, second = best(one), best(other)
     if first is None or second is None:
         return told if first is second else [*told, "one has no best checkpoint"]
-    weights = [name for name, value in first.weights.items() if not torch.equal(value, second.weights[name])]
-    return told + [f"best: {name}" for name in weights]
+    return told + [f"best: {text}" for text in differences(first, second)]
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_run_that_is_stopped_after_every_step_ends_with_the_same_bits(registry, tmp_path, name):
     whole = begun(CASES[name], registry, tmp_path / "whole")
-    result = begun(CASES[name], registry, tmp_path / "cut", until=1)
+    result = begun(CASES[name], registry, tmp_path / "cut", stop_after=1)
     assert (result.status, result.step) == ("interrupted", 1)
     for step in range(2, whole.step + 1):
-        result = resumed(registry, tmp_path / "cut", until=step)
+        result = resumed(registry, tmp_path / "cut", stop_after=step)
         assert (result.status, result.step) == ("interrupted", step)
     assert resumed(registry, tmp_path / "cut").status == "finished"
     assert unlike(tmp_path / "whole", tmp_path / "cut") == []
@@ -531,16 +561,15 @@ def test_a_run_that_is_stopped_after_every_step_ends_with_the_same_bits(registry
 def test_an_evaluation_of_a_checkpoint_gives_the_figures_of_the_run(registry, tmp_path, name):
     result = begun(CASES[name], registry, tmp_path / "run")
     run = RunDirectory.open(tmp_path / "run")
-    told = evaluate_run(run, run.evaluation_config(metrics=["accuracy"]), registry=registry)
+    told = evaluate_run(run, resolve(evaluation_config(run, metrics=["accuracy"]), registry), checkpoint="last")
     assert told["metrics"] == {key: result.metrics[key] for key in ("test/loss", "test/accuracy")}
 
 
-def test_objects_that_a_component_makes_while_it_trains_are_told_before_they_are_lost(registry, tmp_path):
-    values = case(metrics={"made": {"name": "made"}})
-    with pytest.warns(UserWarning, match=r"metric 'made' keeps objects that it has made .* \(shelves\.#0") as told:
-        begun(values, registry, tmp_path / "run")
-    assert len(told) == 1
-    with pytest.raises(StorageError, match="dict has no #0"):
+def test_what_a_component_would_lose_is_told_before_it_is_lost(registry, tmp_path):
+    values = case(metrics={"made": {}})
+    with pytest.warns(UserWarning, match=r"metric 'made' keeps state that is in no state_dict: shelves.*`ptb resume`"):
+        begun(values, registry, tmp_path / "run", stop_after=2)
+    with pytest.raises(PluginError, match=r"cannot be resumed exactly: metric 'made' keeps state"):
         resumed(registry, tmp_path / "run")
 
 
@@ -554,7 +583,7 @@ def test_a_run_that_is_stopped_anywhere_even_in_evaluations_ends_with_the_same_b
 def test_an_evaluation_that_is_stopped_is_made_again_and_counts_once(registry, tmp_path):
     values = case(trainer(eval_steps=2))  # 4 steps an epoch; 2 batches of the validation split, and 1 of the test split
     begun(values, registry, tmp_path / "whole")
-    asked = Caller(None)
+    asked = Caller()
     begun(values, registry, tmp_path / "counted", asked)
     assert asked.calls == 8 + 4 * 2 + 1
     assert stopped_at(values, registry, tmp_path / "cut", 4)  # after step 2, in the second batch of the evaluation
@@ -575,17 +604,39 @@ def test_a_finished_run_stays_as_it_is(registry, tmp_path):
     ] == before
 
 
+def test_the_state_of_a_callback_that_is_left_out_is_not_lost_unseen(registry, tmp_path):
+    path = tmp_path / "run"
+    begun(case(callbacks={"ema": {}}), registry, path, stop_after=3)
+    config = path / "config.toml"
+    text = config.read_text()
+    config.write_text(text[: text.index("[callbacks.ema]")] + text[text.index("[loader]") :])
+    with pytest.raises(StorageError, match=r"callback 'ema', which .*config.toml, or resume with --drop-state ema$"):
+        resumed(registry, path)
+    with pytest.raises(ConfigError, match=r"--drop-state emma: .* holds no state .*; it holds those of ema$"):
+        resumed(registry, path, drop_state=["emma"])
+    assert resumed(registry, path, drop_state=["ema"]).status == "finished"
+
+
+def test_an_observer_may_be_added_and_changes_nothing(registry, tmp_path):
+    begun(case(), registry, tmp_path / "whole")
+    begun(case(), registry, tmp_path / "cut", stop_after=3)
+    run = RunDirectory.open(tmp_path / "cut")
+    resume_run(compose(resolve(resume_config(run, callbacks=["non-finite-report"]), registry)), run)
+    there = [text for text in unlike(tmp_path / "whole", tmp_path / "cut") if "non-finite-report" not in text]
+    assert there == []
+
+
 def test_the_number_of_processes_that_read_may_change_between_two_lives(registry, tmp_path):
     begun(case(), registry, tmp_path / "whole")
-    begun(case(), registry, tmp_path / "cut", until=3)
+    begun(case(), registry, tmp_path / "cut", stop_after=3)
     run = RunDirectory.open(tmp_path / "cut")
-    go_on(compose(run.resume_config(["loader.num_workers=2"]), registry), run)
+    resume_run(compose(resolve(resume_config(run, ["loader.num_workers=2"]), registry)), run)
     assert unlike(tmp_path / "whole", tmp_path / "cut") == []
 
 
 def test_a_run_goes_on_in_another_process_with_the_same_bits(registry, site, ptb, tmp_path):
     begun(case(optimizer("adam")), registry, tmp_path / "whole")
-    begun(case(optimizer("adam")), registry, tmp_path / "cut", until=3)
+    begun(case(optimizer("adam")), registry, tmp_path / "cut", stop_after=3)
     done = ptb("resume", "cut", "--json", site=site.path)
     assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "finished"), done.stderr
     assert "warning" not in done.stderr
@@ -595,41 +646,39 @@ def test_a_run_goes_on_in_another_process_with_the_same_bits(registry, site, ptb
 @pytest.mark.parametrize(
     ("forgotten", "differs"),
     [
-        ("ptb.training.trainer.set_random_state", "model."),
-        ("ptb.training.trainer._load_optimizer", "optimizer"),
-        ("ptb.training.trainer.restore", "model."),
-        ("ptb.training.metrics.Tally.load_state", "metrics.jsonl"),
-        ("ptb.training.metrics.restore", "metrics.jsonl"),
+        ("ptb.training.snapshot.set_random_state", "model."),
+        ("ptb.training.snapshot._load_optimizer", "optimizer"),
+        ("ptb.training.snapshot.load_weights", "model."),
+        ("ptb.training.metrics.RunningMetrics.load_state_dict", "metrics.jsonl"),
+        ("ptb.training.metrics.load_component_state", "metrics.jsonl"),
         ("torch.optim.lr_scheduler.LRScheduler.load_state_dict", "scheduler"),
-        ("torch.nn.Module.load_state_dict", "model."),
     ],
 )
 def test_what_a_checkpoint_does_not_give_back_is_seen(registry, tmp_path, monkeypatch, forgotten, differs):
     values = case(optimizer("adam"), scheduler={"name": "cosine"})
     begun(values, registry, tmp_path / "whole")
-    begun(values, registry, tmp_path / "cut", until=3)
+    begun(values, registry, tmp_path / "cut", stop_after=3)
+    run = RunDirectory.open(tmp_path / "cut")
+    composed = compose(resolve(resume_config(run), registry))
     with monkeypatch.context() as patch:
         patch.setattr(forgotten, lambda *_: None)
-        with pytest.warns(UserWarning, match="cannot be taken up again exactly"):
-            resumed(registry, tmp_path / "cut")
+        with pytest.warns(UserWarning, match="cannot be restored exactly"):
+            resume_run(composed, run)
     told = unlike(tmp_path / "whole", tmp_path / "cut")
     assert any(text.startswith(differs) for text in told), told
 
 
-@pytest.mark.parametrize(
-    ("left_out", "differs"), [("random", "random"), ("optimizer", "optimizer"), ("tally", "tally"), ("rest", "rest")]
-)
-def test_a_checkpoint_that_lacks_a_part_is_refused(registry, tmp_path, monkeypatch, left_out, differs):
-    whole = Training.state
+@pytest.mark.parametrize("left_out", ["random", "optimizer", "train_metrics", "train_state", "loss", "callbacks"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(registry, tmp_path, monkeypatch, left_out):
+    whole = recorder.take_snapshot
 
-    def state(self):
-        saved = whole(self)
-        return State({key: node for key, node in saved.node.items() if key != left_out}, saved.tensors)
+    def lacking(trainer):
+        return {name: part for name, part in whole(trainer).items() if name != left_out}
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "state", state)
-        begun(case(), registry, tmp_path / "cut", until=3)
-    with pytest.raises(StorageError, match=re.escape(f"KeyError: '{differs}'")):
+        patch.setattr(recorder, "take_snapshot", lacking)
+        begun(case(), registry, tmp_path / "cut", stop_after=3)
+    with pytest.raises(StorageError, match=f"KeyError: '{left_out}'"):
         resumed(registry, tmp_path / "cut")
 
 
@@ -637,7 +686,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(registry, tmp_path, monkeypat
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_that_is_stopped_at_any_one_place_ends_with_the_same_bits(registry, tmp_path, name):
     values = CASES[name]
-    asked = Caller(None)
+    asked = Caller()
     begun(values, registry, tmp_path / "whole", asked)
     for call in range(1, asked.calls + 1):
         path = tmp_path / str(call)
@@ -661,7 +710,7 @@ def test_a_run_that_is_stopped_many_times_ends_with_the_same_bits(registry, tmp_
 )
 def test_a_run_goes_on_in_another_process_whatever_it_is_made_of(registry, site, ptb, tmp_path, name):
     whole = begun(CASES[name], registry, tmp_path / "whole")
-    begun(CASES[name], registry, tmp_path / "cut", until=1)
+    begun(CASES[name], registry, tmp_path / "cut", stop_after=1)
     for _ in range(1, whole.step):
         step = summary(tmp_path / "cut")["step"] + 1
         done = ptb("resume", "cut", "--stop-after", step, site=site.path)

@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ptb.cli.options import json_option, run_options
     from ptb.config.layers import RunConfig
     from ptb.data.sample_rng import SampleGenerator
     from ptb.data.spec import DataBundle, DataSpec
@@ -23,31 +24,41 @@ if TYPE_CHECKING:
         StorageError,
         UnknownNameError,
     )
-    from ptb.registry.component import Component
+    from ptb.registry.component import Command, Component
     from ptb.registry.hookspecs import hookimpl
     from ptb.registry.registry import Registry, load_registry
-    from ptb.runs.run import RunResult, resume, train
+    from ptb.runs.api import evaluate, resume, train
+    from ptb.runs.result import RunResult
+    from ptb.training.callbacks import Callback
+    from ptb.training.step import NonFiniteError, StepOutput
 
     __version__: str
 
 __all__ = [
     "hookimpl",
     "Component",
+    "Command",
     "DataSpec",
     "DataBundle",
     "SampleGenerator",
     "Registry",
     "load_registry",
+    "Callback",
+    "StepOutput",
     "RunConfig",
     "RunResult",
     "train",
     "resume",
+    "evaluate",
+    "run_options",
+    "json_option",
     "PtbError",
     "ConfigError",
     "UnknownNameError",
     "DataError",
     "IncompatibleError",
     "NumericalError",
+    "NonFiniteError",
     "StorageError",
     "ResourceError",
     "PluginError",
@@ -58,15 +69,22 @@ __all__ = [
 _HOMES = {
     "hookimpl": "registry.hookspecs",
     "Component": "registry.component",
+    "Command": "registry.component",
     "DataSpec": "data.spec",
     "DataBundle": "data.spec",
     "SampleGenerator": "data.sample_rng",
     "Registry": "registry.registry",
     "load_registry": "registry.registry",
+    "Callback": "training.callbacks",
+    "StepOutput": "training.step",
+    "NonFiniteError": "training.step",
     "RunConfig": "config.layers",
-    "RunResult": "runs.run",
-    "train": "runs.run",
-    "resume": "runs.run",
+    "RunResult": "runs.result",
+    "train": "runs.api",
+    "resume": "runs.api",
+    "evaluate": "runs.api",
+    "run_options": "cli.options",
+    "json_option": "cli.options",
 }
 
 

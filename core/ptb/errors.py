@@ -1,20 +1,20 @@
-"""The errors of ptb, and the words they are made of.
+"""The errors of ptb, and helpers for their messages.
 
 ::
 
     PtbError
     |-- ConfigError           exit 2   usage and configuration, known before data is touched
-    |   `-- UnknownNameError                a kind, component or run that does not exist
+    |   `-- UnknownNameError           a kind, component or plugin that does not exist
     |-- DataError             exit 3   a data set that cannot be read
-    |   `-- IncompatibleError                parts that do not fit each other
+    |   `-- IncompatibleError          components that do not fit each other
     |-- NumericalError        exit 4   a loss that is not finite
     |-- StorageError          exit 5   a file or checkpoint that cannot be written or trusted
     |-- ResourceError         exit 6   out of memory
     |-- PluginError           exit 7   a plugin that breaks its contract
-    `-- InterruptedRunError           exit 128 + N   stopped by signal N (130: SIGINT, 143: SIGTERM), after saving
+    `-- InterruptedRunError   exit 128 + N   stopped by signal N (130: SIGINT, 143: SIGTERM), after saving
 
-A caller who wants to go on after any of them writes ``except ptb.PtbError as error``; ``str(error)`` says what
-happened, with which value, what is valid and what to do.
+``except ptb.PtbError as error`` catches all of them. ``str(error)`` says what happened, with which value, what is valid
+and what to do.
 """
 
 import difflib
@@ -23,14 +23,14 @@ from dataclasses import dataclass
 
 
 class PtbError(Exception):
-    """Base of everything that ptb raises on purpose; ``exit_code`` is what the command line ends with."""
+    """Base class of all errors that ptb raises on purpose; the command line ends with ``exit_code``."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong in a configuration: where, what, and who said it."""
+    """One thing that is wrong in a configuration: its key, what is wrong, and the file or flag that it comes from."""
 
     key: str
     message: str
@@ -42,7 +42,7 @@ class Problem:
 
 
 class ConfigError(PtbError):
-    """Usage or configuration is wrong; ``problems`` holds every fault that was found, not the first one only."""
+    """The usage or the configuration is wrong; ``problems`` holds all problems that were found, not only the first."""
 
     exit_code = 2
 
@@ -55,39 +55,39 @@ class ConfigError(PtbError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that nothing answers to; the message lists what does."""
+    """There is nothing of this name; the message lists the names that exist."""
 
 
 class DataError(PtbError):
-    """A data set is missing, damaged or not what it says it is."""
+    """A data set is missing or damaged, or does not have the form that it declares."""
 
     exit_code = 3
 
 
 class IncompatibleError(DataError):
-    """Two parts of a run do not fit each other: the message names both."""
+    """Two components of a run do not fit each other; the message names both."""
 
 
 class NumericalError(PtbError):
-    """The loss is not finite: going on would only hide it."""
+    """A loss or a gradient is not finite, and no step can be taken with it."""
 
     exit_code = 4
 
 
 class StorageError(PtbError):
-    """A file cannot be written, or a checkpoint cannot be trusted."""
+    """A file cannot be read or written, or a checkpoint is damaged."""
 
     exit_code = 5
 
 
 class ResourceError(PtbError):
-    """The machine has too little memory for what was asked."""
+    """The machine does not have enough memory for the run."""
 
     exit_code = 6
 
 
 class PluginError(PtbError):
-    """A plugin breaks its contract; the original exception, if any, is the ``__cause__``."""
+    """A plugin cannot be loaded or breaks its contract; its own exception, if it raised one, is the ``__cause__``."""
 
     exit_code = 7
 
@@ -101,12 +101,12 @@ class InterruptedRunError(PtbError):
 
 
 def closest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The candidate that was probably meant by ``word``, or None; case does not count, nor ``-``, ``_`` or ``.``.
+    """The candidate that ``word`` was probably meant to be, or None. Case is ignored; ``-``, ``_`` and ``.`` are equal.
 
     Args:
-        word: what was written.
-        candidates: what is valid.
-        cutoff: how much of both must be common, from 0 to 1 (the same).
+        word: what the user wrote.
+        candidates: the valid words.
+        cutoff: how similar the two must be, from 0 to 1 (equal).
     """
     folded = {_fold(candidate): candidate for candidate in candidates}
     matches = difflib.get_close_matches(_fold(word), folded, n=1, cutoff=cutoff)
@@ -114,13 +114,13 @@ def closest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str | 
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """``" (did you mean 'lenet'?)"`` where a candidate is near, else nothing."""
+    """``" (did you mean 'lenet'?)"`` if a candidate is similar, else an empty string."""
     match = closest(word, candidates)
     return f" (did you mean '{match}'?)" if match else ""
 
 
 def listing(names: Sequence[str], limit: int = 20) -> str:
-    """``a, b, c``, cut after ``limit`` names with the number of those left out."""
+    """``a, b, c and 4 more``, with at most ``limit`` names."""
     shown = ", ".join(names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
@@ -131,19 +131,19 @@ def count(number: int, noun: str) -> str:
 
 
 def one_line(error: BaseException, limit: int = 400) -> str:
-    """``ValueError: what it said``, on one line, cut where it is very long."""
+    """``ValueError: its message``, on one line of at most about ``limit`` characters."""
     try:
         text = tidy(str(error), limit)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # a stranger's exception: even its text may raise
+    except BaseException:  # str() of a third-party exception may raise anything
         text = "(its message cannot be shown)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def tidy(text: str, limit: int) -> str:
-    """A stranger's text on one line, without signs that steer a terminal, cut where it is very long."""
-    text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    """Untrusted text on one line of at most ``limit`` characters, without control characters for the terminal."""
+    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 

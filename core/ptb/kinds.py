@@ -1,4 +1,7 @@
-"""The kinds of components, and the words that specs and components share. One table; an added kind is one row."""
+"""The kinds of components, and the words that specs and components share.
+
+An added kind is one row of this table and one hook in ``registry/hookspecs.py``; nothing else lists the kinds.
+"""
 
 from dataclasses import dataclass
 
@@ -34,9 +37,11 @@ KINDS: dict[str, Kind] = {
         Kind("optimizer", "ptb_provide_optimizers", "optimizer", "optimizer", ("params",)),
         Kind("scheduler", "ptb_provide_schedulers", "scheduler", "scheduler", ("optimizer", "total_steps")),
         Kind("metric", "ptb_provide_metrics", "metrics", "metric", ("spec",), labelled=True),
+        Kind("callback", "ptb_provide_callbacks", "callbacks", "callback", labelled=True),
     )
 }
 
 INPUT_KINDS = ("image", "vector", "tokens")
 TARGET_KINDS = ("class", "binary", "real", "distribution", "similarity")
 NEEDS = ("closure", "sparse-gradients")
+ROLES = ("observer", "actor")  # of callbacks: one that only looks, and one that changes training

@@ -13,7 +13,7 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,19 @@ from pydantic import BaseModel
 
 import ptb
 from ptb.cli import main as ptb_command
-from ptb.config import resolve
-from ptb.config.layers import FLAGS, MAX_FILE_BYTES
-from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, PluginSettings, RunSettings
+from ptb.cli.commands import REGISTRY, PluginCommand
+from ptb.config.files import MAX_FILE_BYTES
+from ptb.config.layers import FLAGS
+from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
 from ptb.errors import PtbError
-from ptb.kinds import KINDS
+from ptb.kinds import KINDS, TARGET_KINDS
 from ptb.registry import hookspecs
+from ptb.registry.contract import HOOKS
 from ptb.registry.discovery import find_plugins, load_plugin
-from ptb.registry.registry import PluginInfo, RegisteredComponent, Registry
+from ptb.registry.entry import RegisteredComponent
+from ptb.registry.registry import PluginInfo, Registry
 from ptb.registry.settings import describe
+from ptb.training.callbacks import EVENTS, Callback
 
 FOLDER = Path(__file__).parent
 HELP_WIDTH = 96
@@ -43,19 +47,40 @@ TITLES = {
     "optimizer": "Optimizers",
     "scheduler": "Schedulers",
     "metric": "Metrics",
+    "callback": "Callbacks",
 }
 
 HOOKS_INTRO = """\
 A plugin is an installed distribution with an entry point in the group `ptb`. The entry point names a module; the module
 implements any of the hooks below as functions marked with `@hookimpl`. Each hook takes nothing and returns an iterable
-of [`Component`](python.md#component). A plugin is set aside if it marks a function `ptb_...` that is no hook, if a hook
-has a parameter or is no plain function (a wrapper of pluggy, `async`), or if a function `ptb_provide_...` is not
-marked; see [how to write a plugin](../how-to/write-a-plugin.md)."""
+of [`Component`](python.md#component), the last one of [`Command`](python.md#command). A plugin is rejected if it marks
+a function `ptb_...` that is no hook, if a hook has a parameter or is no plain function (a wrapper of pluggy, `async`),
+or if a function `ptb_provide_...` is not marked; see [how to write a plugin](../how-to/write-a-plugin.md)."""
+
+HOOKS_EVENTS = """\
+## Events of callbacks
+
+The methods that an object of the kind `callback` may have, in the order in which they are called at a boundary. Each
+gets the `trainer`: `model`, `optimizer`, `scheduler`, `settings`, `device`, `state` (`epoch`, `step`, `should_stop`,
+`metrics`) and `request_checkpoint(label)`. An observer gets copies, made when it asks for them."""
+
+HOOKS_ACTORS = """\
+An actor may also have these:
+
+| member | what it is |
+| --- | --- |
+| `around_step(trainer, step)` | Called in place of each step; calls `step()` or `step.replace(pieces)()`. |
+| `evaluation_weights(trainer)` | A context manager around evaluation, the saved weights and `weights_sha256`. |
+
+At the end of an epoch: evaluation, `on_evaluation` of the scheduler and of actors, best and patience, `on_epoch_end` of
+actors, metrics rows, observers, checkpoint, `on_checkpoint`. Several actors are called in the order that `before` and
+`after` of their `Component` ask for, and in that of their labels otherwise."""
 
 COMPONENTS_INTRO = """\
 The components that ptb brings along. `ptb list` shows these and those of the installed plugins, `ptb show KIND NAME`
 shows one. A setting is written in the section of its kind: `size` of the data set is `dataset.size`; a metric's section
-is `metrics.LABEL`. The section `optimizer` has [two keys more](config.md#optimizer), which every optimizer shares."""
+is `metrics.LABEL`, that of a callback `callbacks.LABEL`. The section `optimizer` has
+[two keys more](config.md#optimizer), which every optimizer shares."""
 
 CONFIG_INTRO = f"""\
 A configuration is a tree of sections. The same keys are used in files, in flags and as `KEY=VALUE` on the command line;
@@ -70,13 +95,15 @@ From weakest to strongest:
 3. flags, such as `--epochs 5`;
 4. `KEY=VALUE`, such as `trainer.epochs=5`.
 
-Layers are merged key by key. There are three rules beside that:
+Layers are merged key by key. There are four rules beside that:
 
-- Where a layer names another component for a section than a weaker layer named, everything that weaker layers set in
-  that section is dropped: it belonged to the former component. A section that weaker layers filled without a `name`
-  is kept.
-- `--metric` replaces the metrics that files choose; of a metric that stays, its settings stay.
+- Where a layer names another component for a section than a weaker layer named, the settings that weaker layers gave
+  the former component are dropped, and a warning names them. The core's own keys of the section stay
+  (`optimizer.groups`). So does a section that weaker layers filled without a `name`.
+- `--metric` replaces the metrics that files choose; of a metric that stays, its settings stay. `--callback` adds one.
 - A list is replaced whole.
+- `KEY=` with nothing behind it removes the value or table of weaker layers, such as `callbacks.ema=`; an empty string
+  is `KEY='""'`.
 
 `ptb config show` prints the result, with the source of each value that is no default.
 
@@ -93,16 +120,14 @@ the same way.
 ## Checks
 
 Values are checked strictly: `"5"` and `true` are no integers, an integer is a number, a list may fill a tuple. Unknown
-keys are errors. A setting without a value (`none` in the tables) is left out, because TOML has no null. All faults are
-told at once, each with its key and its source."""
+keys are errors. A setting without a value (`none` in the tables) is left out, because TOML has no null. All problems
+are reported at once, each with its key and its source."""
 
 CONFIG_COMPONENTS = """\
 In each of these sections `name` chooses the component, as a short name (`lenet`), an alias or an id
 (`pytorch-basics:lenet`); the other keys are its settings. A section without `name` sets the default component."""
 
-CONFIG_SHARED = {
-    "optimizer": "Beside the settings of the optimizer that it names, this section has keys which the core looks after:"
-}
+CONFIG_SHARED = {"optimizer": "Beside the settings of its optimizer, this section has keys that belong to the core:"}
 
 CONFIG_GROUPS = """\
 Each table of `optimizer.groups` makes a group of parameters. A parameter belongs to the first group whose pattern
@@ -116,7 +141,7 @@ CONFIG_GROUPS_EXAMPLE = """\
 name = "sgd"
 lr = 0.05
 weight_decay = 1e-4
-decay_norms_and_biases = false
+no_decay_on_norms_and_biases = true
 
 [[optimizer.groups]]
 match = "fc3.*"
@@ -135,24 +160,50 @@ empty `metrics` table turns metrics off.
 name = "accuracy"
 ```"""
 
+CONFIG_CALLBACKS = """\
+`callbacks` holds one table for each callback, as `metrics` does for metrics; none are used unless they are named.
+[Use callbacks](../how-to/use-callbacks.md) shows each built-in one.
+
+```toml
+[callbacks.ema]
+decay = 0.99
+
+[callbacks.by-accuracy]
+name = "best-checkpoint"
+monitor = "val/accuracy"
+mode = "max"
+```"""
+
 CONFIG_NOTES = {
+    "loader": (
+        """\
+- The keys mean what they mean in `torch.utils.data.DataLoader`, with two defaults of ptb's own: `timeout` is 120 s, and
+  without `num_workers` their number follows from how long the samples take to read.
+- `num_workers`, `prefetch_factor`, `persistent_workers`, `multiprocessing_context` and `timeout` are for placement
+  `workers`.""",
+    ),
     "trainer": (
         """\
 - `accumulate`: the last group of an epoch may have fewer batches. The gradients are those of one large batch, also
   with class weights or an ignored class. Batch norm still sees one batch at a time. `lbfgs` needs 1.
 - `clip_norm`: a setting without a default value; where it is left out, gradients are not cut.
 - `precision`: `bf16` needs a GPU that has it, or the CPU. With `fp16` the loss is scaled, so that small gradients do
-  not become 0, and steps whose gradients overflow are skipped, counted and told; `lbfgs` cannot take it.
+  not become 0, and steps whose gradients overflow are skipped, counted and reported; `lbfgs` cannot take it.
   Weights and checkpoints stay in fp32.
-- `patience` counts evaluations, not epochs, and needs a data set with a validation split. The test split is evaluated
-  with the last weights; `ptb eval --checkpoint best` evaluates the best.""",
-    )
-}
-
-CONFIG_PLUGINS = """\
+- `monitor`: every evaluation counts, the first of equals wins, NaN never does. Without a validation split there is no
+  best checkpoint. The test split is measured with the best weights, or the last ones where there is no best.
+- `patience` counts evaluations, not epochs, needs a data set with a validation split, and ends training at the end of
+  an epoch.
+- `max_steps`, `max_time`: training ends there as it does after its last epoch. The learning rate schedule is made for
+  all epochs, or for `max_steps` where that is less.""",
+    ),
+    "plugins": (
+        """\
 Which of the installed plugins take part; decided before any of them is imported. The flags `-p no:NAME`, `--no-plugins`
 and `--strict-plugins` do the same for one command, the variables `PTB_PLUGINS=a,b` (only these; empty: none) and
-`PTB_STRICT_PLUGINS=1` for a shell. The built-in plugin always takes part."""
+`PTB_STRICT_PLUGINS=1` for a shell. The built-in plugin always takes part.""",
+    ),
+}
 
 CONFIG_RESOLVE = """\
 Whose component a short name is, where several plugins give the same name:
@@ -166,8 +217,9 @@ Without it a built-in component keeps its name, with a warning, and a name that 
 as a full id."""
 
 PYTHON_INTRO = """\
-`import ptb` gives the names below and imports no torch; each name is loaded when it is first used. Only `train` and
-`RunResult` need torch. What is not on this page may change with any version."""
+`import ptb` gives the names below and imports no torch; each name is loaded when it is first used. `train`, `resume`,
+`evaluate`, `RunResult`, `SampleGenerator`, `StepOutput` and `NonFiniteError` need torch; `run_options` and
+`json_option` need click. What is not on this page may change with any version."""
 
 PYTHON_DATA = {
     "hookimpl": "Marks a function of a plugin as a hook: write `@hookimpl` above it. It is a `pluggy.HookimplMarker`.",
@@ -181,8 +233,8 @@ def pages() -> dict[str, str]:
     bodies = {
         "hooks.md": hooks_page(),
         "components.md": components_page(registry),
-        "config.md": config_page(),
-        "commands.md": commands_page(),
+        "config.md": config_page(registry),
+        "commands.md": commands_page(registry),
         "python.md": python_page(),
     }
     return {name: "\n\n".join(parts) + "\n" for name, parts in bodies.items()}
@@ -191,11 +243,18 @@ def pages() -> dict[str, str]:
 def hooks_page() -> Iterator[str]:
     """The hook specifications."""
     yield from ("# Hooks", MARK, HOOKS_INTRO)
-    for hook in hookspecs.HOOKS.values():
+    for hook in HOOKS:
         function = getattr(hookspecs, hook)
         yield f"## {hook}"
         yield code(signature(function), "python")
         yield markdown(inspect.getdoc(function))
+    yield HOOKS_EVENTS
+    rows = [
+        (quoted(signature(getattr(Callback, event), 10_000)), first_paragraph(getattr(Callback, event)))
+        for event in EVENTS
+    ]
+    yield table(("member", "when"), rows)
+    yield HOOKS_ACTORS
 
 
 def components_page(registry: Registry) -> Iterator[str]:
@@ -214,13 +273,15 @@ def component_section(entry: RegisteredComponent) -> Iterator[str]:
     yield f"{entry.summary}."
     facts = {"id": [entry.id], "target": [entry.target], "also called": record.aliases}
     facts |= {"takes targets": record.accepts, "needs": record.needs, "requires": record.requires}
+    facts |= {"role": [record.role] if record.role else [], "before": record.before, "after": record.after}
+    facts |= {"default for": record.default_for, "better": better(record.better)}
     yield "\n".join(f"- {label}: {', '.join(map(quoted, values))}" for label, values in facts.items() if values)
     package = entry.target.partition(".")[0]
     yield first_paragraph(entry.load()) if package.startswith("ptb_") else f"A class of the library `{package}`."
     yield settings_table(entry.settings_model()) or "It has no settings."
 
 
-def config_page() -> Iterator[str]:
+def config_page(registry: Registry) -> Iterator[str]:
     """The sections and keys of a configuration."""
     flags = {".".join(path): f"`--{flag}`" for flag, path in FLAGS.items()}
     yield from ("# Configuration", MARK, CONFIG_INTRO)
@@ -229,8 +290,14 @@ def config_page() -> Iterator[str]:
     yield "## Sections of components"
     yield CONFIG_COMPONENTS
     rows = [
-        (f"`{kind}`", flags[f"{kind}.name"], default_name(kind), f"[{TITLES[kind]}](components.md#{anchor(kind)})")
-        for kind in resolve.COMPONENT_SECTIONS
+        (
+            f"`{name}`",
+            flags[f"{name}.name"],
+            default_name(registry, name),
+            f"[{TITLES[name]}](components.md#{anchor(name)})",
+        )
+        for name, kind in KINDS.items()
+        if not kind.labelled
     ]
     yield table(("section", "flag", "default name", "built-in components"), rows)
     yield "The flag `--lr` sets `optimizer.lr`."
@@ -243,28 +310,30 @@ def config_page() -> Iterator[str]:
     yield CONFIG_GROUPS_EXAMPLE
     yield "## metrics"
     yield CONFIG_METRICS
-    defaults = [(quoted(kind), quoted(loss), words(resolve.DEFAULT_METRICS.get(kind, ()))) for kind, loss in targets()]
+    defaults = [
+        (quoted(target), *(words(names(registry, kind, target)) for kind in ("loss", "metric")))
+        for target in TARGET_KINDS
+    ]
     yield "Where nothing is chosen, the loss and the metrics follow from the target kind of the data set:"
     yield table(("target kind", "loss", "metrics"), defaults)
     yield "For another target kind the loss must be named, and there are no metrics unless they are named."
+    yield "## callbacks"
+    yield CONFIG_CALLBACKS
     for section, model in CORE_SECTIONS.items():
         yield f"## {section}"
         yield settings_table(model, f"{section}.", flags)
         yield from CONFIG_NOTES.get(section, ())
-    yield "## plugins"
-    yield CONFIG_PLUGINS
-    yield settings_table(PluginSettings, "plugins.")
     yield "## resolve"
     yield CONFIG_RESOLVE
 
 
-def commands_page() -> Iterator[str]:
-    """The help of every command."""
+def commands_page(registry: Registry) -> Iterator[str]:
+    """The help of every command, those that the built-in plugin provides too."""
     yield from ("# Commands", MARK)
     yield "What each command prints with `--help`. How they end: [exit codes](exit-codes.md)."
-    for path, _ in commands(ptb_command, ("ptb",)):
-        yield f"## {' '.join(path)}"
-        yield code(help_text(path), "text")
+    for context in commands(registry):
+        yield f"## {context.command_path}"
+        yield code(context.get_help(), "text")
 
 
 def python_page() -> Iterator[str]:
@@ -341,23 +410,23 @@ def definition(name: str, parts: Sequence[str], returns: ast.expr | None, width:
     return line if len(line) <= width else f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){tail}"
 
 
-def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """The command and all below it, by their paths."""
-    yield path, command
-    if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
-            yield from commands(child, (*path, name))
-
-
-def help_text(path: Sequence[str]) -> str:
-    """What ``--help`` prints, at a fixed width."""
-    command: click.Command = ptb_command
-    context = click.Context(command, info_name=path[0], terminal_width=HELP_WIDTH, **ptb_command.context_settings)
-    for name in path[1:]:
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
-        context = click.Context(command, info_name=name, parent=context)
-    return command.get_help(context)
+def commands(registry: Registry) -> Iterator[click.Context]:
+    """A context for each command of ptb and of the plugins of a registry, whose help has a fixed width."""
+    root = click.Context(ptb_command, info_name="ptb", terminal_width=HELP_WIDTH, **ptb_command.context_settings)
+    root.meta[REGISTRY] = registry
+    waiting = [root]
+    while waiting:
+        context = waiting.pop(0)
+        yield context
+        group, below = context.command, []
+        if not isinstance(group, click.Group):
+            continue
+        for name in group.list_commands(context):
+            child = group.get_command(context, name)
+            assert child is not None
+            child = child.load() if isinstance(child, PluginCommand) else child
+            below.append(click.Context(child, info_name=name, parent=context))
+        waiting = below + waiting
 
 
 def settings_table(model: type[BaseModel], prefix: str = "", flags: dict[str, str] | None = None) -> str:
@@ -399,6 +468,11 @@ def markdown(text: str | None) -> str:
     return (text or "").replace("``", "`")
 
 
+def better(said: str | Mapping[str, str] | None) -> list[str]:
+    """Which way a metric is better, for each figure where it has several."""
+    return [f"{figure}: {way}" for figure, way in said.items()] if isinstance(said, Mapping) else [said] if said else []
+
+
 def quoted(text: str) -> str:
     """The text as code."""
     return f"`{text}`"
@@ -419,15 +493,15 @@ def anchor(kind: str) -> str:
     return TITLES[kind].lower().replace(" ", "-")
 
 
-def default_name(kind: str) -> str:
+def default_name(registry: Registry, kind: str) -> str:
     """The component that a run takes where none is named."""
     fallback = "follows from the data set" if kind == "loss" else "must be chosen"
-    return quoted(resolve.DEFAULT_NAMES[kind]) if kind in resolve.DEFAULT_NAMES else fallback
+    return words(names(registry, kind)) if registry.defaults(kind) else fallback
 
 
-def targets() -> list[tuple[str, str]]:
-    """The target kinds with a default loss, and that loss."""
-    return list(resolve.DEFAULT_LOSSES.items())
+def names(registry: Registry, kind: str, target: str | None = None) -> list[str]:
+    """The components of a kind that are the default for targets of this kind."""
+    return [entry.name for entry in registry.defaults(kind, target)]
 
 
 def is_error(value: Any) -> bool:

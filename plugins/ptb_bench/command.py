@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import config_options, installed, json_option, stray_output_to_stderr
-from ptb.cli.text import columns
+from ptb import json_option, run_options
+from ptb.internals import columns, installed, stray_output_to_stderr
 
 if TYPE_CHECKING:
-    from ptb.config.layers import RunConfig
+    from ptb import RunConfig
     from ptb_bench.timing import Comparison
 
 ROUNDS = 5
@@ -76,7 +76,7 @@ def startup(rounds: int, as_json: bool) -> None:
 
 
 @bench.command()
-@config_options
+@run_options
 @_rounds
 @json_option
 def train(config: "RunConfig", rounds: int, as_json: bool) -> None:
@@ -89,12 +89,12 @@ def train(config: "RunConfig", rounds: int, as_json: bool) -> None:
     """  # noqa: D301  # click wants the backspace itself
     registry = installed(config)
     with stray_output_to_stderr():
-        from ptb.config.resolve import resolve
+        from ptb.internals import resolve
 
-        resolve(config, registry)  # every config error is told before torch is imported
+        partial = resolve(config, registry)  # every config error is told before torch is imported
         from ptb_bench import measure
 
-        compared = measure.training(config, registry, rounds)
+        compared = measure.training(partial, rounds)
     _print(compared, as_json)
 
 

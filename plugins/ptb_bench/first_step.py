@@ -4,19 +4,18 @@ import os
 import sys
 from time import time
 
-from ptb.cli import main
-from ptb.cli.progress import Screen
+from ptb.internals import ProgressBar, main
 
 
 def stop_after_first_step(started: float) -> None:
     """Lets the next run end its process after one step, with the seconds since ``started`` on standard output."""
 
-    def step_ended(_screen: Screen) -> None:
+    def on_step_end(_bar: ProgressBar, _trainer: object, _output: object) -> None:
         os.write(results, f"{time() - started}".encode())
         os._exit(0)
 
     results = os.dup(1)
-    setattr(Screen, "step_ended", step_ended)  # noqa: B010  # this process does nothing else
+    setattr(ProgressBar, "on_step_end", on_step_end)  # noqa: B010  # this process does nothing else
 
 
 if __name__ == "__main__":

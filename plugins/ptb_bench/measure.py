@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, time
@@ -11,14 +12,21 @@ from typing import Any
 import torch
 from torch.utils.data import TensorDataset
 
-from ptb.config.layers import RunConfig
-from ptb.data.loader import BatchLoader
-from ptb.data.sources import InMemorySamples, Tier, place
-from ptb.device import cpu_threads, describe_device, resolve_device
-from ptb.errors import ConfigError
-from ptb.registry.registry import Registry
-from ptb.runs.compose import ComposedRun, compose
-from ptb.runs.run import execute
+from ptb import ConfigError, Registry, RunConfig
+from ptb.internals import (
+    BatchLoader,
+    ComposedRun,
+    InMemorySamples,
+    PartialConfig,
+    Placement,
+    compose,
+    cpu_threads,
+    describe_device,
+    make_sources,
+    resolve,
+    resolve_device,
+    start_run,
+)
 from ptb_bench import loops
 from ptb_bench.timing import Comparison, in_turn
 
@@ -31,31 +39,33 @@ EMPTY_EPOCHS = 200
 NEVER = 10**9
 
 
-def training(config: RunConfig, registry: Registry, rounds: int) -> Comparison:
+def training(partial: PartialConfig, rounds: int) -> Comparison:
     """One epoch of a run, with all that a run does in it, beside loops on the same samples that only train.
 
     Raises:
         ConfigError: the run does what those loops do not.
     """
-    config.values.setdefault("trainer", {})["epochs"] = 1
-    composed = compose(config, registry)
-    parts, trainer = composed.parts, composed.plan.trainer
-    if parts.closure or parts.pairs or parts.autocast or trainer.accumulate > 1 or trainer.clip_norm:
+    partial = replace(partial, trainer=partial.trainer.model_copy(update={"epochs": 1}))
+    composed = compose(partial)
+    trainer, settings = composed.trainer, composed.config.trainer
+    special = trainer.needs_closure or trainer.objective.pairs or settings.precision != "fp32"
+    if special or settings.accumulate > 1 or settings.clip_norm or composed.config.callbacks:
         raise ConfigError(
-            "the loops that a run is measured beside know no lbfgs, no pairs, no precision, accumulate or clip_norm; "
-            "leave them out"
+            "the loops that a run is measured beside know no lbfgs, no pairs, no callbacks, no precision, accumulate "
+            "or clip_norm; leave them out"
         )
 
     def each_time(loop: Callable[[ComposedRun], float]) -> Callable[[], float]:
         def timed() -> float:
-            fresh = compose(config, registry)
-            with cpu_threads(fresh.plan.run.threads):
+            fresh = compose(partial)
+            with cpu_threads(fresh.config.run.threads):
                 return loop(fresh)
 
         return timed
 
     candidates = {"ptb": each_time(trained)}
     if InMemorySamples.of(composed.splits["train"]) is not None:
+        candidates["ptb, the steps on batches cut before"] = each_time(loops.train_steps)
         candidates["batches cut before: the floor"] = each_time(loops.pre_cut)
         candidates["tensors and indices"] = each_time(loops.gathered)
     candidates["Dataset and DataLoader"] = each_time(loops.data_loader)
@@ -65,14 +75,14 @@ def training(config: RunConfig, registry: Registry, rounds: int) -> Comparison:
 def trained(composed: ComposedRun) -> float:
     """A run as anybody's, recorded in a folder that is thrown away: its seconds in the training loop."""
     with TemporaryDirectory() as folder:
-        return execute(composed, Path(folder)).train_seconds
+        return start_run(composed, Path(folder)).train_seconds
 
 
 def overhead(device: str, registry: Registry, rounds: int) -> Comparison:
     """What ptb adds to a step and to an epoch."""
-    compared = training(_small(device, SMALL_SAMPLES), registry, rounds)
+    compared = training(resolve(_small(device, SMALL_SAMPLES), registry), rounds)
     steps = -(-SMALL_SAMPLES // SMALL_BATCH)
-    ours, floor = (timings.median for timings in compared.timings[:2])
+    ours, bare, floor = (timings.median for timings in compared.timings[:3])
 
     def epochs(number: int) -> Callable[[], float]:
         quiet = {"epochs": number, "eval_every": NEVER, "checkpoint_every": NEVER}
@@ -84,7 +94,8 @@ def overhead(device: str, registry: Registry, rounds: int) -> Comparison:
         compared.title,
         compared.timings,
         (
-            f"{1e6 * (ours - floor) / steps:.0f} us more than the floor in each of {steps} steps",
+            f"{1e6 * (ours - floor) / steps:.0f} us more than the floor in each of {steps} steps, "
+            f"{1e6 * (bare - floor) / steps:.0f} us of them in the step itself",
             f"{1e3 * (more - fewer) / EMPTY_EPOCHS:.1f} ms for an epoch of one step, without evaluation and saving",
         ),
     )
@@ -97,14 +108,14 @@ def loading(device: str, rounds: int) -> Comparison:
     inputs = torch.randint(256, LOADED, generator=generator, dtype=torch.uint8)
     targets = torch.randint(10, LOADED[:1], generator=generator)
 
-    def read(tier: Tier) -> Callable[[], float]:
-        source = place({"train": TensorDataset(inputs, targets)}, target, tier)["train"]
+    def read(placement: Placement) -> Callable[[], float]:
+        source = make_sources({"train": TensorDataset(inputs, targets)}, target, placement)["train"]
         batches = BatchLoader(source, batch_size=LOADED_BATCH, shuffle=True)
         return lambda: _read(batches.epoch(1), target)
 
     candidates = {
-        "ptb": read("resident"),
-        "ptb, loader.tier=gather": read("gather"),
+        "ptb": read("device"),
+        "ptb, loader.placement=host": read("host"),
         "TensorDataset and DataLoader": lambda: loops.read_by_loader(inputs, targets, LOADED_BATCH, target),
     }
     count, size = LOADED
@@ -141,10 +152,10 @@ def _small(device: str, samples: int, **sections: Any) -> RunConfig:
 
 
 def _whole(config: RunConfig, registry: Registry) -> float:
-    composed = compose(config, registry)
+    composed = compose(resolve(config, registry))
     with TemporaryDirectory() as folder:
         began = perf_counter()
-        execute(composed, Path(folder))
+        start_run(composed, Path(folder))
         return perf_counter() - began
 
 

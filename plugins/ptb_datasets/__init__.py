@@ -9,7 +9,13 @@ from ptb import Component, hookimpl
 def ptb_provide_datasets() -> Iterable[Component]:
     """Real data that needs no account, your own pictures and tables, and random samples of any form."""
     return [
-        _component("digits", "digits:digits", "1,797 real handwritten digits, shipped with scikit-learn; no download"),
+        Component(
+            "digits",
+            "ptb_datasets.digits:digits",
+            summary="1,797 real handwritten digits, shipped with scikit-learn; no download",
+            settings="ptb_datasets.settings:Digits",
+            default_for=("*",),
+        ),
         _component("digit-pairs", "digit_pairs:digit_pairs", "Pairs of these digits, same or different (similarity)"),
         _component("mnist", "mnist:mnist", "70,000 handwritten digits, 28x28, 10 classes, from IDX files"),
         _component(

@@ -18,7 +18,7 @@ from ptb_datasets.npy import BadNpy, map_npy
 from ptb_datasets.splits import class_counts, quantile_split, stratified_split
 from ptb_datasets.subsets import subsets
 
-Prepare = Callable[[Tensor], Tensor]
+Transform = Callable[[Tensor], Tensor]
 MOST_TOKENS = 10_000_000
 CHUNK = 1 << 22  # values of tokens that are looked at together
 INPUT_FORMS = (
@@ -33,7 +33,7 @@ class Inputs(NamedTuple):
 
     values: np.ndarray
     kind: Literal["image", "vector", "tokens"]
-    prepare: Prepare | None
+    transform: Transform | None
     vocabulary: int | None = None
 
 
@@ -47,7 +47,7 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class AsFloat:
-    """``prepare`` for floats of any width."""
+    """``transform`` for floats of any width."""
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The same as float32."""
@@ -56,7 +56,7 @@ class AsFloat:
 
 @dataclass(frozen=True)
 class AsTokens:
-    """``prepare`` for whole numbers of any width.
+    """``transform`` for whole numbers of any width.
 
     Args:
         mask: the bits of a number without a sign, which comes in a tensor with one: not every device takes others.
@@ -94,8 +94,8 @@ def arrays(
         split_seed: chooses which samples go where.
 
     Returns:
-        Inputs as in the file, which ``prepare`` makes float32 (pixels to -1 to 1, other numbers as they are) or int64;
-        targets int64 ``[N]`` for class, else float32 ``[N, 1]`` or ``[N, D]``.
+        Inputs as in the file, which ``transform`` makes int64 or float32 (pixels to -1 to 1, other numbers as they
+        are); targets int64 ``[N]`` for class, else float32 ``[N, 1]`` or ``[N, D]``.
 
     Raises:
         DataError: a file cannot be used, or the two do not belong together; the message says what is valid.
@@ -125,7 +125,7 @@ def arrays(
         vocabulary=given.vocabulary,
         class_counts=counts,
     )
-    return DataBundle(spec, train, val, test, prepare=given.prepare)
+    return DataBundle(spec, train, val, test, transform=given.transform)
 
 
 def _mapped(key: str, path: str) -> np.ndarray:

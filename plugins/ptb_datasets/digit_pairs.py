@@ -47,7 +47,7 @@ def digit_pairs(
         datasets.append(TensorDataset(pixels[halves], torch.from_numpy(targets)))
     train, val, test = datasets
     spec = DataSpec((1, size, size), "image", "similarity", embedding)
-    return DataBundle(spec, train, val, test, prepare=normalize(pixels[torch.from_numpy(parts[0])]))
+    return DataBundle(spec, train, val, test, transform=normalize(pixels[torch.from_numpy(parts[0])]))
 
 
 def _check_pairable(split: str, labels: np.ndarray) -> None:

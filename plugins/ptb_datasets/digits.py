@@ -54,7 +54,7 @@ def digits(
         counts = class_counts(labels[parts[0]], len(CLASS_NAMES))
     spec = DataSpec((1, size, size), "image", target, len(CLASS_NAMES), CLASS_NAMES, class_counts=counts)
     train, val, test = (TensorDataset(pixels[part], targets[part]) for part in map(torch.from_numpy, parts))
-    return DataBundle(spec, train, val, test, prepare=normalize(train.tensors[0]))
+    return DataBundle(spec, train, val, test, transform=normalize(train.tensors[0]))
 
 
 def read_digits(size: int) -> tuple[Tensor, np.ndarray]:

@@ -96,7 +96,7 @@ def load(data: IdxSet, root: str | None, download: bool, val_size: int, split_se
     counts = class_counts(labels, classes)
     spec = DataSpec(tuple(pictures.shape[1:]), "image", "class", classes, data.class_names, class_counts=counts)
     test = TensorDataset(torch.from_numpy(test_pictures), torch.from_numpy(test_labels))
-    return DataBundle(spec, train, val, test, prepare=Normalize(data.mean, data.std))
+    return DataBundle(spec, train, val, test, transform=Normalize(data.mean, data.std))
 
 
 def user_folder(data: IdxSet) -> Path:

@@ -95,7 +95,7 @@ def image_folder(
 
     Returns:
         uint8 inputs ``[N, 3 or 1, height, width]``, int64 targets ``[N]``; classes in the order of their names.
-        ``prepare`` is ``(inputs / 255 - 0.5) / 0.5``: the true mean would cost a pass over all pictures.
+        ``transform`` is ``(inputs / 255 - 0.5) / 0.5``: the true mean would cost a pass over all pictures.
 
     Raises:
         ConfigError: a fraction is given for a split that has a folder, a seed and no split is drawn, or ``cache`` and
@@ -130,7 +130,7 @@ def image_folder(
     names = found.class_names
     counts = class_counts(np.array([sample.label for sample in parts["train"]]), len(names))
     spec = DataSpec(form.shape, "image", "class", len(names), class_names=names, class_counts=counts)
-    return DataBundle(spec, train, val, test, prepare=Normalize(0.5, 0.5))
+    return DataBundle(spec, train, val, test, transform=Normalize(0.5, 0.5))
 
 
 def _read(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Normalize:
-    """``prepare`` for pictures: uint8 of any shape to float32, mean 0 and deviation 1 where they are those of the data.
+    """``transform`` for pictures: uint8 of any shape to float32, of mean 0 and deviation 1 where those are the data's.
 
     Args:
         mean: of the training pixels, as a fraction of 255.

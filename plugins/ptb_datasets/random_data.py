@@ -60,9 +60,9 @@ def random_data(
         halves = (count, 2, *shape) if target == "similarity" else (count, *shape)
         splits.append(TensorDataset(_inputs(inputs, halves, tokens or 0, source), targets))
     spec = DataSpec(shape, inputs, target, size, vocabulary=tokens, class_counts=counts)
-    prepare = Normalize(0.5, 0.29) if inputs == "image" else None  # deviation of evenly spread values: 1 / sqrt(12)
+    transform = Normalize(0.5, 0.29) if inputs == "image" else None  # deviation of evenly spread values: 1 / sqrt(12)
     train, val, test = splits
-    return DataBundle(spec, train, val, test, prepare=prepare)
+    return DataBundle(spec, train, val, test, transform=transform)
 
 
 def _inputs(kind: InputKind, shape: tuple[int, ...], vocabulary: int, source: Generator) -> Tensor:

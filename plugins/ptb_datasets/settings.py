@@ -22,7 +22,7 @@ _DOWNLOAD = Field(
 )
 
 
-class Digits(BaseModel):
+class Digits(BaseModel, defer_build=True):
     """Settings of ``digits``."""
 
     size: int = Field(32, ge=8, le=256, description="Height and width to which the 8x8 pictures are resized")
@@ -46,7 +46,7 @@ class Digits(BaseModel):
         return self
 
 
-class DigitPairs(BaseModel):
+class DigitPairs(BaseModel, defer_build=True):
     """Settings of ``digit-pairs``."""
 
     size: int = Field(32, ge=8, le=64, description="Height and width to which the 8x8 pictures are resized")
@@ -61,7 +61,7 @@ class DigitPairs(BaseModel):
     )
 
 
-class _IdxPictures(BaseModel):
+class _IdxPictures(BaseModel, defer_build=True):
     root: Location | None = Field(
         None, description="Folder with the four IDX files, plain or .gz; without it the usual folders are searched"
     )
@@ -84,7 +84,7 @@ class FashionMnist(_IdxPictures):
     """Settings of ``fashion-mnist``."""
 
 
-class _ShippedTable(BaseModel):
+class _ShippedTable(BaseModel, defer_build=True):
     val_fraction: Fraction = _VAL
     test_fraction: Fraction = _TEST
     split_seed: Seed = _SPLIT_SEED
@@ -110,7 +110,7 @@ class Diabetes(_ShippedTable):
     )
 
 
-class ImageFolder(BaseModel):
+class ImageFolder(BaseModel, defer_build=True):
     """Settings of ``image-folder``."""
 
     root: Location = Field(description="The folder with a folder for each class, or with train, val and test folders")
@@ -143,7 +143,7 @@ class ImageFolder(BaseModel):
         return self
 
 
-class Arrays(BaseModel):
+class Arrays(BaseModel, defer_build=True):
     """Settings of ``arrays``."""
 
     inputs: Location = Field(
@@ -170,7 +170,7 @@ class Arrays(BaseModel):
         return self
 
 
-class Csv(BaseModel):
+class Csv(BaseModel, defer_build=True):
     """Settings of ``csv``."""
 
     path: Location = Field(description="The file, UTF-8, with a header")
@@ -227,7 +227,7 @@ class Csv(BaseModel):
         return self
 
 
-class Random(BaseModel):
+class Random(BaseModel, defer_build=True):
     """Settings of ``random``."""
 
     inputs: Literal["image", "vector", "tokens"] = Field("image", description="What the samples are")

@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import (
-    config_options,
-    installed,
-    json_option,
-    plugin_arguments,
-    stray_output_to_stderr,
-    verbose_option,
-)
-from ptb.cli.text import columns, printable
-from ptb.errors import ConfigError, PtbError, StorageError, count, listing
-from ptb_doctor.command import ended_by_signals
+from ptb import ConfigError, PtbError, StorageError, json_option, run_options
+from ptb.internals import columns, count, listing, plugin_arguments, printable, stray_output_to_stderr, verbose_option
 
 if TYPE_CHECKING:
-    from ptb.config.layers import RunConfig
+    from ptb import RunConfig
 
 SHOWN = 3  # differences of one trial
 
@@ -32,46 +23,40 @@ def verify() -> None:
 
 
 @verify.command("resume")
-@config_options
+@run_options
 @click.option(
-    "--steps",
-    type=click.IntRange(min=2),
-    metavar="N",
-    help="Train so many steps; an epoch and two steps when left out.",
+    "--steps", type=click.IntRange(min=2), metavar="N", help="Train N steps [default: an epoch and two steps]."
 )
 @json_option
 @verbose_option
 def verify_resume(config: "RunConfig", steps: int | None, as_json: bool, verbose: bool) -> None:
-    """Stop a run of yours, go on, and compare it to the last bit with one that was not stopped.
+    """Stop and resume a run of yours, and compare it to the last bit with a run that was not stopped.
 
     Takes the options of `ptb run`. The first epoch and two steps more are trained without a stop; then again, stopped
-    after the first step, half of them, the epoch and the last but one, and each time another process goes on. Weights,
-    optimizer, random numbers, figures and everything else in the last checkpoints must be the same. Ends with 5 if they
-    are not. Nothing is kept.
+    after the first step, half of them, the epoch, and the last step but one, and each time resumed by another process.
+    Weights, optimizer, random states, metrics and everything else in the last checkpoints must be the same. Ends with 5
+    if they are not. Nothing is kept.
 
     \b
     ptb verify resume --model lenet --dataset fashion-mnist --batch-size 64
     """  # noqa: D301  # click wants the backspace itself
-    from ptb.config.resolve import resolve
+    from ptb_doctor.processes import ended_by_signals
 
-    registry = installed(config)
-    with stray_output_to_stderr():
-        resolve(config, registry)  # every config error is told before torch is imported
     with ended_by_signals(), TemporaryDirectory(prefix="ptb-verify-", ignore_cleanup_errors=True) as folder:
         trials = _Trials(Path(folder), config.values, steps)
-        last = trials.unbroken()
-        found = {stop: trials.stopped_after(stop) for stop in trials.stops(last)}
-    different = [stop for stop, lines in found.items() if lines]
+        last = trials.train_without_stop()
+        found = {stop: trials.train_with_stop(stop) for stop in trials.stops(last)}
+    different = [str(stop) for stop, differences in found.items() if differences]
     if as_json:
         facts = [{"stopped_after": stop, "same": not lines, "differences": lines} for stop, lines in found.items()]
         click.echo(json.dumps({"schema": 1, "step": last, "same": not different, "trials": facts}))
     else:
-        rows = [(str(stop), _told(lines)) for stop, lines in found.items()]
+        rows = [(str(stop), _summary(differences)) for stop, differences in found.items()]
         click.echo(printable(columns([("STOPPED AFTER STEP", f"AT STEP {last}"), *rows]), kept="\n"))
     if different:
         raise StorageError(
-            f"the run does not go on exactly when it is stopped after step {listing([*map(str, different)])}: a "
-            "component keeps state that no checkpoint holds, or computes otherwise from time to time"
+            f"the run does not resume exactly after a stop at step {listing(different)}: a component keeps state that "
+            "no checkpoint holds, or does not always compute the same"
         )
     if not as_json:
         click.echo("a run that is stopped and resumed ends with the same bits")
@@ -83,76 +68,73 @@ class _Trials:
     Args:
         folder: where they write.
         values: the configuration.
-        steps: the most that each trains; None is an epoch and two more.
+        steps: how many each trains at most; None is an epoch and two more.
     """
 
     def __init__(self, folder: Path, values: Mapping[str, Any], steps: int | None) -> None:
         self._folder = folder
-        self._steps = steps
         self._config = folder / "config.json"
         self._config.write_text(json.dumps(values, default=str))
+        if steps is None:
+            steps = int(json.loads(self._ptb("check", "-c", str(self._config), "--json"))["steps"]) + 2
+        self._steps = steps
 
-    def unbroken(self) -> int:
-        """Trains without a stop, and tells the last step."""
-        if self._steps is None:
-            self._steps = int(json.loads(self._command("check", "-c", str(self._config), "--json"))["steps"]) + 2
-        self._ptb("run", "-c", str(self._config), "--output", str(self._folder / "unbroken"), self._steps)
-        last = int(json.loads((self._folder / "unbroken" / "summary.json").read_bytes())["step"])
+    def train_without_stop(self) -> int:
+        """Trains the run that the others are compared with.
+
+        Returns:
+            Its last step.
+        """
+        self._train("run", "-c", str(self._config), "--output", str(self._folder / "whole"), until=self._steps)
+        last = int(json.loads((self._folder / "whole" / "summary.json").read_bytes())["step"])
         if last < 2:
-            raise ConfigError("the run has one optimizer step only, so that it cannot be stopped in between")
+            raise ConfigError("the run has only one optimizer step, so it cannot be stopped in between")
         return last
 
     def stops(self, last: int) -> list[int]:
-        """After which steps a run is stopped."""
-        rows = [json.loads(line) for line in self._rows("unbroken")]
-        epoch = [row["step"] for row in rows if row["split"] == "train"][:1]
+        """The steps after which a run is stopped."""
+        epoch = [row["step"] for row in self._rows("whole") if row["split"] == "train"][:1]
         return sorted({1, last // 2, last - 1, *(step for step in epoch if step < last)})
 
-    def stopped_after(self, stop: int) -> list[str]:
-        """What a run that was stopped ends otherwise in."""
+    def train_with_stop(self, stop: int) -> list[str]:
+        """In what a run that was stopped and resumed differs."""
         name = f"stopped-{stop}"
-        run = str(self._folder / name)
-        self._ptb("run", "-c", str(self._config), "--output", run, stop)
-        self._ptb("resume", run, self._steps)
+        self._train("run", "-c", str(self._config), "--output", str(self._folder / name), until=stop)
+        self._train("resume", str(self._folder / name), until=self._steps)
         with stray_output_to_stderr():
-            from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
+            from ptb.internals import differences, find_checkpoints, load_checkpoint
 
-            ends = [find_checkpoints(self._folder / each / "checkpoints") for each in ("unbroken", name)]
-            one, other = (load_checkpoint(paths[max(paths)]) for paths in ends)
-            found = differences(one, other)
-        if self._figures("unbroken") != self._figures(name):
-            found.append("metrics.jsonl")
-        return found
+            kept = [find_checkpoints(self._folder / run / "checkpoints") for run in ("whole", name)]
+            whole, resumed = (load_checkpoint(paths[max(paths)]) for paths in kept)
+            found = differences(whole, resumed)
+        return found if self._rows("whole") == self._rows(name) else [*found, "metrics.jsonl"]
 
-    def _rows(self, name: str) -> list[str]:
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        """The metrics of a run, without their speed."""
         path = self._folder / name / "metrics.jsonl"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def _figures(self, name: str) -> list[dict[str, Any]]:
-        rows = [json.loads(line) for line in self._rows(name)]
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
 
-    def _ptb(self, *arguments: str | int | None) -> None:
-        """A command that trains to a step, the last argument."""
-        *command, until = map(str, arguments)
-        self._command(*command, "--stop-after", until, "-q")
+    def _train(self, *arguments: str, until: int) -> None:
+        self._ptb(*arguments, "--stop-after", str(until), "-q")
 
-    def _command(self, *arguments: str) -> str:
-        """What a command prints.
+    def _ptb(self, *arguments: str) -> str:
+        """The output of a command.
 
         Raises:
             PtbError: it failed, with its own exit code.
         """
-        from ptb_doctor.processes import Child, python
+        from ptb_doctor.processes import python, run
 
-        with Child(python("-m", "ptb", *arguments, *plugin_arguments())) as child:
-            ended = child.wait()
+        ended = run(python("-m", "ptb", *arguments, *plugin_arguments()))
         if ended.status:
-            error = PtbError(f"`ptb {arguments[0]}` of this configuration ended with {ended.how}: {ended.last_line}")
+            error = PtbError(f"`ptb {arguments[0]}` failed with this configuration: {ended}")
             error.exit_code = ended.status if ended.status > 0 else 128 - ended.status
             raise error
         return ended.output
 
 
-def _told(lines: list[str]) -> str:
-    return f"{count(len(lines), 'difference')}: {listing(lines, SHOWN)}" if lines else "the same bits"
+def _summary(differences: list[str]) -> str:
+    if not differences:
+        return "the same bits"
+    return f"{count(len(differences), 'difference')}: {listing(differences, SHOWN)}"

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb.cli.options import json_option, refuse_plugin_options, stray_output_to_stderr, verbose_option
-from ptb.cli.text import columns, printable
-from ptb.errors import ConfigError, StorageError, count
+from ptb import ConfigError, StorageError, json_option
+from ptb.internals import columns, count, printable, refuse_plugin_options, stray_output_to_stderr, verbose_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,15 +20,15 @@ SUFFIX = ".safetensors"
 @click.command("import-torch")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="What to write; else FILE with .safetensors."
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="The file to write [default: FILE.safetensors]."
 )
 @verbose_option
 @json_option
 def import_torch(file: Path, output: Path | None, verbose: bool, as_json: bool) -> None:
     """Turn the weights in a .pt or .pth file into safetensors.
 
-    FILE is what torch.save wrote of model.state_dict(), or of a dict that has one under state_dict, model_state_dict or
-    model. Nothing in it is run: whatever is more than weights is refused.
+    FILE was written by torch.save: model.state_dict(), or a dict that has one under state_dict, model_state_dict or
+    model. No code in it is run: a file that holds more than weights is refused.
 
     \b
     ptb import-torch resnet.pt
@@ -52,43 +51,43 @@ def import_torch(file: Path, output: Path | None, verbose: bool, as_json: bool) 
             "values": values,
             "holder": found.holder,
             "prefix": found.prefix,
-            "left_out": list(found.left_out),
+            "ignored": list(found.ignored),
             "tensors": [{"name": name, "dtype": dtype, "shape": shape} for name, (dtype, shape) in rows.items()],
         }
         click.echo(json.dumps(facts))
         return
-    told = [f"wrote {target}: {count(len(rows), 'tensor')}, {count(values, 'value')}"]
+    lines = [f"wrote {target}: {count(len(rows), 'tensor')}, {count(values, 'value')}"]
     if found.holder:
-        told.append(f"the weights were under '{found.holder}'; left out: {', '.join(found.left_out) or 'nothing'}")
+        lines.append(f"the weights were under '{found.holder}'; ignored: {', '.join(found.ignored) or 'nothing'}")
     if found.prefix:
-        told.append(f"removed '{found.prefix}' from the beginning of every name")
+        lines.append(f"removed '{found.prefix}' from the beginning of every name")
     shown = [(name, dtype, str(shape)) for name, (dtype, shape) in list(rows.items())[:SHOWN]]
-    told.append(columns([("NAME", "DTYPE", "SHAPE"), *shown]))
+    lines.append(columns([("NAME", "DTYPE", "SHAPE"), *shown]))
     if len(rows) > SHOWN:
-        told.append(f"and {len(rows) - SHOWN} more; --json has all")
-    told.append("use them, with the model that they are of:")
-    told.append(f"  ptb run --model MODEL --init weights-file {shlex.quote(f'initializer.path={target}')}")
-    click.echo(printable("\n".join(told), kept="\n"))
+        lines.append(f"and {len(rows) - SHOWN} more; --json shows all")
+    lines.append("to use them, with the model that they belong to:")
+    lines.append(f"  ptb run --model MODEL --init weights-file {shlex.quote(f'initializer.path={target}')}")
+    click.echo(printable("\n".join(lines), kept="\n"))
 
 
 def _target(file: Path, output: Path | None) -> Path:
-    """Where to write; what can be wrong with it is told before torch is imported.
+    """The file to write, checked before torch is imported.
 
     Raises:
-        ConfigError: the name does not end in ``.safetensors``, or something has it already.
+        ConfigError: the name does not end in ``.safetensors``, or is taken.
         StorageError: there is no such file to read, or no such folder to write to.
     """
     try:
         target = file.with_suffix(SUFFIX) if output is None else output
         if target.suffix != SUFFIX:
-            raise ConfigError(f"--output {target} must end in {SUFFIX}, because that is what is written")
+            raise ConfigError(f"--output {target} must end in {SUFFIX}, the format that is written")
         if target.exists() or target.is_symlink():
-            raise ConfigError(f"{target} is there already; name another file by --output, or remove it")
+            raise ConfigError(f"{target} exists already; name another file with --output, or remove it")
         if not file.exists():
-            raise StorageError(f"{file} is not there")
+            raise StorageError(f"{file} does not exist")
         if not target.parent.is_dir():
             raise StorageError(f"there is no folder {target.parent} to write {target.name} to")
-    except (OSError, ValueError) as error:  # a name that is too long, or empty, or holds what no name may
+    except (OSError, ValueError) as error:  # a name that is empty, too long, or has a NUL
         raise ConfigError(f"{str(file)[:80]!r} cannot be used: {error}") from error
     return target
 

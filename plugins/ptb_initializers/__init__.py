@@ -14,6 +14,7 @@ def ptb_provide_initializers() -> Iterable[Component]:
             "ptb_initializers.default:default",
             summary="What PyTorch's layers do by themselves",
             settings="ptb_initializers.settings:Default",
+            default_for=("*",),
         ),
         Component(
             "uniform",
@@ -103,7 +104,7 @@ def ptb_provide_initializers() -> Iterable[Component]:
             "by-layer",
             "ptb_initializers.by_layer:by_layer",
             summary="Another initializer for each type of layer: convolution, linear, embedding, norm",
-            settings="ptb_initializers.settings:ByLayer",
+            settings="ptb_initializers.layer_settings:ByLayer",
         ),
         Component(
             "weights-file",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from ptb_initializers import constants, default, kaiming, random, structured, xavier
-from ptb_initializers.settings import Rule, rule
+from ptb_initializers.layer_settings import Rule, rule
 from ptb_initializers.weights import NORMS
 
 TARGETS: dict[str, Callable[..., None]] = {

@@ -1,21 +1,13 @@
 """The settings of the built-in initializers."""
 
 import os
-from collections.abc import Mapping
-from difflib import get_close_matches
-from itertools import starmap
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     FiniteFloat,
-    TypeAdapter,
-    ValidationError,
-    create_model,
     model_validator,
 )
 
@@ -33,11 +25,11 @@ Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 Location = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
 
 
-class Default(BaseModel):
+class Default(BaseModel, defer_build=True):
     """``default`` has no settings."""
 
 
-class Uniform(BaseModel):
+class Uniform(BaseModel, defer_build=True):
     """Settings of ``uniform``."""
 
     a: Number = Field(0.0, description="Lower end of the interval")
@@ -50,14 +42,14 @@ class Uniform(BaseModel):
         return self
 
 
-class Normal(BaseModel):
+class Normal(BaseModel, defer_build=True):
     """Settings of ``normal``."""
 
     mean: Number = Field(0.0, description="Mean of the distribution")
     std: NonNegative = Field(1.0, description="Standard deviation of the distribution")
 
 
-class TruncNormal(BaseModel):
+class TruncNormal(BaseModel, defer_build=True):
     """Settings of ``trunc-normal``."""
 
     mean: Number = Field(0.0, description="Mean of the distribution before it is cut")
@@ -77,38 +69,38 @@ class TruncNormal(BaseModel):
         return self
 
 
-class Constant(BaseModel):
+class Constant(BaseModel, defer_build=True):
     """Settings of ``constant``."""
 
     value: Number = Field(0.01, description="What every weight becomes")
 
 
-class Ones(BaseModel):
+class Ones(BaseModel, defer_build=True):
     """``ones`` has no settings."""
 
 
-class Zeros(BaseModel):
+class Zeros(BaseModel, defer_build=True):
     """``zeros`` has no settings."""
 
 
-class Eye(BaseModel):
+class Eye(BaseModel, defer_build=True):
     """``eye`` has no settings."""
 
 
-class Dirac(BaseModel):
+class Dirac(BaseModel, defer_build=True):
     """Settings of ``dirac``."""
 
     groups: int = Field(1, gt=0, description="Groups of output channels, each of which preserves the inputs")
 
 
-class Sparse(BaseModel):
+class Sparse(BaseModel, defer_build=True):
     """Settings of ``sparse``."""
 
     sparsity: FiniteFloat = Field(0.1, ge=0, lt=1, description="Part of each column, rounded up, that becomes 0")
     std: NonNegative = Field(0.01, description="Standard deviation of the other weights")
 
 
-class _Slope(BaseModel):
+class _Slope(BaseModel, defer_build=True):
     """The check that all initializers with a gain share."""
 
     @model_validator(mode="after")
@@ -139,93 +131,7 @@ class Kaiming(_Slope):
     negative_slope: NonNegative = Field(SLOPE, description="Slope of leaky_relu below zero; for it alone")
 
 
-RULES: dict[str, type[BaseModel]] = {
-    "default": Default,
-    "uniform": Uniform,
-    "normal": Normal,
-    "trunc-normal": TruncNormal,
-    "constant": Constant,
-    "ones": Ones,
-    "zeros": Zeros,
-    "eye": Eye,
-    "dirac": Dirac,
-    "orthogonal": Gain,
-    "sparse": Sparse,
-    "xavier-uniform": Gain,
-    "xavier-normal": Gain,
-    "kaiming-uniform": Kaiming,
-    "kaiming-normal": Kaiming,
-}
-
-
-class _Named(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-def _with_name(name: str, settings: type[BaseModel]) -> type[BaseModel]:
-    """The same settings after a key ``name`` that says whose they are."""
-    only: Any = Literal[name]
-    named = create_model("Named", __base__=_Named, name=(only, ...))
-    return create_model(f"By {name}", __base__=(settings, named))
-
-
-def _named(value: object) -> object:
-    """``NAME`` as ``{"name": NAME}``, once it is known that such an initializer exists."""
-    table = {"name": value} if isinstance(value, str) else value
-    name: object = table.get("name") if isinstance(table, Mapping) else getattr(table, "name", None)
-    if name not in list(RULES):
-        near = get_close_matches(name, RULES, n=1, cutoff=0.5) if isinstance(name, str) else []
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
-        raise ValueError(f"must be one of {', '.join(RULES)}{hint}, or a table with such a name and its settings")
-    return table
-
-
-if TYPE_CHECKING:
-    Rule = str | Mapping[str, Any] | BaseModel
-else:
-    _Table = Annotated[Union[tuple(starmap(_with_name, RULES.items()))], Field(discriminator="name")]  # noqa: UP007
-    Rule = Annotated[_Table, BeforeValidator(_named, json_schema_input_type=str | _Table)]
-_RULE: TypeAdapter[Any] = TypeAdapter(Rule)
-
-
-def rule(value: Rule) -> dict[str, Any]:
-    """``NAME`` or ``{"name": NAME, ...}`` as a table of the name and all of that initializer's settings.
-
-    Raises:
-        ValueError: the name is none of ``RULES``, or a setting is wrong.
-    """
-    try:
-        table: dict[str, Any] = _RULE.validate_python(value, strict=True).model_dump()
-    except ValidationError as error:
-        faults = [f"{' '.join(map(str, fault['loc']))} {fault['msg']}".strip() for fault in error.errors()]
-        raise ValueError("; ".join(faults)) from None
-    return table
-
-
-class ByLayer(BaseModel):
-    """Settings of ``by-layer``; each is the name of another initializer, or a table of that name and its settings."""
-
-    conv: Rule = Field(
-        "kaiming-normal",
-        validate_default=True,
-        description='Initializer of convolutions: a name, or a table such as {name = "normal", std = 0.02}',
-    )
-    linear: Rule = Field(
-        "constant",
-        validate_default=True,
-        description="Initializer of linear layers, likewise. A constant keeps all units of a hidden layer equal, which "
-        "suits a last layer alone: choose xavier-uniform or kaiming-normal for more than one",
-    )
-    embedding: Rule = Field("default", validate_default=True, description="Initializer of embeddings, likewise")
-    norm: Rule = Field(
-        "default",
-        validate_default=True,
-        description="Initializer of the scales of norm layers, likewise, of those that fit one dimension: uniform, "
-        "normal, trunc-normal, constant, ones, zeros",
-    )
-
-
-class WeightsFile(BaseModel):
+class WeightsFile(BaseModel, defer_build=True):
     """Settings of ``weights-file``."""
 
     path: Location = Field(description="A safetensors file: of `ptb import-torch`, or a checkpoint of a run")

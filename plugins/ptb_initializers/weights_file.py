@@ -18,7 +18,7 @@ from ptb import StorageError
 
 SHOWN = 3
 MOST_HEADER = 16 << 20  # bytes, for a hundred thousand tensors
-CHECKPOINT = re.compile(r"(?:ckpt|replay)-\d+-([0-9a-f]{32})\.safetensors")
+CHECKPOINT = re.compile(r"ckpt-\d+-([0-9a-f]{32})\.safetensors")
 OF_THE_MODEL = "model."  # is what the names of a model's tensors begin with in a checkpoint of a run
 
 

@@ -22,6 +22,7 @@ def ptb_provide_losses() -> Iterable[Component]:
             summary="For yes or no, on logits",
             settings="ptb_losses.settings:BCEWithLogits",
             accepts=("binary",),
+            default_for=("binary",),
         ),
         Component(
             "cross-entropy",
@@ -29,6 +30,7 @@ def ptb_provide_losses() -> Iterable[Component]:
             summary="For one class out of several, on logits",
             settings="ptb_losses.settings:CrossEntropy",
             accepts=("class",),
+            default_for=("class",),
         ),
         Component(
             "mse",
@@ -36,6 +38,7 @@ def ptb_provide_losses() -> Iterable[Component]:
             summary="For numbers: the squared error, which large errors dominate",
             settings="ptb_losses.settings:MSE",
             accepts=("real",),
+            default_for=("real",),
         ),
         Component(
             "l1",
@@ -57,6 +60,7 @@ def ptb_provide_losses() -> Iterable[Component]:
             summary="For a distribution over classes, on logits",
             settings="ptb_losses.settings:KLDiv",
             accepts=("distribution",),
+            default_for=("distribution",),
         ),
         Component(
             "cosine-embedding",
@@ -64,5 +68,6 @@ def ptb_provide_losses() -> Iterable[Component]:
             summary="For pairs that are alike or not: the angle between their embeddings",
             settings="ptb_losses.settings:CosineEmbedding",
             accepts=("similarity",),
+            default_for=("similarity",),
         ),
     ]

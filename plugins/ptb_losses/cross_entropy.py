@@ -75,6 +75,10 @@ class CrossEntropy(nn.Module):
         """
         return len(targets) if self._plain else self._denominator(targets, torch.float32)
 
+    def ignored(self, targets: Tensor) -> Tensor | None:
+        """Which samples ``[B]`` cost nothing; None where all count."""
+        return None if self.ignore_index is None else targets == self.ignore_index
+
     @property
     def _plain(self) -> bool:
         """Whether every sample counts as one."""

@@ -11,7 +11,7 @@ SMALLEST, LARGEST = 1e-18, 1e18
 Weight = Annotated[float, Field(ge=SMALLEST, le=LARGEST, allow_inf_nan=False)]
 
 
-class Reduced(BaseModel):
+class Reduced(BaseModel, defer_build=True):
     """What all losses share. Once validated, ``reduction`` holds what is meant, and the deprecated settings nothing."""
 
     reduction: Reduction = Field(

@@ -15,6 +15,8 @@ def ptb_provide_metrics() -> Iterable[Component]:
             summary="Part of the samples whose class is told right",
             settings="ptb_metrics.settings:Accuracy",
             accepts=("class", "binary"),
+            default_for=("class", "binary"),
+            better="higher",
         ),
         Component(
             "top-k",
@@ -22,6 +24,7 @@ def ptb_provide_metrics() -> Iterable[Component]:
             summary="Part of the samples whose class is among the k highest scores",
             settings="ptb_metrics.settings:TopK",
             accepts=("class",),
+            better="higher",
         ),
         Component(
             "mae",
@@ -29,6 +32,8 @@ def ptb_provide_metrics() -> Iterable[Component]:
             summary="Mean absolute error, in the units of the targets",
             settings="ptb_metrics.settings:MAE",
             accepts=("real",),
+            default_for=("real",),
+            better="lower",
         ),
         Component(
             "rmse",
@@ -36,6 +41,8 @@ def ptb_provide_metrics() -> Iterable[Component]:
             summary="Root of the mean squared error, in the units of the targets",
             settings="ptb_metrics.settings:RMSE",
             accepts=("real",),
+            default_for=("real",),
+            better="lower",
         ),
         Component(
             "class-report",
@@ -43,5 +50,6 @@ def ptb_provide_metrics() -> Iterable[Component]:
             summary="Macro F1; in detail each class and the confusion matrix",
             settings="ptb_metrics.settings:ClassReport",
             accepts=("class", "binary"),
+            better="higher",
         ),
     ]

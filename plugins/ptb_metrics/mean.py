@@ -5,7 +5,10 @@ from torch import Tensor
 
 
 class RunningMean:
-    """A mean that is added up on the device, in full precision, and read once."""
+    """A mean that is added up on the device, in full precision, and read once.
+
+    A metric derives from it and calls ``add``; what was added up is in plain attributes, so a checkpoint has it.
+    """
 
     def __init__(self) -> None:
         self._sum: Tensor | float = 0
@@ -23,13 +26,13 @@ class RunningMean:
         self._sum = self._sum + values.detach().sum(dtype=_exact(values))
         self._count = self._count + (values.numel() if counted is None else counted.sum())
 
-    def value(self) -> float:
+    def compute(self) -> float:
         """The mean of all values since the last reset; NaN before the first."""
         count = int(self._count)
         return float(self._sum) / count if count else float("nan")
 
     def reset(self) -> None:
-        """Forgets all values."""
+        """Forgets all batches."""
         self._sum = 0
         self._count = 0
 

@@ -8,7 +8,7 @@ from ptb import DataSpec
 from ptb_metrics.mean import RunningMean
 
 
-class MAE:
+class MAE(RunningMean):
     """Mean of ``|x - y|`` over all samples and dimensions.
 
     Args:
@@ -16,22 +16,14 @@ class MAE:
     """
 
     def __init__(self, spec: DataSpec) -> None:
-        self._errors = RunningMean()
+        super().__init__()
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Takes in predictions ``[B, D]`` and targets ``[B, D]``."""
-        self._errors.add((scores - targets).abs())
-
-    def compute(self) -> float:
-        """The error over all batches since the last reset; NaN before the first."""
-        return self._errors.value()
-
-    def reset(self) -> None:
-        """Forgets all batches."""
-        self._errors.reset()
+        self.add((scores - targets).abs())
 
 
-class RMSE:
+class RMSE(RunningMean):
     """Square root of the mean of ``(x - y)^2`` over all samples and dimensions.
 
     Args:
@@ -39,16 +31,12 @@ class RMSE:
     """
 
     def __init__(self, spec: DataSpec) -> None:
-        self._squares = RunningMean()
+        super().__init__()
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Takes in predictions ``[B, D]`` and targets ``[B, D]``."""
-        self._squares.add((scores - targets).square())
+        self.add((scores - targets).square())
 
     def compute(self) -> float:
         """The error over all batches since the last reset; NaN before the first."""
-        return math.sqrt(self._squares.value())
-
-    def reset(self) -> None:
-        """Forgets all batches."""
-        self._squares.reset()
+        return math.sqrt(super().compute())

@@ -7,7 +7,7 @@ from ptb import DataSpec
 from ptb_metrics.mean import RunningMean
 
 
-class TopK:
+class TopK(RunningMean):
     """Samples whose class is among the k highest scores, over all samples.
 
     Of equal scores the one of the lower class counts as the higher, so that a model which tells nothing apart gains
@@ -27,7 +27,7 @@ class TopK:
                 f"k is {k}, and the number of classes is {spec.output_size}; choose k from 1 to that number"
             )
         self._k = k
-        self._hits = RunningMean()
+        super().__init__()
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Takes in logits ``[B, C]`` and classes ``[B]``."""
@@ -36,12 +36,4 @@ class TopK:
         own = scores.gather(1, true)
         before = torch.arange(scores.shape[1], device=scores.device) < true
         ahead = ~(scores <= own) | ((scores == own) & before)  # the first part holds for NaN too: no hit
-        self._hits.add(ahead.sum(dim=1) < self._k, counted)
-
-    def compute(self) -> float:
-        """The part of hits in [0, 1] over all batches since the last reset; NaN before the first."""
-        return self._hits.value()
-
-    def reset(self) -> None:
-        """Forgets all batches."""
-        self._hits.reset()
+        self.add(ahead.sum(dim=1) < self._k, counted)

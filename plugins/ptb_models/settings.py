@@ -12,11 +12,11 @@ Side = Annotated[int, Field(gt=0, le=4096)]
 Padding = Annotated[int, Field(ge=0, le=4096)]
 
 
-class Linear(BaseModel):
+class Linear(BaseModel, defer_build=True):
     """``linear`` has no settings."""
 
 
-class MLP(BaseModel):
+class MLP(BaseModel, defer_build=True):
     """Settings of ``mlp``."""
 
     hidden: list[Units] = Field([256], description="Sizes of the hidden layers; [] makes it linear")
@@ -32,14 +32,14 @@ class MLP(BaseModel):
         return self
 
 
-class LeNet(BaseModel):
+class LeNet(BaseModel, defer_build=True):
     """Settings of ``lenet``."""
 
     pool: Literal["max", "avg"] = Field("max", description="How the 2x2 windows are pooled")
     activation: Activation = Field("relu", description="Function after each layer but the last")
 
 
-class CNN(BaseModel):
+class CNN(BaseModel, defer_build=True):
     """Settings of ``cnn``."""
 
     channels: list[Channels] = Field(
@@ -73,7 +73,7 @@ class CNN(BaseModel):
         return self
 
 
-class EmbeddingBag(BaseModel):
+class EmbeddingBag(BaseModel, defer_build=True):
     """Settings of ``embedding-bag``."""
 
     embedding_dim: Channels = Field(64, description="Size of each token's vector")

@@ -57,6 +57,7 @@ def ptb_provide_optimizers() -> Iterable[Component]:
             "torch.optim:Adam",
             summary="Steps scaled by running means of the gradient and its square: a good first choice",
             settings="ptb_optimizers.settings:Adam",
+            default_for=("*",),
         ),
         Component(
             "adamw",

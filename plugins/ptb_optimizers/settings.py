@@ -29,7 +29,7 @@ DecoupledWeightDecay = Annotated[
 Amsgrad = Annotated[bool, Field(description="Use the largest running mean of the square so far (Reddi et al., 2018)")]
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, defer_build=True):
     """What all of them share: unknown keys, infinities and NaN are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -20,6 +20,7 @@ def ptb_provide_schedulers() -> Iterable[Component]:
             "ptb_schedulers.cosine:cosine",
             summary="Falls along half a cosine from the learning rate to its minimum at the last step",
             settings="ptb_schedulers.settings:Cosine",
+            default_for=("*",),
         ),
         Component(
             "exponential",

@@ -16,7 +16,7 @@ WARMUP_START = 0.01
 MOMENTA = (0.85, 0.95)
 
 
-class Warmup(BaseModel):
+class Warmup(BaseModel, defer_build=True):
     """What every scheduler takes: a linear climb to the schedule's first value; the schedule fills the other steps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -6,7 +6,10 @@ torch when checks are asked for.
 """
 
 import importlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from ptb import Command, hookimpl
 
 if TYPE_CHECKING:
     from ptb_testing.kit import check_plugin
@@ -26,11 +29,16 @@ _HOMES = {
 }
 
 
+@hookimpl
+def ptb_provide_commands() -> Iterable[Command]:
+    """The commands for people who write plugins."""
+    return [
+        Command("plugins new", "ptb_testing.command:new", "Write a new plugin package."),
+        Command("plugins check", "ptb_testing.command:check", "Check that a plugin keeps its contracts."),
+    ]
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ptb_testing' has no attribute '{name}'")
     return getattr(importlib.import_module(f"ptb_testing.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -1,23 +1,32 @@
-"""What a check is given: one component, with the settings to build it from."""
+"""What a check is given: one component or command, with the settings to build it from."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptb.data.spec import DataSpec
-from ptb.errors import listing
-from ptb.registry.registry import RegisteredComponent
-from ptb.registry.settings import SettingsError, arguments, validate
+from ptb import Command, Component, DataSpec
+from ptb.internals import ComponentConfig, FoundPlugin, RegisteredComponent, SettingsError, listing, validate
 from ptb_testing.outcome import CheckFailed, Result, Skipped
+from ptb_testing.subject import Entry, kind_of, label_of, record_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from ptb_testing.trial import Trial
+
 # A check returns a remark for the report, or nothing; it raises CheckFailed or Skipped.
 Check = Callable[["Case"], str | None]
+
+
+def _nothing(case: "Case") -> Any:
+    return None
+
+
+def _no_trials(case: "Case") -> Iterator[tuple[str, "Trial"]]:
+    yield from ()
 
 
 @dataclass(frozen=True)
@@ -25,40 +34,46 @@ class Kit:
     """What is particular to the components of one kind.
 
     Args:
-        build: builds the component in every way that it accepts, and gives what the checks go on with. It raises
+        checks: all of the kind, in the order in which they run.
+        gates: those without which the later ones could only fail for the same reason, unless that failure is expected.
+        optional: those that a component in good order may skip, because it has no use for them or they need a GPU.
+        build: builds the component in every way that it accepts, and returns what the checks go on with. It raises
             CheckFailed where the result is not what the core needs.
         use: builds it and uses it once, on CPU and with samples of its own: the result, tensors and plain values in
             lists and dicts, is what the same seed must give again.
+        trials: small runs that it takes part in, each with a name for messages.
         may_draw: whether it may draw from the global generators, which the core has seeded.
-        checks: those of this kind alone.
-        gates: those of them without which the later ones could only fail for the same reason, unless that failure
-            is expected.
-        optional: those of them that a component in good order may skip, because it has no use for them or because they
-            need a GPU.
     """
 
-    build: Callable[["Case"], Any]
-    use: Callable[["Case"], Any]
-    may_draw: bool
     checks: tuple[Check, ...]
     gates: tuple[Check, ...] = ()
     optional: tuple[Check, ...] = ()
+    build: Callable[["Case"], Any] = _nothing
+    use: Callable[["Case"], Any] = _nothing
+    trials: Callable[["Case"], Iterator[tuple[str, "Trial"]]] = _no_trials
+    may_draw: bool = False
 
 
 @dataclass(eq=False)
 class Case:
-    """One component under test.
+    """One component or command under test.
 
     Args:
-        entry: the component.
+        entry: the component or command.
         kit: that of its kind.
         given: settings that replace its defaults.
         specs: those it is tried on; empty for the kit's own.
         expected: reasons of expected failures, by the name of the check.
         folder: the checks run in it, so that paths among the settings may be relative to it.
+
+    Attributes:
+        results: of the checks that have run, by name.
+        built: what ``kit.build`` returned.
+        observed: three uses, with the process around them.
+        tried: the trials that have passed the preflight.
     """
 
-    entry: RegisteredComponent
+    entry: Entry
     kit: Kit
     given: Mapping[str, Any] = field(default_factory=dict)
     specs: Sequence[DataSpec] = ()
@@ -67,17 +82,39 @@ class Case:
     results: dict[str, Result] = field(default_factory=dict)
     built: Any = None
     observed: Any = None
+    tried: Any = None
+
+    @property
+    def kind(self) -> str:
+        """Its kind, ``"command"`` for a command."""
+        return kind_of(self.entry)
 
     @property
     def label(self) -> str:
         """``KIND/NAME``."""
-        return f"{self.entry.kind}/{self.entry.name}"
+        return label_of(self.entry)
+
+    @property
+    def record(self) -> Component | Command:
+        """What its plugin says of it."""
+        return record_of(self.entry)
+
+    @property
+    def found(self) -> FoundPlugin:
+        """Its plugin."""
+        return self.entry.found
+
+    @property
+    def component(self) -> RegisteredComponent:
+        """The entry of a component."""
+        assert isinstance(self.entry, RegisteredComponent)
+        return self.entry
 
     @cached_property
     def model(self) -> "type[BaseModel]":
         """The model of its settings."""
         self._require_dependencies()
-        return self.entry.settings_model()
+        return self.component.settings_model()
 
     @cached_property
     def settings(self) -> "BaseModel":
@@ -99,18 +136,24 @@ class Case:
         except SettingsError as error:
             raise CheckFailed(f"the settings {dict(self.given)} are refused: {error}") from error
 
+    @property
+    def config(self) -> ComponentConfig:
+        """The component with its settings, as a run has it."""
+        return ComponentConfig(self.component, self.settings)
+
     @cached_property
-    def target(self) -> Callable[..., Any]:
-        """What the component names, imported."""
+    def target(self) -> Any:
+        """What it names, imported."""
         self._require_dependencies()
         return self.entry.load()
 
     def build(self, *runtime: Any) -> Any:
         """Calls the target as the core does."""
-        return self.target(*runtime, **arguments(self.settings))
+        return self.config.build(*runtime)
 
     def _require_dependencies(self) -> None:
-        if missing := self.entry.missing():
+        missing = self.entry.missing() if isinstance(self.entry, RegisteredComponent) else []
+        if missing:
             raise Skipped(f"needs {', '.join(missing)}, which is not installed")
 
 

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb.cli.options import json_option, stray_output_to_stderr, verbose_option
-from ptb.cli.text import columns
-from ptb.errors import ConfigError, PluginError
-from ptb.kinds import KINDS
+from ptb import ConfigError, PluginError, json_option
+from ptb.internals import KINDS, columns, count, stray_output_to_stderr, verbose_option
 
 if TYPE_CHECKING:
     from ptb_testing.outcome import Result
@@ -28,15 +26,18 @@ COLOURS = {"failed": "red", "expected failure": "yellow", "skipped": "yellow", "
 
 @click.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), default="model", show_default=True, help="What it shall provide.")
+@click.option(
+    "--kind", type=click.Choice([*KINDS, "command"]), default="model", show_default=True, help="What it shall provide."
+)
 def new(name: str, kind: str) -> None:
     """Write a new plugin package into ./NAME.
 
-    It holds one component that works, with typed settings, and a test that runs every check of its kind.
+    It holds one component or command that works, with typed settings, and a test that runs every check of its kind.
 
     \b
     ptb plugins new ptb-acme
     ptb plugins new ptb-acme --kind loss
+    ptb plugins new ptb-acme --kind command
     """  # noqa: D301  # click wants the backspace itself
     from ptb_testing.scaffold import write_plugin
 
@@ -62,7 +63,7 @@ def new(name: str, kind: str) -> None:
 @verbose_option
 @click.pass_context
 def check(context: click.Context, plugin: str, file: Path | None, as_json: bool, verbose: bool) -> None:
-    """Check that the components of a plugin keep the contract of their kinds.
+    """Check that the components and commands of a plugin keep the contract of their kinds.
 
     DIST is an installed distribution; PATH, which has a slash or begins with a dot, a source folder, installed or not.
     Exit code 7 says that a check failed, or that fewer ran than the minimum of the kind.
@@ -94,7 +95,8 @@ def check(context: click.Context, plugin: str, file: Path | None, as_json: bool,
 
 
 def _subject(plugin: str, file: Path | None) -> "Subject":
-    from ptb_testing.subject import in_folder, installed, read_given
+    from ptb_testing.given import Given
+    from ptb_testing.subject import in_folder, installed
 
     if not _is_path(plugin):
         subject = installed(plugin)
@@ -105,7 +107,7 @@ def _subject(plugin: str, file: Path | None) -> "Subject":
         sys.path[:0] = [str(path.resolve()) for path in (folder, folder / "src") if path.is_dir()]
         subject = in_folder(folder)
         _check_origin(subject, folder)
-    return subject.with_given(read_given(file)) if file else subject
+    return subject.with_given(Given.read(file)) if file else subject
 
 
 def _is_path(plugin: str) -> bool:
@@ -153,13 +155,14 @@ def _merged(results: "tuple[Result, ...]") -> "Iterator[tuple[Result, str]]":
 
 
 def _print_total(report: "Report") -> None:
-    count, total = len(report.components), report.counts
     bad = [component.label for component in report.components if not component.green]
     if bad:
         click.echo(f"{click.style('failed:', fg='red')} {', '.join(bad)}")
     else:
-        things = f"{count} component{'s' * (count != 1)}"
-        click.echo(f"{click.style('ok:', fg='green')} {things}, {total['run']} checks run, {total['passed']} passed")
+        commands, total = sum(each.kind == "command" for each in report.components), report.counts
+        numbers = {"component": len(report.components) - commands, "command": commands}
+        things = "".join(f"{count(number, noun)}, " for noun, number in numbers.items() if number)
+        click.echo(f"{click.style('ok:', fg='green')} {things}{total['run']} checks run, {total['passed']} passed")
 
 
 def _python() -> str:

@@ -8,17 +8,26 @@ from traceback import extract_tb
 from types import TracebackType
 from typing import Any
 
-from ptb.data.spec import DataSpec
-from ptb.device import cpu_threads
-from ptb.errors import UnknownNameError, did_you_mean, listing, one_line
-from ptb.registry.registry import RegisteredComponent
-from ptb.seeding import seed_global
+from ptb import DataSpec, UnknownNameError
+from ptb.internals import cpu_threads, did_you_mean, listing, one_line, seed_global
 from ptb_testing.case import Case, Check, Kit, name_of, summary_of
-from ptb_testing.checks import common, dataset, initializer, loss, metric, model, optimizer, scheduler
+from ptb_testing.checks import (
+    callback,
+    command,
+    common,
+    dataset,
+    initializer,
+    loss,
+    metric,
+    model,
+    optimizer,
+    scheduler,
+)
+from ptb_testing.given import Given
 from ptb_testing.outcome import CheckFailed, Result, Skipped
+from ptb_testing.process import guarded
 from ptb_testing.report import ComponentReport, Report
-from ptb_testing.state import guarded
-from ptb_testing.subject import Given, Subject, subject_of
+from ptb_testing.subject import Entry, Subject, kind_of, label_of, subject_of
 
 KITS: dict[str, Kit] = {
     "dataset": dataset.KIT,
@@ -28,25 +37,29 @@ KITS: dict[str, Kit] = {
     "optimizer": optimizer.KIT,
     "scheduler": scheduler.KIT,
     "metric": metric.KIT,
+    "callback": callback.KIT,
+    "command": command.KIT,
 }
 NOT_RUN = "not run:"
 
 
 def checks_of(kind: str) -> tuple[Check, ...]:
     """The checks for one kind, in the order in which they run."""
-    return common.CHECKS + KITS[kind].checks
+    return KITS[kind].checks
 
 
 def minimum(kind: str) -> int:
     """How many checks must run: all but those that a component in good order may skip."""
-    return len(checks_of(kind)) - len(common.OPTIONAL) - len(KITS[kind].optional)
+    optional = (*common.OPTIONAL, *KITS[kind].optional)
+    return sum(check not in optional for check in checks_of(kind))
 
 
 def summaries() -> dict[str, dict[str, str]]:
-    """What each check of each kind shows, by its name; under ``""`` those that all kinds share."""
+    """What each check of each kind shows, by its name; under ``""`` those that all kinds of components share."""
     shared = {name_of(check): summary_of(check) for check in common.CHECKS}
     return {"": shared} | {
-        kind: {name_of(check): summary_of(check) for check in kit.checks} for kind, kit in KITS.items()
+        kind: {name_of(check): summary_of(check) for check in kit.checks if check not in common.CHECKS}
+        for kind, kit in KITS.items()
     }
 
 
@@ -58,7 +71,7 @@ def cases_of(subject: Subject) -> list[Case]:
     """
     given = subject.given
     expected: dict[str, dict[str, str]] = {}
-    kinds = {f"{entry.kind}/{entry.name}": entry.kind for entry in subject.entries}
+    kinds = {label_of(entry): kind_of(entry) for entry in subject.entries}
     for key, reason in given.expected_failures.items():
         label, _, check = key.rpartition("/")
         names = [name_of(check) for check in checks_of(kinds[label])]
@@ -78,13 +91,13 @@ def run_check(case: Case, check: Check) -> Result:
 
 def report_of(case: Case) -> ComponentReport:
     """Runs what has not been run yet, and lets go of what was built."""
-    results = tuple(run_check(case, check) for check in checks_of(case.entry.kind))
-    case.built = case.observed = None
-    return ComponentReport(case.entry.kind, case.entry.name, case.entry.id, minimum(case.entry.kind), results)
+    results = tuple(run_check(case, check) for check in case.kit.checks)
+    case.built = case.observed = case.tried = None
+    return ComponentReport(case.kind, case.record.name, case.entry.id, minimum(case.kind), results)
 
 
 def check_plugin(
-    plugin: str | Path | Iterable[RegisteredComponent],
+    plugin: str | Path | Iterable[Entry],
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     specs: Mapping[str, Sequence[DataSpec]] | None = None,
@@ -107,21 +120,21 @@ def check_plugin(
     return Report(subject.label, tuple(map(report_of, cases_of(subject))))
 
 
-def _case(entry: RegisteredComponent, given: Given, expected: dict[str, dict[str, str]]) -> Case:
-    label = f"{entry.kind}/{entry.name}"
+def _case(entry: Entry, given: Given, expected: dict[str, dict[str, str]]) -> Case:
+    label = label_of(entry)
     settings, specs = given.settings.get(label, {}), given.specs.get(label, ())
-    return Case(entry, KITS[entry.kind], settings, specs, expected.get(label, {}), given.folder)
+    return Case(entry, KITS[kind_of(entry)], settings, specs, expected.get(label, {}), given.folder)
 
 
 def _behind_gates(case: Case, check: Check) -> Result:
     name = name_of(check)
-    for earlier in checks_of(case.entry.kind):
+    for earlier in case.kit.checks:
         if earlier is check:
             break
         if earlier in common.GATES + case.kit.gates:
             gate = run_check(case, earlier)
-            tolerated = gate.status == "expected failure" and earlier in case.kit.gates
-            if gate.status != "passed" and not tolerated:
+            tolerated = {"expected failure": case.kit.gates, "skipped": case.kit.optional}.get(gate.status, ())
+            if gate.status != "passed" and earlier not in tolerated:
                 return Result(name, "skipped", _not_run(gate))
     reason = case.expected.get(name)
     try:
@@ -132,10 +145,10 @@ def _behind_gates(case: Case, check: Check) -> Result:
         return Result(name, "skipped", str(error), error)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a stranger's code may raise anything, or call sys.exit()
+    except BaseException as error:  # a component may raise anything, or call sys.exit()
         message = str(error) if isinstance(error, CheckFailed) else f"it raised {one_line(error)}"
         message += _place(case, error)
-        return Result(name, "failed" if reason is None else "expected failure", _told(message, reason), error)
+        return Result(name, "failed" if reason is None else "expected failure", _explained(message, reason), error)
     if reason is not None:
         return Result(name, "failed", f"expected to fail ({reason}), and it passed: expect it no longer")
     return Result(name, "passed", remark)
@@ -146,13 +159,13 @@ def _not_run(gate: Result) -> str:
     return gate.message if gate.message.startswith(NOT_RUN) else f"{NOT_RUN} {gate.check} did not pass"
 
 
-def _told(message: str, reason: str | None) -> str:
+def _explained(message: str, reason: str | None) -> str:
     return message if reason is None else f"{reason}: {message}"
 
 
 def _place(case: Case, error: BaseException) -> str:
     """Where in the plugin's own code an exception came from, if it did."""
-    package = case.entry.target.partition(":")[0].partition(".")[0]
+    package = case.record.target.partition(":")[0].partition(".")[0]
     folder = getattr(sys.modules.get(package), "__file__", None)
     cause: BaseException | None = error
     while isinstance(cause, CheckFailed):

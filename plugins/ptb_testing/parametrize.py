@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptb.data.spec import DataSpec
-from ptb.registry.registry import RegisteredComponent
+from ptb import DataSpec
+from ptb_testing.given import Given
 from ptb_testing.outcome import CheckFailed, Result
 from ptb_testing.report import ENOUGH
-from ptb_testing.subject import Given, subject_of
+from ptb_testing.subject import Entry, subject_of
 
 if TYPE_CHECKING:
     import pytest
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def parametrize_with_checks(
-    plugin: str | Path | Iterable[RegisteredComponent],
+    plugin: str | Path | Iterable[Entry],
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     specs: Mapping[str, Sequence[DataSpec]] | None = None,
@@ -49,12 +49,12 @@ def parametrize_with_checks(
     import pytest
 
     from ptb_testing.case import name_of
-    from ptb_testing.kit import cases_of, checks_of
+    from ptb_testing.kit import cases_of
 
     subject = subject_of(plugin).with_given(Given(settings or {}, specs or {}, expected_failures or {}))
     tests = []
     for case in cases_of(subject):
-        for check in checks_of(case.entry.kind):
+        for check in case.kit.checks:
             tests.append(pytest.param(partial(_checked, case, check), id=f"{case.label}/{name_of(check)}"))
         tests.append(pytest.param(partial(_enough, case), id=f"{case.label}/{ENOUGH}"))
     return pytest.mark.parametrize("check", tests)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ptb.registry.registry import Registry
+    from ptb import Registry
 
 TIMEOUT = 600
 
@@ -40,19 +40,14 @@ def ptb_registry() -> "Callable[..., Registry]":
     """
 
     def make(*modules: ModuleType | str) -> "Registry":
-        from ptb.errors import PluginError
-        from ptb.registry.discovery import BUILT_IN, LoadedPlugin, find_plugins, load_plugin
-        from ptb.registry.registry import Registry
-        from ptb_testing.subject import Folder
+        from ptb import Registry
+        from ptb.internals import BUILT_IN, find_plugins
+        from ptb_testing.subject import Folder, loaded
 
         found = [plugin for plugin in find_plugins() if plugin.name == BUILT_IN]
         names = [module if isinstance(module, str) else module.__name__ for module in modules]
         found += [Folder(name.replace(".", "-"), "0", {"plugin": name}, Path()).found() for name in names]
-        plugins = [load_plugin(plugin) for plugin in found]
-        for plugin in plugins:
-            if not isinstance(plugin, LoadedPlugin):
-                raise PluginError(f"plugin '{plugin.found}' cannot be loaded: {plugin.reason}") from plugin.cause
-        return Registry(plugins)
+        return Registry(map(loaded, found))
 
     return make
 

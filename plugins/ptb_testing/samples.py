@@ -8,12 +8,10 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ptb.data.spec import DataSpec, InputKind, TargetKind
-from ptb.kinds import TARGET_KINDS
-from ptb.seeding import generator
+from ptb import DataSpec
+from ptb.internals import TARGET_KINDS, InputKind, TargetKind, generator
 
 Form = tuple[InputKind, tuple[int, ...]]
 
@@ -96,23 +94,6 @@ def _form(tensor: Tensor) -> str:
 
 def _sizes(tensor: Tensor) -> str:
     return f"[{', '.join(('B', *map(str, tensor.shape[1:])))}]"
-
-
-def forward(model: nn.Module, spec: DataSpec, inputs: Tensor) -> Tensor:
-    """The scores as the core asks for them: of a pair, both halves are embedded by the one model."""
-    if spec.target != "similarity":
-        return model(inputs)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-    return model(inputs.flatten(0, 1)).unflatten(0, (-1, 2))  # type: ignore[no-any-return]
-
-
-def usual_loss(spec: DataSpec, scores: Tensor, targets: Tensor) -> Tensor:
-    """The loss by which models are tried."""
-    if spec.target == "similarity":
-        first, second = scores.unbind(1)
-        return F.cosine_embedding_loss(first, second, targets)
-    if spec.target == "binary":
-        return F.binary_cross_entropy_with_logits(scores, targets)
-    return F.mse_loss(scores, targets) if spec.target == "real" else F.cross_entropy(scores, targets)
 
 
 def reference_models() -> dict[str, nn.Module]:

@@ -1,4 +1,4 @@
-"""Writes a new plugin package: one component that works, and the tests that its kind owes."""
+"""Writes a new plugin package: one component or command that works, and the tests that its kind owes."""
 
 import keyword
 import re
@@ -10,9 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from ptb.errors import ConfigError, StorageError
-from ptb.kinds import KINDS
-from ptb.registry.discovery import BUILT_IN, normalize, own_version
+from ptb import ConfigError, StorageError
+from ptb.internals import BUILT_IN, KINDS, normalize, own_version
 
 # A distribution's name after PEP 508.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -24,31 +23,35 @@ class Sample:
 
     Args:
         summary: of the component.
+        first: the command that uses it, with ``{}`` for its name.
         function: whether its target is a function, not a class.
-        accepts: the target kind that it takes, if it takes one alone.
-        command: the flags by which a run uses it.
+        more: further arguments of its record.
     """
 
     summary: str
+    first: str
     function: bool = False
-    accepts: str = ""
-    command: str = ""
+    more: str = ""
 
 
 SAMPLES = {
-    "dataset": Sample("Points on rings in the plane", function=True, command="--model mlp --dataset {}"),
-    "model": Sample("One hidden layer, for pictures and vectors", command="--model {}"),
-    "initializer": Sample(
-        "Normal, with the variance of 1 / inputs of a unit", function=True, command="--model lenet --init {}"
-    ),
+    "dataset": Sample("Points on rings in the plane", "run --model mlp --dataset {}", function=True),
+    "model": Sample("One hidden layer, for pictures and vectors", "run --model {}"),
+    "initializer": Sample("Normal, with the variance of 1 / inputs of a unit", "run --model lenet --init {}", True),
     "loss": Sample(
-        "Cross-entropy that looks away from easy samples", accepts="class", command="--model lenet --loss {}"
+        "Cross-entropy that looks away from easy samples", "run --model lenet --loss {}", more='accepts=("class",)'
     ),
-    "optimizer": Sample("Steps along the sign of the mean gradient", command="--model lenet --optimizer {}"),
-    "scheduler": Sample(
-        "Falls to 0 along a power of the time left", function=True, command="--model lenet --scheduler {}"
+    "optimizer": Sample("Steps along the sign of the mean gradient", "run --model lenet --optimizer {}"),
+    "scheduler": Sample("Falls to 0 along a power of the time left", "run --model lenet --scheduler {}", True),
+    "metric": Sample(
+        "Mean of 1 / rank of the true class",
+        "run --model lenet --metric {}",
+        more='accepts=("class",), better="higher"',
     ),
-    "metric": Sample("Mean of 1 / rank of the true class", accepts="class", command="--model lenet --metric {}"),
+    "callback": Sample(
+        "Keeps all weights within limits after each step", "run --model lenet --callback {}", more='role="actor"'
+    ),
+    "command": Sample("Counts what the options of ptb run set", "{} --model lenet", function=True),
 }
 COMMON = {
     "pyproject.toml": "pyproject.toml",
@@ -62,7 +65,7 @@ def write_plugin(name: str, kind: str, parent: Path) -> tuple[Path, str]:
 
     Args:
         name: of the distribution, such as ``"ptb-acme"``.
-        kind: of its component.
+        kind: of its component, or ``"command"``.
         parent: the folder that gets a new one.
 
     Returns:
@@ -102,22 +105,25 @@ def _words(name: str, kind: str) -> dict[str, str]:
     component = f"{short}-{kind}"
     # An identifier cannot begin with a digit, as the name of a component can.
     identifier = f"{short if not short[0].isdigit() else normalize(name)}-{kind}".replace("-", "_")
-    sample = SAMPLES[kind]
-    target = identifier if sample.function else "".join(part.capitalize() for part in identifier.split("_"))
+    sample, is_command = SAMPLES[kind], kind == "command"
     return {
         "distribution": name,
         "package": package,
         "module": kind,
         "entry_point": short,
         "component": component,
-        "target": target,
+        "target": identifier if sample.function else "".join(part.capitalize() for part in identifier.split("_")),
         "kind": {"dataset": "data set"}.get(kind, kind),
         "Article": "An" if kind[0] in "aeiou" else "A",
-        "hook": KINDS[kind].hook,
+        "Record": "Command" if is_command else "Component",
+        "hook": "ptb_provide_commands" if is_command else KINDS[kind].hook,
+        "settings": "options are those of its function"
+        if is_command
+        else "settings are the keyword parameters of its target",
         "summary": sample.summary,
-        "accepts": f'\n            accepts=("{sample.accepts}",),' if sample.accepts else "",
+        "more": f"\n            {sample.more}," if sample.more else "",
         "version": own_version().partition("+")[0],  # ">=" takes no local version
-        "first_command": f"ptb run {sample.command.format(component)}",
+        "first_command": f"ptb {sample.first.format(component)}",
     }
 
 

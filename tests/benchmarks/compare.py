@@ -16,6 +16,7 @@ import torch
 from frameworks import FRAMEWORKS, Work, by_hand
 
 from ptb import RunConfig, load_registry
+from ptb.config.resolve import resolve
 from ptb.device import cpu_threads
 from ptb.runs.compose import compose
 from ptb_bench import loops
@@ -44,11 +45,11 @@ def training(model: str, rounds: int, threads: int, names: list[str]) -> Compari
     )
 
     def ours(loop: Callable[..., float]) -> Callable[[], float]:
-        return lambda: loop(compose(config, registry))
+        return lambda: loop(compose(resolve(config, registry)))
 
     def theirs(train: Callable[[Work], float]) -> Callable[[], float]:
         def timed() -> float:
-            composed = compose(config, registry)
+            composed = compose(resolve(config, registry))
             samples = loops.Items(composed.splits["train"], composed.parts.train.prepare)
             return train(Work(composed.parts.model, samples, BATCH, LR))
 

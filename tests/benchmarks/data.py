@@ -22,10 +22,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ptb import RunConfig, load_registry
+from ptb.config.resolve import resolve
 from ptb.data.loader import BatchLoader
-from ptb.data.sources import place
+from ptb.data.sources import make_sources
 from ptb.runs.compose import compose
-from ptb.runs.run import execute
+from ptb.runs.start import start_run
 from ptb_bench.timing import Comparison, in_turn
 
 CPU = torch.device("cpu")
@@ -92,7 +93,7 @@ def pictures(rounds):
             cv2.imwrite(str(files[-1]), smooth)
         registry = load_registry()
 
-        def ours(**settings):
+        def ours(num_workers=None, **settings):
             def timed():
                 began = perf_counter()
                 bundle = registry.build(
@@ -103,11 +104,24 @@ def pictures(rounds):
                     test_fraction=0.0,
                     **settings,
                 )
-                batches = BatchLoader(place(bundle.splits, CPU)["train"], batch_size=BATCH, shuffle=True)
-                assert sum(len(targets) for _, targets in batches.epoch(1)) == PICTURES
+                read(bundle.splits, num_workers)
                 return perf_counter() - began
 
             return timed
+
+        def same(num_workers):
+            def timed():
+                began = perf_counter()
+                read({"train": Plain(files)}, num_workers)
+                return perf_counter() - began
+
+            return timed
+
+        def read(splits, num_workers):
+            source = make_sources(splits, CPU, num_workers=num_workers)["train"]
+            batches = BatchLoader(source, batch_size=BATCH, shuffle=True)
+            assert sum(len(targets) for _, targets in batches.epoch(1)) == PICTURES
+            source.close()
 
         def theirs(workers):
             def timed():
@@ -121,6 +135,8 @@ def pictures(rounds):
         candidates = {
             "ptb, opening the folder and the first epoch": ours(),
             "ptb, the same with a warm cache": ours(cache=True),
+            **{f"ptb, the same, {n} workers": ours(n) for n in (0, 1, 2)},
+            **{f"Dataset with cv2 and ptb, {n} workers": same(n) for n in (0, 1, 2)},
             **{f"Dataset with cv2 and DataLoader, {n} workers": theirs(n) for n in (0, 1, 2)},
         }
         show(Comparison("pictures", in_turn(candidates, rounds)))
@@ -143,7 +159,7 @@ def large(rounds):
                     device="cpu",
                 )
                 with tempfile.TemporaryDirectory() as output:
-                    taken.append(execute(compose(config, registry), Path(output)).train_seconds)
+                    taken.append(start_run(compose(resolve(config, registry)), Path(output)).train_seconds)
         few, many = (median(taken) for taken in seconds.values())
         print(f"60,000 samples {few:.2f} s, 600,000 samples {many:.2f} s: {many / few / 10:.3f} of ten times")
         for samples in seconds:

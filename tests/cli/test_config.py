@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from ptb.cli.config import commented, draft
+from ptb.cli.config import commented
 from ptb.config.layers import RunConfig
-from ptb.config.resolve import resolve
+from ptb.config.resolve import draft, resolve
 from ptb.errors import ConfigError
+from ptb.kinds import KINDS
 from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry.registry import Registry
 from ptb.runs.compose import compose
@@ -43,13 +44,13 @@ def chosen(entry):
     sections = {"model": {"name": "mlp"}, **PARTNERS.get(entry.name, {})}
     if accepts := [kind for kind in entry.component.accepts if kind in DATA]:
         sections["dataset"] = DATA[accepts[0]] if "class" not in entry.component.accepts else {}
-    if entry.kind == "metric":
-        return RunConfig(**sections, metrics={entry.name: {}})
+    if KINDS[entry.kind].labelled:
+        return RunConfig(**sections, **{KINDS[entry.kind].section: {entry.name: {}}})
     return RunConfig(**{**sections, entry.kind: {**sections.get(entry.kind, {}), "name": entry.name}})
 
 
 def drafted(config, registry):
-    return commented(*draft(config, registry))
+    return commented(draft(config, registry))
 
 
 def test_init_explains_every_key_and_can_be_run(ptb, tmp_path):
@@ -99,9 +100,10 @@ def test_the_file_of_every_component_means_the_same_as_its_name(entry, built_in,
     config = chosen(entry)
     (tmp_path / "run.toml").write_text(drafted(config, built_in))
     written = RunConfig.read([tmp_path / "run.toml"])
-    required = {
-        f"{entry.kind}.{key}" for key, field in entry.settings_model().model_fields.items() if field.is_required()
-    }
+    kind = KINDS[entry.kind]
+    section = f"{kind.section}.{entry.name}" if kind.labelled else kind.section
+    fields = entry.settings_model().model_fields.items()
+    required = {f"{section}.{key}" for key, field in fields if field.is_required()}
     if not required:
         assert resolve(written, built_in) == resolve(config, built_in)
         return
@@ -130,12 +132,14 @@ def test_the_file_of_every_component_passes_the_check_once_it_is_filled_in(entry
         text = text.replace("# inputs = ...", f"inputs = '{tmp_path / 'x.npy'}'")
         text = text.replace("# targets = ...", f"targets = '{tmp_path / 'y.npy'}'")
     if entry.name == "weights-file":
-        model = compose(RunConfig(model={"name": "mlp"}), built_in).parts.model
+        model = compose(resolve(RunConfig(model={"name": "mlp"}), built_in)).trainer.model
         save_file(model.state_dict(), tmp_path / "weights.safetensors")
         text = text.replace("# path = ...", f"path = '{tmp_path / 'weights.safetensors'}'")
+    text = text.replace("# match = ...", "match = ['*.bias']")
+    text = text.replace("# monitor = ...", "monitor = 'val/accuracy'").replace("# mode = ...", "mode = 'max'")
     (tmp_path / "run.toml").write_text(text)
-    plan = compose(RunConfig.read([tmp_path / "run.toml"]), built_in).plan
-    assert (entry.kind, entry.id) in [(c.entry.kind, c.entry.id) for c in plan.choices().values()]
+    config = compose(resolve(RunConfig.read([tmp_path / "run.toml"]), built_in)).config
+    assert (entry.kind, entry.id) in [(c.entry.kind, c.entry.id) for c in config.components().values()]
 
 
 def test_what_is_wrong_beside_a_missing_setting_is_told_alone(built_in):
@@ -158,7 +162,7 @@ ACME = """
 
     @hookimpl
     def ptb_provide_{hook}():
-        return [Component("acme", "ptb_acme:{name}", settings="ptb_acme:Settings")]
+        return [Component("acme", "ptb_acme:{name}", settings="ptb_acme:Settings"{role})]
 """
 
 
@@ -173,11 +177,16 @@ ACME = """
             "metrics",
             {"model": {"name": "mlp"}, "metrics": {"accuracy": {}, "mine": {"name": "acme", "width": 4}}},
         ),
+        (
+            "callbacks.mine",
+            "callbacks",
+            {"model": {"name": "mlp"}, "callbacks": {"mine": {"name": "acme", "width": 4}}},
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_strangers_component_of_any_kind_may_have_required_settings(site, tmp_path, kind, hook, sections):
-    site.add("ptb-acme", ACME.format(name="Thing", hook=hook))
+    site.add("ptb-acme", ACME.format(name="Thing", hook=hook, role=', role="observer"' * (hook == "callbacks")))
     registry = site.registry()
     text = drafted(RunConfig(**sections), registry)
     assert (
@@ -187,9 +196,9 @@ def test_a_strangers_component_of_any_kind_may_have_required_settings(site, tmp_
     (tmp_path / "run.toml").write_text(text.replace("# depth = ...", "depth = 5"))
     section, _, label = kind.partition(".")
     plan = resolve(RunConfig.read([tmp_path / "run.toml"]), registry)
-    choice = plan.metrics[label] if label else getattr(plan, section)
+    choice = getattr(plan, section)[label] if label else getattr(plan, section)
     assert (choice.entry.id, choice.settings.depth) == ("ptb-acme:acme", 5)
-    if label:
+    if section == "metrics":
         assert list(plan.metrics) == ["accuracy", "mine"]
 
 
@@ -212,10 +221,10 @@ def test_plugins_that_take_no_part_are_written_down(built_in):
 @pytest.mark.parametrize(
     ("sections", "told"),
     [
-        ({}, '# [loss]\n# name = "cross-entropy"\n\n# [metrics.accuracy]\n'),
-        ({"loss": {"name": "mse"}}, "is taken:\n# [metrics.accuracy]\n"),
-        ({"metrics": {"mae": {}}}, 'is taken:\n# [loss]\n# name = "cross-entropy"\n'),
-        ({"loss": {"name": "mse"}, "metrics": {"mae": {}}}, "up their gradients\n"),
+        ({}, "is taken:\n# [loss]\n# name = ...\n\n# [metrics.NAME]\n"),
+        ({"loss": {"name": "mse"}}, "is taken:\n# [metrics.NAME]\n"),
+        ({"metrics": {"mae": {}}}, "is taken:\n# [loss]\n# name = ...\n"),
+        ({"loss": {"name": "mse"}, "metrics": {"mae": {}}}, "after the last epoch\n"),
     ],
     ids=["both", "metrics", "loss", "none"],
 )
@@ -245,6 +254,50 @@ def test_show_tells_the_source_of_what_stands_inside_a_table(ptb):
     assert "groups = [] # optimizer.groups=[]" in shown
 
 
+def test_show_tells_the_flag_of_a_callback(ptb, site):
+    source = """
+        from ptb import Component, hookimpl
+
+        @hookimpl
+        def ptb_provide_callbacks():
+            return [Component(name, "ptb_watch:Watch", role="observer") for name in ("watch", "see")]
+
+        class Watch: ...
+        """
+    site.add("ptb-watch", source)
+    done = ptb("config", "show", "--model", "mlp", "--callback", "watch", "--callback", "see", site=site.path)
+    assert tomllib.loads(done.stdout)["callbacks"] == {
+        "watch": {"name": "ptb-watch:watch"},
+        "see": {"name": "ptb-watch:see"},
+    }
+    assert 'name = "ptb-watch:see" # --callback see' in done.stdout.splitlines()
+
+
+def test_the_line_that_tells_of_dropped_settings_is_a_warning(ptb, tmp_path):
+    (tmp_path / "run.toml").write_text('[model]\nname = "mlp"\n[optimizer]\nname = "adamw"\neps = 1e-6\n')
+    done = ptb("config", "show", "-c", "run.toml", "--optimizer", "sgd")
+    assert done.returncode == 0
+    told = "'sgd' (--optimizer sgd) replaces 'adamw', so its settings are dropped: optimizer.eps [run.toml:5]"
+    assert done.stderr == f"warning: {told}\n"
+
+
+def test_a_key_without_a_value_takes_away_what_a_file_set(ptb, tmp_path):
+    (tmp_path / "run.toml").write_text('[model]\nname = "mlp"\n[optimizer]\nlr = 3.0\n[metrics.top-k]\n')
+    shown = json.loads(ptb("config", "show", "-c", "run.toml", "--json", "optimizer.lr=", "metrics=").stdout)["config"]
+    assert (shown["optimizer"]["lr"], "metrics" in shown) == (0.001, False)
+    done = ptb("config", "show", "-c", "run.toml", "optimizer.eps=")
+    assert done.returncode == 2
+    assert "optimizer.eps: no file or flag sets it, so there is nothing to remove" in done.stderr
+
+
+def test_a_path_may_begin_with_the_home_directory(ptb, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert ptb("config", "init", "--model", "mlp", "-o", "~/run.toml").returncode == 0
+    done = ptb("config", "show", "-c", "~/run.toml")
+    assert f"# {tmp_path / 'home' / 'run.toml'}:" in done.stdout
+
+
 def test_show_as_json(ptb):
     assert json.loads(ptb("config", "show", "--model", "mlp", "--json").stdout)["config"]["model"]["hidden"] == [256]
 
@@ -257,11 +310,13 @@ def schema(ptb):
 def test_the_schema_knows_every_section_and_component(schema):
     assert set(schema["properties"]) == {
         *("seed", "threads", "device", "dataset", "model", "initializer", "loss", "optimizer", "scheduler"),
-        *("metrics", "loader", "trainer", "plugins", "resolve"),
+        *("metrics", "callbacks", "loader", "trainer", "plugins", "resolve"),
     }
+    assert "anyOf" in schema["properties"]["metrics"]["additionalProperties"]
     models = {shape["title"]: shape for shape in schema["properties"]["model"]["anyOf"]}
     assert models["lenet"]["properties"]["name"] == {"enum": ["lenet", "pytorch-basics:lenet"]}
     assert models["lenet"]["required"] == ["name"]
+    assert [s["title"] for s in schema["properties"]["optimizer"]["anyOf"] if "required" not in s] == ["adam"]
     assert models["lenet"]["additionalProperties"] is False
 
 

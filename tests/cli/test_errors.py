@@ -40,7 +40,7 @@ def test_no_text_of_a_configuration_steers_the_terminal(ptb, options):
 
 def test_an_error_keeps_its_lines(ptb):
     done = ptb("check", "--model", "mlp", "trainer.epochs=0", "model.hidden=0")
-    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "  trainer.epochs", "  model.hidden"]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "  model.hidden", "  trainer.epochs"]
 
 
 @pytest.mark.parametrize(("options", "shown"), [((), 6), (("-v",), 100)], ids=["plain", "verbose"])

@@ -2,8 +2,6 @@ import json
 
 import pytest
 
-KINDS = ("dataset", "model", "initializer", "loss", "optimizer", "scheduler", "metric")
-
 
 def test_list_shows_every_built_in_with_its_plugin(ptb):
     lines = ptb("list").stdout.splitlines()

@@ -1,11 +1,29 @@
 import io
 import signal
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from ptb.cli.progress import SIGNALS, Screen, StopOnSignal
+from ptb.cli.progress import SIGNALS, ProgressBar, StopOnSignal
+
+
+class Training:
+    """As far as a bar looks at it."""
+
+    def __init__(self, epochs, steps):
+        self.settings = SimpleNamespace(epochs=epochs)
+        self.epoch_steps = steps
+        self.state = SimpleNamespace(epoch=0, step=0)
+
+    def begin(self, shown, epoch):
+        self.state.epoch = epoch - 1
+        shown.on_epoch_start(self)
+
+    def step(self, shown):
+        self.state.step += 1
+        shown.on_step_end(self, None)
 
 
 @pytest.fixture
@@ -15,46 +33,49 @@ def bar():
 
 def test_the_bar_moves_over_the_steps_of_the_whole_run(bar, monkeypatch):
     monkeypatch.setattr("ptb.cli.progress.REDRAW_SECONDS", -1)
-    screen = Screen(StopOnSignal(), False, bar)
-    screen.epoch_started(1, 3, 2, 0)
-    screen.step_ended()
-    screen.step_ended()
-    screen.epoch_started(2, 3, 2, 0)
-    screen.step_ended()
+    shown = ProgressBar(StopOnSignal(), False, bar)
+    training = Training(3, 2)
+    training.begin(shown, 1)
+    training.step(shown)
+    training.step(shown)
+    training.begin(shown, 2)
+    training.step(shown)
     (task,) = bar.tasks
     assert (task.description, task.completed, task.total) == ("epoch 2/3", 3, 6)
 
 
 def test_the_bar_is_drawn_a_few_times_a_second_only_but_at_each_epoch(bar, monkeypatch):
     monkeypatch.setattr("ptb.cli.progress.perf_counter", lambda: 100.0)
-    screen = Screen(StopOnSignal(), False, bar)
-    screen.epoch_started(1, 2, 3, 0)
+    shown = ProgressBar(StopOnSignal(), False, bar)
+    training = Training(2, 3)
+    training.begin(shown, 1)
     for _ in range(3):
-        screen.step_ended()
+        training.step(shown)
     assert bar.tasks[0].completed == 1
-    screen.epoch_started(2, 2, 3, 0)
+    training.begin(shown, 2)
     assert bar.tasks[0].completed == 3
 
 
 def test_a_line_does_not_steer_the_terminal(bar, capsys):
-    Screen(StopOnSignal(), False).line("a\x1b[2Jb\rc")
-    Screen(StopOnSignal(), False, bar).line("a\x1b[2Jb\rc")
+    ProgressBar(StopOnSignal(), False).line("a\x1b[2Jb\rc")
+    ProgressBar(StopOnSignal(), False, bar).line("a\x1b[2Jb\rc")
     assert (capsys.readouterr().err, bar.console.file.getvalue()) == ("a [2Jb c\n", "a [2Jb c\n")
 
 
 def test_a_line_is_printed_as_it_is(bar, capsys):
-    screen = Screen(StopOnSignal(), False, bar)
-    screen.line("[bold]metrics[/] 0.5")
+    shown = ProgressBar(StopOnSignal(), False, bar)
+    shown.line("[bold]metrics[/] 0.5")
     assert bar.console.file.getvalue() == "[bold]metrics[/] 0.5\n"
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("quiet", "printed"), [(False, "epoch 1/1\n"), (True, "")], ids=["lines", "quiet"])
 def test_without_a_terminal_there_are_lines_on_standard_error_or_none(capsys, quiet, printed):
-    screen = Screen(StopOnSignal(), quiet)
-    screen.epoch_started(1, 1, 1, 0)
-    screen.step_ended()
-    screen.line("epoch 1/1")
+    shown = ProgressBar(StopOnSignal(), quiet)
+    training = Training(1, 1)
+    training.begin(shown, 1)
+    training.step(shown)
+    shown.line("epoch 1/1")
     assert capsys.readouterr() == ("", printed)
 
 
@@ -65,7 +86,7 @@ def test_what_is_ignored_stays_ignored_also_after_another_signal():
     try:
         with stop.listening():
             signal.raise_signal(signal.SIGHUP)
-            assert stop.number is None
+            assert stop.number == 0
             signal.raise_signal(signal.SIGTERM)
             assert stop.number == signal.SIGTERM
             assert [signal.getsignal(n) for n in SIGNALS] == [signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]

@@ -6,8 +6,9 @@ import pytest
 
 import ptb as facade
 from ptb import RunConfig, StorageError
+from ptb.config.resolve import resolve
 from ptb.runs.compose import compose
-from ptb.runs.run import execute
+from ptb.runs.start import start_run
 from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
 from ptb.storage.run_directory import RunDirectory
 
@@ -48,7 +49,7 @@ def whole(tmp_path_factory, built_in):
 
 def stopped(path, registry, step=4, **changes):
     """A run that was left after so many steps."""
-    execute(compose(RunConfig(**CONFIG | changes), registry), path, until=step)
+    start_run(compose(resolve(RunConfig(**CONFIG | changes), registry)), path, stop_after=step)
     return path
 
 
@@ -61,14 +62,14 @@ def test_stop_after_and_resume_end_as_a_run_that_was_not_stopped(ptb, tmp_path, 
     done = ptb(*RUN, "--output", "out", "--stop-after", 4)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("interrupted: 1 epoch, 4 steps")
-    assert "stopped after step 4, as was asked; it is saved, and `ptb resume out` goes on" in done.stderr
-    assert summary(tmp_path / "out")["reason"] == "stopped after step 4, as was asked"
+    assert "stopped after step 4, as asked, saved; `ptb resume out` continues" in done.stderr
+    assert summary(tmp_path / "out")["reason"] == "stopped after step 4, as asked"
     done = ptb("resume", "out", "--stop-after", 5, "--json")
     assert (done.returncode, json.loads(done.stdout)["step"]) == (0, 5), done.stderr
     done = ptb("resume", "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("finished: 3 epochs, 9 steps")
-    assert "goes on after step 5, from ckpt-5-" in done.stderr
+    assert "resumed after step 5, from ckpt-5-" in done.stderr
     assert "warning" not in done.stderr
     assert same(whole, tmp_path / "out")
     resumed = json.loads((tmp_path / "out" / "manifest.json").read_text())["resumed"]
@@ -83,7 +84,7 @@ def test_the_same_command_begins_goes_on_and_ends(ptb, tmp_path, whole):
     begun = ptb(*command, "--stop-after", 2)
     gone_on = ptb(*command, "--json")
     assert (begun.returncode, gone_on.returncode) == (0, 0), begun.stderr + gone_on.stderr
-    assert "goes on after step 2" in gone_on.stderr
+    assert "resumed after step 2" in gone_on.stderr
     assert json.loads(gone_on.stdout)["status"] == "finished"
     assert same(whole, tmp_path / "out")
     again = ptb(*command, "--json")

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -11,9 +13,9 @@ def test_a_run_prints_its_result_and_tells_its_progress_on_the_other_stream(ptb,
     progress = done.stderr.splitlines()
     assert progress[0].startswith("mlp on digits: 610 parameters, 1,257 train / 270 val / 270 test samples, ")
     assert progress[1] == "run directory: out"
-    assert [line.split()[:2] for line in progress[2:]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert [line.split()[:2] for line in progress[2:]] == [["epoch", "1/2"], ["epoch", "2/2"], ["test", "loss"]]
     assert "val loss" in progress[2]
-    assert "test loss" in progress[3]
+    assert "(weights of step 80, the last)" in progress[4]
     result = done.stdout.splitlines()
     assert result[0].startswith("finished: 2 epochs, 80 steps, ")
     assert [line.split()[0] for line in result[1:4]] == ["train", "val", "test"]
@@ -53,6 +55,50 @@ def test_a_dry_run_prints_a_config_that_can_be_run_and_writes_nothing(ptb, tmp_p
     assert one["weights_sha256"] == two["weights_sha256"]
     resolved = json.loads(ptb("run", *SHORT, "--dry-run", "--json").stdout)["config"]
     assert (resolved["model"]["name"], resolved["model"]["hidden"], resolved["threads"]) == ("mlp", [8], 1)
+
+
+COUNTING = """
+import collections, sys
+from pydantic import BaseModel
+
+counts = collections.Counter()
+
+def counted(name, function):
+    def called(*arguments, **options):
+        counts[name] += 1
+        return function(*arguments, **options)
+    return called
+
+BaseModel.__init__ = counted("validation", BaseModel.__init__)
+BaseModel.__init__.__pydantic_base_init__ = True  # else pydantic calls it where it validates JSON, too
+for name in ("model_validate", "model_validate_json"):
+    setattr(BaseModel, name, classmethod(counted("validation", getattr(BaseModel, name).__func__)))
+
+import ptb.config.resolve as module
+module.resolve = counted("resolve", module.resolve)
+module.PartialConfig.with_target = counted("with_target", module.PartialConfig.with_target)
+from ptb.cli import main
+try:
+    main()
+finally:
+    print(*(f"{name}={number}" for name, number in sorted(counts.items())), file=sys.stderr)
+"""
+
+
+def test_a_command_resolves_its_configuration_once(tmp_path):
+    (tmp_path / "count.py").write_text(COUNTING)
+    run = ("run", "--model", "lenet", "--epochs", "1", "--output", "out", "-q")
+    for command in (
+        (*run, "--stop-after", "1"),
+        (*run, "--stop-after", "2", "--resume", "auto"),
+        ("resume", "out", "--stop-after", "3"),
+        ("eval", "out"),
+    ):
+        done = subprocess.run([sys.executable, "count.py", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        counts = dict(word.split("=") for word in done.stderr.splitlines()[-1].split())
+        assert (counts["resolve"], counts["with_target"]) == ("1", "1")
+        assert 5 <= int(counts["validation"]) <= 12
 
 
 def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):

@@ -12,9 +12,12 @@ import time
 import pytest
 
 from ptb import RunConfig
+from ptb.config.resolve import resolve
 from ptb.runs.compose import compose
-from ptb.runs.run import execute, go_on
-from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, weights_sha256
+from ptb.runs.overrides import resume_config
+from ptb.runs.start import resume_run, start_run
+from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint
+from ptb.storage.digest import weights_sha256
 from ptb.storage.run_directory import RunDirectory
 
 LONG = ("run", "--model", "mlp", "--epochs", "100000", "--output", "out", "dataset.size=8")
@@ -136,6 +139,8 @@ PROVIDES = """
 """
 # Each place leaves a mark, and takes its time, in the process that gets signals and in no other.
 PARTS = """
+    import os
+    import stat
     import time
     from pathlib import Path
 
@@ -143,7 +148,6 @@ PARTS = """
     from torch import nn
     from torch.utils.data import Dataset
 
-    import ptb.storage.atomic
     from ptb import DataBundle, DataSpec
 
 
@@ -198,18 +202,19 @@ PARTS = """
 
 
     if Path("places").is_dir():
-        sync, replace = ptb.storage.atomic.sync, ptb.storage.atomic.replace
+        fsync, replace = os.fsync, os.replace
 
-        def slow_sync(descriptor):
-            at("sync")
-            sync(descriptor)
+        def slow_fsync(descriptor):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                at("sync")
+            fsync(descriptor)
 
         def slow_replace(source, target):
-            if target.suffix == ".safetensors":
+            if str(target).endswith(".safetensors"):
                 at("save")
             replace(source, target)
 
-        ptb.storage.atomic.sync, ptb.storage.atomic.replace = slow_sync, slow_replace
+        os.fsync, os.replace = slow_fsync, slow_replace
 """
 ENDLESS = {
     "model": {"name": "slow"},
@@ -293,7 +298,7 @@ def check_the_end(path, number, told):
     """That it stopped for this signal, was saved, and says what is true."""
     assert "Traceback" not in told
     saved, summary = last(path), json.loads((path / "summary.json").read_text())
-    assert f"stopped by {number.name} after step {saved.step}; it is saved; `ptb resume {path.name}` goes on" in told
+    assert f"stopped by {number.name} after step {saved.step}, saved; `ptb resume {path.name}` continues" in told
     assert (summary["status"], summary["step"]) == ("interrupted", saved.step)
     assert number.name in summary["reason"]
     assert summary["weights_sha256"] == weights_sha256(saved.weights)
@@ -304,9 +309,10 @@ def check_it_goes_on(path, registry):
     """Some steps later it is where a run is that was never stopped."""
     until = last(path).step + 4
     run = RunDirectory.open(path)
-    go_on(compose(run.resume_config(["loader.num_workers=0"]), registry), run, until=until)
+    resume_run(compose(resolve(resume_config(run, ["loader.num_workers=0"]), registry)), run, stop_after=until)
     whole = path.with_name("whole")
-    execute(compose(RunConfig.read([run.config], overrides=["loader.num_workers=0"]), registry), whole, until=until)
+    config = RunConfig.read([run.config], overrides=["loader.num_workers=0"])
+    start_run(compose(resolve(config, registry)), whole, stop_after=until)
     assert differences(last(whole), last(path)) == []
     assert rows(whole) == rows(path)
 

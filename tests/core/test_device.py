@@ -24,7 +24,7 @@ def test_auto_and_cuda_mean_the_first_gpu(monkeypatch, count):
 def test_a_device_that_is_not_there_is_never_replaced():
     with pytest.raises(ConfigError) as error:
         resolve_device("cuda:99", "--device cuda:99")
-    assert "there is: " in str(error.value)
+    assert "available: " in str(error.value)
     assert "cpu" in str(error.value)
     assert "[--device cuda:99]" in str(error.value)
 
@@ -51,6 +51,6 @@ def test_gpus_that_are_hidden_are_told(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(
-        ConfigError, match="CUDA_VISIBLE_DEVICES='3' leaves no others, and numbers those it leaves from 0"
+        ConfigError, match="CUDA_VISIBLE_DEVICES='3' hides all others, and the visible ones are numbered from 0"
     ):
         resolve_device("cuda:99")

@@ -9,6 +9,7 @@ PUBLIC = {
     *(
         "hookimpl",
         "Component",
+        "Command",
         "DataSpec",
         "DataBundle",
         "SampleGenerator",
@@ -18,6 +19,11 @@ PUBLIC = {
         "RunResult",
         "train",
         "resume",
+        "evaluate",
+        "Callback",
+        "StepOutput",
+        "run_options",
+        "json_option",
     ),
     *(
         "PtbError",
@@ -26,6 +32,7 @@ PUBLIC = {
         "DataError",
         "IncompatibleError",
         "NumericalError",
+        "NonFiniteError",
         "StorageError",
     ),
     *("ResourceError", "PluginError", "InterruptedRunError", "__version__"),
@@ -48,6 +55,6 @@ def test_another_name_is_not():
 
 
 def test_importing_the_facade_costs_almost_nothing():
-    code = "import ptb, sys; ptb.Component; ptb.hookimpl; print(*sys.modules)"
+    code = "import ptb, sys; ptb.Component; ptb.Command; ptb.hookimpl; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "pydantic", "click", "rich", "cv2", "sklearn", "pandas"} & set(loaded)

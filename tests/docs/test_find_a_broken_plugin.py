@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ptb.cli import main
+from ptb_doctor import command as commands
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "find-a-broken-plugin.md"
 SOUND = """
@@ -35,7 +35,7 @@ def test_the_search_on_the_page_runs_as_shown(ptb, site):
 
 @pytest.mark.parametrize("command", ["doctor", "bisect"])
 def test_every_option_of_its_own_is_on_the_page(command):
-    options = {option for param in main.commands["plugins"].commands[command].params for option in param.opts}
+    options = {option for param in getattr(commands, command).params for option in param.opts}
     assert {option for option in options if option.startswith("--")} - {"--verbose"} <= set(
         re.findall(r"`(--[a-z]+)", page())
     )

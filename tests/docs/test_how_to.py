@@ -127,9 +127,38 @@ def test_checking_a_plugin_goes_as_the_page_shows(tmp_path, shell):
 
 
 def test_every_check_and_no_other_is_described():
-    titles = ("Of every kind", "Data sets", "Models", "Initializers", "Losses", "Optimizers", "Schedulers", "Metrics")
+    titles = (
+        "Of every kind",
+        "Data sets",
+        "Models",
+        "Initializers",
+        "Losses",
+        "Optimizers",
+        "Schedulers",
+        "Metrics",
+        "Callbacks",
+        "Commands",
+    )
     for title, checks in zip(titles, summaries().values(), strict=True):
         assert rows(title) == [(f"`{name}`", text) for name, text in checks.items()], title
+
+
+def test_the_callback_and_the_command_of_the_page_work(site, ptb):
+    text = WRITE.read_text(encoding="utf-8")
+    shown = re.findall(
+        r"^`ptb_watch/(\w+)\.py`.*?:\n\n<!-- executed: callback -->\n```python\n(.*?)^```$", text, re.S | re.M
+    )
+    files = dict(shown)
+    assert list(files) == ["__init__", "slowest", "command"]
+    site.add("ptb-watch", "")
+    (site.path / "ptb_watch").mkdir()
+    for name, source in files.items():
+        site.write(f"ptb_watch/{name}.py", source)
+    done = ptb("run", "--model", "mlp", "--epochs", "1", "--callback", "slowest-step", site=site.path)
+    assert re.search(r"slowest: step \d+, \d\.\d{3} s", done.stderr), done.stderr
+    assert (done.returncode, "slowest" in done.stdout) == (0, False)
+    done = ptb("labels", "--metric", "accuracy", "--metric", "top-k", "--json", site=site.path)
+    assert done.stdout == '["accuracy", "top-k"]\n', done.stderr
 
 
 def test_every_minimum_is_told():

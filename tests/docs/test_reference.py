@@ -1,4 +1,3 @@
-import ast
 import importlib.util
 import os
 import re
@@ -12,13 +11,14 @@ import pytest
 
 import ptb
 from ptb import errors
-from ptb.cli import main
 from ptb.cli.progress import SIGNALS
-from ptb.config import resolve, sections
+from ptb.config import sections
 from ptb.config.layers import FLAGS
 from ptb.kinds import KINDS
-from ptb.registry.discovery import HOOKS, find_plugins, load_plugin
+from ptb.registry.contract import HOOKS
+from ptb.registry.discovery import find_plugins, load_plugin
 from ptb.registry.registry import Registry
+from ptb.training.callbacks import ACTOR_EVENTS, EVENTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -59,12 +59,6 @@ def keys(text):
     return re.findall(r"^\| `([^`]+)` \|", text, re.M)
 
 
-def commands(command=main, path=("ptb",)):
-    yield path, command
-    for name, child in getattr(command, "commands", {}).items():
-        yield from commands(child, (*path, name))
-
-
 def error_classes(base=errors.PtbError):
     yield base
     for child in base.__subclasses__():
@@ -96,7 +90,10 @@ def test_the_check_names_stale_pages_and_writes_nothing(generate, tmp_path):
 
 
 def test_every_hook_and_no_other_is_described():
-    assert headings("reference/hooks.md", 2) == list(HOOKS)
+    assert headings("reference/hooks.md", 2) == [*HOOKS, "Events of callbacks"]
+    told = section("reference/hooks.md", "Events of callbacks")
+    events = re.findall(r"^\| `(\w+)\(", told, re.M)
+    assert events == [*EVENTS, *ACTOR_EVENTS]
     how_to = page("how-to/write-a-plugin.md").split("## What the core calls", 1)[1]
     assert set(re.findall(r"`(ptb_provide_\w+)` \|", how_to)) == set(HOOKS)
 
@@ -114,32 +111,46 @@ def test_every_setting_and_no_other_is_described(built_in, generate):
 
 def test_every_configuration_key_and_no_other_is_described():
     assert keys(section("reference/config.md", "Keys outside of sections")) == list(sections.RunSettings.model_fields)
-    assert keys(section("reference/config.md", "Sections of components")) == list(resolve.COMPONENT_SECTIONS)
+    assert keys(section("reference/config.md", "Sections of components")) == [
+        kind.section for kind in KINDS.values() if not kind.labelled
+    ]
     of_core = {**sections.CORE_SECTIONS, **sections.SHARED_SECTIONS}
     groups = list(sections.ParameterGroup.model_fields)
     for name, model in of_core.items():
         more = groups if name == "optimizer" else []
         assert keys(section("reference/config.md", name)) == [f"{name}.{key}" for key in model.model_fields] + more
-    assert set(headings("reference/config.md", 2)) >= {"metrics", *of_core}
+    assert set(headings("reference/config.md", 2)) >= {"metrics", "callbacks", *of_core}
 
 
 def test_every_flag_is_described():
     assert {flag for flag in FLAGS if f"`--{flag}`" not in page("reference/config.md")} == set()
 
 
-def test_every_command_with_its_options_and_no_other_is_described():
-    assert set(headings("reference/commands.md", 2)) == {" ".join(path) for path, _ in commands()}
-    for path, command in commands():
-        text = section("reference/commands.md", " ".join(path))
-        shown = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+def test_every_command_with_its_options_and_no_other_is_described(generate, built_in):
+    contexts = list(generate.commands(built_in))
+    assert headings("reference/commands.md", 2) == [context.command_path for context in contexts]
+    names = {record.command.name for record in built_in.commands()}
+    assert {f"ptb {name}" for name in names} <= {context.command_path for context in contexts}
+    for context in contexts:
+        text = section("reference/commands.md", context.command_path)
+        shown = [param for param in context.command.params if isinstance(param, click.Option) and not param.hidden]
         options = {name for param in shown for name in param.opts}
-        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?=[ ,].*\S)", text.split("Options:")[1])) >= options, path
-        assert command.help, f"{path} has no help"
+        found = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?=[ ,].*\S)", text.split("Options:")[1]))
+        assert found >= options, context.command_path
+        assert context.command.help, f"{context.command_path} has no help"
 
 
 def test_every_public_name_and_no_other_is_described():
     described = {*headings("reference/python.md", 2), *keys(section("reference/python.md", "Errors"))}
     assert described - {"Errors", "What a registry hands out"} == set(ptb.__all__)
+
+
+def test_the_names_that_need_torch_are_told():
+    told = set(re.findall(r"`(\w+)`", page("reference/python.md").partition("need torch")[0]))
+    light = [name for name in ptb.__all__ if name not in told]
+    code = f"import sys, ptb; [getattr(ptb, name) for name in {light}]; sys.exit('torch' in sys.modules)"
+    assert len(light) < len(ptb.__all__)
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_every_exit_code_and_error_is_described():
@@ -154,46 +165,16 @@ def test_every_exit_code_and_error_is_described():
     }
 
 
-def module_files():
-    files = {str(path.relative_to(CORE).as_posix()) for path in CORE.rglob("*.py")}
-    return {name for name in files if not name.startswith("testing/") or name == "testing/__init__.py"}
+@pytest.mark.parametrize("name", ["explanation/what-happens.md", "how-to/where-does-my-change-go.md"])
+def test_every_file_that_a_page_names_exists(name):
+    for file in re.findall(r"`([\w/]+\.py)`", page(name)):
+        places = [CORE / file, *CORE.glob(f"*/{file}"), ROOT / "plugins" / file, ROOT / file]
+        assert any(place.is_file() for place in places), file
 
 
-def module_table():
-    rows = re.findall(r"^\| `([\w/]+\.py)` \|", page("explanation/what-happens.md"), re.M)
-    assert len(rows) == len(set(rows))
-    return rows
-
-
-def test_every_module_of_the_core_is_explained_and_no_other():
-    assert set(module_table()) == module_files()
-
-
-def test_every_file_that_the_explanation_names_exists():
-    for name in re.findall(r"`([\w/]+\.py)`", page("explanation/what-happens.md")):
-        assert (CORE / name).is_file() or (ROOT / "plugins" / name).is_file(), name
-
-
-def test_the_table_of_modules_stands_in_the_order_of_imports():
-    order = module_table()
-    for position, name in enumerate(order[2:], start=2):
-        for imported in set(imports(CORE / name)) - {name}:
-            assert imported in order[:position], f"{name} imports {imported}"
-
-
-def imports(path):
-    """The modules of the core that a file imports, inside functions too, but not for type checkers alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for block in ast.walk(tree):
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
-            block.body = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ptb":
-            whole = node.module != "ptb"
-            for name in [node.module] if whole else [f"ptb.{alias.name}" for alias in node.names]:
-                file = f"{name.removeprefix('ptb.').replace('.', '/')}.py"
-                file = file if (CORE / file).is_file() else file.replace(".py", "/__init__.py")
-                yield "testing/__init__.py" if file.startswith("testing/") else file
+def test_the_picture_shows_every_wing_and_no_other():
+    drawn = set(re.findall(r'^    (\w+)\["', page("explanation/what-happens.md"), re.M)) - {"plugins", "ground"}
+    assert drawn == {path.parent.name for path in CORE.glob("*/__init__.py")}
 
 
 def pages_with_links():

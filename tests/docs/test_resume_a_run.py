@@ -22,4 +22,4 @@ def test_the_commands_do_what_the_page_shows(tmp_path):
             for line in filter(lambda line: line != "...", shown):
                 assert line.removesuffix("...") in done.stdout + done.stderr, command
             ran.append(words[1])
-    assert ran == ["run", "resume", "run", "resume", "verify"]
+    assert ran == ["run", "resume", "run", "resume", "verify", "resume"]

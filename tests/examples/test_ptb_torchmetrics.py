@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 
 from ptb import load_registry
 from ptb.storage.checkpoint import find_checkpoints, load_checkpoint
+from ptb.training.state import load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -68,10 +69,10 @@ def predictions(output):
     bundle = build("dataset")
     model = build("model", bundle.spec).eval()
     saved = find_checkpoints(output / "checkpoints")
-    load_checkpoint(saved[max(saved)]).restore(model)
+    load_weights(model, load_checkpoint(saved[max(saved)]).weights)
     inputs, targets = bundle.test.tensors
     with torch.inference_mode():
-        prepared = bundle.prepare(inputs) if bundle.prepare else inputs
+        prepared = bundle.transform(inputs) if bundle.transform else inputs
         pairs = bundle.spec.target == "similarity"
         scores = model(prepared.flatten(0, 1)).unflatten(0, (-1, 2)) if pairs else model(prepared)
     return scores.double(), targets.numpy()

@@ -1,20 +1,24 @@
-"""The command line: ``ptb``. Each file holds one group of commands; torch is imported inside those that need it."""
+"""The command line: ``ptb``. Each file holds one group of commands, and is imported when one of them is used."""
 
 import functools
+import importlib
 
 import click
 
-from ptb.cli.config import config
+from ptb.cli.commands import OpenGroup
 from ptb.cli.errors import PtbGroup
-from ptb.cli.evaluate import evaluate
-from ptb.cli.listing import list_components, show
 from ptb.cli.options import plugin_options
-from ptb.cli.plugins import plugins
-from ptb.cli.replay import replay
-from ptb.cli.run import check, resume, run
-from ptb_bench.command import bench
-from ptb_doctor.verify import verify
-from ptb_import_torch.command import import_torch
+
+CORE = {
+    "run": "run:run",
+    "resume": "run:resume",
+    "check": "run:check",
+    "eval": "evaluate:evaluate",
+    "list": "listing:list_components",
+    "show": "listing:show",
+    "config": "config:config",
+    "plugins": "plugins:plugins",
+}
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -25,7 +29,24 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
         context.exit()
 
 
-@click.group(cls=PtbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _CoreGroup(click.Group):
+    """The commands of the core; to import all of them would cost every command a twentieth of its start."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in CORE and cmd_name not in self.commands:
+            module, _, name = CORE[cmd_name].partition(":")
+            self.add_command(getattr(importlib.import_module(f"ptb.cli.{module}"), name))
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(CORE)
+
+
+class _Main(PtbGroup, OpenGroup, _CoreGroup):
+    """Handles errors for every command, those of plugins too."""
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
 )
@@ -39,20 +60,3 @@ def main() -> None:
     ptb show model lenet                     one component and its settings
     ptb run --model mlp model.hidden=[64] --epochs 5
     """  # noqa: D301  # click wants the backspace itself
-
-
-for command in (
-    run,
-    resume,
-    check,
-    evaluate,
-    replay,
-    list_components,
-    show,
-    config,
-    plugins,
-    verify,
-    bench,
-    import_torch,
-):
-    main.add_command(command)

@@ -2,40 +2,38 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import copy
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptb.cli.commands import OpenGroup
 from ptb.cli.options import (
-    config_options,
+    UserPath,
     installed,
     json_option,
     plugin_options,
+    run_options,
     stray_output_to_stderr,
     verbose_option,
 )
-from ptb.errors import ConfigError, PtbError, listing
-from ptb.kinds import KINDS
+from ptb.errors import ConfigError, listing
+from ptb.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from ptb.config.layers import RunConfig
-    from ptb.config.resolve import ResolvedConfig
+    from ptb.config.resolve import PartialConfig
     from ptb.registry.registry import Registry
 
     # The path of a table in a config file, its values, and the fields that describe them and those that have none.
     Table = tuple[tuple[str, ...], dict[str, Any], dict[str, FieldInfo]]
 
-# Components that require no setting.
-STAND_INS = {"dataset": "digits", "model": "linear", "initializer": "default", "loss": "mse", "optimizer": "adam"}
-STAND_INS |= {"scheduler": "constant", "metric": "accuracy"}
 
-
-@click.group()
+@click.group(cls=OpenGroup)
 def config() -> None:
     """Make, see and describe configurations."""
 
@@ -45,11 +43,11 @@ def config() -> None:
     "-o",
     "--output",
     "file",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="FILE",
-    help="Write a new file instead, whose name ends in .toml.",
+    help="Write a new file, whose name ends in .toml.",
 )
-@config_options
+@run_options
 @verbose_option
 def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
     """Print a config file with every setting explained.
@@ -61,24 +59,25 @@ def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
     ptb config init --model lenet -o run.toml
     ptb config init --model mlp --dataset csv -o run.toml
     """  # noqa: D301  # click wants the backspace itself
+    from ptb.config.resolve import draft
+
     if file is not None:
         _check_new(file)
     registry = installed(config)
     with stray_output_to_stderr():
-        plan, unfinished = draft(config, registry)
-        text = commented(plan, unfinished)
+        partial = draft(config, registry)
+        text, missing = commented(partial), required_keys(partial)
     if file is None:
         click.echo(text, nl=False)
         return
     from ptb.storage.atomic import write_atomically
 
     write_atomically(file, text)
-    keys = listing([key for table in unfinished.values() for key in required_keys(table)])
-    click.echo(f"wrote {file}; {f'fill in {keys}, then ' if keys else ''}run it with: ptb run -c {file}")
+    click.echo(f"wrote {file}; {f'fill in {listing(missing)}, then ' if missing else ''}run it with: ptb run -c {file}")
 
 
 @config.command("show")
-@config_options
+@run_options
 @json_option
 @verbose_option
 def show_config(config: "RunConfig", as_json: bool, verbose: bool) -> None:
@@ -90,11 +89,11 @@ def show_config(config: "RunConfig", as_json: bool, verbose: bool) -> None:
 
     registry = installed(config)
     with stray_output_to_stderr():
-        plan = resolve(config, registry)
+        partial = resolve(config, registry)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "config": plan.as_config()}))
+        click.echo(json.dumps({"schema": 1, "config": partial.as_config()}))
         return
-    click.echo(sourced(plan, config), nl=False)
+    click.echo(sourced(partial), nl=False)
 
 
 @config.command()
@@ -111,103 +110,102 @@ def schema(verbose: bool) -> None:
     click.echo(json.dumps(described, indent=2))
 
 
-def commented(plan: "ResolvedConfig", unfinished: "Mapping[tuple[str, ...], Table]") -> str:
+def commented(partial: "PartialConfig") -> str:
     """What ``draft`` gave as a config file in which a comment explains each key."""
     text = "# A configuration of ptb. A key that is left out has its default; only the model must be named.\n"
-    if unfinished:
+    if required_keys(partial):
         text += "# The keys marked as required have no default: write a value for ..., and take the first # away.\n"
-    tables = [unfinished.get(table[0], table) for table in _tables(plan)]
-    text += _written(tables, lambda path, description: description, with_unset=True)
-    examples = {"loss": '# [loss]\n# name = "cross-entropy"\n', "metrics": "# [metrics.accuracy]\n"}
-    if left_open := _left_open(plan):
+    text += _written(_tables(partial), lambda path, description: description, with_unset=True)
+    if left_open := _left_open(partial):
         text += "\n# Unless it is chosen here, what fits the targets of the data set is taken:\n"
-        text += "\n".join(examples[section] for section in left_open)
+        text += "\n".join(
+            f"# [{kind.section}.NAME]\n" if kind.labelled else f"# [{kind.section}]\n# name = ...\n"
+            for kind in left_open
+        )
     return text
 
 
-def sourced(plan: "ResolvedConfig", config: "RunConfig") -> str:
-    """The plan as a config file in which a comment tells the source of each value that is no default."""
-    text = _written(_tables(plan), lambda path, _: config.source(*path) if _is_chosen(config.values, path) else "")
-    if left_open := _left_open(plan):
+def sourced(partial: "PartialConfig") -> str:
+    """The configuration as a file in which a comment tells the source of each value that is no default."""
+    asked = partial.asked
+    text = _written(_tables(partial), lambda path, _: asked.source(*path) if _is_chosen(asked.values, path) else "")
+    if left_open := [kind.section for kind in _left_open(partial)]:
         text += f"\n# not chosen, so what fits the targets of the data set is taken: {listing(left_open)}\n"
     return text
 
 
-def draft(config: "RunConfig", registry: "Registry") -> "tuple[ResolvedConfig, dict[tuple[str, ...], Table]]":
-    """The plan of a configuration that may lack required settings.
-
-    Returns:
-        The plan, with stand-ins for the components that lack some, and the tables of those components by their path.
-
-    Raises:
-        ConfigError: something else is wrong.
-    """
-    from ptb.config.resolve import resolve
-
-    try:
-        return resolve(config, registry), {}
-    except ConfigError as error:
-        unfinished = {table[0]: table for table in _component_tables(config, registry) if required_keys(table)}
-        lacking = {key for table in unfinished.values() for key in required_keys(table)}
-        if others := [problem for problem in error.problems if problem.key not in lacking]:
-            raise ConfigError(*others) from None
-    whole = copy(config)
-    whole.values = dict(config.values)
-    for section, *label in unfinished:
-        stand_in = {"name": STAND_INS["metric" if label else section]}
-        whole.values[section] = whole.values[section] | {label[0]: stand_in} if label else stand_in
-    return resolve(whole, registry), unfinished
-
-
-def required_keys(table: "Table") -> list[str]:
+def required_keys(partial: "PartialConfig") -> list[str]:
     """The keys of required settings that have no value, such as ``dataset.path``."""
-    path, values, fields = table
-    return [".".join((*path, key)) for key, field in fields.items() if field.is_required() and key not in values]
+    tables = _tables(partial)
+    return [
+        ".".join((*path, key))
+        for path, values, described in tables
+        for key, field in described.items()
+        if field.is_required() and key not in values
+    ]
 
 
 def config_schema(registry: "Registry") -> dict[str, Any]:
     """The JSON Schema of a config file: for each section one shape for each component that may be named there."""
-    from ptb.config.resolve import COMPONENT_SECTIONS, DEFAULT_NAMES
-    from ptb.config.sections import CORE_SECTIONS, PluginSettings, RunSettings
+    from ptb.config.sections import CORE_SECTIONS, RunSettings
 
-    top = RunSettings.model_json_schema()["properties"]
-    cores = {
-        name: {**model.model_json_schema(), "additionalProperties": False}
-        for name, model in (CORE_SECTIONS | {"plugins": PluginSettings}).items()
-    }
+    properties = RunSettings.model_json_schema()["properties"]
+    for kind in KINDS.values():
+        described = _section_schema(registry, kind)
+        labels = {"type": "object", "additionalProperties": described}
+        properties[kind.section] = labels if kind.labelled else described
+    for name, model in CORE_SECTIONS.items():
+        properties[name] = {**model.model_json_schema(), "additionalProperties": False}
     owner = {"type": "object", "additionalProperties": {"type": "string", "pattern": ":"}}
     resolve = {"type": "object", "properties": dict.fromkeys(KINDS, owner), "additionalProperties": False}
-    sections = {kind: _section_schema(registry, kind, DEFAULT_NAMES.get(kind)) for kind in COMPONENT_SECTIONS}
-    metrics = {"type": "object", "additionalProperties": _section_schema(registry, "metric", None, named_by_key=True)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A configuration of ptb",
         "type": "object",
-        "properties": {**top, **sections, "metrics": metrics, **cores, "resolve": resolve},
+        "properties": {**properties, "resolve": resolve},
         "additionalProperties": False,
     }
 
 
-def _section_schema(registry: "Registry", kind: str, default: str | None, named_by_key: bool = False) -> dict[str, Any]:
+def _section_schema(registry: "Registry", kind: Kind) -> dict[str, Any]:
     from ptb.config.sections import SHARED_SECTIONS
 
-    shared = SHARED_SECTIONS[kind].model_json_schema() if kind in SHARED_SECTIONS else {}
+    shared = SHARED_SECTIONS[kind.section].model_json_schema() if kind.section in SHARED_SECTIONS else {}
     shapes = []
-    for entry in registry.components(kind):
+    for entry in registry.components(kind.name):
         names = [entry.id] if entry.conflict else [entry.name, entry.id, *entry.component.aliases]
         try:
             settings = entry.settings_model().model_json_schema()
-        except Exception:  # a stranger's settings cannot be had here: anything may stand there
+        except Exception:  # settings of other packages may raise anything: then anything may stand there
             settings = {"type": "object", "additionalProperties": True}
         shape = {"additionalProperties": False, **settings, "title": entry.key, "description": entry.summary}
         if definitions := {**settings.get("$defs", {}), **shared.get("$defs", {})}:  # its references lead inside itself
-            shape |= {"$defs": definitions, "$id": f"ptb:{kind}/{entry.id}"}
+            shape |= {"$defs": definitions, "$id": f"ptb:{kind.name}/{entry.id}"}
         own = settings.get("properties", {})
         shape["properties"] = {"name": {"enum": names}, **own, **shared.get("properties", {})}
-        if entry.name != default and not named_by_key:
+        if not (kind.labelled or (entry.found.built_in and entry.component.default_for)):
             shape["required"] = ["name", *settings.get("required", [])]
         shapes.append(shape)
-    return {"anyOf": shapes}
+    return {"anyOf": shapes} if shapes else {"type": "object"}
+
+
+def _tables(partial: "PartialConfig") -> "Iterator[Table]":
+    from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a draft may hold values that were not validated, which pydantic warns of
+        written = partial.as_config()
+    yield (), partial.run.model_dump(), type(partial.run).model_fields
+    for section, component in partial.components().items():
+        path = tuple(section.split(".", 1))
+        values = written[path[0]] if len(path) == 1 else written[path[0]][path[1]]
+        shared = SHARED_SECTIONS[section].model_fields if section in SHARED_SECTIONS else {}
+        yield path, values, type(component.settings).model_fields | shared
+    if partial.metrics == {}:  # turned off, which is not the same as left open
+        yield ("metrics",), {}, {}
+    for name, model in CORE_SECTIONS.items():
+        if name in written:
+            yield (name,), written[name], model.model_fields
 
 
 def _written(
@@ -253,54 +251,13 @@ def _inline(value: Any) -> Any:
     return tomlkit.item(value)
 
 
-def _tables(plan: "ResolvedConfig") -> "Iterator[Table]":
-    yield (), plan.run.model_dump(), type(plan.run).model_fields
-    for section, choice in plan.choices().items():
-        shared = type(choice.shared).model_fields if choice.shared else {}
-        yield tuple(section.split(".", 1)), choice.as_config(), type(choice.settings).model_fields | shared
-    if plan.metrics == {}:  # turned off, which is not the same as left open
-        yield ("metrics",), {}, {}
-    yield ("loader",), plan.loader.model_dump(exclude_none=True), type(plan.loader).model_fields
-    yield ("trainer",), plan.trainer.model_dump(exclude_none=True), type(plan.trainer).model_fields
-    if plugins := plan.as_config().get("plugins"):
-        yield ("plugins",), plugins, type(plan.plugins).model_fields
-
-
-def _component_tables(config: "RunConfig", registry: "Registry") -> "Iterator[Table]":
-    """What is set for each component of an unchecked configuration, over its defaults; faults are passed over."""
-    from ptb.config.resolve import COMPONENT_SECTIONS, DEFAULT_NAMES
-    from ptb.config.sections import SHARED_SECTIONS
-    from ptb.registry.settings import plain_values
-
-    chosen: dict[tuple[str, ...], Any] = {(kind,): config.values.get(kind, {}) for kind in COMPONENT_SECTIONS}
-    metrics = config.values.get("metrics")
-    chosen |= {("metrics", label): given for label, given in (metrics if isinstance(metrics, dict) else {}).items()}
-    for path, given in chosen.items():
-        kind = "metric" if len(path) > 1 else path[0]
-        name = isinstance(given, dict) and given.get("name", path[-1] if kind == "metric" else DEFAULT_NAMES.get(kind))
-        if not isinstance(name, str):
-            continue
-        try:
-            entry = registry.get(kind, name)
-            models = [entry.settings_model(), *([SHARED_SECTIONS[kind]] if kind in SHARED_SECTIONS else [])]
-        except PtbError:
-            continue
-        defaults = [plain_values(model.model_construct()) for model in models]
-        fields = [model.model_fields for model in models]
-        yield path, {**_merged(defaults), **given, "name": entry.key}, _merged(fields)
-
-
-def _merged(tables: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    return {key: value for table in tables for key, value in table.items()}
-
-
-def _left_open(plan: "ResolvedConfig") -> list[str]:
-    return [section for section in ("loss", "metrics") if getattr(plan, section) is None]
+def _left_open(partial: "PartialConfig") -> list[Kind]:
+    return [kind for kind in KINDS.values() if getattr(partial, kind.section) is None]
 
 
 def _is_chosen(values: Any, path: tuple[str, ...]) -> bool:
-    """Whether the value is no default; the label of a metric is its name too."""
-    for part in path[:-1] if (path[0], path[-1]) == ("metrics", "name") else path:
+    """Whether the value is no default; a label is the name of its component too."""
+    for part in path[:-1] if len(path) == 3 and path[-1] == "name" else path:
         if not isinstance(values, dict) or part not in values:
             return False
         values = values[part]

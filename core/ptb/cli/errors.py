@@ -1,4 +1,4 @@
-"""How the command line ends: an error is one message and an exit code; ``-v`` adds the traceback."""
+"""Turns errors into one message and an exit code; ``-v`` adds the traceback. Prints each warning on one line."""
 
 import errno
 import json
@@ -13,9 +13,10 @@ from typing import Any, TextIO, cast
 import click
 
 from ptb.cli.text import printable
-from ptb.errors import ConfigError, PtbError, one_line, tidy
+from ptb.errors import ConfigError, PluginError, PtbError, one_line, tidy
 
 VERBOSE = "ptb.verbose"
+COMMAND = "ptb.command"  # the record of the plugin's command that runs
 WARNINGS_OF_A_FILE = 5  # are shown: a module that is imported may give hundreds
 LONGEST_WARNING = 1000
 
@@ -24,8 +25,8 @@ class PtbGroup(click.Group):
     """A group whose commands may raise ``PtbError``."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Runs a command line; it does the same, with the same exit code, where nobody reads standard error."""
-        # a file of a run would get the descriptor of a closed stream, and with it what C code prints
+        """Runs a command line, with the same effects and exit code if standard error is closed or broken."""
+        # A file of a run would get the number of a closed standard stream, and what C code prints would go into it.
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(descriptor, True)
         os.close(descriptor)
@@ -33,17 +34,20 @@ class PtbGroup(click.Group):
         sys.stderr = cast(TextIO, _Unfailing(stream))
         try:
             return super().main(*args, **extra)
+        except PtbError as error:  # --help and the shell's completion look for plugins before a command is invoked
+            click.echo(f"{click.style('error:', fg='red')} {printable(str(error), kept=chr(10))}", err=True)
+            sys.exit(error.exit_code)
         except SystemExit:  # a result that cannot be written was told; trying again at exit would make it exit code 120
             sys.stdout = sys.stdout and cast(TextIO, _Unfailing(sys.stdout))
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; what it raises becomes a message and an exit code."""
+        """Runs a command and turns what it raises into a message and an exit code."""
         as_json = "--json" in ctx.args
         try:
             with warnings.catch_warnings():
-                told = _Warnings(ctx)
-                warnings.showwarning = lambda message, _category, file, *_: told.show(str(message), file)
+                printer = _WarningPrinter(ctx)
+                warnings.showwarning = lambda message, _category, file, *_: printer.show(str(message), file)
                 return super().invoke(ctx)
         except PtbError as error:
             _report(ctx, error, str(error), error.exit_code, as_json)
@@ -56,17 +60,20 @@ class PtbGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # nobody reads on: click ends quietly
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the reader is gone: click ends silently
                 raise
             if isinstance(error, OSError):
                 _report(ctx, error, f"reading or writing failed: {one_line(error)}", 5, as_json)
-            hint = "; `ptb plugins doctor` examines what is installed"
+            record = ctx.meta.get(COMMAND)
+            if record is not None and not record.found.built_in:
+                _report(ctx, error, f"{record} raised {one_line(error)}", PluginError.exit_code, as_json)
+            hint = "; `ptb plugins doctor` examines the installed plugins"
             hint += "" if ctx.meta.get(VERBOSE) else ", and -v shows the traceback"
             _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)
 
 
 class _Unfailing:
-    """A stream that drops what cannot be written: a run is worth more than what is told of it."""
+    """A stream that ignores failing writes: a run must not end because its messages cannot be printed."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -89,32 +96,32 @@ class _Unfailing:
 
 
 def warn(message: str) -> None:
-    """One warning line on standard error."""
+    """Prints one warning line to standard error."""
     click.echo(f"{click.style('warning:', fg='yellow')} {printable(message)}", err=True)
 
 
-class _Warnings:
-    """Shows each warning once, because a configuration is looked through more than once, and few of one file."""
+class _WarningPrinter:
+    """Prints each warning once, and only the first of many that come from one file."""
 
     def __init__(self, ctx: click.Context) -> None:
         self._ctx = ctx
-        self._told: set[str] = set()
+        self._seen: set[str] = set()
         self._of_file: Counter[str] = Counter()
 
     def show(self, text: str, file: str) -> None:
         text = tidy(text, LONGEST_WARNING)
-        if text in self._told:
+        if text in self._seen:
             return
-        self._told.add(text)
+        self._seen.add(text)
         self._of_file[file] += 1
         if self._ctx.meta.get(VERBOSE) or self._of_file[file] <= WARNINGS_OF_A_FILE:
             warn(text)
         elif self._of_file[file] == WARNINGS_OF_A_FILE + 1:
-            warn(f"{file} gives more warnings, which are left out; -v shows them all")
+            warn(f"{file} gives more warnings, which are not shown; -v shows all")
 
 
 def remember_verbose(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:
-    """The callback of ``-v``: lets the error handler know of it."""
+    """The callback of ``-v``: notes it for the error handler."""
     ctx.meta[VERBOSE] = wanted
     return wanted
 
@@ -132,5 +139,5 @@ def _print_json(error: BaseException, message: str, code: int) -> None:
     problems = [vars(problem) for problem in error.problems] if isinstance(error, ConfigError) else []
     facts = {"type": type(error).__name__, "message": message, "exit_code": code, "problems": problems}
     status = "interrupted" if code > 128 else "failed"
-    with suppress(OSError):  # there may be no place left to tell it
+    with suppress(OSError):  # standard output may be closed
         click.echo(json.dumps({"schema": 1, "status": status, "error": facts}))

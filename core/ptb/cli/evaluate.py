@@ -1,4 +1,4 @@
-"""``ptb eval``: the figures of a saved checkpoint."""
+"""``ptb eval``: the metrics of a saved checkpoint."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,6 +9,7 @@ import click
 
 from ptb.cli.options import (
     ComponentName,
+    UserPath,
     installed,
     json_option,
     plugin_options,
@@ -19,26 +20,30 @@ from ptb.cli.text import columns, printable
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--checkpoint", default="last", show_default=True, metavar="last|best|STEP", help="Which saved weights.")
+@click.argument("run", type=UserPath())
+@click.option("--checkpoint", metavar="C", help="best, last, a step or a label; best if there is one, else last.")
 @click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Which samples."
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    default="test",
+    show_default=True,
+    help="The samples to evaluate on.",
 )
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
     type=ComponentName("metric"),
-    help="Which metric, in the place of those of the run; see `ptb list metric`. Repeatable.",
+    help="A metric to compute in place of those of the run; see `ptb list metric`. Repeatable.",
 )
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; that of the run when left out.")
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps [default: that of the run].")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @plugin_options
 @verbose_option
 @json_option
 def evaluate(
     run: Path,
-    checkpoint: str,
+    checkpoint: str | None,
     split: str,
     metrics: tuple[str, ...],
     device: str | None,
@@ -49,24 +54,26 @@ def evaluate(
     """Evaluate a saved checkpoint.
 
     RUN is a run directory; its own config says on which data set and how. KEY=VALUE sets a metric (metrics.LABEL.KEY),
-    loader.batch_size, loader.tier, loader.num_workers, loader.timeout, device or threads; all else is as in the run.
+    loader.batch_size, loader.placement and what belongs to it, device or threads; all else is as in the run.
 
     \b
     ptb eval runs/mine --checkpoint best --split val
     ptb eval runs/mine --metric accuracy --metric top-k metrics.top-k.k=3
     """  # noqa: D301  # click wants the backspace itself
     from ptb.config.resolve import resolve
-    from ptb.storage.run_directory import RunDirectory, finite
+    from ptb.runs.overrides import evaluation_config
+    from ptb.storage.run_directory import RunDirectory, finite, split_checkpoint
 
-    directory = RunDirectory.open(run)
-    config = directory.evaluation_config(device, metrics, overrides)
+    path, named = split_checkpoint(str(run))
+    directory = RunDirectory.open(path)
+    config = evaluation_config(directory, device, metrics, overrides)
     registry = installed(config)
     with stray_output_to_stderr():
-        resolve(config, registry)  # every config error is told before torch is imported
-    from ptb.runs.run import evaluate_run
+        partial = resolve(config, registry)  # every config error is reported before torch is imported
+    from ptb.runs.evaluate import evaluate_run
 
     with stray_output_to_stderr():
-        result = evaluate_run(directory, config, checkpoint=checkpoint, split=split, registry=registry)
+        result = evaluate_run(directory, partial, checkpoint=checkpoint or named, split=split)
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result)}))
         return
@@ -85,7 +92,7 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(value: Any) -> str:
-    """A list of tables with the same keys or a matrix in columns; anything else as JSON."""
+    """A list of dicts with the same keys, or a matrix, in columns; anything else as JSON."""
     if isinstance(value, list) and value and all(isinstance(row, dict) and [*row] == [*value[0]] for row in value):
         cells = [[_cell(cell) for cell in row.values()] for row in value]
         return columns([[str(key).upper() for key in value[0]], *cells], indent="  ")

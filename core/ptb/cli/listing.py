@@ -1,4 +1,4 @@
-"""``ptb list`` and ``ptb show``: what there is, and what each of it can be told."""
+"""``ptb list`` and ``ptb show``: the installed components and their settings."""
 
 import json
 from fnmatch import fnmatchcase
@@ -19,11 +19,12 @@ from ptb.errors import PluginError, UnknownNameError, did_you_mean, listing
 from ptb.kinds import KINDS
 
 if TYPE_CHECKING:
-    from ptb.registry.registry import RegisteredComponent, Registry
+    from ptb.registry.entry import RegisteredComponent
+    from ptb.registry.registry import Registry
 
 
 class Kind(click.ParamType[str]):
-    """One of the seven kinds, completed by the shell; the registry refuses others."""
+    """The name of a kind, which the shell completes; the registry refuses unknown ones."""
 
     name = "kind"
 
@@ -32,18 +33,17 @@ class Kind(click.ParamType[str]):
         return click.Choice(KINDS).shell_complete(ctx, param, incomplete)
 
 
-@click.command("list")
+@click.command("list", epilog=f"The kinds are {', '.join(KINDS)}.")
 @click.argument("kind", type=Kind(), required=False)
 @click.argument("glob", required=False)
-@click.option("--plugin", metavar="DISTRIBUTION", help="Only what this plugin provides.")
+@click.option("--plugin", metavar="DISTRIBUTION", help="Only the components of this plugin.")
 @plugin_options
 @verbose_option
 @json_option
 def list_components(kind: str | None, glob: str | None, plugin: str | None, as_json: bool, verbose: bool) -> None:
     """List the installed components.
 
-    KIND is dataset, model, initializer, loss, optimizer, scheduler or metric; without it all are listed. GLOB is a
-    pattern of names, such as '*net'.
+    KIND is one of the kinds below; without it all are listed. GLOB is a pattern of names, such as '*net'.
 
     \b
     ptb list model
@@ -65,7 +65,7 @@ def list_components(kind: str | None, glob: str | None, plugin: str | None, as_j
         click.echo(json.dumps({"schema": 1, "components": rows}))
         return
     if not entries:
-        click.echo("nothing fits; `ptb list` without arguments lists everything", err=True)
+        click.echo("no component matches; `ptb list` without arguments lists all", err=True)
         return
     header = ("KIND", "NAME", "PLUGIN", "STATUS", "SUMMARY")
     table = [(e.kind, e.name, f"{e.plugin} {e.version}", e.status, e.summary) for e in entries]
@@ -87,7 +87,7 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     """  # noqa: D301  # click wants the backspace itself
     entry = installed().get(kind, name)
     from ptb.config.sections import SHARED_SECTIONS
-    from ptb.registry.settings import SettingRow, describe, json_schema  # an unknown name is told without pydantic
+    from ptb.registry.settings import SettingRow, describe, json_schema  # imports pydantic, which takes time
 
     try:
         with stray_output_to_stderr():  # a component without a settings model is imported for its signature
@@ -99,7 +99,7 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
         if as_json:
             click.echo(json.dumps({"schema": 1, **_facts(entry), "settings": None}))
         else:
-            click.echo(f"{_head(entry)}\n\nthe settings are those of the target, and {error}")
+            click.echo(f"{_head(entry)}\n\nthe settings are read from the target, and {error}")
         return
     if as_schema:
         click.echo(json.dumps(schema, indent=2))
@@ -109,7 +109,7 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
         settings = [vars(row) for row in rows]
         click.echo(json.dumps({"schema": 1, **_facts(entry), "settings": settings}))
         return
-    section = f"metrics.{entry.name}" if kind == "metric" else kind
+    section = f"{KINDS[kind].section}.{entry.name}" if KINDS[kind].labelled else KINDS[kind].section
     click.echo(_head(entry))
     if not rows:
         click.echo("\nno settings")
@@ -130,16 +130,18 @@ def _known_plugin(registry: "Registry", name: str) -> str:
 
 
 def _facts(entry: "RegisteredComponent") -> dict[str, Any]:
-    from ptb.runs.provenance import source_place
+    from ptb.cli.source import find_source
 
     record = entry.component
     plain = {
         fact: getattr(entry, fact)
         for fact in ("kind", "name", "id", "plugin", "version", "status", "summary", "target")
     }
-    place = source_place(entry.target)
-    plain |= {"file": None, "line": None} if place is None else {"file": str(place.file), "line": place.line}
-    return plain | {fact: list(getattr(record, fact)) for fact in ("aliases", "accepts", "needs", "requires")}
+    file, line = find_source(entry.target) or (None, None)
+    plain |= {"file": file and str(file), "line": line}
+    listed = ("aliases", "accepts", "needs", "requires", "default_for", "before", "after")
+    plain |= {fact: list(getattr(record, fact)) for fact in listed}
+    return plain | {"role": record.role, "better": record.better}
 
 
 def _head(entry: "RegisteredComponent") -> str:
@@ -155,4 +157,11 @@ def _shown(entry: "RegisteredComponent") -> list[tuple[str, str]]:
     if entry.status != "ok":
         lines.append(("status", entry.status))
     labels = {"aliases": "also called", "accepts": "takes targets", "needs": "needs", "requires": "requires"}
-    return lines + [(label, ", ".join(facts[fact])) for fact, label in labels.items() if facts[fact]]
+    labels |= {"default_for": "default for", "role": "role", "before": "before", "after": "after", "better": "better"}
+    return lines + [(label, _text(facts[fact])) for fact, label in labels.items() if facts[fact]]
+
+
+def _text(value: str | list[str] | dict[str, str]) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{figure}: {better}" for figure, better in value.items())
+    return value if isinstance(value, str) else ", ".join(value)

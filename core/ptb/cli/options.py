@@ -12,22 +12,23 @@ import click
 from click.shell_completion import CompletionItem
 
 from ptb.cli.errors import remember_verbose, warn
-from ptb.kinds import KINDS
+from ptb.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
+    from ptb.registry.entry import RegisteredCommand
     from ptb.registry.registry import Registry
+    from ptb.registry.selection import Selection
 
 _PLUGINS = "ptb.plugins"
 
-_NAMES = {"model": "model", "dataset": "dataset", "init": "initializer", "loss": "loss", "optimizer": "optimizer"}
-_NAMES |= {"scheduler": "scheduler"}
 _VALUES = {
     "epochs": ("N", "Passes over the training samples (trainer.epochs)."),
     "batch-size": ("N", "Samples in a batch (loader.batch_size)."),
     "lr": ("X", "Learning rate (optimizer.lr)."),
     "workers": ("N", "Processes that read samples (loader.num_workers)."),
     "seed": ("N", "Every random stream is derived from it."),
+    "device": ("DEVICE", "auto, cpu, cuda, cuda:N or mps."),
 }
 
 
@@ -48,6 +49,17 @@ class ComponentName(click.ParamType[str]):
             entries = load_registry().components(kind) if kind in KINDS else []
         names = {entry.id if entry.conflict else entry.name: entry.summary for entry in entries}
         return [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
+
+
+class UserPath(click.Path):
+    """A path, in which ``~`` is the home directory whether or not a shell has said so."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, as ``pathlib.Path``."""
+        return super().convert(os.path.expanduser(value), param, ctx)
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,36 +84,27 @@ def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that make a configuration; the command gets it, read, as ``config``."""
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of ``ptb run`` that make a configuration; the command gets it, a ``RunConfig``, as ``config``."""
 
     @functools.wraps(command)
-    def with_config(
-        *, files: tuple[Path, ...], metric: tuple[str, ...], overrides: tuple[str, ...], **rest: Any
-    ) -> Any:
-        from ptb.config.layers import RunConfig
+    def with_config(*, files: tuple[Path, ...], overrides: tuple[str, ...], **rest: Any) -> Any:
+        from ptb.config.layers import FLAGS, RunConfig
 
-        flags = {flag: rest.pop(flag.replace("-", "_")) for flag in (*_NAMES, *_VALUES, "device", "compile")}
-        return command(config=RunConfig.read(files, flags, overrides, metric), **rest)
+        flags = {flag: rest.pop(flag.replace("-", "_")) for flag in FLAGS}
+        labelled = {kind.section: rest.pop(kind.flag) for kind in KINDS.values() if kind.labelled}
+        return command(config=RunConfig.read(files, flags, overrides, **labelled), **rest)
 
-    decorators: list[Callable[..., Any]] = [
-        click.option(f"--{flag}", type=ComponentName(kind), help=_name_help(kind)) for flag, kind in _NAMES.items()
-    ]
-    decorators.append(
-        click.option(
-            "--metric", multiple=True, type=ComponentName("metric"), help=f"{_name_help('metric')} Repeatable."
-        )
-    )
+    decorators = [_kind_option(kind) for kind in KINDS.values()]
     decorators += [click.option(f"--{flag}", metavar=metavar, help=text) for flag, (metavar, text) in _VALUES.items()]
     decorators += [
-        click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps."),
         click.option("--compile", is_flag=True, default=None, help="Compile the model first (trainer.compile)."),
         click.option(
             "-c",
             "--config",
             "files",
             multiple=True,
-            type=click.Path(path_type=Path),
+            type=UserPath(),
             metavar="FILE",
             help="A TOML or .json file of settings; repeatable, later files are stronger.",
         ),
@@ -113,10 +116,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--output``."""
-    kind = click.Path(path_type=Path)
-    return click.option(
-        "--output", type=kind, metavar="DIR", help="Run directory, new or empty; else one under runs/."
-    )(command)
+    text = "Run directory, new or empty; else one under runs/."
+    return click.option("--output", type=UserPath(), metavar="DIR", help=text)(command)
 
 
 def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,6 +127,16 @@ def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "strict",
         is_flag=True,
         help="Go on only with the versions, device, threads and data of the run.",
+    )(command)
+
+
+def drop_state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--drop-state``."""
+    return click.option(
+        "--drop-state",
+        multiple=True,
+        metavar="LABEL",
+        help="Do not restore the saved state of this callback. Repeatable.",
     )(command)
 
 
@@ -141,7 +152,7 @@ def stop_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def stray_output_to_stderr() -> Iterator[None]:
-    """Inside it, what a stranger's code prints goes to standard error: standard output is for results.
+    """Inside it, what third-party code prints goes to standard error: standard output is for results.
 
     What C code and child processes write to descriptor 1 goes there from now on, because they may write it late.
     """
@@ -155,6 +166,24 @@ def stray_output_to_stderr() -> Iterator[None]:
             sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=errors)  # noqa: SIM115
     with redirect_stdout(sys.stderr):
         yield
+
+
+@contextmanager
+def output_aside() -> Iterator[None]:
+    """Inside it, what a plugin prints while it is imported goes to standard error; after it all is as before."""
+    results = None
+    with suppress(OSError, ValueError):  # a stream may be closed, or be no file
+        if sys.stdout is not None and sys.stdout.fileno() == 1:
+            sys.stdout.flush()
+            results = os.dup(1)
+            os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if results is not None:
+            os.dup2(results, 1)
+            os.close(results)
 
 
 def plugin_options(command: Callable[..., Any], hidden: bool = True) -> Callable[..., Any]:
@@ -202,38 +231,64 @@ def refuse_plugin_options(why: str) -> None:
         raise click.UsageError(f"-p, --no-plugins and --strict-plugins cannot be used here: {why}")
 
 
-def installed(config: "RunConfig | None" = None) -> "Registry":
-    """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
-    from ptb.registry.discovery import IMPOSTOR
-    from ptb.registry.registry import load_selected
+def asked_selection(ctx: click.Context) -> "Selection":
+    """Which plugins the options ask for."""
     from ptb.registry.selection import PluginRequest, Selection
 
-    asked = click.get_current_context().meta.get(_PLUGINS, {})
-    selection = Selection(
+    asked = ctx.meta.get(_PLUGINS, {})
+    return Selection(
         only=() if "no_plugins" in asked else None,
         disable=tuple(PluginRequest(text.removeprefix("no:"), f"-p {text}") for text in asked.get("disabled", ())),
         strict="strict_plugins" in asked,
     )
+
+
+def installed(config: "RunConfig | None" = None) -> "Registry":
+    """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
+    from ptb.registry.discovery import IMPOSTOR
+    from ptb.registry.registry import load_selected
+
+    selection = asked_selection(click.get_current_context())
     if config is not None:
         from ptb.config.resolve import selection as of_config
 
         selection += of_config(config)
     with stray_output_to_stderr():
         registry = load_selected(selection)
-    for plugin in registry.set_aside():
+    for plugin in registry.rejected():
         if plugin.status != "disabled":
             name = plugin.found.name
-            what = "failed to load" if plugin.status == "failed" else f"is {plugin.status}"
             remedy = f"disable: -p no:{name}"
             if name != IMPOSTOR:  # of which pip knows nothing under that name
                 remedy += f"; remove: python -m pip uninstall {name}"
-            warn(f"plugin '{plugin.found}' {what}: {plugin.reason} ({remedy})")
+            warn(f"plugin '{plugin.found}' {plugin.why} ({remedy})")
+    running = f"{click.get_current_context().command_path.partition(' ')[2]} "
+    for record in registry.commands():
+        if running.startswith(f"{record.command.name} "):
+            warn_of_taken(record, f"ptb {record.group}".strip())
     return registry
 
 
-def _name_help(kind: str) -> str:
-    section = "metrics" if kind == "metric" else f"{kind}.name"
-    return f"Which {kind} ({section}); see `ptb list {kind}`."
+def warn_of_taken(record: "RegisteredCommand", group: str) -> None:
+    """Says that a third-party command has the name of one that was there before it.
+
+    Args:
+        record: the command.
+        group: what is typed before it.
+    """
+    if record.found.built_in or (record.conflicts and not any(found.built_in for found in record.conflicts)):
+        return
+    warn(
+        f"plugin '{record.found}' has a command '{record.command.name}', whose name is taken: the other one stays; "
+        f"to use that of the plugin, type: {group} {record.id}"
+    )
+
+
+def _kind_option(kind: Kind) -> Callable[..., Any]:
+    """The flag that chooses a component; one of a labelled kind can be given several times."""
+    place, repeatable = (kind.section, " Repeatable.") if kind.labelled else (f"{kind.section}.name", "")
+    text = f"Which {kind.name} ({place}); see `ptb list {kind.name}`.{repeatable}"
+    return click.option(f"--{kind.flag}", multiple=kind.labelled, type=ComponentName(kind.name), help=text)
 
 
 def _apply(decorators: list[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:

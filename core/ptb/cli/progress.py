@@ -1,4 +1,4 @@
-"""What a person sees of a run: bars on a terminal, a line for each epoch elsewhere; all of it on standard error."""
+"""Progress on standard error: a bar on a terminal, one line per epoch elsewhere. Stops a run on a signal."""
 
 import os
 import signal
@@ -16,27 +16,36 @@ from ptb.cli.text import printable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from ptb.training.state import TrainState
+    from ptb.training.trainer import Trainer
+
 REDRAW_SECONDS = 0.2
-# Ctrl-C, the polite kill, and a terminal that was closed (which Windows does not know)
+# Ctrl-C, a plain kill, and a closed terminal, which Windows does not have
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class StopOnSignal:
-    """Remembers the first of ``SIGNALS``; a second one ends the process at once."""
+    """Notes the first of ``SIGNALS``, for the run to stop after the step; a second one ends the process at once."""
 
     def __init__(self) -> None:
-        self.number: int | None = None
+        self.number = 0
+        self.state: TrainState | None = None
         self._process = os.getpid()
+
+    def ask(self) -> None:
+        """Asks the training to stop, if a signal has come and there is a training."""
+        if self.number and self.state is not None:
+            self.state.stop_signal, self.state.should_stop = self.number, True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens inside the block only, and not to SIGHUP where ``nohup`` has it ignored.
+        """Handles the signals inside the block; SIGHUP only if it is not ignored, as ``nohup`` does.
 
-        A shell script ignores SIGINT for what it starts with ``&``; whoever sends one to that means it.
+        A shell script ignores SIGINT for what it starts with ``&``. It is handled all the same: somebody has sent it.
         """
-        shut = {signal.SIGINT, signal.SIGTERM}
-        heard = [number for number in SIGNALS if number in shut or signal.getsignal(number) is not signal.SIG_IGN]
-        former = [(number, signal.signal(number, self._handle)) for number in heard]
+        always = {signal.SIGINT, signal.SIGTERM}
+        handled = [number for number in SIGNALS if number in always or signal.getsignal(number) is not signal.SIG_IGN]
+        former = [(number, signal.signal(number, self._handle)) for number in handled]
         try:
             yield
         finally:
@@ -44,22 +53,25 @@ class StopOnSignal:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker process has inherited this handler: its parent will end it
+        if os.getpid() != self._process:  # a worker process has inherited this handler; its parent ends it
             return
         self.number = number
+        self.ask()
         for each in SIGNALS:
             if signal.getsignal(each) == self._handle:
                 signal.signal(each, signal.SIG_DFL)
-        click.echo("stopping after this step, then saving; a second signal leaves at once, unsaved", err=True)
+        click.echo(
+            "stopping after this step, then saving; a second signal ends the run at once, without saving", err=True
+        )
 
 
-class Screen:
-    """What a person sees of a run on standard error.
+class ProgressBar:
+    """Shows the progress of a run on standard error.
 
     Args:
-        stop: knows of signals.
+        stop: notes signals.
         quiet: print no lines.
-        bar: stands under the lines and moves with the steps of the run; only a terminal has one.
+        bar: stands below the lines and moves with the steps of the run; None without a terminal.
     """
 
     def __init__(self, stop: StopOnSignal, quiet: bool, bar: "Progress | None" = None) -> None:
@@ -67,45 +79,45 @@ class Screen:
         self._quiet = quiet
         self._bar = bar
         self._task: Any = None
-        self._steps = 0
         self._drawn = 0.0
 
     def line(self, text: str) -> None:
-        """Prints it, above the bar."""
+        """Prints a line, above the bar."""
         text = printable(text)
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif not self._quiet:
             click.echo(text, err=True)
 
-    def epoch_started(self, epoch: int, epochs: int, steps: int, taken: int) -> None:
-        """Tells it beside the bar; without one, the epoch's line comes at its end."""
+    def on_fit_start(self, trainer: "Trainer") -> None:
+        """From here on, a signal stops the training."""
+        self._stop.state = trainer.state
+        self._stop.ask()
+
+    def on_epoch_start(self, trainer: "Trainer") -> None:
+        """Shows the number of the epoch beside the bar. Without a bar, a line follows at the end of the epoch."""
         if self._bar is None:
             return
+        epochs = trainer.settings.epochs
         if self._task is None:
-            self._steps = (epoch - 1) * steps + taken
-            self._task = self._bar.add_task("", total=epochs * steps)
-        self._bar.update(self._task, completed=self._steps, description=f"epoch {epoch}/{epochs}")
+            self._task = self._bar.add_task("", total=epochs * trainer.epoch_steps)
+        epoch = trainer.state.epoch + 1
+        self._bar.update(self._task, completed=trainer.state.step, description=f"epoch {epoch}/{epochs}")
 
-    def step_ended(self) -> None:
-        """Counts, and redraws the bar a few times a second only."""
-        self._steps += 1
+    def on_step_end(self, trainer: "Trainer", output: object) -> None:
+        """Redraws the bar at most five times a second."""
         if self._bar is not None and (now := perf_counter()) - self._drawn > REDRAW_SECONDS:
             self._drawn = now
-            self._bar.update(self._task, completed=self._steps)
-
-    def stop_signal(self) -> int | None:
-        """The signal that came, if one did."""
-        return self._stop.number
+            self._bar.update(self._task, completed=trainer.state.step)
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Screen]:
-    """The observer that fits standard error, listening for signals while it is in use."""
+def progress(quiet: bool) -> Iterator[ProgressBar]:
+    """A ``ProgressBar`` for standard error; signals are handled inside the block."""
     stop = StopOnSignal()
     with stop.listening():
         if quiet or not sys.stderr.isatty():
-            yield Screen(stop, quiet)
+            yield ProgressBar(stop, quiet)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -118,4 +130,4 @@ def progress(quiet: bool) -> Iterator[Screen]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5) as bar:
-            yield Screen(stop, quiet, bar)
+            yield ProgressBar(stop, quiet, bar)

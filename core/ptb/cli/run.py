@@ -1,4 +1,4 @@
-"""``ptb run`` and ``ptb check``: compose a run, and carry it out or not."""
+"""``ptb run``, ``ptb resume`` and ``ptb check``: compose a run, and carry it out or not."""
 
 import json
 from collections.abc import Iterator
@@ -8,31 +8,35 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ptb.cli.errors import warn
 from ptb.cli.options import (
-    config_options,
+    ComponentName,
+    UserPath,
+    drop_state_option,
     installed,
     json_option,
     output_option,
     plugin_options,
+    run_options,
     stop_option,
     stray_output_to_stderr,
     strict_option,
     verbosity_options,
 )
-from ptb.cli.progress import Screen, progress
+from ptb.cli.progress import ProgressBar, progress
 from ptb.cli.text import columns
 from ptb.errors import ConfigError, PluginError, Problem, StorageError, count, listing
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
-    from ptb.config.resolve import ResolvedConfig
+    from ptb.config.resolve import PartialConfig
     from ptb.registry.registry import Registry
     from ptb.runs.compose import ComposedRun
-    from ptb.runs.run import RunResult
+    from ptb.runs.result import RunResult
 
 
 @click.command()
-@config_options
+@run_options
 @output_option
 @click.option("--dry-run", is_flag=True, help="Check everything, print the resolved config, train nothing.")
 @click.option(
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     help="Go on with the run in --output, if there is one; the same command begins it and ends it.",
 )
 @strict_option
+@drop_state_option
 @stop_option
 @click.option("--locked", is_flag=True, help="Refuse unless the plugins are those of the run whose config -c names.")
 @json_option
@@ -52,6 +57,7 @@ def run(
     dry_run: bool,
     auto: str | None,
     strict: bool,
+    drop_state: tuple[str, ...],
     stop_after: int | None,
     locked: bool,
     as_json: bool,
@@ -71,29 +77,34 @@ def run(
         raise click.UsageError("--resume auto goes on with the run in --output DIR; name it")
     if strict and not auto:
         raise click.UsageError("--strict-resume belongs to --resume auto")
-    begun = _begun(config, output) if auto and output is not None else None
-    composed = _composed(config, output, locked) if begun is None else _composed(begun, None, locked)
+    if drop_state and not auto:
+        raise click.UsageError("--drop-state belongs to --resume auto")
+    begun = output if auto and output is not None and (output / "config.toml").is_file() else None
+    composed = _composed(config, output, locked) if begun is None else _continued(config, begun, locked)
     if dry_run:
         _print_config(composed, as_json)
         return
     if auto and begun is None and output is not None and (output / "config.toml").exists():
         raise StorageError(f"another process has begun the run {output} meanwhile; give the command again to go on")
-    from ptb.runs.run import execute, go_on
+    from ptb.runs.start import resume_run, start_run
     from ptb.storage.run_directory import RunDirectory
 
-    with _watched(composed, quiet, verbose) as observer:
-        if begun is not None and output is not None:
-            result = go_on(composed, RunDirectory(output), observer, strict=strict, until=stop_after)
+    with _watched(composed, quiet, verbose) as bar:
+        if begun is not None:
+            directory = RunDirectory(begun)
+            result = resume_run(composed, directory, bar, strict=strict, stop_after=stop_after, drop_state=drop_state)
         else:
-            result = execute(composed, output, observer, until=stop_after)
+            result = start_run(composed, output, bar, stop_after=stop_after)
     _print_result(result, as_json)
 
 
 @click.command()
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=UserPath())
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; that of the run when left out.")
+@click.option("--callback", "callbacks", multiple=True, type=ComponentName("callback"), help="Add an observer.")
 @strict_option
+@drop_state_option
 @stop_option
 @plugin_options
 @json_option
@@ -102,121 +113,157 @@ def resume(
     run: Path,
     overrides: tuple[str, ...],
     device: str | None,
+    callbacks: tuple[str, ...],
     strict: bool,
+    drop_state: tuple[str, ...],
     stop_after: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Go on with a run that was stopped.
+    """Continue a run that was stopped.
 
-    RUN is a run directory. Its newest intact checkpoint is taken up, and the run ends with the same weights, to the
+    RUN is a run directory. The run continues from its newest valid checkpoint, and ends with the same weights, to the
     last bit, as if it had not been stopped. A run that is finished stays as it is. KEY=VALUE sets device, threads,
-    loader.tier, loader.num_workers, loader.timeout, trainer.checkpoint_every or trainer.keep_last.
+    loader.placement and what belongs to it, trainer.checkpoint_every or trainer.keep_last.
 
     \b
     ptb resume runs/mine
     ptb resume runs/mine --strict-resume         only with the same versions, device and data
+    ptb resume runs/mine --callback non-finite-report
     """  # noqa: D301  # click wants the backspace itself
+    from ptb.runs.overrides import resume_config
     from ptb.storage.run_directory import RunDirectory
 
-    directory = RunDirectory.open(run)
-    composed = _composed(directory.resume_config(overrides, device), None)
-    from ptb.runs.run import go_on
+    directory = RunDirectory.open(run.expanduser())
+    partial = _resolved(resume_config(directory, overrides, device, callbacks))
+    _check_observers(partial, callbacks)
+    composed = _built(partial)
+    from ptb.runs.start import resume_run
 
-    with _watched(composed, quiet, verbose) as observer:
-        result = go_on(composed, directory, observer, strict=strict, until=stop_after)
+    with _watched(composed, quiet, verbose) as bar:
+        result = resume_run(composed, directory, bar, strict=strict, stop_after=stop_after, drop_state=drop_state)
     _print_result(result, as_json)
 
 
 @click.command()
-@config_options
+@run_options
 @output_option
 @json_option
 @verbosity_options
 def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Check a run without training it.
 
-    Takes the options of `ptb run`, builds everything, sends two samples through, and writes nothing.
+    Takes the options of `ptb run`, builds everything, takes a step on copies, and writes nothing.
     """
-    composed = _composed(config, output)
-    plan = composed.plan
-    used = {section: choice.entry.id for section, choice in plan.choices().items()}
-    steps = -(-len(composed.parts.train) // plan.trainer.accumulate)
+    composed = _composed(config, output, probe=True)
+    resolved = composed.config
+    used = {section: component.entry.id for section, component in resolved.components().items()}
+    steps = composed.trainer.epoch_steps
     if as_json:
-        facts = {
+        values = {
             "summary_line": composed.summary_line(),
-            "epochs": plan.trainer.epochs,
+            "epochs": resolved.trainer.epochs,
             "steps": steps,
             "components": used,
+            "lost_state": list(composed.lost_state),
+            "advice": composed.advice,
         }
-        click.echo(json.dumps({"schema": 1, "status": "ok", **facts}))
+        click.echo(json.dumps({"schema": 1, "status": "ok", **values}))
         return
     click.echo(f"ok: {composed.summary_line()}")
     if not quiet:
-        epochs, size = count(plan.trainer.epochs, "epoch"), count(plan.loader.batch_size, "sample")
+        epochs, size = count(resolved.trainer.epochs, "epoch"), count(resolved.loader.batch_size, "sample")
         click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
+    for lost in composed.lost_state:
+        warn(f"{lost}: `ptb resume` would not continue exactly")
+    if composed.advice:
+        click.echo(composed.advice)
     if verbose:
         click.echo(columns([("SECTION", "COMPONENT"), *used.items()]))
 
 
 @contextmanager
-def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[Screen]:
+def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[ProgressBar]:
     """The progress on standard error, and what the run is made of."""
-    with stray_output_to_stderr(), progress(quiet) as observer:
+    with stray_output_to_stderr(), progress(quiet) as bar:
         if verbose:
-            for choice in composed.plan.choices().values():
-                observer.line(f"using {choice.entry}: {choice.entry.target}")
-        yield observer
+            for component in composed.config.components().values():
+                bar.line(f"using {component.entry}: {component.entry.target}")
+        yield bar
 
 
-def _begun(config: "RunConfig", output: Path) -> "RunConfig | None":
-    """The configuration of the run in ``output``, with what the command says; None where there is no run yet.
+def _composed(
+    config: "RunConfig", output: Path | None = None, locked: bool = False, probe: bool = False
+) -> "ComposedRun":
+    """What a new run is made of, for ``output``."""
+    partial = _resolved(config, locked)
+    if output is not None:
+        from ptb.storage.run_directory import check_output
+
+        check_output(output)
+    return _built(partial, probe)
+
+
+def _check_observers(partial: "PartialConfig", added: tuple[str, ...]) -> None:
+    """What is added to a run that goes on may only look."""
+    actors = [label for label in added if partial.callbacks[label].entry.component.role != "observer"]
+    if actors:
+        raise ConfigError(
+            f"callback {listing(actors)} changes training, so it cannot be added when a run is resumed; observers can"
+        )
+
+
+def _continued(config: "RunConfig", output: Path, locked: bool) -> "ComposedRun":
+    """What the run in ``output`` is made of, with what the command may change of it.
 
     Raises:
         ConfigError: the command asks for another run than the one that is there.
     """
-    from ptb.config.layers import leaves
-    from ptb.config.resolve import resolve
-    from ptb.storage.run_directory import RESUME_KEYS, RunDirectory
+    from ptb.config.layers import RunConfig, leaves
+    from ptb.runs.overrides import RESUME_KEYS
+    from ptb.storage.run_directory import RunDirectory
 
-    directory = RunDirectory(output)
-    if not directory.is_begun():
-        return None
-    both, recorded = config.over(directory.config), directory.resume_config()
-    registry = installed(recorded)
-    with stray_output_to_stderr():
-        wanted, there = (leaves(resolve(each, registry).as_config()) for each in (both, recorded))
+    recorded = RunDirectory(output).config
+    partial = _resolved(config.over(recorded), locked)
+    wanted, there = leaves(partial.as_config()), leaves(RunConfig.read([recorded]).values)
+    asked = [".".join(path) for path in config.sources]
+    keys = {*there, *(key for key in wanted if any(f"{key}.".startswith(f"{place}.") for place in asked))}
+    free = {section for section, each in partial.components().items() if each.entry.component.role == "observer"}
     other = [
         Problem(
             key,
             f"is {there.get(key, 'not set')} in {output}, and {wanted.get(key, 'not set')} is asked for: a run goes on "
             "as it was begun",
         )
-        for key in sorted({*wanted, *there})
-        if key not in RESUME_KEYS and wanted.get(key) != there.get(key)
+        for key in sorted(keys.difference(RESUME_KEYS))
+        if wanted.get(key) != there.get(key) and key.rpartition(".")[0] not in free
     ]
     if other:
         raise ConfigError(*other)
-    return both
+    return _built(partial)
 
 
-def _composed(config: "RunConfig", output: Path | None, locked: bool = False) -> "ComposedRun":
+def _resolved(config: "RunConfig", locked: bool = False) -> "PartialConfig":
+    """The checked configuration: every config error is reported before torch is imported."""
     from ptb.config.resolve import resolve
-    from ptb.storage.run_directory import check_output
 
     registry = installed(config)
     recorded = _check_locked(config, registry) if locked else None
     with stray_output_to_stderr():
-        plan = resolve(config, registry)  # every config error is told before torch is imported
+        partial = resolve(config, registry)
     if recorded is not None:
-        _check_recorded(plan, recorded)
-    if output is not None:
-        check_output(output)
+        _check_recorded(partial, recorded)
+    return partial
+
+
+def _built(partial: "PartialConfig", probe: bool = False) -> "ComposedRun":
+    from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.runs.compose import compose
 
+    put_off_dynamo()
     with stray_output_to_stderr():
-        return compose(config, registry)
+        return compose(partial, probe=probe)
 
 
 def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:
@@ -229,9 +276,9 @@ def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:
     return set().union(*(check_unchanged(manifest, registry.found()) for manifest in manifests))
 
 
-def _check_recorded(plan: "ResolvedConfig", recorded: set[str]) -> None:
-    others = {str(choice.entry): None for choice in plan.choices().values() if choice.entry.plugin not in recorded}
-    if others:
+def _check_recorded(partial: "PartialConfig", recorded: set[str]) -> None:
+    entries = [component.entry for component in partial.components().values()]
+    if others := dict.fromkeys(str(entry) for entry in entries if entry.plugin not in recorded):
         raise PluginError(
             f"the manifest.json of the run does not record the plugin of {listing([*others])}; choose a component "
             "of the run, or leave out --locked"
@@ -241,7 +288,7 @@ def _check_recorded(plan: "ResolvedConfig", recorded: set[str]) -> None:
 def _print_config(composed: "ComposedRun", as_json: bool) -> None:
     import tomlkit
 
-    values = composed.plan.as_config()
+    values = composed.config.as_config()
     click.echo(
         json.dumps({"schema": 1, "status": "ok", "config": values}) if as_json else tomlkit.dumps(values), nl=as_json
     )

@@ -1,10 +1,10 @@
-"""Plain columns: they read well on a terminal, and cut well in a pipe."""
+"""Text for the terminal: aligned columns, and no control characters."""
 
 from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """The rows with their cells aligned; columns that are empty throughout are left out."""
+    """The rows with their cells aligned, without columns that are empty in all rows but the first."""
     rows = [[printable(cell) for cell in row] for row in rows]
     kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in kept]
@@ -13,5 +13,5 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
 
 
 def printable(text: str, kept: str = "") -> str:
-    """The text without signs that steer a terminal but for those of ``kept``, so on one line: a stranger wrote it."""
-    return "".join(sign if sign.isprintable() or sign in kept else " " for sign in text)
+    """The text with control characters replaced by spaces, except those in ``kept``: plugins and files can hold any."""
+    return "".join(character if character.isprintable() or character in kept else " " for character in text)

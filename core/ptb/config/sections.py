@@ -1,8 +1,9 @@
-"""The parts of a configuration that belong to the core itself, each a pydantic model. Imports no torch."""
+"""The sections of a configuration that belong to the core itself, each a pydantic model. Imports no torch."""
 
 import os
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -21,9 +22,11 @@ def _fits_machine(count: int) -> int:
 
 
 Parallel = Annotated[int, AfterValidator(_fits_machine)]
+# Settings of LoaderSettings without an effect where no processes read samples.
+_OF_PROCESSES = ("prefetch_factor", "persistent_workers", "multiprocessing_context", "timeout")
 
 
-class RunSettings(BaseModel):
+class RunSettings(BaseModel, defer_build=True):
     """The keys that stand in no section."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,13 +48,13 @@ class RunSettings(BaseModel):
         return device
 
 
-class LoaderSettings(BaseModel):
+class LoaderSettings(BaseModel, defer_build=True):
     """The section ``loader``; each key means what it means in ``torch.utils.data.DataLoader``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(32, gt=0, description="Samples in a batch")
-    tier: Literal["auto", "resident", "gather", "workers"] = Field(
+    placement: Literal["auto", "device", "host", "workers"] = Field(
         "auto",
         description="Where batches come from: the memory of the device, that of the host, or processes that read the "
         "samples; all give the same batches, and auto takes the first that can be",
@@ -60,6 +63,16 @@ class LoaderSettings(BaseModel):
         None,
         ge=0,
         description="Processes that read samples, at most 4 a core or 64; without it as many as are worth it",
+    )
+    prefetch_factor: int | None = Field(
+        None, gt=0, description="Batches that each process reads ahead; without it 2, as torch does"
+    )
+    pin_memory: bool | None = Field(
+        None, description="Copy batches into page-locked memory first; without it where the device is a GPU"
+    )
+    persistent_workers: bool = Field(True, description="Keep the processes from one epoch to the next")
+    multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = Field(
+        None, description="How the processes are started; without it as Python does on this system"
     )
     timeout: float = Field(
         120.0,
@@ -71,17 +84,20 @@ class LoaderSettings(BaseModel):
     drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
 
     @model_validator(mode="after")
-    def _workers_are_used(self) -> "LoaderSettings":
-        unread = f"tier is {self.tier}" if self.tier in ("resident", "gather") else ""
-        if self.num_workers and unread:
-            raise ValueError(f"num_workers belongs to tier=workers, and {unread}; leave one out")
-        unread = unread or ("num_workers is 0" if self.num_workers == 0 else "")
-        if unread and self.timeout != type(self).model_fields["timeout"].default:
-            raise ValueError(f"timeout is for processes that read samples, and {unread}; leave one out")
+    def _have_an_effect(self) -> "LoaderSettings":
+        why = f"placement is {self.placement}" if self.placement in ("device", "host") else ""
+        if self.num_workers and why:
+            raise ValueError(f"num_workers belongs to placement=workers, and {why}; leave one out")
+        if self.pin_memory is not None and self.placement == "device":
+            raise ValueError(f"pin_memory is for batches that are copied to the device, and {why}; leave one out")
+        why = why or ("num_workers is 0" if self.num_workers == 0 else "")
+        for key in _OF_PROCESSES if why else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for processes that read samples, and {why}; leave one out")
         return self
 
 
-class TrainerSettings(BaseModel):
+class TrainerSettings(BaseModel, defer_build=True):
     """The section ``trainer``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -115,17 +131,37 @@ class TrainerSettings(BaseModel):
         False,
         description="Compile the model with torch.compile before the training: for runs that take longer than that",
     )
+    monitor: str = Field(
+        "val/loss",
+        description="The figure that chooses the best checkpoint and that patience watches: SPLIT/LABEL, or "
+        "SPLIT/LABEL/FIGURE of a metric with several; never of the test split",
+    )
+    mode: Literal["auto", "min", "max"] = Field(
+        "auto", description="Whether the smallest or the largest monitored figure is the best; auto: as its metric says"
+    )
     patience: int = Field(
-        0, ge=0, description="Evaluations without a smaller validation loss after which training ends; 0: never"
+        0, ge=0, description="Evaluations without a better monitored figure after which training ends; 0: never"
     )
-    on_oom: Literal["fail", "split"] = Field(
-        "fail",
-        description="Where memory runs out in a step: end the run, or send a batch through the model in parts and add "
-        "up their gradients",
+    max_steps: int = Field(0, ge=0, description="Optimizer steps after which training ends; 0: after the last epoch")
+    max_time: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Seconds of training after which it ends; 0: after the last epoch"
     )
 
+    @field_validator("monitor")
+    @classmethod
+    def _is_monitor(cls, monitor: str) -> str:
+        split, *rest = monitor.split("/")
+        if split == "test":
+            raise ValueError(
+                "must be a figure of the val or train split: a run that is chosen by its test split "
+                "cannot be judged by it"
+            )
+        if split not in ("train", "val") or not 1 <= len(rest) <= 2 or not all(rest):
+            raise ValueError("must be SPLIT/LABEL or SPLIT/LABEL/FIGURE, such as val/loss or val/accuracy")
+        return monitor
 
-class ParameterGroup(BaseModel):
+
+class ParameterGroup(BaseModel, defer_build=True):
     """One of ``optimizer.groups``: parameters with a learning rate or a weight decay of their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -137,18 +173,18 @@ class ParameterGroup(BaseModel):
     weight_decay: float | None = Field(None, ge=0, allow_inf_nan=False, description="Their weight decay")
 
 
-class Grouping(BaseModel):
+class Grouping(BaseModel, defer_build=True):
     """What the section ``optimizer`` takes beside the settings of the optimizer that it names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    decay_norms_and_biases: bool = Field(
-        True, description="false: no weight decay on parameters of one dimension, which are norms and biases"
+    no_decay_on_norms_and_biases: bool = Field(
+        False, description="No weight decay on parameters of one dimension, which are norms and biases"
     )
     groups: list[ParameterGroup] = Field([], description="Parameters with a learning rate or weight decay of their own")
 
 
-class PluginSettings(BaseModel):
+class PluginSettings(BaseModel, defer_build=True):
     """The section ``plugins``: which of the installed plugins take part; decided before any of them is imported."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -157,5 +193,20 @@ class PluginSettings(BaseModel):
     require: list[str] = Field([], description="Requirements such as ptb-acme>=1.2, without which nothing runs")
 
 
-CORE_SECTIONS: dict[str, type[BaseModel]] = {"loader": LoaderSettings, "trainer": TrainerSettings}
+CORE_SECTIONS: dict[str, type[BaseModel]] = {
+    "loader": LoaderSettings,
+    "trainer": TrainerSettings,
+    "plugins": PluginSettings,
+}
 SHARED_SECTIONS: dict[str, type[BaseModel]] = {"optimizer": Grouping}
+
+_PLACEMENTS = {"resident": "device", "gather": "host"}
+_SPLIT = "write --callback micro-batch-on-oom, in a file [callbacks.micro-batch-on-oom]"
+# Settings of former versions, and what to do now with the value that one has.
+RENAMED: dict[str, Callable[[Any], str]] = {
+    "loader.tier": lambda value: f"write loader.placement={_PLACEMENTS.get(str(value), value)}",
+    "optimizer.decay_norms_and_biases": (
+        lambda value: "write optimizer.no_decay_on_norms_and_biases=true" if value is False else "leave it out"
+    ),
+    "trainer.on_oom": lambda value: _SPLIT if value == "split" else "leave it out",
+}

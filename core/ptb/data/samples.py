@@ -1,15 +1,15 @@
-"""Samples of a data set, one by one, and the batch that they make."""
+"""Reads samples of a data set one by one, and collates them into a batch."""
 
 import errno
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from ptb.device import cpu_threads, is_memory_error
 from ptb.errors import DataError, PtbError, one_line
@@ -20,10 +20,10 @@ SHARED_MEMORY = "/dev/shm"
 
 
 def pair(batch: Any) -> Batch:
-    """``(inputs, targets)``, checked.
+    """Returns ``(inputs, targets)``, two tensors.
 
     Raises:
-        DataError: it is something else.
+        DataError: the batch is something else.
     """
     parts = list(batch) if isinstance(batch, tuple | list) else [batch]
     if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
@@ -32,83 +32,55 @@ def pair(batch: Any) -> Batch:
     return parts[0], parts[1]
 
 
-def cut(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """The samples of each batch, the last one perhaps shorter; no batch of no samples."""
-    return torch.split(order, batch_size) if len(order) else ()
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch there; a GPU copies what is in page-locked memory while the host goes on."""
-    return batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
-
-
-def pinned(batch: Batch, device: torch.device) -> Batch:
-    """In page-locked memory, for a GPU."""
-    return (batch[0].pin_memory(), batch[1].pin_memory()) if device.type == "cuda" else batch
-
-
 @cpu_threads(1)  # with more, what a sample computes may differ in its last bits
 def read_batch(
     split: Dataset[Any],
     name: str,
     seed: int | None,
-    samples: list[int],
-    note: Callable[[int], object] | None = None,
+    samples: Sequence[int],
+    before_each: Callable[[int], object] = lambda sample: None,
 ) -> Batch:
-    """These samples of a split as one batch on the host.
+    """Reads samples of a split into one batch on the host.
 
     Args:
-        split: what gives the samples.
-        name: of the split.
-        seed: before each sample, Python, NumPy and torch are seeded from it and the sample; None leaves them alone.
+        split: the data set.
+        name: the name of the split, for messages.
+        seed: before each sample, Python, NumPy and torch are seeded from this and the sample; None seeds nothing.
         samples: the numbers of the samples.
-        note: is told of each before it is read.
+        before_each: called with the number of each sample before it is read.
 
     Raises:
-        DataError: a sample cannot be read, or the samples are not alike, or no pairs.
+        DataError: a sample cannot be read, or the samples are not alike, or they are no pairs.
     """
     read: list[Any] = []
-    form = None
+    first = ""
     for sample in samples:
-        if note is not None:
-            note(sample)
+        before_each(sample)
         if seed is not None:
             seed_host(seed, sample)
-        try:
+        with _as_data_error(f"reading sample {sample} of the {name} split failed"):
             read.append(split[sample])
-        except PtbError:
-            raise
-        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-            if is_memory_error(error):
-                raise
-            raise DataError(f"reading sample {sample} of the {name} split failed: {one_line(error)}") from error
-        if form is None:
-            form = _form(read[0])
-        # A collation would cast or stretch what differs, each in its own way in this process and in another.
-        elif _form(read[-1]) != form and (got := _words(read[-1])) != (first := _words(read[0])):
+        # default_collate would cast or stretch samples that differ, and in a worker in another way than here.
+        first, form = first or _form(read[0]), _form(read[-1])
+        if form != first:
             raise DataError(
-                f"the samples of the {name} split must be alike: sample {samples[0]} is {first}, sample {sample} "
-                f"is {got}"
+                f"the samples of the {name} split must be alike: sample {samples[0]} is {first}, "
+                f"sample {sample} is {form}"
             )
-    try:
-        with torch.no_grad():
-            return pair(default_collate(read))
-    except PtbError:
-        raise
-    except Exception as error:
-        if is_memory_error(error):
-            raise
-        raise DataError(
-            f"samples {samples[0]} to {samples[-1]} of the {name} split cannot be put into one batch: "
-            f"{one_line(error)}{remedy(str(error))}"
-        ) from error
+    failure = f"samples {samples[0]} to {samples[-1]} of the {name} split cannot be put into one batch"
+    with torch.no_grad(), _as_data_error(failure):
+        batch = pair(default_collate(read))
+        if get_worker_info() is not None:  # torch would do it in a thread, where an error only loses the batch
+            for tensor in batch:
+                tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return batch
 
 
-def remedy(told: str) -> str:
-    """What to do about what the system tells: the name of a signal, or the text of an error."""
-    if told == "SIGKILL":
+def remedy(reason: str) -> str:
+    """What a user can do about the name of a signal that ended a worker, or about the text of an error."""
+    if reason == "SIGKILL":
         return "; the system kills where memory runs out: fewer loader.num_workers or a smaller loader.batch_size help"
-    if told == "SIGBUS" or "shared memory" in told or "shm" in told:
+    if reason == "SIGBUS" or "shared memory" in reason or "shm" in reason:
         size = ""
         with suppress(OSError):
             usage = shutil.disk_usage(SHARED_MEMORY)
@@ -117,22 +89,27 @@ def remedy(told: str) -> str:
             f"; shared memory may be too small for what is read ahead{size}; make it larger, or use fewer "
             "loader.num_workers or a smaller loader.batch_size"
         )
-    if "ancdata" in told or os.strerror(errno.EMFILE) in told:
+    if "ancdata" in reason or os.strerror(errno.EMFILE) in reason:
         return "; too many files are open, and each batch that is kept is one or two: `ulimit -n 65536` allows more"
     return ""
 
 
-def _form(sample: Any) -> Any:
-    """Types and shapes of a sample's parts, quick to compare."""
-    if isinstance(sample, tuple | list):
-        return tuple(map(_form, sample))
-    shape = getattr(sample, "shape", None)
-    return type(sample) if shape is None else (getattr(sample, "dtype", None), shape)
+@contextmanager
+def _as_data_error(failure: str) -> Iterator[None]:
+    """Turns whatever a data set raises into a ``DataError``, except running out of memory."""
+    try:
+        yield
+    except PtbError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_memory_error(error):
+            raise
+        raise DataError(f"{failure}: {one_line(error)}{remedy(str(error))}") from error
 
 
-def _words(sample: Any) -> str:
-    """The same for people."""
+def _form(sample: Any) -> str:
+    """Types and shapes of a sample's parts, such as ``(float32 [3, 32, 32], int)``."""
     if isinstance(sample, tuple | list):
-        return f"({', '.join(map(_words, sample))})"
+        return f"({', '.join(map(_form, sample))})"
     shape, dtype = getattr(sample, "shape", None), getattr(sample, "dtype", None)
     return type(sample).__name__ if shape is None else f"{dtype} {list(shape)}".removeprefix("torch.")

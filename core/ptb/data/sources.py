@@ -1,6 +1,6 @@
-"""Where batches come from: the memory of the device, that of the host, or a data set that is read one by one.
+"""Where batches come from: the memory of the device, that of the host, or a data set that is read sample by sample.
 
-All of them give the same batches to the last bit, so that the fastest can be chosen.
+All sources give the same batches to the last bit, so the fastest can be chosen.
 """
 
 import os
@@ -15,28 +15,37 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ptb.data.samples import Batch as Batch
-from ptb.data.samples import cut, pair, pinned, to_device
-from ptb.data.workers import AHEAD, TIMEOUT, Workers
+from ptb.data.samples import pair
+from ptb.data.workers import TIMEOUT, Workers
 from ptb.errors import IncompatibleError
 
-Tier = Literal["resident", "gather", "workers"]
-# Of the free memory of a GPU, or of the memory of the machine: beyond it, samples stay where they are.
-RESIDENT_SHARE = 0.25
+Placement = Literal["device", "host", "workers"]
+# Of the free memory of a GPU, or of the memory of the machine: what needs more stays on the host.
+DEVICE_SHARE = 0.25
+# Batches that the host cuts before they are asked for.
+AHEAD = 2
 
 
 class Source(Protocol):
-    """One split: samples in, batches on the device out."""
+    """One split of a data set: numbers of samples in, batches on the device out.
 
-    tier: Tier
+    Attributes:
+        placement: where the samples are.
+        size: how many samples there are.
+        waiting: called about once a second while a worker's batch is waited for; what it raises ends the wait.
+    """
+
+    placement: Placement
     size: int
+    waiting: Callable[[], object]
 
     def take(self, samples: Tensor) -> Batch:
-        """The samples of these numbers, int64 ``[B]`` on the host, as one batch on the device."""
+        """Returns these samples (int64 ``[B]`` on the host) as one batch on the device."""
 
     def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """The samples in this order, cut into batches on the device, the last one perhaps shorter.
+        """Yields samples (int64 ``[N]`` on the host) in batches on the device, the last one perhaps smaller.
 
-        ``seed`` is for a data set that draws at random while it is read.
+        The ``seed`` is for a data set that draws at random while it is read.
         """
 
     def close(self) -> None:
@@ -45,7 +54,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class InMemorySamples:
-    """Samples that are at hand: sample ``n`` is row ``rows[n]`` of the tensors, or row ``n`` where ``rows`` is None."""
+    """Samples in memory: sample ``n`` is row ``rows[n]`` of the tensors, or row ``n`` where ``rows`` is None."""
 
     inputs: Tensor
     targets: Tensor
@@ -53,7 +62,7 @@ class InMemorySamples:
 
     @classmethod
     def of(cls, split: Dataset[Any]) -> "InMemorySamples | None":
-        """Of a ``TensorDataset``, or a ``Subset`` of one; None of what reads its samples itself."""
+        """Those of a ``TensorDataset``, or of a ``Subset`` of one; None for what reads its samples itself."""
         rows: Tensor | None = None
         while type(split) is Subset:
             chosen = torch.as_tensor(split.indices, dtype=torch.int64)
@@ -80,12 +89,12 @@ class InMemorySamples:
         return self.size * (self.inputs[:1].nbytes + self.targets[:1].nbytes)
 
     def take(self, samples: Tensor) -> Batch:
-        """As in ``Source``."""
+        """Returns samples (int64 ``[B]``) as one batch; all tensors are on one device."""
         rows = samples if self.rows is None else self.rows.index_select(0, samples)
         return self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
 
     def to(self, device: torch.device, moved: dict[int, Tensor]) -> "InMemorySamples":
-        """On that device; ``moved`` knows what is there already, by the id of the tensor on the host."""
+        """Moves them to a device; ``moved`` has what is there already, by the id of the tensor on the host."""
         for tensor in (self.inputs, self.targets):
             if id(tensor) not in moved:
                 moved[id(tensor)] = tensor.to(device)
@@ -93,27 +102,19 @@ class InMemorySamples:
         return InMemorySamples(moved[id(self.inputs)], moved[id(self.targets)], rows)
 
 
-class _AtHand:
-    """What the two tiers of samples in memory share."""
+class DeviceSource:
+    """Samples in the memory of the device: a batch is cut there by index, and nothing is copied."""
 
-    tier: Tier
+    placement: Placement = "device"
 
     def __init__(self, held: InMemorySamples, device: torch.device) -> None:
         self._held = held
         self._device = device
         self.size = held.size
+        self.waiting: Callable[[], object] = lambda: None
 
     def __str__(self) -> str:
-        return self.tier
-
-    def close(self) -> None:
-        """As in ``Source``."""
-
-
-class Resident(_AtHand):
-    """Samples in the memory of the device: a batch is cut there by index, and nothing is copied."""
-
-    tier: Tier = "resident"
+        return self.placement
 
     def take(self, samples: Tensor) -> Batch:
         """As in ``Source``."""
@@ -127,14 +128,17 @@ class Resident(_AtHand):
         for chosen in cut(rows, batch_size):
             yield held.inputs.index_select(0, chosen), held.targets.index_select(0, chosen)
 
+    def close(self) -> None:
+        """As in ``Source``."""
 
-class Gather(_AtHand):
-    """Samples in the memory of the host, perhaps mapped from a file: batches are cut ahead, by a thread of its own.
+
+class HostSource(DeviceSource):
+    """Samples in the memory of the host, perhaps mapped from a file: a thread cuts batches ahead.
 
     For a GPU they go through page-locked memory and a stream of their own, beside the computation.
     """
 
-    tier: Tier = "gather"
+    placement: Placement = "host"
 
     def take(self, samples: Tensor) -> Batch:
         """As in ``Source``."""
@@ -145,7 +149,7 @@ class Gather(_AtHand):
         cuda = self._device.type == "cuda"
         stream = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]  # torch's own
         ahead: deque[Future[Callable[[], Batch]]] = deque()
-        with ThreadPoolExecutor(1, "ptb-gather") as pool:
+        with ThreadPoolExecutor(1, "ptb-host") as pool:
             for samples in cut(order, batch_size):
                 ahead.append(pool.submit(self._read, samples, stream))
                 if len(ahead) > AHEAD:
@@ -154,13 +158,13 @@ class Gather(_AtHand):
                 yield ahead.popleft().result()()
 
     def _read(self, samples: Tensor, stream: "torch.cuda.Stream | None") -> Callable[[], Batch]:
-        """Reads a batch; what is returned waits until it is on the device."""
+        """Reads a batch; the result, when called, waits until it is on the device."""
         batch = self._held.take(samples)
         if stream is None:
             on_device = to_device(batch, self._device)
             return lambda: on_device
         with torch.cuda.stream(stream):
-            copied = to_device(pinned(batch, self._device), self._device)
+            copied = to_device((batch[0].pin_memory(), batch[1].pin_memory()), self._device)
             done = stream.record_event()
 
         def wait() -> Batch:
@@ -174,77 +178,103 @@ class Gather(_AtHand):
 
 
 class WorkerSource:
-    """One split of ``Workers``."""
+    """One split of a data set that is read sample by sample, by ``Workers`` that all splits share."""
 
-    tier: Tier = "workers"
+    placement: Placement = "workers"
+
+    def __init__(self, workers: Workers, split: str, device: torch.device) -> None:
+        self.workers = workers
+        self._split = split
+        self._device = device
+        self.size = len(cast(Any, workers.splits[split]))
+        self.waiting: Callable[[], object] = lambda: None
 
     def __str__(self) -> str:
         number = self.workers.num_workers
-        return f"{self.tier} ({f'{number} process' + 'es' * (number > 1) if number else 'in this process'})"
-
-    def __init__(self, workers: Workers, split: str) -> None:
-        self.workers = workers
-        self._split = split
-        self.size = len(cast(Any, workers.splits[split]))
+        return f"{self.placement} ({f'{number} process' + 'es' * (number > 1) if number else 'in this process'})"
 
     def take(self, samples: Tensor) -> Batch:
-        """As in ``Source``."""
-        return self.workers.take(self._split, samples)
+        """As in ``Source``; this process reads them."""
+        return to_device(self.workers.take(self._split, samples), self._device)
 
     def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
         """As in ``Source``."""
-        return self.workers.batches(self._split, order, batch_size, seed)
+        for batch in self.workers.batches(self._split, cut(order, batch_size), seed, self.waiting):
+            yield to_device(batch, self._device)
 
     def close(self) -> None:
         """As in ``Source``."""
         self.workers.close()
 
 
-def place(
+def make_sources(
     splits: Mapping[str, Dataset[Any]],
     device: torch.device,
-    tier: Tier | Literal["auto"] = "auto",
+    placement: Placement | Literal["auto"] = "auto",
     num_workers: int | None = None,
+    prefetch_factor: int | None = None,
+    pin_memory: bool | None = None,
+    persistent_workers: bool = True,
+    multiprocessing_context: str | None = None,
     timeout: float = TIMEOUT,
 ) -> dict[str, Source]:
     """Chooses where the samples of a data set are kept, the same for all its splits.
 
+    All but the first three arguments are for ``workers``, and mean what they mean in torch's ``DataLoader``.
+
     Args:
         splits: map-style data sets of ``(inputs, targets)``, by name.
         device: where the batches are put.
-        tier: ``auto`` takes the first that can be: ``resident``, if all splits are a ``TensorDataset`` or a ``Subset``
-            of one and need at most a quarter of the free memory of a GPU (of the machine's memory, for other devices);
-            ``gather``, if they are; ``workers``.
-        num_workers: processes of ``workers``; None takes as many as are worth it.
-        timeout: the longest wait for one batch of such a process, in seconds.
+        placement: ``auto`` takes the first that is possible: ``device``, if each split is a ``TensorDataset`` or a
+            ``Subset`` of one and they need at most a quarter of the free memory of a GPU (of the machine's memory, for
+            other devices); ``host``, if each split is that; ``workers``.
+        num_workers: processes; None takes as many as are worth it.
+        prefetch_factor: batches that each worker reads ahead; None is 2.
+        pin_memory: copy batches into page-locked memory for a GPU; None does so.
+        persistent_workers: keep the workers for all epochs and splits.
+        multiprocessing_context: ``fork``, ``spawn`` or ``forkserver``; None is Python's default.
+        timeout: the longest wait for one batch, in seconds.
 
     Raises:
-        IncompatibleError: the samples are not at hand, so that only ``workers`` can read them.
-        DataError: samples are no pairs.
+        IncompatibleError: only ``workers`` can read the samples.
+        DataError: the samples are no pairs.
     """
     held = {name: InMemorySamples.of(split) for name, split in splits.items()}
-    at_hand = {name: split for name, split in held.items() if split is not None}
-    if tier == "auto":
-        tier = "workers" if len(at_hand) < len(held) else "resident" if _fits(at_hand, device) else "gather"
-    if tier == "workers":
-        workers = Workers(splits, device, num_workers, timeout)
-        return {name: WorkerSource(workers, name) for name in splits}
-    if len(at_hand) < len(held):
-        read = ", ".join(name for name in held if name not in at_hand)
-        raise IncompatibleError(
-            f"loader.tier={tier} needs samples that are at hand, in a TensorDataset; the data set reads those of "
-            f"{read} one by one: leave loader.tier out"
+    in_memory = {name: split for name, split in held.items() if split is not None}
+    if placement == "auto":
+        placement = "workers" if len(in_memory) < len(held) else "device" if _fits(in_memory, device) else "host"
+    if placement == "workers":
+        pin_device = device if device.type == "cuda" and pin_memory is not False else None
+        workers = Workers(
+            splits, num_workers, prefetch_factor, pin_device, persistent_workers, multiprocessing_context, timeout
         )
-    if tier == "gather":
-        return {name: Gather(split, device) for name, split in at_hand.items()}
+        return {name: WorkerSource(workers, name, device) for name in splits}
+    if len(in_memory) < len(held):
+        read = ", ".join(name for name in held if name not in in_memory)
+        raise IncompatibleError(
+            f"loader.placement={placement} needs samples that are in memory, in a TensorDataset; the data set reads "
+            f"those of {read} one by one: leave loader.placement out"
+        )
+    if placement == "host":
+        return {name: HostSource(split, device) for name, split in in_memory.items()}
     moved: dict[int, Tensor] = {}
-    return {name: Resident(split.to(device, moved), device) for name, split in at_hand.items()}
+    return {name: DeviceSource(split.to(device, moved), device) for name, split in in_memory.items()}
+
+
+def cut(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Cuts samples (``[N]``) into batches, the last one perhaps smaller, and none empty."""
+    return torch.split(order, batch_size) if len(order) else ()
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Moves a batch; where it is in page-locked memory, a GPU copies it while the host goes on."""
+    return batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
 
 
 def _fits(held: Mapping[str, InMemorySamples], device: torch.device) -> bool:
     tensors = {id(tensor): tensor for split in held.values() for tensor in (split.inputs, split.targets)}
     needed = sum(tensor.nbytes for tensor in tensors.values())
-    return needed <= RESIDENT_SHARE * _free_memory(device)
+    return needed <= DEVICE_SHARE * _free_memory(device)
 
 
 def _free_memory(device: torch.device) -> float:
@@ -252,4 +282,4 @@ def _free_memory(device: torch.device) -> float:
         return float(torch.cuda.mem_get_info(device)[0])
     if hasattr(os, "sysconf"):
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    return float("inf")  # Windows does not tell; what it maps and has read, it can drop again
+    return float("inf")  # Windows does not say; what it maps and has read, it can drop again

@@ -1,4 +1,4 @@
-"""What a data set hands to the rest of a run: the look of its samples, and the samples. Imports no torch."""
+"""What a data set gives: the samples, and the form that they have. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TargetKind = Literal["class", "binary", "real", "distribution", "similarity"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a data set's samples look like: all that a model, a loss and a metric are built from.
+    """The form of a data set's samples, from which models, losses and metrics are built.
 
     Args:
         input_shape: shape of one sample: ``(channels, height, width)`` for images, ``(features,)`` for vectors,
             ``(length,)`` for tokens. For similarity it is the shape of one half of a pair.
         inputs: ``"image"``, ``"vector"`` or ``"tokens"``.
-        target: what is to be predicted; it fixes the targets tensor and what the scores mean:
+        target: what a model predicts; it decides the form of targets and scores:
 
             ============== =============================== ==========================================
             target         targets                         scores
@@ -42,7 +42,7 @@ class DataSpec:
         class_names: names of the classes in the order of their numbers, if there are any.
         vocabulary: number of different tokens; tokens only.
         class_counts: training samples of each class in the order of their numbers (for binary: of 0 and of 1), if
-            known; class weights are balanced by it.
+            known; balanced class weights are computed from it.
 
     Raises:
         ValueError: a field does not fit the others; the message says which and what is valid.
@@ -95,22 +95,22 @@ class DataBundle:
         spec: what the samples look like.
         train: a map-style dataset of ``(inputs, targets)``; a ``TensorDataset`` is held in memory and batched by index.
         val: the same for choosing between models, or None.
-        test: the same for the last figure, or None.
-        prepare: ``prepare(inputs) -> inputs``, on whole batches on the device; deterministic (cast, normalise).
-        augment: ``augment(inputs, draws) -> inputs``, on training batches only, after ``prepare``; what is random in it
-            comes from ``draws``, a ``ptb.SampleGenerator``: numbers that belong to each sample in this epoch.
+        test: the same for the final evaluation, or None.
+        transform: ``transform(inputs) -> inputs``, on whole batches on the device; deterministic (cast, normalise).
+        augment: ``augment(inputs, generator) -> inputs``, after ``transform``, on training batches only; random numbers
+            come from ``generator``, a ``ptb.SampleGenerator``: each sample of each epoch has its own.
     """
 
     spec: DataSpec
     train: Dataset[Any]
     val: Dataset[Any] | None = None
     test: Dataset[Any] | None = None
-    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None
     augment: Callable[[torch.Tensor, SampleGenerator], torch.Tensor] | None = None
 
     @property
     def splits(self) -> dict[str, Dataset[Any]]:
-        """The splits that there are, by name, in the order train, val, test."""
+        """The splits that are not None, by name, in the order train, val, test."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 

@@ -1,42 +1,31 @@
 """Finds the installed plugins and loads each of them on its own.
 
-A plugin goes through three types: ``FoundPlugin`` (metadata only), then ``LoadedPlugin`` or ``RejectedPlugin``; none is
-half one and half the other. pluggy checks and calls the hooks, but a manager holds one plugin at a time, and is thrown
-away with one that fails: a plugin that fails validation leaves no hook behind, and one that raises stops nobody else.
+A plugin is a ``FoundPlugin`` first (metadata only), and then a ``LoadedPlugin`` or a ``RejectedPlugin``: one that
+raises stops nobody else.
 """
 
-import inspect
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from email import message_from_string
+from email.message import Message
 from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, distributions
-from itertools import islice
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import Any
 
-import pluggy
-
-from ptb.errors import did_you_mean, one_line
-from ptb.kinds import KINDS
-from ptb.registry import hookspecs
-from ptb.registry.component import Component
-from ptb.registry.hookspecs import PROJECT
+from ptb.errors import one_line
+from ptb.registry.component import Command, Component
+from ptb.registry.contract import answers_of
 
 GROUP = "ptb"
-HOOKS = tuple(kind.hook for kind in KINDS.values())
 BUILT_IN = "pytorch-basics"
 IMPOSTOR = f"other-{BUILT_IN}"  # how another distribution is called that has ptb's own name
-MAX_COMPONENTS = 10_000  # of one hook: an iterable that does not end must not hang every command
 
 _HOME = Path(__file__).resolve().parents[1]  # of the ptb that runs
 _POINTS = "entry_points.txt"
-_GROUP_HEADER = re.compile(rf"^[\s\ufeff]*\[\s*{GROUP}\s*\]", re.MULTILINE)
-_HEADER = re.compile(r"^(Name|Version|Requires-Dist)[ \t]*:(.*)$", re.MULTILINE | re.IGNORECASE)
+_GROUP_HEADER = re.compile(rf"^\s*\[\s*{GROUP}\s*\]", re.MULTILINE)
 _PROJECT_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -108,6 +97,7 @@ class LoadedPlugin:
 
     found: FoundPlugin
     components: tuple[tuple[str, Component], ...]
+    commands: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,9 +117,11 @@ class RejectedPlugin:
     reason: str
     cause: BaseException | None = None
 
-
-class ContractError(Exception):
-    """A plugin's hooks are not what ``hookspecs`` asks for."""
+    @property
+    def why(self) -> str:
+        """The status and the reason, for a sentence that begins with the plugin."""
+        how = {"failed": "failed to load:", "disabled": "is disabled"}.get(self.status, f"is {self.status}:")
+        return f"{how} {self.reason}"
 
 
 def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[FoundPlugin]:
@@ -143,7 +135,7 @@ def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[Found
     """
     plugins: dict[str, FoundPlugin] = {}
     read = [plugin for dist in (distributions() if candidates is None else candidates) if (plugin := _read(dist))]
-    for plugin in _named_apart(read):
+    for plugin in _without_impostors(read):
         known = plugins.setdefault(plugin.name, plugin)
         if known.version == plugin.version and plugin.recorded and not known.recorded:
             plugins[plugin.name] = plugin  # what a build leaves in a source folder says less than an installer does
@@ -154,115 +146,20 @@ def load_plugin(found: FoundPlugin) -> LoadedPlugin | RejectedPlugin:
     """Imports the plugin's entry points and asks its hooks; whatever it raises is kept, not passed on."""
     if found.fault:
         return RejectedPlugin(found, "failed", found.fault)
-    if misfit := _version_misfit(found):
-        return RejectedPlugin(found, "incompatible", misfit)
+    if reason := _version_conflict(found):
+        return RejectedPlugin(found, "incompatible", reason)
     try:
         modules = {id(module): module for module in (point.load() for point in found.entry_points)}
-        return LoadedPlugin(found, tuple(_components(list(modules.values()))))
+        return LoadedPlugin(found, *answers_of(modules.values()))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a stranger's module may raise anything, or call sys.exit()
+    except BaseException as error:  # a third-party module may raise anything, or call sys.exit()
         return RejectedPlugin(found, "failed", one_line(error), error)
 
 
 def normalize(distribution: str) -> str:
     """The one spelling of a distribution's name (PyPA: lower case, runs of ``-_.`` become ``-``)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def _named_apart(read: list[FoundPlugin]) -> list[FoundPlugin]:
-    """The plugins, ptb's own first among those of its name, and under another name what is no copy of it."""
-    same = [plugin for plugin in read if plugin.built_in]
-    if len(same) < 2:  # as everywhere, nearly: where they are installed need not be found out
-        return read
-    same.sort(key=_runs, reverse=True)
-    apart = [plugin for plugin in read if not plugin.built_in] + same[:1]
-    for plugin in same[1:]:
-        if not {point.value for point in plugin.entry_points} <= {point.value for point in same[0].entry_points}:
-            fault = f"it is called {BUILT_IN} as ptb itself is, which is in {same[0].location}; rename it, or delete"
-            plugin = replace(plugin, name=IMPOSTOR, fault=f"{fault} {_folder(plugin.dist)}")
-        apart.append(plugin)
-    return apart
-
-
-def _runs(built_in: FoundPlugin) -> int:
-    """How surely a distribution called as ptb itself is the one that runs."""
-    location = Path(built_in.location).resolve()
-    files = ""
-    with suppress(OSError, ValueError):
-        files = built_in.dist.read_text("RECORD") or built_in.dist.read_text("SOURCES.txt") or ""
-    if built_in.editable:
-        return 2 * _HOME.is_relative_to(location)
-    return (location == _HOME.parent) * (1 + ("ptb/__init__.py" in files))
-
-
-def _read(dist: Distribution) -> FoundPlugin | None:
-    """The plugin of a distribution, if it is one; only then are its metadata read, and once."""
-    faults = []
-    try:
-        text = _text(dist, _POINTS) or ""
-    except ContractError as error:
-        faults.append(str(error))
-        text = getattr(error.__cause__, "object", b"").decode(errors="replace")
-    in_group = _GROUP_HEADER.search(text)
-    if not (in_group or faults):
-        return None
-    folder = Path(_folder(dist)).name
-    name, release, points, required = "", "", [], []
-    try:
-        metadata = _text(dist, "METADATA") or _text(dist, "PKG-INFO") or ""
-        headers = _HEADER.findall(metadata.partition("\n\n")[0])  # dist.metadata takes ten times as long
-        first = {key.lower(): value.strip() for key, value in reversed(headers)}
-        name, release = first.get("name", ""), first.get("version", "")
-        required = [value for key, value in headers if key.lower() == "requires-dist"]
-        if not name or not release:
-            raise ContractError("its metadata have no name and version")
-        points = sorted(_points(text), key=lambda point: point.name)
-    except ContractError as error:
-        faults.append(str(error))
-    name = normalize(name or folder.removesuffix(".dist-info").removesuffix(".egg-info").partition("-")[0])
-    needs = tuple(text for text in required if normalize(project_name(text)) == BUILT_IN)
-    if not (in_group or needs or name.startswith(("ptb", BUILT_IN))):
-        return None  # nothing says that it is a plugin
-    fault = f"{'; '.join(faults)} ({folder})" if faults else ""
-    return FoundPlugin(name, release or "unknown", tuple(points), dist, needs, fault)
-
-
-def _folder(dist: Distribution) -> str:
-    """That of the metadata."""
-    return str(getattr(dist, "_path", "unknown"))
-
-
-def _text(dist: Distribution, file: str) -> str | None:
-    """The text of a metadata file, None where there is none.
-
-    Raises:
-        ContractError: it cannot be read.
-    """
-    try:
-        text = dist.read_text(file)
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ContractError(f"its {file} is not in UTF-8: line {line}") from error
-    except (OSError, ValueError) as error:
-        raise ContractError(f"its {file} cannot be read: {one_line(error)}") from None
-    if text is None and os.path.lexists(f"{_folder(dist)}/{file}"):  # importlib passes over what it may not read
-        raise ContractError(f"its {file} cannot be read: it must be a file that you may read")
-    return text
-
-
-def _points(text: str) -> Iterator[EntryPoint]:
-    """The entry points of the group: importlib's own reader stops at a bad line of any group, without a place."""
-    group = ""
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
-        line = line.strip()
-        if line.startswith("["):
-            group = line.strip("[] \t")
-        elif group == GROUP and line and not line.startswith("#"):
-            name, _, value = map(str.strip, line.partition("="))
-            if not name or not EntryPoint.pattern.match(value):
-                raise ContractError(f"line {number} of its {_POINTS} must be NAME = MODULE, is {line!r}")
-            yield EntryPoint(name, value, GROUP)
 
 
 def project_name(requirement: str) -> str:
@@ -277,106 +174,66 @@ def own_version() -> str:
     return find_plugins(distributions(name=BUILT_IN))[0].version
 
 
-def _version_misfit(found: FoundPlugin) -> str:
+def _read(dist: Distribution) -> FoundPlugin | None:
+    """The plugin of a distribution, if it is one; only then are its metadata read."""
+    try:
+        text = dist.read_text(_POINTS) or ""
+    except UnicodeDecodeError as error:
+        text = error.object.decode(errors="replace")
+    if not _GROUP_HEADER.search(text):
+        return None
+    points: tuple[EntryPoint, ...] = ()
+    metadata, fault = Message(), ""
+    try:
+        file = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
+        metadata = message_from_string(file.partition("\n\n")[0])  # dist.metadata parses the whole README too
+        points = tuple(sorted(dist.entry_points.select(group=GROUP)))
+        if bad := [point for point in points if not (point.name and EntryPoint.pattern.match(point.value))]:
+            fault = f"its {_POINTS} must have lines NAME = MODULE, has '{bad[0].name} = {bad[0].value}'"
+        elif not metadata["Name"] or not metadata["Version"]:
+            fault = "its metadata have no name and version"
+    except Exception as error:  # importlib stops at a bad line of any group, with any exception
+        fault = f"its METADATA or {_POINTS} cannot be read: {one_line(error)}"
+    folder = Path(str(getattr(dist, "_path", "unknown"))).name
+    name = normalize(metadata["Name"] or folder.partition("-")[0].removesuffix(".egg-info"))
+    needs = tuple(r for r in metadata.get_all("Requires-Dist", []) if normalize(project_name(r)) == BUILT_IN)
+    fault = f"{fault} ({folder})" if fault else ""
+    return FoundPlugin(name, metadata["Version"] or "unknown", points, dist, needs, fault)
+
+
+def _without_impostors(read: list[FoundPlugin]) -> list[FoundPlugin]:
+    """The plugins, ptb's own first among those of its name; what is no copy of it gets another name and a fault."""
+    same = [plugin for plugin in read if plugin.built_in]
+    if len(same) < 2:  # as nearly everywhere: where they are installed need not be found out
+        return read
+    own, *others = sorted(same, key=_runs, reverse=True)
+    apart = [plugin for plugin in read if not plugin.built_in] + [own]
+    for other in others:
+        if not {point.value for point in other.entry_points} <= {point.value for point in own.entry_points}:
+            fault = f"it is called {BUILT_IN} as ptb itself is, which is in {own.location}; rename it, or delete"
+            other = replace(other, name=IMPOSTOR, fault=f"{fault} {getattr(other.dist, '_path', 'it')}")
+        apart.append(other)
+    return apart
+
+
+def _runs(built_in: FoundPlugin) -> bool:
+    """Whether a distribution that is called as ptb itself is the one that runs."""
+    location = Path(built_in.location).resolve()
+    return _HOME.is_relative_to(location) if built_in.editable else location == _HOME.parent
+
+
+def _version_conflict(found: FoundPlugin) -> str:
     """What a plugin asks of ptb's version that the installed one is not; decided before anything is imported."""
     if found.built_in or not found.needs:  # its extras name ptb itself
         return ""
     from packaging.requirements import InvalidRequirement, Requirement  # only who asks pays for it
 
-    installed = own_version()
     for text in found.needs:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
             return f"its requirement {text!r} cannot be read"
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if applies and not requirement.specifier.contains(installed, prereleases=True):
-            return f"it needs {BUILT_IN}{requirement.specifier}, installed is {installed}"
+        if applies and not requirement.specifier.contains(own_version(), prereleases=True):
+            return f"it needs {BUILT_IN}{requirement.specifier}, installed is {own_version()}"
     return ""
-
-
-class _Manager(pluggy.PluginManager):
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        # pluggy reads every attribute of a plugin: on a module with lazy attributes that imports all of them.
-        return super().parse_hookimpl_opts(plugin, name) if name.startswith("ptb_") else None
-
-    def parse_hookspec_opts(self, namespace: ModuleType | type, name: str) -> pluggy.HookspecOpts | None:
-        return super().parse_hookspec_opts(namespace, name) if name.startswith("ptb_") else None
-
-
-_spare: list[_Manager] = []  # managers without plugins: to make one takes as long as to import a small plugin
-
-
-def _empty_manager() -> _Manager:
-    with suppress(IndexError):
-        return _spare.pop()
-    manager = _Manager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    return manager
-
-
-def _components(modules: list[ModuleType]) -> Iterator[tuple[str, Component]]:
-    manager = _empty_manager()
-    for module in modules:
-        if not isinstance(module, ModuleType):
-            raise ContractError(f"its entry point must name a module, it names a {type(module).__name__}")
-        _check_marked(module)
-        manager.register(module)
-    _check_hooks(manager)
-    if not any(manager.get_hookcallers(module) for module in modules):
-        raise ContractError(f"implements no hook; there are: {', '.join(HOOKS)}")
-    seen: dict[tuple[str, str], Component] = {}
-    for kind in KINDS.values():
-        hook = kind.hook
-        caller = getattr(manager.hook, hook)
-        answers = caller()
-        if len(answers) < len(caller.get_hookimpls()):  # pluggy leaves out what is None
-            raise ContractError(f"{hook} returns nothing: it must return an iterable of Component")
-        for provided in answers:
-            for component in _records(hook, provided):
-                for name in dict.fromkeys((component.name, *component.aliases)):
-                    if other := seen.get((kind.name, name)):
-                        raise ContractError(
-                            f"{hook} provides {kind.name} '{name}' twice: {other.target} and {component.target}"
-                        )
-                    seen[kind.name, name] = component
-                yield kind.name, component
-    for module in modules:
-        manager.unregister(module)
-    _spare.append(manager)
-
-
-def _records(hook: str, provided: object) -> Iterator[Component]:
-    if isinstance(provided, str | bytes) or not isinstance(provided, Iterable):
-        raise ContractError(f"{hook} must return an iterable of Component, got {type(provided).__name__}")
-    for number, component in enumerate(islice(provided, MAX_COMPONENTS + 1)):
-        if type(component) is not Component:  # a subclass could answer otherwise later
-            raise ContractError(f"{hook} must return Component records, got one {type(component).__name__}")
-        if number == MAX_COMPONENTS:
-            raise ContractError(f"{hook} returns more than {MAX_COMPONENTS} components")
-        yield component
-
-
-def _check_marked(module: ModuleType) -> None:
-    """A hook without its mark, or a mark on what is no hook, would be passed over in silence."""
-    for name, value in vars(module).items():
-        marked = isinstance(value, FunctionType) and hasattr(value, f"{PROJECT}_impl")
-        if name.startswith("ptb_provide_") and not marked:
-            raise ContractError(f"{module.__name__}.{name} is not marked: put @hookimpl (from ptb) above it")
-        options = getattr(value, f"{PROJECT}_impl") if marked else {}
-        is_async = inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
-        if options and (is_async or options["wrapper"] or options["hookwrapper"]):
-            raise ContractError(f"{module.__name__}.{name} must be a plain function: no wrapper, not async")
-        if marked and not name.startswith("ptb_"):
-            raise ContractError(f"unknown hook '{name}'{did_you_mean(f'ptb_{name}', HOOKS)}")
-
-
-def _check_hooks(manager: pluggy.PluginManager) -> None:
-    """Pluggy passes over unknown hooks, and calls an argument with a default without ever filling it."""
-    for plugin in manager.get_plugins():
-        for caller in manager.get_hookcallers(plugin) or ():
-            if not caller.has_spec():
-                raise ContractError(f"unknown hook '{caller.name}'{did_you_mean(caller.name, HOOKS)}")
-            for impl in caller.get_hookimpls():
-                if inspect.signature(impl.function).parameters:
-                    raise ContractError(f"hook '{caller.name}' takes no arguments, not even with a default")

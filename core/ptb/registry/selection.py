@@ -77,7 +77,7 @@ class Selection:
         return Selection(only, self.disable + other.disable, self.require + other.require, self.strict or other.strict)
 
     def load(self, found: Sequence[FoundPlugin] | None = None) -> list[LoadedPlugin | RejectedPlugin]:
-        """Loads what is to be used, and sets the rest aside unseen.
+        """Loads what is to be used; what is disabled is not imported.
 
         Args:
             found: the installed plugins; those of the running interpreter when left out.
@@ -97,9 +97,9 @@ class Selection:
         self._check_required(plugins)
         broken = [p for p in plugins if isinstance(p, RejectedPlugin) and p.status != "disabled"]
         if self.strict and broken:
-            told = "\n".join(f"  plugin '{p.found}': {p.reason}" for p in broken)
+            lines = "\n".join(f"  plugin '{p.found}': {p.reason}" for p in broken)
             raise PluginError(
-                f"plugins that cannot be loaded are an error here (--strict-plugins or {STRICT}):\n{told}"
+                f"plugins that cannot be loaded are an error here (--strict-plugins or {STRICT}):\n{lines}"
             )
         return plugins
 
@@ -115,19 +115,7 @@ class Selection:
                 named.setdefault(normalize(point.name), set()).add(plugin.name)
         named["ptb"] = {BUILT_IN}
         named |= {plugin.name: {plugin.name} for plugin in found}  # its own name counts before what others call theirs
-        problems = []
-        for request in (*(self.only or ()), *self.disable):
-            if normalize(request.text) not in named:
-                known = sorted(plugin.name for plugin in found if not plugin.built_in)
-                there = f"installed are {listing(known)}" if known else "none is installed"
-                meant = did_you_mean(request.text, known)
-                problems.append(Problem("", f"unknown plugin '{request.text}'{meant}; {there}", request.source))
-        for request in self.disable:
-            if BUILT_IN in named.get(normalize(request.text), ()):
-                message = f"the built-in plugin '{request.text}' cannot be disabled"
-                problems.append(Problem("", message, request.source))
-        if problems:
-            raise ConfigError(*problems)
+        self._check_names(named, sorted(plugin.name for plugin in found if not plugin.built_in))
         reasons = {}
         if self.only is not None:
             allowed = {BUILT_IN}.union(*(named[normalize(request.text)] for request in self.only))
@@ -140,13 +128,27 @@ class Selection:
             reasons |= dict.fromkeys(named[normalize(request.text)], f"by {request.source or 'the caller'}")
         return reasons
 
+    def _check_names(self, named: Mapping[str, set[str]], installed: list[str]) -> None:
+        problems = []
+        there = f"installed are {listing(installed)}" if installed else "none is installed"
+        for request in (*(self.only or ()), *self.disable):
+            if normalize(request.text) not in named:
+                meant = did_you_mean(request.text, installed)
+                problems.append(Problem("", f"unknown plugin '{request.text}'{meant}; {there}", request.source))
+        for request in self.disable:
+            if BUILT_IN in named.get(normalize(request.text), ()):
+                message = f"the built-in plugin '{request.text}' cannot be disabled"
+                problems.append(Problem("", message, request.source))
+        if problems:
+            raise ConfigError(*problems)
+
     def _check_required(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:
         if not self.require:
             return
         from packaging.requirements import InvalidRequirement, Requirement  # only who asks pays for it
 
         by_name = {plugin.found.name: plugin for plugin in plugins}
-        faults, missing = [], []
+        problems, missing = [], []
         for request in self.require:
             try:
                 wanted = Requirement(request.text)
@@ -155,18 +157,17 @@ class Selection:
                 raise ConfigError(Problem("plugins.require", message, request.source)) from None
             plugin = by_name.get(normalize(wanted.name))
             if plugin is None and next(iter(distributions(name=wanted.name)), None) is not None:
-                faults.append(f"{request.text}: is installed, but is no plugin: it has no entry point '{GROUP}'")
+                problems.append(f"{request.text}: is installed, but is no plugin: it has no entry point '{GROUP}'")
             elif plugin is None:
                 names = [name for name in by_name if name != BUILT_IN]
-                faults.append(f"{request.text}: not installed{did_you_mean(wanted.name, names)}")
-                missing.append(request.text)
+                problems.append(f"{request.text}: not installed{did_you_mean(wanted.name, names)}")
+                missing.append(f"'{request.text}'")
             elif not wanted.specifier.contains(plugin.found.version, prereleases=True):
-                faults.append(f"{request.text}: installed is {plugin.found.version}")
-                missing.append(request.text)
+                problems.append(f"{request.text}: installed is {plugin.found.version}")
+                missing.append(f"'{request.text}'")
             elif isinstance(plugin, RejectedPlugin):
-                faults.append(f"{request.text}: {plugin.status}, {plugin.reason}")
-        if faults:
-            told = "\n".join(f"  {fault}" for fault in faults)
-            wanted_line = " ".join(f"'{text}'" for text in missing)
-            remedy = f"\nrun\n  {sys.executable} -m pip install {wanted_line}" if missing else ""
-            raise PluginError(f"required plugins are not there:\n{told}{remedy}")
+                problems.append(f"{request.text}: {plugin.status}, {plugin.reason}")
+        if problems:
+            lines = "".join(f"\n  {problem}" for problem in problems)
+            remedy = f"\nrun\n  {sys.executable} -m pip install {' '.join(missing)}" if missing else ""
+            raise PluginError(f"required plugins are not there:{lines}{remedy}")

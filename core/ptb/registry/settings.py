@@ -19,7 +19,6 @@ from pydantic_core import PydanticUndefined
 
 from ptb.errors import PluginError, Problem, one_line
 from ptb.kinds import KINDS
-from ptb.registry.messages import told
 
 DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
 LONGEST_TEXT = 4096  # characters; as long as a path can be
@@ -57,18 +56,17 @@ def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[Base
     except (TypeError, ValueError):  # some classes written in C show no signature: they have nothing to set
         parameters = []
     parameters = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    hints = _hints(target, parameters)
-    fields: dict[str, Any] = {}
     check_names(f"{kind} {label}", [parameter.name for parameter in parameters])
-    for parameter in parameters:
+    fields: dict[str, Any] = {}
+    for parameter, hint in zip(parameters, _hints(target, parameters), strict=True):
         required = parameter.default is parameter.empty
-        annotation = _plain(hints[parameter.name])
+        annotation = _plain(hint)
         if annotation is not None:
             fields[parameter.name] = (annotation, ... if required else parameter.default)
         elif required:
             raise PluginError(
-                f"{kind} {label}: parameter '{parameter.name}' has no default and its type "
-                f"{hints[parameter.name]} cannot be written in a config file"
+                f"{kind} {label}: parameter '{parameter.name}' has no default and its type {hint} cannot be written in "
+                "a config file"
             )
     config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
     return create_model("Settings", __config__=config, __module__=str(getattr(target, "__module__", "")), **fields)
@@ -97,17 +95,19 @@ def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[s
         also: keys that are valid beside those of ``model`` and looked after elsewhere; messages list them too.
 
     Raises:
-        SettingsError: with every fault that was found.
+        SettingsError: with every problem that was found.
         PluginError: a validator of the model raised something else than it may.
     """
     unwritable = {key: why for key, value in values.items() if (why := _unwritable({key: value}))}
     if unwritable:
         raise SettingsError([Problem(key, why) for key, why in unwritable.items()])
-    with _blamed(model):
+    with _naming(model):
         try:
             return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
         except ValidationError as error:
-            raise SettingsError(told(error, model, values, also)) from None
+            from ptb.registry.messages import format_errors  # a run without an error does not pay for it
+
+            raise SettingsError(format_errors(error, model, values, also)) from None
 
 
 def arguments(settings: BaseModel) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def arguments(settings: BaseModel) -> dict[str, Any]:
 
 def plain_values(settings: BaseModel) -> dict[str, Any]:
     """The settings as a config file holds them; what is or holds None is left out, because TOML has no null."""
-    with _blamed(type(settings)):
+    with _naming(type(settings)):
         written = settings.model_dump(mode="json", exclude_none=True)
     return {name: value for name, value in written.items() if not _has_null(value)}
 
@@ -134,10 +134,12 @@ def describe(model: type[BaseModel]) -> list[SettingRow]:
         part = schema["properties"][name]
         if field.default_factory_takes_validated_data:
             default = "follows from the others"
+        elif field.is_required():
+            default = "required"
         else:
-            with _blamed(model):
-                made = field.get_default(call_default_factory=True)
-            default = "required" if field.is_required() else _default_text(part, made)
+            with _naming(model):
+                value = part.get("default", field.get_default(call_default_factory=True))
+            default = "none" if value is None or value is PydanticUndefined else json.dumps(value, default=str)
         rows.append(SettingRow(name, _type_text(part, schema), _bounds_text(part), default, field.description or ""))
     return rows
 
@@ -148,13 +150,13 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     Raises:
         PluginError: it has none.
     """
-    with _blamed(model):
+    with _naming(model):
         return model.model_json_schema()
 
 
 @contextmanager
-def _blamed(model: type[BaseModel]) -> Iterator[None]:
-    """Names the model in what its validators, default factories and serializers raise: it is a stranger's."""
+def _naming(model: type[BaseModel]) -> Iterator[None]:
+    """Names the model in whatever its validators, default factories and serializers raise."""
     try:
         yield
     except SettingsError:
@@ -165,13 +167,14 @@ def _blamed(model: type[BaseModel]) -> Iterator[None]:
         ) from error
 
 
-def _hints(target: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, Any]:
+def _hints(target: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[Any]:
     """The annotations of these parameters only: others may name types that exist for the type checker alone."""
     function: Any = getattr(target, "__init__") if isinstance(target, type) else inspect.unwrap(target)  # noqa: B009
     untyped = {p.name: Any if p.default in (p.empty, None) else type(p.default) for p in parameters}
     written = {p.name: untyped[p.name] if p.annotation is p.empty else p.annotation for p in parameters}
     holder = types.SimpleNamespace(__annotations__=written)
-    return typing.get_type_hints(holder, globalns=getattr(function, "__globals__", {}), include_extras=True)
+    hints = typing.get_type_hints(holder, globalns=getattr(function, "__globals__", {}), include_extras=True)
+    return [hints[p.name] for p in parameters]
 
 
 def _plain(annotation: Any) -> Any:
@@ -188,18 +191,15 @@ def _plain(annotation: Any) -> Any:
         return None if None in inner_parts else types.GenericAlias(tuple, tuple(inner_parts))
     if annotation in (None, types.NoneType):
         return types.NoneType
-    try:
-        TypeAdapter(annotation, config=_config_for(annotation)).json_schema()
-    except (PydanticUserError, TypeError):  # no JSON form, or no schema at all
-        return None
-    return annotation
-
-
-def _config_for(annotation: Any) -> ConfigDict | None:
     is_model = isinstance(annotation, type) and (
         issubclass(annotation, BaseModel) or hasattr(annotation, "__dataclass_fields__")
     )
-    return None if is_model else ConfigDict(arbitrary_types_allowed=True)
+    try:
+        config = None if is_model else ConfigDict(arbitrary_types_allowed=True)
+        TypeAdapter(annotation, config=config).json_schema()
+    except (PydanticUserError, TypeError):  # no JSON form, or no schema at all
+        return None
+    return annotation
 
 
 def _has_null(value: Any) -> bool:
@@ -223,19 +223,11 @@ def _unwritable(value: Any, depth: int = 0) -> str:
         return f'is a date or time to TOML, which no setting takes; put a text in quotes: "{value}"'
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return "is an integer of more than 64 bits, which no config file holds"
-    if isinstance(value, str):
-        return _unwritable_text(value)
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float | str):
         return f"cannot be written in a config file: a value of type {type(value).__name__}"
-    return ""
-
-
-def _unwritable_text(text: str) -> str:
-    if len(text) > LONGEST_TEXT:
-        return f"is a text of {len(text):,} characters; at most {LONGEST_TEXT:,} are read"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return f"is a text of {len(value):,} characters; at most {LONGEST_TEXT:,} are read"
+    if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
         return "holds half of a character, which no file in UTF-8 does"
     return ""
 
@@ -243,17 +235,14 @@ def _unwritable_text(text: str) -> str:
 def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "$ref" in part:
         return _type_text(schema["$defs"][part["$ref"].rpartition("/")[2]], schema)
-    if "enum" in part:
-        return " | ".join(json.dumps(value) for value in part["enum"])
-    if "const" in part:
-        return json.dumps(part["const"])
+    if options := part.get("enum", [part["const"]] if "const" in part else []):
+        return " | ".join(map(json.dumps, options))
     if union := part.get("anyOf") or part.get("oneOf"):
         return " | ".join(dict.fromkeys(_type_text(arm, schema) for arm in union))
+    if fixed := part.get("prefixItems"):
+        return f"[{', '.join(_type_text(item, schema) for item in fixed)}]"
     if part.get("type") == "array":
-        items = part.get("items") or {}
-        fixed = part.get("prefixItems")
-        inside = ", ".join(_type_text(item, schema) for item in fixed) if fixed else _type_text(items, schema)
-        return f"[{inside}]" if fixed else f"list of {inside}"
+        return f"list of {_type_text(part.get('items') or {}, schema)}"
     name = str(part.get("type", "any"))
     return {"object": "table", "null": "none"}.get(name, name)
 
@@ -261,17 +250,8 @@ def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 def _bounds_text(part: Mapping[str, Any]) -> str:
     signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
     signs |= {"minItems": "at least", "maxItems": "at most", "minLength": "length >=", "maxLength": "length <="}
-    own = [f"{sign} {part[key]}" for key, sign in signs.items() if key in part]
-    if part.get("type") == "array" and part.get("prefixItems"):
-        own = []
-    if items := part.get("items"):
-        own += [f"each {inner}" for inner in [_bounds_text(items)] if inner]
-    own += [" or ".join(inner for arm in part.get("anyOf", ()) if (inner := _bounds_text(arm)))]
+    own = [f"{sign} {part[key]}" for key, sign in signs.items() if key in part and "prefixItems" not in part]
+    if (items := part.get("items")) and (inner := _bounds_text(items)):
+        own.append(f"each {inner}")
+    own.append(" or ".join(filter(None, map(_bounds_text, part.get("anyOf", ())))))
     return ", ".join(filter(None, own))
-
-
-def _default_text(part: Mapping[str, Any], default: Any) -> str:
-    value = part.get("default", default)
-    if value is None or value is PydanticUndefined:
-        return "none"
-    return json.dumps(value, default=str)

@@ -1,7 +1,7 @@
-"""Every call by which ptb reads or changes a run on the disk.
+"""Files that survive a power cut: written whole or not at all, flushed to the disk, locked.
 
-Nothing else in the core touches files of a run, so whoever wants to record these calls, or to let one of them fail,
-puts another function in its place here. Imports no torch.
+Every call to the disk is spelled ``os.name(...)``, so that a test can replace functions of ``os``: to record the calls,
+or to let one of them fail. Imports no torch.
 """
 
 import errno
@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,198 +22,98 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PIECE = 1 << 23
+PIECE = 1 << 23  # bytes read at once
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
-def create(path: Path) -> int:
-    """Opens a new file for writing, and tells its descriptor."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path``, text as UTF-8: all of it or nothing, even if the machine stops in between.
+
+    The content goes to a temporary file beside ``path``, is flushed to the disk, read back, compared and renamed.
+
+    Raises:
+        StorageError: it cannot be written or flushed; ``path`` then holds what it held before, or all of ``content``.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with storage_errors(path, len(data)):
+        try:
+            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+                _write_all(descriptor, data)
+                _flush(descriptor)
+            if not _holds(temporary, data):
+                raise OSError(errno.EIO, "what is read back is not what was written")
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
 
 
-def write(descriptor: int, data: memoryview) -> int:
-    """Writes from the beginning of ``data``, and tells how many bytes; the system may take fewer than there are."""
-    return os.write(descriptor, data)
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file, created if missing; ``sync_file`` brings it to the disk.
+
+    Characters that UTF-8 cannot hold, as in a file name that is not UTF-8, are written as escapes.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    data = text.encode(errors="backslashreplace")
+    with storage_errors(path, len(data)), _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
+        _write_all(descriptor, data)
 
 
-def sync(descriptor: int) -> None:
-    """Waits until what was written is on the disk."""
-    if fcntl is not None and hasattr(fcntl, "F_FULLFSYNC"):  # macOS leaves it in the cache of the disk otherwise
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
-
-
-def close(descriptor: int) -> None:
-    """Closes a file."""
-    os.close(descriptor)
-
-
-def replace(source: Path, target: Path) -> None:
-    """Gives a file another name in one step, in the place of the file that had it."""
-    os.replace(source, target)
+def sync_file(path: Path) -> None:
+    """Wait until a file and its name are on the disk, or raise ``StorageError``."""
+    with storage_errors(path):
+        with _opened(path, os.O_WRONLY) as descriptor:
+            _flush(descriptor)
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the file system can do that."""
-    if os.name == "nt":  # Windows cannot open a folder; there the rename itself is logged
+    """Wait until the names in a folder are on the disk, where the file system can do that."""
+    if os.name == "nt":  # Windows cannot open a folder; it logs the rename itself
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):  # some network file systems cannot wait for a folder
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # some network file systems cannot flush a folder
             raise
     finally:
         os.close(descriptor)
 
 
-def remove(path: Path) -> None:
-    """Deletes a file."""
-    os.unlink(path)
-
-
-def read(path: Path, start: int = 0, size: int = -1) -> bytes:
-    """So many bytes of a file from a place on; all that there are where ``size`` is -1.
-
-    A pipe or a device is refused: it might never end, or never begin.
-    """
-    with open(path, "rb", opener=_open_at_once) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        stream.seek(start)
-        return stream.read(size)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file."""
-    return os.stat(path).st_size
-
-
-def changed_at(path: Path) -> int:
-    """When a file, or the link that has its name, was changed last, in nanoseconds."""
-    return os.lstat(path).st_mtime_ns
-
-
-def cut(path: Path, size: int) -> None:
-    """Shortens a file to so many bytes, and waits until that is on the disk."""
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.ftruncate(descriptor, size)
-        sync(descriptor)
-    finally:
-        close(descriptor)
-
-
-def make_folder(path: Path) -> None:
-    """Makes one folder in a folder that there is."""
-    os.mkdir(path)
-
-
-def names(folder: Path) -> list[str]:
-    """What is in a folder."""
-    return os.listdir(folder)
-
-
-def open_end(path: Path) -> int:
-    """Opens a file for writing at its end, and makes it if there is none; a pipe or a device is refused."""
-    descriptor = _open_at_once(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0))
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is no regular file")
-
-
-def append(path: Path, text: str) -> None:
-    """Adds to the end of a file, made if there is none; on the disk it is after ``sync_file``.
-
-    What UTF-8 has no bytes for, as in the name of a file that is not UTF-8 itself, is written as an escape.
-
-    Raises:
-        StorageError: it cannot be written; the message names the file and how much was to be written.
-    """
-    data = text.encode(errors="backslashreplace")
-    with told(path, len(data)):
-        descriptor = open_end(path)
-        try:
-            _write_all(descriptor, data)
-        finally:
-            close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    """Waits until a file, and its name, are on the disk.
-
-    Raises:
-        StorageError: that cannot be had.
-    """
-    with told(path):
-        descriptor = open_end(path)
-        try:
-            sync(descriptor)
-        finally:
-            close(descriptor)
-        sync_folder(path.parent)
+def read(path: Path, limit: int = sys.maxsize) -> bytes:
+    """The bytes of a file, or the first ``limit`` of them; a pipe or a device is refused, because it may never end."""
+    return b"".join(_pieces(path, limit))
 
 
 def make_folders(path: Path) -> None:
-    """Makes a folder and those above it; they are on the disk afterwards."""
-    missing = []
-    while not path.is_dir():
-        missing.append(path)
-        path = path.parent
-    for folder in reversed(missing):
-        try:
-            make_folder(folder)
-        except FileExistsError:  # another run may have made it since
-            if not folder.is_dir():
-                raise
-        sync_folder(folder.parent)
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Puts ``content`` under ``path``, text as UTF-8: whole or not at all, also when the machine stops in between.
-
-    It is written under a name of its own beside ``path``, waited for, read back and compared, and renamed.
-
-    Raises:
-        StorageError: it cannot be written, or not be waited for; there is then what was there before, or all of it.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    with told(path, len(data)):
-        try:
-            descriptor = create(temporary)
-            try:
-                _write_all(descriptor, data)
-                sync(descriptor)
-            finally:
-                close(descriptor)
-            if not _holds(temporary, data):
-                raise OSError(errno.EIO, "what is read back is not what was written")
-            replace(temporary, path)
-            sync_folder(path.parent)
-        except BaseException:
-            with suppress(OSError):
-                remove(temporary)
-            raise
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Deletes what writers that were killed have left; call it only where nobody else writes."""
-    for name in names(folder):
-        if is_temporary(name):
-            remove(folder / name)
+    """Create a folder and those above it, and wait until they are on the disk."""
+    if not path.is_dir():
+        make_folders(path.parent)
+        path.mkdir(exist_ok=True)  # another run may have created it since
+        sync_folder(path.parent)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether ``write_atomically`` writes under such a name."""
+    """Whether ``write_atomically`` uses such a name."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed writers have left; call it only where nobody else writes."""
+    for name in os.listdir(folder):
+        if is_temporary(name):
+            os.unlink(folder / name)
+
+
 @contextmanager
-def told(path: Path, size: int | None = None, verb: str = "write") -> Iterator[None]:
-    """Turns an ``OSError`` into a ``StorageError`` that names the file, and how much was to be written."""
+def storage_errors(path: Path, size: int | None = None, verb: str = "write") -> Iterator[None]:
+    """Turn an ``OSError`` into a ``StorageError`` that names the file, and the bytes that were to be written."""
     try:
         yield
     except OSError as error:
@@ -226,26 +127,23 @@ def told(path: Path, size: int | None = None, verb: str = "write") -> Iterator[N
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file while the block runs; it is free again when the process ends, in whatever way.
+    """Hold a lock file while the block runs. The system frees it when the process ends, in whatever way.
 
     Raises:
-        StorageError: another process holds it, or it cannot be made.
+        StorageError: another process holds it, or it cannot be created.
     """
     if fcntl is None:
         yield
         return
-    with told(path):
+    with storage_errors(path):
         descriptor = _lock(path)
     try:
         yield
-    finally:
+    finally:  # whatever fails here, the lock is free
         with suppress(OSError):
-            remove(path)
-        os.close(descriptor)
-
-
-def _open_at_once(path: str | Path, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+            os.unlink(path)
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def _lock(path: Path) -> int:
@@ -253,33 +151,62 @@ def _lock(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):  # the one who had it may just have removed the file
+            with suppress(FileNotFoundError):  # whoever had it may have removed the file since it was opened
                 if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                     return descriptor
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                os.close(descriptor)
-                raise StorageError(
-                    f"another process writes the run {path.parent}; wait for it, or end it, and try again"
-                ) from error
             if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
                 return descriptor
             os.close(descriptor)
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise StorageError(
+                    f"another process writes the run {path.parent}; wait for it, or end it, and try again"
+                ) from error
             raise
         os.close(descriptor)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """The descriptor of a regular file while the block runs."""
+    # O_NONBLOCK: a pipe would wait for its other end. O_BINARY: Windows would change line ends.
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _pieces(path: Path, limit: int = sys.maxsize) -> Iterator[bytes]:
+    with _opened(path, os.O_RDONLY) as descriptor:
+        while piece := os.read(descriptor, min(limit, PIECE)):
+            yield piece
+            limit -= len(piece)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        written = write(descriptor, rest)
+        written = os.write(descriptor, rest)  # the system may take fewer bytes than there are
         if not written:
             raise OSError(errno.EIO, "the system takes no more bytes")
         rest = rest[written:]
 
 
+def _flush(descriptor: int) -> None:
+    os.fsync(descriptor)
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync leaves the data in the cache of the drive
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+
+
 def _holds(path: Path, data: bytes) -> bool:
-    if size_of(path) != len(data):
-        return False
-    whole = memoryview(data)
-    return all(read(path, start, PIECE) == whole[start : start + PIECE] for start in range(0, len(data), PIECE))
+    """Whether a file has this content; it is read in pieces, so a large one is not in memory twice."""
+    whole, end = memoryview(data), 0
+    for piece in _pieces(path):
+        start, end = end, end + len(piece)
+        if piece != whole[start:end]:
+            return False
+    return end == len(data)

@@ -1,21 +1,21 @@
-"""Python values as JSON and tensors, and back: what a checkpoint holds, without pickle.
+"""Nested Python values as JSON and tensors, and back, without pickle: what a checkpoint holds.
 
-A value is written as itself where JSON has it: None, bools, ints, finite floats, strings, lists, and dicts of strings.
-Everything else is a table of one key that tells its type, ``{":tuple": [0.9, 0.999]}``; a tensor is
-``{":tensor": "optimizer.state.0.exp_avg"}``, its bytes stand in the file under that name. Types that are not listed
-here are neither written nor read.
+``None``, bools, ints, finite floats, strings, lists, and dicts with string keys are JSON as they are. Any other value
+is a dict with one key that names its type, such as ``{":tuple": [0.9, 0.999]}``. A tensor is
+``{":tensor": "optimizer.state.0.exp_avg"}``, and its data is stored under that name. Other types are refused.
 """
 
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ptb.device import is_memory_error
 from ptb.errors import one_line
 
 MAX_DEPTH = 64
@@ -24,131 +24,121 @@ Node = Any  # a JSON value
 
 @dataclass(frozen=True)
 class State:
-    """A tree of JSON, and the tensors whose names stand in it."""
+    """An encoded value: JSON, and the tensors that it names."""
 
     node: Node
     tensors: dict[str, Tensor]
 
 
 class EncodeError(TypeError):
-    """A value that a checkpoint cannot hold; the message names it and where it stands."""
+    """A value that a checkpoint cannot hold; the message says which, and where it stands."""
 
 
 class DecodeError(ValueError):
-    """A node that stands for no value."""
+    """JSON that stands for no value."""
+
+
+def encode(value: Any) -> State:
+    """Encode numbers, strings, tensors, NumPy arrays, dtypes, devices and containers of them; tensors are copied.
+
+    One tensor in several places is stored once, and is one tensor again after ``decode``.
+
+    Raises:
+        EncodeError: something else is among them.
+    """
+    encoder = Encoder()
+    return State(encoder.node(value, ""), encoder.tensors)
+
+
+def decode(state: State, device: torch.device | None = None) -> Any:
+    """The value of an encoded state, its tensors in memory of their own, laid out as those that were encoded.
+
+    Args:
+        state: what ``encode`` returned.
+        device: where tensors go that were not on the CPU; the CPU when None.
+
+    Raises:
+        DecodeError: it is not something that ``encode`` returns.
+    """
+    return Decoder(state.tensors, device).value(state.node)
 
 
 class Encoder:
-    """Writes values; the tensors are collected under the names that the nodes tell.
-
-    One tensor that stands in several places is written once, and is one tensor again when it is read.
-    """
+    """What ``encode`` does, value by value."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
-        self._kept: list[Any] = []  # an id is good while its object lives
+        self._kept: list[Tensor] = []  # an id is good only while its object lives
 
-    def node(self, value: Any, path: str) -> Node:
-        """The node of a value that stands at ``path``.
-
-        Raises:
-            EncodeError: there is something else than tensors, numbers, texts and containers of them.
-        """
-        return self._node(value, path, MAX_DEPTH)
-
-    def _node(self, value: Any, path: str, depth: int) -> Node:
-        kind = type(value)
+    def node(self, value: Any, path: str, depth: int = MAX_DEPTH) -> Node:
+        """The JSON of a value that stands at ``path``, after which its tensors are named."""
         if depth == 0:
             raise EncodeError(f"{path} is nested too deeply")
-        if value is None or kind in (bool, int, str):
+        kind = type(value)
+        if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
             return value
-        if kind is float:
-            return value if math.isfinite(value) else {":float": repr(value)}
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and _is_plain(value):
             return self._tensor(value, path)
+
+        def inner(each: Any, name: object) -> Node:
+            return self.node(each, f"{path}.{name}".removeprefix("."), depth - 1)
+
+        if kind is list:
+            return [inner(each, place) for place, each in enumerate(value)]
         if kind is dict and all(type(key) is str and not key.startswith(":") for key in value):
-            return {key: self._node(inner, f"{path}.{key}", depth - 1) for key, inner in value.items()}
-        if kind in _PAIRED:
-            pairs = [
-                [self._node(key, f"{path}.key", depth - 1), self._node(inner, f"{path}.{_short(key)}", depth - 1)]
-                for key, inner in value.items()
-            ]
-            return {_PAIRED[kind]: pairs}
-        if kind in _LISTED:
-            # The order of a set of texts is another one in every process.
-            ordered = sorted(value, key=repr) if kind in (set, frozenset) else value
-            items = [self._node(inner, f"{path}.{place}", depth - 1) for place, inner in enumerate(ordered)]
-            return items if kind is list else {_LISTED[kind]: items}
-        if kind is deque:
-            items = [self._node(inner, f"{path}.{place}", depth - 1) for place, inner in enumerate(value)]
-            return {":deque": [value.maxlen, items]}
-        if isinstance(value, np.ndarray | np.generic):
-            array = np.asarray(value)
-            if array.dtype.kind not in "biuf":
-                raise EncodeError(f"{path} is a NumPy array of {array.dtype}")
-            words = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
-            form = [array.dtype.str, list(array.shape), isinstance(value, np.ndarray)]
-            return {":numpy": [form, self._tensor(words, path)]}
-        if kind is bytes:
-            return {":bytes": value.hex()}
-        if kind is complex:
-            return {":complex": [self._node(value.real, path, 1), self._node(value.imag, path, 1)]}
-        if kind is torch.dtype:
-            return {":dtype": str(value).removeprefix("torch.")}
-        if kind is torch.device:
-            return {":device": str(value)}
-        raise EncodeError(f"{path} is a {kind.__module__}.{kind.__qualname__}, not a number, a text or a tensor")
+            return {key: inner(each, key) for key, each in value.items()}
+        if kind in _MAPPINGS:
+            pairs = []
+            for key, each in value.items():
+                name = key if isinstance(key, str | int) else "key"
+                pairs.append([inner(key, "key"), inner(each, name)])
+            return {_MAPPINGS[kind]: pairs}
+        form = _FORMS.get(next((base for base in _BASES if isinstance(value, base)), kind))
+        if form is None or not form.fits(value):
+            what = f"{kind.__module__}.{kind.__qualname__}"
+            if isinstance(value, _BASES):
+                what += f" of {value.layout if isinstance(value, Tensor) else value.dtype}"
+            raise EncodeError(f"{path or 'the value'} is a {what}, not a number, a text or a tensor")
+        return {form.tag: self.node(form.flatten(value), path, depth - 1)}
 
     def _tensor(self, tensor: Tensor, path: str) -> Node:
         if id(tensor) in self._names:
             return {":tensor": self._names[id(tensor)]}
-        plain = tensor.detach()
-        if plain.layout is torch.sparse_coo:
-            parts = [
-                self._tensor(part, f"{path}.{name}")
-                for name, part in (("indices", plain._indices()), ("values", plain._values()))
-            ]
-            return {":sparse": [list(plain.shape), plain.is_coalesced(), *parts]}
-        if plain.layout is not torch.strided or plain.is_quantized or plain.is_meta or plain.is_nested:
-            raise EncodeError(f"{path} is a tensor of layout {plain.layout}")
         name = path
         while name in self.tensors:
             name += "~"
         self._names[id(tensor)] = name
         self._kept.append(tensor)
-        # A copy: the training goes on while the file is written, and views and tied weights get memory of their own.
+        plain = tensor.detach()
+        # A copy: training goes on while the file is written, and safetensors refuses tensors that share memory.
         copied = torch.empty(plain.shape, dtype=plain.dtype).copy_(plain)
         self.tensors[name] = torch.view_as_real(copied) if plain.is_complex() else copied
-        facts: dict[str, Any] = {":tensor": name}
+        node: dict[str, Any] = {":tensor": name}
         if plain.is_complex():
-            facts["complex"] = True
+            node["complex"] = True
         if plain.device.type != "cpu":
-            facts["on"] = plain.device.type
-        if not plain.is_contiguous() and _dense(plain.shape, plain.stride()):
-            facts["stride"] = list(plain.stride())
-        return facts
+            node["on"] = plain.device.type
+        if not plain.is_contiguous() and _is_dense(plain.shape, plain.stride()):
+            node["stride"] = list(plain.stride())
+        return node
 
 
 class Decoder:
-    """Reads nodes back; each tensor in memory of its own, allocated as that of a run which was never stopped."""
+    """What ``decode`` does, value by value."""
 
     def __init__(self, tensors: Mapping[str, Tensor], device: torch.device | None = None) -> None:
         self._tensors = tensors
         self._device = device or torch.device("cpu")
-        self._made: dict[str, Tensor] = {}
+        self._decoded: dict[str, Tensor] = {}
 
     def value(self, node: Node) -> Any:
-        """The value of a node.
-
-        Raises:
-            DecodeError: it is none that a ``Encoder`` gives.
-        """
+        """The value of JSON that an ``Encoder`` made."""
         try:
-            return self._value(node, 2 * MAX_DEPTH + 2)  # a tuple is a table and a list
-        except DecodeError:
-            raise
+            return self._value(node, 3 * MAX_DEPTH)  # a dict of numbers is a dict, a list and pairs
         except (TypeError, ValueError, LookupError, RuntimeError, AttributeError, OverflowError) as error:
+            if isinstance(error, DecodeError) or is_memory_error(error):
+                raise
             raise DecodeError(one_line(error)) from error
 
     def _value(self, node: Node, depth: int) -> Any:
@@ -163,13 +153,13 @@ class Decoder:
             return {key: self._value(inner, depth - 1) for key, inner in node.items()}
         if tag == ":tensor":
             return self._tensor(node)
-        if tag not in _READ or len(node) != 1:
+        if tag not in _REBUILD or len(node) != 1:
             raise DecodeError(f"unknown type {tag}")
-        return _READ[tag](self, node[tag], depth - 1)
+        return _REBUILD[tag](self._value(node[tag], depth - 1))
 
     def _tensor(self, node: Mapping[str, Any]) -> Tensor:
         name = node[":tensor"]
-        if name not in self._made:
+        if name not in self._decoded:
             saved = self._tensors[name]
             if node.get("complex"):
                 saved = torch.view_as_complex(saved.contiguous())
@@ -177,51 +167,20 @@ class Decoder:
             stride = node.get("stride")
             if stride is None:
                 made = torch.empty(saved.shape, dtype=saved.dtype, device=device)
-            elif _dense(saved.shape, tuple(stride)):
+            elif _is_dense(saved.shape, tuple(stride)):  # others could reach beyond the memory, or ask for much of it
                 made = torch.empty_strided(saved.shape, stride, dtype=saved.dtype, device=device)
             else:
                 raise DecodeError(f"{name} cannot have the strides {stride}")
-            self._made[name] = made.copy_(saved)
-        return self._made[name]
-
-    def _pairs(self, node: Node, depth: int) -> dict[Any, Any]:
-        return {self._value(key, depth): self._value(inner, depth) for key, inner in node}
-
-    def _sparse(self, node: Node, depth: int) -> Tensor:
-        shape, coalesced, indices, values = node
-        return torch.sparse_coo_tensor(
-            self._value(indices, depth),
-            self._value(values, depth),
-            shape,
-            is_coalesced=coalesced,
-            check_invariants=True,
-        )
-
-    def _numpy(self, node: Node, depth: int) -> Any:
-        (dtype, shape, is_array), words = node
-        kind = np.dtype(dtype)
-        if kind.kind not in "biuf":
-            raise DecodeError(f"no NumPy array of {dtype}")
-        array = np.frombuffer(self._value(words, depth).numpy().tobytes(), kind).reshape(shape)
-        return array.copy() if is_array else array[()]
+            self._decoded[name] = made.copy_(saved)
+        return self._decoded[name]
 
 
-def raw(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor in the order of its values, uint8 ``[N]``, on its device."""
-    dense = tensor.detach().contiguous()
-    # Of one value, the strides may be any: torch calls it contiguous and does not view it as bytes.
-    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_meta or tensor.is_nested)
 
 
-def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name)
-    if not isinstance(found, torch.dtype):
-        raise DecodeError(f"unknown dtype {name}")
-    return found
-
-
-def _dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether every value has a place of its own and there are no places between them."""
+def _is_dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether every value has a place of its own, and there are no places between them."""
     expected = 1
     for step, size in sorted((step, size) for step, size in zip(stride, shape, strict=True) if size != 1):
         if step != expected:
@@ -230,26 +189,68 @@ def _dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     return True
 
 
-def _short(key: Any) -> str:
-    return str(key) if isinstance(key, str | int) else "key"
+def _flatten_array(array: Any) -> list[Any]:
+    data = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
+    return [array.dtype.str, list(array.shape), data]
 
 
-_PAIRED: dict[type, str] = {dict: ":dict", OrderedDict: ":ordered", Counter: ":counter"}
-_LISTED: dict[type, str] = {list: "", tuple: ":tuple", set: ":set", frozenset: ":frozenset", torch.Size: ":size"}
-_READ: dict[str, Callable[[Decoder, Node, int], Any]] = {
-    ":float": lambda _, node, __: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[node],
-    ":dict": lambda reader, node, depth: reader._pairs(node, depth),
-    ":ordered": lambda reader, node, depth: OrderedDict(reader._pairs(node, depth)),
-    ":counter": lambda reader, node, depth: Counter(reader._pairs(node, depth)),
-    ":tuple": lambda reader, node, depth: tuple(reader._value(node, depth)),
-    ":set": lambda reader, node, depth: set(reader._value(node, depth)),
-    ":frozenset": lambda reader, node, depth: frozenset(reader._value(node, depth)),
-    ":size": lambda reader, node, depth: torch.Size(reader._value(node, depth)),
-    ":deque": lambda reader, node, depth: deque(reader._value(node[1], depth), node[0]),
-    ":bytes": lambda _, node, __: bytes.fromhex(node),
-    ":complex": lambda reader, node, depth: complex(*reader._value(node, depth)),
-    ":dtype": lambda _, node, __: _dtype(node),
-    ":device": lambda _, node, __: torch.device(node),
-    ":sparse": lambda reader, node, depth: reader._sparse(node, depth),
-    ":numpy": lambda reader, node, depth: reader._numpy(node, depth),
+def _rebuild_array(parts: list[Any]) -> Any:
+    dtype, shape, data = parts
+    kind = np.dtype(dtype)
+    if kind.kind not in _ARRAYS:
+        raise DecodeError(f"no NumPy array of {dtype}")
+    return np.frombuffer(data.numpy().tobytes(), kind).reshape(shape).copy()
+
+
+def _rebuild_sparse(parts: list[Any]) -> Tensor:
+    shape, coalesced, indices, values = parts
+    return torch.sparse_coo_tensor(indices, values, shape, is_coalesced=coalesced, check_invariants=True)
+
+
+def _rebuild_dtype(name: str) -> torch.dtype:
+    if not isinstance(dtype := getattr(torch, name), torch.dtype):
+        raise DecodeError(f"unknown dtype {name}")
+    return dtype
+
+
+class _Form(NamedTuple):
+    """How values of a type become a value that JSON has or that has a form itself, and come back."""
+
+    tag: str
+    flatten: Callable[[Any], Any]
+    rebuild: Callable[[Any], Any]
+    fits: Callable[[Any], bool] = lambda value: True
+
+
+_ARRAYS = "biuf"  # numbers; objects would be read with pickle
+_BASES = (Tensor, np.ndarray, np.generic)
+_MAPPINGS: dict[type, str] = {dict: ":dict", OrderedDict: ":ordered", Counter: ":counter"}
+_FORMS: dict[type, _Form] = {
+    float: _Form(":float", repr, {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}.__getitem__),
+    tuple: _Form(":tuple", list, tuple),
+    # A set of strings has another order in every process.
+    set: _Form(":set", lambda items: sorted(items, key=repr), set),
+    frozenset: _Form(":frozenset", lambda items: sorted(items, key=repr), frozenset),
+    torch.Size: _Form(":size", list, torch.Size),
+    deque: _Form(":deque", lambda items: [items.maxlen, list(items)], lambda parts: deque(parts[1], parts[0])),
+    bytes: _Form(":bytes", bytes.hex, bytes.fromhex),
+    complex: _Form(":complex", lambda number: [number.real, number.imag], lambda parts: complex(*parts)),
+    torch.dtype: _Form(":dtype", lambda dtype: str(dtype).removeprefix("torch."), _rebuild_dtype),
+    torch.device: _Form(":device", str, torch.device),
+    np.ndarray: _Form(":array", _flatten_array, _rebuild_array, lambda array: array.dtype.kind in _ARRAYS),
+    np.generic: _Form(
+        ":scalar", _flatten_array, lambda parts: _rebuild_array(parts)[()], lambda scalar: scalar.dtype.kind in _ARRAYS
+    ),
+    Tensor: _Form(
+        ":sparse",
+        lambda tensor: [list(tensor.shape), tensor.is_coalesced(), tensor._indices(), tensor._values()],
+        _rebuild_sparse,
+        lambda tensor: tensor.layout is torch.sparse_coo,
+    ),
+}
+_REBUILD: dict[str, Callable[[Any], Any]] = {
+    ":dict": dict,
+    ":ordered": OrderedDict,
+    ":counter": lambda pairs: Counter(dict(pairs)),
+    **{form.tag: form.rebuild for form in _FORMS.values()},
 }

@@ -1,102 +1,107 @@
 """The mean loss and the metrics of one pass over a split, without a wait for the device before its end."""
 
 import math
-from itertools import chain
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ptb.storage.codec import DecodeError, Decoder, Encoder, Node
-from ptb.storage.object_state import capture, restore
-from ptb.training.objective import Metric, Parts
+from ptb.training.blame import Calls
+from ptb.training.objective import Objective
+from ptb.training.protocols import Metric
+from ptb.training.state import component_state, load_component_state
 
-# What is kept before it is taken in: the metrics of 64 small batches cost hardly more than those of one.
+# Batches wait until there are so many: the metrics of 64 small batches cost hardly more than those of one.
 HELD_BATCHES = 64
 HELD_VALUES = 1 << 20
 
 
 class RunningMetrics:
-    """Adds up losses and metrics on the device, several batches at a time.
+    """Accumulates losses and metrics on the device, several batches at a time.
 
     Args:
-        parts: tells how losses count, and which samples do not.
-        metrics: are reset, and shown every batch.
+        objective: says what a loss divides by, and which samples it leaves out.
+        metrics: are reset here, and updated with all samples that the loss uses.
+        calls: notes which metric is being called.
     """
 
-    def __init__(self, parts: Parts, metrics: dict[str, Metric]) -> None:
-        self._parts = parts
-        self._metrics = metrics
+    def __init__(self, objective: Objective, metrics: Mapping[str, Metric], calls: Calls | None = None) -> None:
+        self._objective = objective
+        self.metrics = dict(metrics)
+        self._calls = calls or Calls()
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all samples."""
+        """Forget all samples."""
         self._held: list[tuple[Tensor, Tensor, Tensor]] = []
         self._most = 0
-        self._sum = torch.zeros((), device=self._parts.device)
+        self._sum = torch.zeros((), device=self._objective.device)
         self._count: Tensor | int = 0
-        for metric in self._metrics.values():
+        for _, metric in self._called_metrics():
             metric.reset()
 
     def add(self, scores: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Takes in a batch: its scores and its loss, a scalar, both without gradients, and its targets."""
-        held = self._held
-        if not held:
+        """Take in a batch: its scores and its loss, a scalar, both without gradients, and its targets."""
+        if not self._held:
             self._most = min(HELD_BATCHES, HELD_VALUES // max(scores.numel(), 1))
-        held.append((scores, targets, loss))
-        if len(held) >= self._most:
-            self._take_in()
+        self._held.append((scores, targets, loss))
+        if len(self._held) >= self._most:
+            self.flush()
 
-    def loss(self) -> float:
-        """The mean over all samples as if they were one batch, 0 of none; waits for the device."""
-        self._take_in()
+    def compute(self) -> dict[str, float]:
+        """The mean loss over all samples, as if they were one batch, and every metric; waits for the device.
+
+        A metric with several figures gives ``LABEL/FIGURE`` for each. Where the loss is not finite there is nothing to
+        measure, and a metric might raise: the loss stands alone.
+        """
+        self.flush()
         count = float(self._count)
-        return float(self._sum) / count if count else 0.0
+        figures = {"loss": float(self._sum) / count if count else 0.0}
+        if not math.isfinite(figures["loss"]):
+            return figures
+        for label, metric in self._called_metrics():
+            value = metric.compute()
+            named = (
+                {f"{label}/{name}": each for name, each in value.items()}
+                if isinstance(value, Mapping)
+                else {label: value}
+            )
+            figures |= {name: float(each) for name, each in named.items()}
+        return figures
 
-    def figures(self) -> dict[str, float]:
-        """The loss and every metric; waits for the device.
+    def state_dict(self) -> dict[str, Any]:
+        """What was taken in so far; the batches that still wait too, so that all sums go on in the same order."""
+        metrics = {label: component_state(metric) for label, metric in self._called_metrics()}
+        held = [list(figures) for figures in self._held]
+        return {"held": held, "most": self._most, "sum": self._sum, "count": self._count, "metrics": metrics}
 
-        Where the loss is not finite there is nothing to measure, and a metric might raise.
-        """
-        loss = self.loss()
-        if not math.isfinite(loss):
-            return {"loss": loss}
-        return {"loss": loss} | {label: float(metric.compute()) for label, metric in self._metrics.items()}
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore it."""
+        self._held = [(scores, targets, loss) for scores, targets, loss in state["held"]]
+        self._most, self._sum, self._count = int(state["most"]), state["sum"], state["count"]
+        for label, metric in self._called_metrics():
+            load_component_state(metric, state["metrics"][label])
 
-    def state(self, writer: Encoder) -> Node:
-        """What was shown so far, so that all sums go on in the same order."""
-        own = [self._held, self._most, self._sum, self._count]
-        metrics = {label: capture(metric, f"metrics.{label}", writer) for label, metric in self._metrics.items()}
-        return {"own": writer.node(own, "tally"), "metrics": metrics}
-
-    def load_state(self, node: Node, reader: Decoder) -> None:
-        """Goes on from there.
-
-        Raises:
-            DecodeError: it is the state of something else.
-        """
-        held, most, total, count = reader.value(node["own"])
-        figures = [(scores, targets, loss) for scores, targets, loss in held]
-        if not all(isinstance(each, Tensor) for each in (total, *chain.from_iterable(figures))):
-            raise DecodeError("losses and scores are tensors")
-        self._held, self._most, self._sum, self._count = figures, int(most), total, count
-        for label, metric in self._metrics.items():
-            restore(metric, node["metrics"][label], reader)
-
-    def _take_in(self) -> None:
+    def flush(self) -> None:
+        """Give the batches that wait to the metrics."""
         if not self._held:
             return
         scores, targets, losses = (list(column) for column in zip(*self._held, strict=True))
         self._held = []
+        self._calls.now = "loss"
         self._add_losses(torch.stack(losses), targets)
-        if self._metrics:
-            self._show(torch.cat(scores), torch.cat(targets))
+        # Metrics get copies, so that one that writes into its arguments changes nothing else.
+        if self.metrics:
+            self._update(torch.cat(scores), torch.cat(targets))
 
     def _add_losses(self, losses: Tensor, targets: list[Tensor]) -> None:
-        if self._parts.summed:
+        if self._objective.sums:
             self._sum += losses.sum()
             self._count += sum(map(len, targets))
             return
-        counts = [self._parts.denominator(each) for each in targets]
+        # Numbers go to the device in one transfer for all batches, which nobody waits for.
+        counts = [self._objective.denominator(each) for each in targets]
         if all(isinstance(each, int) for each in counts):
             weights = torch.tensor(counts, dtype=losses.dtype).to(losses.device, non_blocking=True)
             self._count += sum(counts)
@@ -105,12 +110,16 @@ class RunningMetrics:
             self._count = self._count + weights.sum()
         self._sum += (losses * weights).sum()
 
-    def _show(self, scores: Tensor, targets: Tensor) -> None:
-        """Shows the metrics all samples but those of the class that the loss leaves out."""
-        ignored = self._parts.ignored
+    def _update(self, scores: Tensor, targets: Tensor) -> None:
+        ignored = self._objective.ignored(targets)
         if ignored is not None:
-            kept = targets != ignored
-            scores, targets = scores[kept], targets[kept]
+            scores, targets = scores[~ignored], targets[~ignored]
         if len(targets):
-            for metric in self._metrics.values():
+            for _, metric in self._called_metrics():
                 metric.update(scores, targets)
+
+    def _called_metrics(self) -> Iterator[tuple[str, Metric]]:
+        """The metrics by label, each noted as the component that is being called."""
+        for label, metric in self.metrics.items():
+            self._calls.now = f"metrics.{label}"
+            yield label, metric

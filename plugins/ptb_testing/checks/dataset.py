@@ -5,30 +5,33 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
-from ptb.data.loader import BatchLoader, fingerprint
-from ptb.data.sample_rng import SampleGenerator
-from ptb.data.sources import InMemorySamples
-from ptb.data.sources import place as source_of
-from ptb.data.spec import DataBundle
-from ptb.errors import DataError, listing
-from ptb.registry.settings import arguments
-from ptb.runs.preflight import Names, check_batches
-from ptb.seeding import preserve_rng_state, seed_global
-from ptb.training.objective import Parts
+from ptb import DataBundle, SampleGenerator
+from ptb.internals import (
+    BatchLoader,
+    InMemorySamples,
+    arguments,
+    check_data,
+    fingerprint,
+    listing,
+    make_sources,
+    preserve_rng_state,
+    seed_global,
+)
 from ptb_testing.case import Case, Kit
+from ptb_testing.checks import common
 from ptb_testing.checks.support import on, on_other_device, other_device, unchanged
 from ptb_testing.outcome import CheckFailed, Skipped
-from ptb_testing.state import differences, generators, identical
+from ptb_testing.process import Snapshot, identical
+from ptb_testing.trial import CPU, refused
 
-CPU = torch.device("cpu")
 SAMPLES = 8
 MANY = 10_000
 SEEDS = 8
@@ -36,8 +39,7 @@ WORDS = tuple("abcdefgh")
 ELSEWHERE = """
 import functools, importlib, json, pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
-from ptb.device import cpu_threads
-from ptb.seeding import seed_global
+from ptb.internals import cpu_threads, seed_global
 from ptb_testing.checks.dataset import seen
 target, settings = pickle.load(sys.stdin.buffer)
 module, _, attribute = target.partition(":")
@@ -76,46 +78,44 @@ def seen(bundle: DataBundle) -> dict[str, str]:
 def samples_fit_the_spec(case: Case) -> None:
     """No split is empty, and shapes, types and values of inputs and targets are those that the spec tells."""
     bundle: DataBundle = case.built
-    model = nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(model.parameters())
-    splits = {name: _batches(bundle, split) for name, split in bundle.splits.items()}
-    parts = Parts(
-        model=model,
-        loss=nn.MSELoss(),
-        optimizer=optimizer,
-        scheduler=LambdaLR(optimizer, lambda _: 1.0),
-        train=splits["train"],
-        evaluation={name: batches for name, batches in splits.items() if name != "train"},
-        train_metrics={},
-        eval_metrics={},
-        device=CPU,
-        pairs=bundle.spec.target == "similarity",
-    )
-    name = f"data set '{case.entry.name}'"
-    try:
-        check_batches(parts, bundle.spec, Names(name, "the model", "the loss", "the optimizer", ""))
-    except DataError as error:
-        raise CheckFailed(str(error)) from error
-
-
-def inputs_suit_a_model(case: Case) -> None:
-    """Once prepared, pictures and vectors are float32 and tokens are int64."""
-    bundle: DataBundle = case.built
+    loaders = {name: _loader(bundle, split) for name, split in bundle.splits.items()}
+    with refused():
+        check_data(loaders, bundle.spec, lambda targets: None, f"data set '{case.record.name}'")
     wanted = torch.int64 if bundle.spec.inputs == "tokens" else torch.float32
-    for name, split in bundle.splits.items():
-        inputs, _ = _batches(bundle, split).probe(SAMPLES)
+    for name, loader in loaders.items():
+        inputs, _ = loader.first_batch(SAMPLES)
         if inputs.dtype != wanted:
             raise CheckFailed(
-                f"inputs of the {name} split are {inputs.dtype}, models take {wanted}: cast them in prepare"
+                f"inputs of the {name} split are {inputs.dtype}, models take {wanted}: cast them in transform"
             )
+
+
+def same_in_another_process(case: Case) -> None:
+    """Built by another process, whose sets have another order, samples and spec are the same."""
+    here, again, _ = (use.outcome for use in case.observed)
+    if here != again:
+        raise Skipped("it is another one each time, in this process too")
+    question = pickle.dumps(sys.path) + pickle.dumps((case.record.target, arguments(case.settings)))
+    environment = os.environ | {"PYTHONHASHSEED": _other_hash_seed(case.built.spec.class_names)}
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=question, env=environment, capture_output=True)
+    try:
+        there = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        errors = " ".join(done.stderr.decode(errors="replace").split())[-300:]
+        raise CheckFailed(f"another process cannot build it, and ends with {done.returncode}: {errors}") from error
+    if changed := [name for name in here if here[name] != there[name]]:
+        raise CheckFailed(
+            f"in another process its {' and '.join(changed)} are others: a set has no fixed order, nor have the files "
+            "of a folder; sort what numbers follow from, such as the names of classes"
+        )
 
 
 def reading_again_gives_the_same(case: Case) -> None:
     """A sample that is read twice is the same twice, whatever was read in between."""
     for name, split in case.built.splits.items():
         places = _places(split)
-        first = [_read(split, place) for place in places]
-        again = [_read(split, place) for place in reversed(places)]
+        first = [split[place] for place in places]
+        again = [split[place] for place in reversed(places)]
         for place, one, other in zip(places, first, reversed(again), strict=True):
             if not identical(one, other):
                 raise CheckFailed(
@@ -124,43 +124,18 @@ def reading_again_gives_the_same(case: Case) -> None:
                 )
 
 
-def same_in_another_process(case: Case) -> None:
-    """Built by another process, whose sets have another order, samples and spec are the same."""
-    here, again, _ = (seen.outcome for seen in case.observed)
-    if not identical(here, again):
-        raise Skipped("it is another one each time, in this process too")
-    question = pickle.dumps(sys.path) + pickle.dumps((case.entry.target, arguments(case.settings)))
-    environment = os.environ | {"PYTHONHASHSEED": _other_hash_seed(case.built.spec.class_names)}
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=question, env=environment, capture_output=True)
-    try:
-        there = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError) as error:
-        told = " ".join(done.stderr.decode(errors="replace").split())[-300:]
-        raise CheckFailed(f"another process cannot build it, and ends with {done.returncode}: {told}") from error
-    if changed := differences(here, there):
-        raise CheckFailed(
-            f"in another process its {' and '.join(changed)} are others: a set has no fixed order, nor have the files "
-            "of a folder; sort what numbers follow from, such as the names of classes"
-        )
-
-
 def reading_draws_nothing(case: Case) -> None:
     """Reading samples leaves the global generators alone, so that the number of workers changes nothing."""
     for name, split in case.built.splits.items():
-        before = generators()
-        for place in _places(split):
-            split[place]
-        if moved := differences(before, generators()):
-            raise CheckFailed(
-                f"reading the {name} split draws from the global generator of {listing(moved)}; what is random belongs "
-                "into augment, which gets random numbers"
-            )
+        with _drawing_nothing(f"reading the {name} split", "what is random belongs into augment"):
+            for place in _places(split):
+                split[place]
 
 
 def pickles_for_workers(case: Case) -> str | None:
     """Splits can be pickled; one that is not held in memory is read by a worker process as it is here."""
-    bundle: DataBundle = case.built
-    for name, split in bundle.splits.items():
+    splits = {name: Subset(split, _places(split)) for name, split in case.built.splits.items()}
+    for name, split in splits.items():
         try:
             copy = pickle.loads(pickle.dumps(split))
         except Exception as error:
@@ -168,92 +143,89 @@ def pickles_for_workers(case: Case) -> str | None:
                 f"the {name} split cannot be pickled, as workers need it: {error}; keep no open file, lambda or local "
                 "class in it"
             ) from error
-        for place in _places(split):
-            if not identical(_read(split, place), _read(copy, place)):
-                raise CheckFailed(f"sample {place} of the {name} split is another one after pickling")
-    if all(InMemorySamples.of(split) is not None for split in bundle.splits.values()):
+        _check_same(split, name, [copy[place] for place in range(len(split))], "after pickling")
+    read = {name: split for name, split in splits.items() if InMemorySamples.of(split) is None}
+    if not read:
         return "held in memory: no worker reads it"
-    for name, split in bundle.splits.items():
-        if InMemorySamples.of(split) is None:
-            _read_by_a_worker(name, split)
-            break  # a process takes seconds to start
+    name, split = next(iter(read.items()))  # a process takes seconds to start
+    sources = make_sources({name: split}, CPU, "workers", num_workers=1, multiprocessing_context="spawn")
+    try:
+        with on(f"a worker process that reads the {name} split"), refused():
+            (batch,) = sources[name].batches(torch.arange(len(split)), len(split), 0)
+    finally:
+        sources[name].close()
+    _check_same(split, name, list(zip(*batch, strict=True)), "when a worker process reads it")
     return None
 
 
-def prepare_is_a_function(case: Case) -> None:
-    """`prepare` gives the same each time and in any batch, draws nothing, and changes nothing in place."""
+def transform_is_a_function(case: Case) -> None:
+    """`transform` gives the same each time and in any batch, draws nothing, and changes nothing in place."""
     bundle: DataBundle = case.built
-    if bundle.prepare is None:
-        raise Skipped("it has no prepare")
+    if bundle.transform is None:
+        raise Skipped("it has no transform")
     inputs = _raw(bundle)
-    before = generators()
-    with on("prepare"), unchanged(inputs=inputs):
-        first, again = bundle.prepare(inputs), bundle.prepare(inputs)
+    with on("transform"), unchanged(inputs=inputs), _drawing_nothing("transform"):
+        first, again = bundle.transform(inputs), bundle.transform(inputs)
     if not identical(first, again):
-        raise CheckFailed("prepare gives two results for the same inputs; what is random belongs into augment")
-    if moved := differences(before, generators()):
-        raise CheckFailed(f"prepare draws from the global generator of {listing(moved)}")
+        raise CheckFailed("transform gives two results for the same inputs; what is random belongs into augment")
     if len(first) != len(inputs):
-        raise CheckFailed(f"prepare makes {len(first)} samples of {len(inputs)}")
-    with on("prepare, a batch of one sample"):
-        alone = torch.cat([bundle.prepare(one) for one in torch.split(inputs, 1)])
+        raise CheckFailed(f"transform makes {len(first)} samples of {len(inputs)}")
+    with on("transform, a batch of one sample"):
+        alone = torch.cat([bundle.transform(one) for one in torch.split(inputs, 1)])
     if alone.shape != first.shape or not torch.allclose(alone, first, rtol=1e-4, atol=1e-5, equal_nan=True):
         raise CheckFailed(
-            "prepare makes another thing of a sample alone than in a batch: take a mean, or whatever it needs, from "
+            "transform makes another thing of a sample alone than in a batch: take a mean, or whatever it needs, from "
             "the training split"
         )
 
 
 def augment_belongs_to_the_sample(case: Case) -> None:
-    """`augment` is decided by the draws that it gets, for each sample by itself, and keeps shape and type."""
+    """`augment` is decided by the generator that it gets, for each sample by itself, and keeps shape and type."""
     bundle: DataBundle = case.built
-    if bundle.augment is None:
+    if (augment := bundle.augment) is None:
         raise Skipped("it has no augment")
-    inputs, _ = _batches(bundle, bundle.train).probe(SAMPLES)
-    samples = torch.arange(len(inputs))
+    inputs, _ = _loader(bundle, bundle.train).first_batch(SAMPLES)
+
+    def augmented(seed: int, samples: slice = slice(None)) -> Tensor:
+        return augment(inputs[samples], SampleGenerator(seed, 1, torch.arange(len(inputs))[samples]))
+
     results = []
     for seed in (1, 2):
         seed_global(seed, "augment")
-        before = generators()
-        with on("augment"), unchanged(inputs=inputs):
-            results.append(bundle.augment(inputs, SampleGenerator(0, 1, samples)))
-        if moved := differences(before, generators()):
-            raise CheckFailed(f"augment draws from the global generator of {listing(moved)}: use the draws it gets")
+        with on("augment"), unchanged(inputs=inputs), _drawing_nothing("augment", "use the generator it gets"):
+            results.append(augmented(0))
     whole = results[0]
     if not identical(*results):
-        raise CheckFailed("augment gives two results for the same draws: use nothing else")
-    others = [bundle.augment(inputs, SampleGenerator(seed, 1, samples)) for seed in range(1, SEEDS)]
-    if not identical(whole, inputs) and all(identical(whole, other) for other in others):
+        raise CheckFailed("augment gives two results for the same generator: use nothing else")
+    if not identical(whole, inputs) and all(identical(whole, augmented(seed)) for seed in range(1, SEEDS)):
         raise CheckFailed(
-            f"augment changes the inputs in the same way for {SEEDS} seeds: use the draws it gets; what is not random "
-            "belongs into prepare"
+            f"augment changes the inputs in the same way for {SEEDS} seeds: use the generator it gets; what is not "
+            "random belongs into transform"
         )
-    if whole.shape != inputs.shape or whole.dtype != inputs.dtype:
-        raise CheckFailed(f"augment makes {whole.dtype} {list(whole.shape)} of {inputs.dtype} {list(inputs.shape)}")
-    if not identical(bundle.augment(inputs[1:2], SampleGenerator(0, 1, samples[1:2])), whole[1:2]):
+    if not identical(augmented(0, slice(1, 2)), whole[1:2]):
         raise CheckFailed(
             "augment makes another thing of a sample alone than in a batch: draw numbers for each sample, such as "
-            "draws.uniform(2), and use its own"
+            "generator.uniform(2), and use its own"
         )
 
 
 def works_on_a_device(case: Case) -> str:
-    """`prepare` and `augment` take inputs of another device and keep them there."""
+    """`transform` and `augment` take inputs of another device and keep them there."""
     bundle: DataBundle = case.built
-    if bundle.prepare is None and bundle.augment is None:
-        raise Skipped("it has no prepare and no augment")
     device = other_device()
-    raw, (prepared, _) = _raw(bundle), _batches(bundle, bundle.train).probe(SAMPLES)
-    advice = "bring what it holds or draws to the device of the inputs"
-    results = {}
-    if bundle.prepare is not None:
-        with on("prepare"), on_other_device(device, advice):
-            results["prepare"] = bundle.prepare(raw.to(device))
-    if bundle.augment is not None:
-        with on("augment"), on_other_device(device, advice):
-            draws = SampleGenerator(0, 1, torch.arange(len(prepared), device=device))
-            results["augment"] = bundle.augment(prepared.to(device), draws)
-    for name, result in results.items():
+    steps: dict[str, Callable[[], Tensor]] = {}
+    if (transform := bundle.transform) is not None:
+        raw = _raw(bundle).to(device)
+        steps["transform"] = lambda: transform(raw)
+    if (augment := bundle.augment) is not None:
+        inputs = _loader(bundle, bundle.train).first_batch(SAMPLES)[0].to(device)
+        numbers = torch.arange(len(inputs), device=device)
+        steps["augment"] = lambda: augment(inputs, SampleGenerator(0, 1, numbers))
+    if not steps:
+        raise Skipped("it has no transform and no augment")
+    for name, step in steps.items():
+        with on(name), on_other_device(device, "bring what it holds or draws to the device of the inputs"):
+            result = step()
         if result.device.type != device.type:
             raise CheckFailed(f"{name} takes inputs on {device} and gives some on {result.device}")
     return f"tried on {device}"
@@ -266,64 +238,72 @@ def class_counts_are_those_of_train(case: Case) -> None:
     if not counts:
         raise Skipped("its spec has no class_counts")
     size, held = len(cast(Sized, bundle.train)), InMemorySamples.of(bundle.train)
-    if held is None and size > MANY:
-        raise Skipped(f"its {size} training samples are not held in memory, reading them all takes too long")
     if held is not None:
         _, targets = held.take(torch.arange(size))
+    elif size <= MANY:
+        targets = torch.stack([torch.as_tensor(bundle.train[place][1]) for place in range(size)])
     else:
-        targets = torch.stack([_read(bundle.train, place)[1] for place in range(size)])
+        raise Skipped(f"its {size} training samples are not held in memory, reading them all takes too long")
     counted = tuple(torch.bincount(targets.flatten().long(), minlength=len(counts)).tolist())
     if counted != counts:
         raise CheckFailed(f"class_counts are {counts}, the training samples are {counted}")
 
 
 KIT = Kit(
-    build=build,
-    use=use,
-    may_draw=False,
     checks=(
+        *common.CHECKS,
         samples_fit_the_spec,
-        inputs_suit_a_model,
         same_in_another_process,
         reading_again_gives_the_same,
         reading_draws_nothing,
         pickles_for_workers,
-        prepare_is_a_function,
+        transform_is_a_function,
         augment_belongs_to_the_sample,
         works_on_a_device,
         class_counts_are_those_of_train,
     ),
     gates=(samples_fit_the_spec, reading_again_gives_the_same),
     optional=(
-        prepare_is_a_function,
+        transform_is_a_function,
         augment_belongs_to_the_sample,
         works_on_a_device,
         class_counts_are_those_of_train,
     ),
+    build=build,
+    use=use,
 )
 
 
-def _batches(bundle: DataBundle, split: Dataset[Any]) -> BatchLoader:
-    return BatchLoader(source_of({"split": split}, CPU)["split"], batch_size=SAMPLES, prepare=bundle.prepare)
+def _loader(bundle: DataBundle, split: Dataset[Any]) -> BatchLoader:
+    return BatchLoader(
+        make_sources({"split": split}, CPU)["split"],
+        batch_size=SAMPLES,
+        transform=bundle.transform,
+        augment=bundle.augment if split is bundle.train else None,
+    )
 
 
 def _raw(bundle: DataBundle) -> Tensor:
-    """Inputs of the first training samples, as `prepare` gets them."""
-    return BatchLoader(source_of({"train": bundle.train}, CPU)["train"], batch_size=SAMPLES).probe(SAMPLES)[0]
+    """Inputs of the first training samples, as `transform` gets them."""
+    return BatchLoader(make_sources({"train": bundle.train}, CPU)["train"], batch_size=SAMPLES).first_batch(SAMPLES)[0]
+
+
+@contextmanager
+def _drawing_nothing(what: str, advice: str = "it must be decided by its inputs") -> Iterator[None]:
+    """The block must leave the global generators alone."""
+    before = Snapshot.take()
+    yield
+    if moved := before.moved_generators(Snapshot.take()):
+        raise CheckFailed(f"{what} draws from the global generator of {listing(moved)}: {advice}")
 
 
 def _other_hash_seed(names: Sequence[str]) -> str:
     """A seed of Python's hashes under which a set of these names, if there are some, has another order than they."""
-    order = names if len(set(names)) > 1 else list(set(WORDS))
+    question = json.dumps(names if len(set(names)) > 1 else list(set(WORDS)))
     for seed in map(str, range(1, 100)):
-        done = subprocess.run(
-            [sys.executable, "-S", "-c", SET_ORDER],
-            input=json.dumps(order),
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-        )
-        if done.stdout.strip() == "True":
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-S", "-c", SET_ORDER]
+        if "True" in subprocess.run(command, input=question, env=environment, capture_output=True, text=True).stdout:
             break
     return seed
 
@@ -334,18 +314,8 @@ def _places(split: Dataset[Any]) -> list[int]:
     return sorted({0, 1, size // 2, size - 2, size - 1} & set(range(size)))
 
 
-def _read(split: Dataset[Any], place: int) -> tuple[Tensor, Tensor]:
-    inputs, targets = split[place]
-    return torch.as_tensor(inputs), torch.as_tensor(targets)
-
-
-def _read_by_a_worker(name: str, split: Dataset[Any]) -> None:
-    places = _places(split)
-    loader: DataLoader[Any] = DataLoader(
-        Subset(split, places), batch_size=len(places), num_workers=1, multiprocessing_context="spawn", timeout=120
-    )
-    with on(f"a worker process that reads the {name} split"):
-        ((inputs, targets),) = loader
-    for position, place in enumerate(places):
-        if not identical(_read(split, place), (inputs[position], targets[position])):
-            raise CheckFailed(f"sample {place} of the {name} split is another one when a worker process reads it")
+def _check_same(split: Subset[Any], name: str, others: Sequence[Any], when: str) -> None:
+    for place, number, other in zip(range(len(split)), split.indices, others, strict=True):
+        inputs, targets = map(torch.as_tensor, split[place])
+        if not identical([inputs, targets], list(map(torch.as_tensor, other))):
+            raise CheckFailed(f"sample {number} of the {name} split is another one {when}")

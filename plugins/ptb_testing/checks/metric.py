@@ -1,45 +1,44 @@
-"""What a metric owes: a number that depends on the samples it has seen, and on nothing else."""
+"""What a metric owes: figures that depend on the samples it has seen, and on nothing else."""
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ptb.data.spec import DataSpec
-from ptb.errors import one_line
-from ptb.seeding import generator
+from ptb import DataSpec
+from ptb.internals import (
+    component_state,
+    decode,
+    encode,
+    generator,
+    load_component_state,
+    one_line,
+)
 from ptb_testing.case import Case, Kit
-from ptb_testing.checks.support import all_given, nothing_fits, on, on_other_device, other_device, refusals, unchanged
+from ptb_testing.checks import common
+from ptb_testing.checks.in_a_run import fits_a_run
+from ptb_testing.checks.support import on_each, on_other_device, other_device, taken_specs, unchanged
 from ptb_testing.outcome import CheckFailed, Skipped
-from ptb_testing.samples import described_scores, scores_of, target_specs, targets_of
+from ptb_testing.samples import described_scores, scores_of, targets_of
+from ptb_testing.trial import Trial
 
 SAMPLES = 24
-FIRST = 17  # an uneven cut: the mean of two means is another number than the mean
+CUTS = (17, 23)  # uneven: the mean of two means is another number than the mean; and a batch of one sample
 METHODS = ("update", "compute", "reset")
+Figures = dict[str, float]
 
 
 def build(case: Case) -> list[DataSpec]:
-    """The specs that it takes: all that are given, else one or more of each target kind that it declares."""
-    declared = case.entry.component.accepts
-    refused: dict[str, str] = {}
-    taken = []
-    for spec in case.specs or target_specs(declared):
-        with refusals(described_scores(spec), refused):
-            metric = case.build(spec)
-            missing = [name for name in METHODS if not callable(getattr(metric, name, None))]
-            if missing:
-                raise CheckFailed(f"it gives a {type(metric).__name__} without {', '.join(missing)}()")
-            taken.append(spec)
-    if case.specs:
-        return all_given(taken, refused)
-    if not taken:
-        raise nothing_fits(refused)
-    if set(declared) - {spec.target for spec in taken}:
-        what, reason = next(iter(refused.items()))
-        raise CheckFailed(f"it declares accepts={declared}, and refuses {what}: {reason}")
-    return taken
+    """The specs that it takes."""
+
+    def problem(metric: Any) -> str:
+        missing = [name for name in METHODS if not callable(getattr(metric, name, None))]
+        return f"it gives a {type(metric).__name__} without {', '.join(missing)}()" if missing else ""
+
+    return taken_specs(case, problem)
 
 
 def use(case: Case) -> Any:
@@ -52,176 +51,170 @@ def use(case: Case) -> Any:
     return figures
 
 
-def figure_is_a_finite_number(case: Case) -> None:
-    """On valid scores and targets it computes a finite number: a float, or a tensor of one value."""
+def trials(case: Case) -> Iterator[tuple[str, Trial]]:
+    """A run on targets of each kind that it takes."""
     for spec in case.built:
-        with on(described_scores(spec)):
-            metric = case.build(spec)
-            metric.update(*_samples(spec))
-            figure = metric.compute()
-            try:
-                number = float(figure)
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise CheckFailed(f"compute() gives {figure!r}, which is no number: {one_line(error)}") from error
-            if not math.isfinite(number):
-                raise CheckFailed(f"compute() gives {number} on {SAMPLES} valid samples")
+        yield described_scores(spec), Trial.of(case, spec)
 
 
-def batches_add_up(case: Case) -> None:
-    """Two uneven batches give the figure that all samples at once give."""
-    for spec in case.built:
-        with on(described_scores(spec)):
-            scores, targets = _samples(spec)
-            whole = _figure(case.build(spec), (scores, targets))
-            parts = _figure(case.build(spec), (scores[:FIRST], targets[:FIRST]), (scores[FIRST:], targets[FIRST:]))
-            if not _close(whole, parts):
-                raise CheckFailed(
-                    f"all {SAMPLES} samples at once give {whole:g}, in two batches {parts:g}: add up sums and counts, "
-                    "and divide in compute()"
-                )
+@on_each(described_scores)
+def figures_are_finite(case: Case, spec: DataSpec) -> None:
+    """On valid scores and targets it computes finite numbers: a float or a tensor of one value, or a dict of them."""
+    figures = _figures(case.build(spec), _samples(spec))
+    if not figures or not all(map(math.isfinite, figures.values())):
+        raise CheckFailed(f"compute() gives {_shown(figures)} on {SAMPLES} valid samples")
 
 
-def reset_forgets(case: Case) -> None:
-    """After `reset` it gives what a new one gives."""
-    for spec in case.built:
-        with on(described_scores(spec)):
-            metric, samples = case.build(spec), _samples(spec)
-            _figure(metric, _samples(spec, seed=1))
-            metric.reset()
-            after, new = _figure(metric, samples), _figure(case.build(spec), samples)
-            if not _close(after, new):
-                raise CheckFailed(f"after reset() it gives {after:g}, a new one {new:g}")
-
-
-def computing_changes_nothing(case: Case) -> None:
-    """`compute` gives the same when it is asked again, and more batches may follow it."""
-    for spec in case.built:
-        with on(described_scores(spec)):
-            metric = case.build(spec)
-            (scores, targets), new = _samples(spec), case.build(spec)
-            metric.update(scores[:FIRST], targets[:FIRST])
-            first, again = float(metric.compute()), float(metric.compute())
-            if not _close(first, again):
-                raise CheckFailed(f"asked twice, compute() gives {first:g} and then {again:g}")
-            after = _figure(metric, (scores[FIRST:], targets[FIRST:]))
-            if not _close(after, whole := _figure(new, (scores, targets))):
-                raise CheckFailed(f"with a compute() between two batches it gives {after:g} instead of {whole:g}")
-
-
-def arguments_are_left_alone(case: Case) -> None:
+@on_each(described_scores)
+def arguments_are_left_alone(case: Case, spec: DataSpec) -> None:
     """It changes neither the scores nor the targets, which other metrics get after it."""
-    for spec in case.built:
-        scores, targets = _samples(spec)
-        with on(described_scores(spec)), unchanged(scores=scores, targets=targets):
-            _figure(case.build(spec), (scores, targets))
+    scores, targets = _samples(spec)
+    with unchanged(scores=scores, targets=targets):
+        _figures(case.build(spec), (scores, targets))
 
 
-def works_on_one_sample(case: Case) -> None:
-    """It takes a batch of one sample, as the last one of an epoch may be."""
-    for spec in case.built:
-        with on(f"{described_scores(spec)}, a batch of one sample"):
-            scores, targets = _samples(spec)
-            whole = _figure(case.build(spec), (scores, targets))
-            parts = _figure(case.build(spec), (scores[:-1], targets[:-1]), (scores[-1:], targets[-1:]))
-            if not _close(whole, parts):
-                raise CheckFailed(f"all samples at once give {whole:g}, with the last one alone {parts:g}")
-
-
-def order_of_samples_does_not_matter(case: Case) -> None:
-    """The same samples in another order have the same figure."""
-    for spec in case.built:
-        with on(described_scores(spec)):
-            scores, targets = _samples(spec)
-            order = torch.randperm(SAMPLES, generator=generator(0, "order"))
-            one = _figure(case.build(spec), (scores, targets))
-            other = _figure(case.build(spec), (scores[order], targets[order]))
-            if not _close(one, other):
-                raise CheckFailed(f"the figure is {one:g} in one order of the samples and {other:g} in another")
-
-
-def instances_share_nothing(case: Case) -> None:
+@on_each(described_scores)
+def instances_share_nothing(case: Case, spec: DataSpec) -> None:
     """Two of them, as one for training and one for evaluation, do not disturb each other."""
-    for spec in case.built:
-        with on(described_scores(spec)):
-            metric, other = case.build(spec), case.build(spec)
-            metric.update(*_samples(spec))
-            before = float(metric.compute())
-            _figure(other, _samples(spec, seed=1))
-            other.reset()
-            if not _close(before, after := float(metric.compute())):
-                raise CheckFailed(f"it gives {before:g}, and {after:g} once another one was used: keep state in self")
+    metric, other = case.build(spec), case.build(spec)
+    before = _figures(metric, _samples(spec))
+    _figures(other, _samples(spec, seed=1))
+    other.reset()
+    after = _figures(metric)
+    if not _close(before, after):
+        raise CheckFailed(
+            f"it gives {_shown(before)}, and {_shown(after)} once another one was used: keep state in self"
+        )
 
 
-def works_in_evaluation(case: Case) -> None:
-    """Used before, reset, and updated in inference mode, it gives the figure that it gives outside of it."""
-    for spec in case.built:
-        with on(described_scores(spec)):
-            metric, samples = case.build(spec), _samples(spec)
-            outside = _figure(case.build(spec), samples)
-            with torch.no_grad():
-                metric.update(*_samples(spec, seed=1))
-                float(metric.compute())
+@on_each(described_scores)
+def batches_add_up(case: Case, spec: DataSpec) -> None:
+    """Two uneven batches, also one of a single sample, give the figures that all samples at once give."""
+    whole = _figures(case.build(spec), _samples(spec))
+    for cut in CUTS:
+        parts = _figures(case.build(spec), *_cut(spec, cut))
+        if not _close(whole, parts):
+            raise CheckFailed(
+                f"all {SAMPLES} samples at once give {_shown(whole)}, {cut} and {SAMPLES - cut} of them "
+                f"{_shown(parts)}: add up sums and counts, and divide in compute()"
+            )
+
+
+@on_each(described_scores)
+def order_of_samples_does_not_matter(case: Case, spec: DataSpec) -> None:
+    """The same samples in another order have the same figures."""
+    scores, targets = _samples(spec)
+    order = torch.randperm(SAMPLES, generator=generator(0, "order"))
+    one = _figures(case.build(spec), (scores, targets))
+    other = _figures(case.build(spec), (scores[order], targets[order]))
+    if not _close(one, other):
+        raise CheckFailed(f"it gives {_shown(one)} in one order of the samples and {_shown(other)} in another")
+
+
+@on_each(described_scores)
+def reset_forgets(case: Case, spec: DataSpec) -> None:
+    """After `reset` it gives what a new one gives."""
+    metric = case.build(spec)
+    _figures(metric, _samples(spec, seed=1))
+    metric.reset()
+    after, new = _figures(metric, _samples(spec)), _figures(case.build(spec), _samples(spec))
+    if not _close(after, new):
+        raise CheckFailed(f"after reset() it gives {_shown(after)}, a new one {_shown(new)}")
+
+
+@on_each(described_scores)
+def computing_changes_nothing(case: Case, spec: DataSpec) -> None:
+    """`compute` gives the same when it is asked again, and more batches may follow it."""
+    metric, (first_batch, second_batch) = case.build(spec), _cut(spec, CUTS[0])
+    first, again = _figures(metric, first_batch), _figures(metric)
+    if not _close(first, again):
+        raise CheckFailed(f"asked twice, compute() gives {_shown(first)} and then {_shown(again)}")
+    after, whole = _figures(metric, second_batch), _figures(case.build(spec), _samples(spec))
+    if not _close(after, whole):
+        raise CheckFailed(f"with a compute() between two batches it gives {_shown(after)} instead of {_shown(whole)}")
+
+
+@on_each(described_scores)
+def works_in_evaluation(case: Case, spec: DataSpec) -> None:
+    """Used before, reset, and updated in inference mode, it gives the figures that it gives outside of it."""
+    metric = case.build(spec)
+    outside = _figures(case.build(spec), _samples(spec))
+    with torch.no_grad():
+        _figures(metric, _samples(spec, seed=1))
+    for _ in range(2):  # two epochs
+        with torch.inference_mode():
             metric.reset()
-            for _ in range(2):  # two epochs
-                with torch.inference_mode():
-                    metric.reset()
-                    inside = _figure(metric, samples)
-                if not _close(outside, inside):
-                    raise CheckFailed(f"it gives {outside:g} outside of inference mode and {inside:g} inside")
+            inside = _figures(metric, _samples(spec))
+        if not _close(outside, inside):
+            raise CheckFailed(f"it gives {_shown(outside)} outside of inference mode and {_shown(inside)} inside")
 
 
-def details_are_json(case: Case) -> None:
+@on_each(described_scores)
+def state_survives_a_checkpoint(case: Case, spec: DataSpec) -> None:
+    """Saved between two batches and loaded into a new one, it gives the figures of one that was not saved."""
+    metric, resumed, (first, second) = case.build(spec), case.build(spec), _cut(spec, CUTS[0])
+    _figures(metric, first)
+    load_component_state(resumed, decode(encode(component_state(metric))))
+    whole, parts = _figures(metric, second), _figures(resumed, second)
+    if not _close(whole, parts):
+        raise CheckFailed(
+            f"saved and loaded between two batches it gives {_shown(parts)} instead of {_shown(whole)}: keep its state "
+            "in state_dict(), or in plain attributes of an object that has no state_dict()"
+        )
+
+
+@on_each(described_scores)
+def details_are_json(case: Case, spec: DataSpec) -> None:
     """`details()`, which a metric may have, gives a dict of JSON values, without NaN, after one sample too."""
-    for spec in case.built:
-        with on(described_scores(spec)):
-            metric = case.build(spec)
-            if not hasattr(metric, "details"):
-                raise Skipped("it has no details()")
-            for count in (SAMPLES, 1):
-                metric.reset()
-                metric.update(*(part[:count] for part in _samples(spec)))
-                details = metric.details()
-                try:
-                    json.dumps(details, allow_nan=False)
-                except (TypeError, ValueError) as error:
-                    raise CheckFailed(f"details() after {count} samples cannot be JSON: {one_line(error)}") from error
-                if not isinstance(details, dict):
-                    raise CheckFailed(f"details() must give a dict, it gives a {type(details).__name__}")
+    metric = case.build(spec)
+    if not hasattr(metric, "details"):
+        raise Skipped("it has no details()")
+    for size in (SAMPLES, 1):
+        metric.reset()
+        metric.update(*(part[:size] for part in _samples(spec)))
+        details = metric.details()
+        try:
+            json.dumps(details, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise CheckFailed(f"details() after {size} samples cannot be JSON: {one_line(error)}") from error
+        if not isinstance(details, dict):
+            raise CheckFailed(f"details() must give a dict, it gives a {type(details).__name__}")
 
 
-def works_on_a_device(case: Case) -> str:
+@on_each(described_scores)
+def works_on_a_device(case: Case, spec: DataSpec) -> str:
     """It takes scores and targets of another device."""
     device = other_device()
-    for spec in case.built:
-        with on(described_scores(spec)):
-            metric = case.build(spec)
-            if isinstance(metric, nn.Module):
-                nn.Module.to(metric, device)
-            scores, targets = _samples(spec)
-            with on_other_device(device):
-                metric.update(scores.to(device), targets.to(device))
+    metric = case.build(spec)
+    if isinstance(metric, nn.Module):
+        nn.Module.to(metric, device)
+    scores, targets = _samples(spec)
+    with on_other_device(device):
+        metric.update(scores.to(device), targets.to(device))
     return f"tried on {device}"
 
 
 KIT = Kit(
-    build=build,
-    use=use,
-    may_draw=False,
     checks=(
-        figure_is_a_finite_number,
+        *common.CHECKS,
+        figures_are_finite,
+        fits_a_run,
         arguments_are_left_alone,
         instances_share_nothing,
         batches_add_up,
-        works_on_one_sample,
         order_of_samples_does_not_matter,
         reset_forgets,
         computing_changes_nothing,
         works_in_evaluation,
+        state_survives_a_checkpoint,
         details_are_json,
         works_on_a_device,
     ),
-    gates=(figure_is_a_finite_number, instances_share_nothing, batches_add_up, reset_forgets),
+    gates=(figures_are_finite, fits_a_run, instances_share_nothing, batches_add_up, reset_forgets),
     optional=(details_are_json, works_on_a_device),
+    build=build,
+    use=use,
+    trials=trials,
 )
 
 
@@ -229,11 +222,29 @@ def _samples(spec: DataSpec, seed: int = 0) -> tuple[Tensor, Tensor]:
     return scores_of(spec, SAMPLES, seed), targets_of(spec, SAMPLES, seed)
 
 
-def _figure(metric: Any, *batches: tuple[Tensor, Tensor]) -> float:
+def _cut(spec: DataSpec, place: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The samples in two batches."""
+    scores, targets = _samples(spec)
+    return (scores[:place], targets[:place]), (scores[place:], targets[place:])
+
+
+def _figures(metric: Any, *batches: tuple[Tensor, Tensor]) -> Figures:
+    """What it computes after these batches, by name; a single figure has none."""
     for scores, targets in batches:
         metric.update(scores, targets)
-    return float(metric.compute())
+    value = metric.compute()
+    try:
+        return {name: float(each) for name, each in (value if isinstance(value, Mapping) else {"": value}).items()}
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckFailed(f"compute() gives {value!r}, no number and no dict of numbers: {one_line(error)}") from error
 
 
-def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-6) or (math.isnan(one) and math.isnan(other))
+def _close(one: Figures, other: Figures) -> bool:
+    return one.keys() == other.keys() and all(
+        math.isclose(value, other[name], rel_tol=1e-4, abs_tol=1e-6) or (math.isnan(value) and math.isnan(other[name]))
+        for name, value in one.items()
+    )
+
+
+def _shown(figures: Figures) -> str:
+    return ", ".join(f"{name}={value:g}".removeprefix("=") for name, value in figures.items()) or "no figure"

@@ -1,28 +1,21 @@
 """What a model owes: scores of the right form for every spec that it takes, gradients, and a state that is whole."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ptb.data.spec import DataSpec
-from ptb.errors import StorageError, listing
-from ptb.seeding import generator, seed_global
-from ptb.storage.checkpoint import model_state
+from ptb import DataSpec
+from ptb.internals import Objective, generator, listing, model_state, seed_global
 from ptb_testing.case import Case, Kit
-from ptb_testing.checks.support import all_given, nothing_fits, on, on_other_device, other_device, refusals, unchanged
+from ptb_testing.checks import common
+from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
+from ptb_testing.checks.support import check_taken, on_each, on_other_device, other_device, refusals, unchanged
 from ptb_testing.outcome import CheckFailed
-from ptb_testing.samples import (
-    LARGE_FORMS,
-    described,
-    forward,
-    inputs_of,
-    specs,
-    targets_of,
-    usual_loss,
-)
-from ptb_testing.state import differences, generators, identical
+from ptb_testing.process import Snapshot, identical
+from ptb_testing.samples import LARGE_FORMS, described, inputs_of, specs
+from ptb_testing.trial import CPU, Trial
 
 SHAKES = 16
 
@@ -30,13 +23,10 @@ SHAKES = 16
 def build(case: Case) -> list[DataSpec]:
     """The specs that it takes: all that are given, else some of the kit's; large pictures if it takes no small ones."""
     refused: dict[str, str] = {}
-    if case.specs:
-        return all_given(_taken(case, case.specs, refused), refused)
-    taken = _taken(case, list(specs()), refused)
-    if not any(spec.inputs == "image" for spec in taken):
+    taken = _taken(case, case.specs or list(specs()), refused)
+    if not case.specs and not any(spec.inputs == "image" for spec in taken):
         taken += _taken(case, list(specs(LARGE_FORMS)), refused)
-    if not taken:
-        raise nothing_fits(refused)
+    check_taken(case, taken, refused)
     return taken
 
 
@@ -44,36 +34,47 @@ def use(case: Case) -> Any:
     """Its first weights, and its scores in eval mode."""
     spec = case.built[0]
     model = case.build(spec)
-    return {**model.state_dict(), "the scores": _scores(model.eval(), spec)}
+    return {**model_state(model), "the scores": _scorer(model.eval(), spec)(inputs_of(spec))}
 
 
-def scores_have_the_right_form(case: Case) -> None:
-    """For every spec that it takes, it gives finite floating-point scores `[B, output_size]`."""
+def trials(case: Case) -> Iterator[tuple[str, Trial]]:
+    """A run on samples of each spec."""
     for spec in case.built:
-        with on(described(spec)):
-            inputs = inputs_of(spec)
-            with torch.no_grad():
-                scores = forward(_model(case, spec).eval(), spec, inputs)
-            pairs = (2,) if spec.target == "similarity" else ()
-            wanted = (len(inputs), *pairs, spec.output_size)
-            if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted or not scores.is_floating_point():
-                got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-                raise CheckFailed(f"the scores must be floating-point {list(wanted)}, they are {got}")
-            if not bool(torch.isfinite(scores).all()):
-                raise CheckFailed("the scores of a new model are not finite")
+        yield described(spec), Trial.of(case, spec)
 
 
-def scores_are_raw(case: Case) -> None:
+def one_of_each_form(case: Case) -> list[DataSpec]:
+    """Of the specs that it takes, the first of each form of inputs."""
+    return list({(spec.inputs, spec.input_shape): spec for spec in reversed(case.built)}.values())[::-1]
+
+
+def least_unusual(case: Case) -> list[DataSpec]:
+    """One spec; pairs only where it takes nothing else."""
+    return [min(case.built, key=lambda spec: spec.target == "similarity")]
+
+
+@on_each(described, one_of_each_form)
+def eval_mode_is_a_function(case: Case, spec: DataSpec) -> None:
+    """In eval mode it gives the same scores for the same inputs, and draws nothing."""
+    scorer, inputs = _scorer(_model(case, spec).eval(), spec), inputs_of(spec)
+    before = Snapshot.take()
+    if not identical(scorer(inputs), scorer(inputs)):
+        raise CheckFailed("two forward passes in eval mode differ: draw in training mode only, as nn.Dropout does")
+    if moved := before.moved_generators(Snapshot.take()):
+        raise CheckFailed(f"a forward pass in eval mode draws from the global generator of {listing(moved)}")
+
+
+@on_each(described, least_unusual)
+def scores_are_raw(case: Case, spec: DataSpec) -> None:
     """Whatever the weights, no final activation keeps the scores from falling below 0 and rising above 1."""
-    spec = min(case.built, key=lambda spec: spec.target == "similarity")
     model = _model(case, spec).eval()
-    source = generator(0, "shakes")
+    scorer, source = _scorer(model, spec), generator(0, "shakes")
     lowest, highest = torch.inf, -torch.inf
     for _ in range(SHAKES):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=source).to(parameter.dtype))
-        scores = _scores(model, spec)
+        scores = scorer(inputs_of(spec))
         scores = scores[torch.isfinite(scores)]
         if scores.numel():
             lowest, highest = min(lowest, float(scores.min())), max(highest, float(scores.max()))
@@ -85,127 +86,65 @@ def scores_are_raw(case: Case) -> None:
     )
 
 
-def gradients_are_finite(case: Case) -> None:
-    """For every spec that it takes, each parameter gets a finite gradient in training mode."""
-    for spec in case.built:
-        with on(described(spec)):
-            model = _model(case, spec).train()
-            parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-            if not parameters:
-                raise CheckFailed("it has no parameters to train")
-            loss = usual_loss(spec, forward(model, spec, inputs_of(spec)), targets_of(spec))
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            without = [name for name, parameter in parameters.items() if parameter.grad is None]
-            if without:
-                raise CheckFailed(
-                    f"no gradient reaches {listing(without, 5)}: they take no part in the scores, or the graph is cut; "
-                    "use them, or set requires_grad to False"
-                )
-            odd = [name for name, parameter in parameters.items() if not _finite(parameter.grad)]
-            if odd:
-                raise CheckFailed(f"the gradient of {listing(odd, 5)} is not finite")
-
-
-def eval_mode_is_a_function(case: Case) -> None:
-    """In eval mode it gives the same scores for the same inputs, and draws nothing."""
-    for spec in _one_for_each_form(case):
-        with on(described(spec)):
-            model = _model(case, spec).eval()
-            before = generators()
-            first, again = _scores(model, spec), _scores(model, spec)
-            if not identical(first, again):
-                raise CheckFailed(
-                    "two forward passes in eval mode differ: draw in training mode only, as nn.Dropout does"
-                )
-            if moved := differences(before, generators()):
-                raise CheckFailed(f"a forward pass in eval mode draws from the global generator of {listing(moved)}")
-
-
-def samples_do_not_mix(case: Case) -> None:
+@on_each(described, one_of_each_form)
+def samples_do_not_mix(case: Case, spec: DataSpec) -> None:
     """In eval mode the scores of a sample do not depend on the others in its batch."""
-    for spec in _one_for_each_form(case):
-        with on(described(spec)):
-            model = _model(case, spec).eval()
-            inputs = inputs_of(spec)
-            with torch.no_grad():
-                together = forward(model, spec, inputs)
-                alone = torch.cat([forward(model, spec, one) for one in torch.split(inputs, 1)])
-            if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
-                most = float((together - alone).abs().max())
-                raise CheckFailed(f"a sample's scores change by up to {most:.3g} with the other samples of its batch")
+    scorer, inputs = _scorer(_model(case, spec).eval(), spec), inputs_of(spec)
+    together, alone = scorer(inputs), torch.cat(list(map(scorer, torch.split(inputs, 1))))
+    if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
+        most = float((together - alone).abs().max())
+        raise CheckFailed(f"a sample's scores change by up to {most:.3g} with the other samples of its batch")
 
 
-def inputs_are_left_alone(case: Case) -> None:
+@on_each(described, one_of_each_form)
+def inputs_are_left_alone(case: Case, spec: DataSpec) -> None:
     """A forward pass does not change its inputs, in training mode nor in eval mode."""
-    for spec in _one_for_each_form(case):
-        with on(described(spec)):
-            model, inputs = _model(case, spec), inputs_of(spec)
-            for training in (True, False):
-                with unchanged(inputs=inputs), torch.no_grad():
-                    forward(model.train(training), spec, inputs)
+    model, inputs = _model(case, spec), inputs_of(spec)
+    for training in (True, False):
+        with unchanged(inputs=inputs):
+            _scorer(model.train(training), spec)(inputs)
 
 
-def state_dict_round_trip(case: Case) -> None:
-    """Loaded into a model of another seed, its `state_dict` gives the same scores, to the last bit."""
-    for spec in _one_for_each_form(case):
-        with on(described(spec)):
-            model, other = _model(case, spec, seed=1), _model(case, spec, seed=2)
-            with torch.no_grad():
-                forward(model.train(), spec, inputs_of(spec))  # moves the statistics of norm layers
-            try:
-                state = {name: tensor.detach().clone() for name, tensor in model_state(model).items()}
-            except StorageError as error:
-                raise CheckFailed(str(error)) from error
-            other.load_state_dict(state)
-            if not identical(_scores(model.eval(), spec), _scores(other.eval(), spec)):
-                raise CheckFailed(
-                    "a model that loaded the state_dict of another one gives other scores: keep all that the scores "
-                    "depend on in parameters and buffers"
-                )
-
-
-def works_in_float64(case: Case) -> None:
+@on_each(described, one_of_each_form)
+def works_in_float64(case: Case, spec: DataSpec) -> None:
     """Turned to float64 it gives float64 scores, near those in float32."""
-    for spec in _one_for_each_form(case):
-        with on(f"{described(spec)}, all in float64"):
-            model, inputs = _model(case, spec).eval(), inputs_of(spec)
-            single = _scores(model, spec).double()
-            with torch.no_grad():
-                double = forward(model.double(), spec, inputs.double() if inputs.is_floating_point() else inputs)
-            if double.dtype != torch.float64:
-                raise CheckFailed(f"the scores are {double.dtype}: take the dtype of the inputs or of a parameter")
-            if not torch.allclose(single, double, rtol=1e-3, atol=1e-3):
-                raise CheckFailed(f"the scores differ by up to {float((single - double).abs().max()):.3g} from float32")
+    model, inputs = _model(case, spec).eval(), inputs_of(spec)
+    single = _scorer(model, spec)(inputs).double()
+    double = _scorer(model.double(), spec)(inputs.double() if inputs.is_floating_point() else inputs)
+    if double.dtype != torch.float64:
+        raise CheckFailed(f"the scores are {double.dtype}: take the dtype of the inputs or of a parameter")
+    if not torch.allclose(single, double, rtol=1e-3, atol=1e-3):
+        raise CheckFailed(f"the scores differ by up to {float((single - double).abs().max()):.3g} from float32")
 
 
-def moves_to_a_device(case: Case) -> str:
+@on_each(described, one_of_each_form)
+def moves_to_a_device(case: Case, spec: DataSpec) -> str:
     """Moved to another device it takes inputs of that device: nothing stays behind."""
     device = other_device()
-    for spec in _one_for_each_form(case):
-        with on(described(spec)):
-            model = _model(case, spec).eval()
-            with on_other_device(device), torch.no_grad():
-                forward(model.to(device), spec, inputs_of(spec).to(device))
+    model = _model(case, spec).eval()
+    with on_other_device(device):
+        _scorer(model.to(device), spec)(inputs_of(spec).to(device))
     return f"tried on {device}"
 
 
 KIT = Kit(
-    build=build,
-    use=use,
-    may_draw=True,
     checks=(
-        scores_have_the_right_form,
+        *common.CHECKS,
+        fits_a_run,
         eval_mode_is_a_function,
         scores_are_raw,
-        gradients_are_finite,
         samples_do_not_mix,
         inputs_are_left_alone,
-        state_dict_round_trip,
+        state_survives_a_checkpoint,
         works_in_float64,
         moves_to_a_device,
     ),
-    gates=(scores_have_the_right_form, eval_mode_is_a_function),
+    gates=(fits_a_run, eval_mode_is_a_function),
     optional=(moves_to_a_device,),
+    build=build,
+    use=use,
+    trials=trials,
+    may_draw=True,
 )
 
 
@@ -220,22 +159,12 @@ def _taken(case: Case, tried: Sequence[DataSpec], refused: dict[str, str]) -> li
     return taken
 
 
-def _model(case: Case, spec: DataSpec, seed: int = 0) -> nn.Module:
-    seed_global(seed, "model")
+def _model(case: Case, spec: DataSpec) -> nn.Module:
+    seed_global(0, "model")
     return case.build(spec)  # type: ignore[no-any-return]  # build has seen that it is one
 
 
-@torch.no_grad()
-def _scores(model: nn.Module, spec: DataSpec) -> Tensor:
-    return forward(model, spec, inputs_of(spec))
-
-
-def _one_for_each_form(case: Case) -> list[DataSpec]:
-    """Of the specs that it takes, the first of each form of inputs."""
-    return list({(spec.inputs, spec.input_shape): spec for spec in reversed(case.built)}.values())[::-1]
-
-
-def _finite(gradient: Tensor | None) -> bool:
-    if gradient is None:
-        return False
-    return bool(torch.isfinite(gradient.to_dense() if gradient.is_sparse else gradient).all())
+def _scorer(model: nn.Module, spec: DataSpec) -> Callable[[Tensor], Tensor]:
+    """The forward pass as a run takes it: of a pair, both halves are embedded by the one model."""
+    objective = Objective(model, lambda scores, targets: scores, CPU, pairs=spec.target == "similarity")
+    return torch.no_grad()(objective.forward)

@@ -1,211 +1,146 @@
-"""What an optimizer owes: it makes a loss smaller, obeys its learning rate, and goes on exactly from its state."""
+"""What an optimizer owes: it makes a loss smaller, obeys its learning rate, and loses nothing at a stop."""
 
-import copy
-import inspect
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.seeding import generator, seed_global
+from ptb.internals import Grouping, Trainer, seed_global
 from ptb_testing.case import Case, Kit
+from ptb_testing.checks import common
+from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
 from ptb_testing.outcome import CheckFailed, Skipped
-from ptb_testing.state import identical
+from ptb_testing.process import differing, identical
+from ptb_testing.samples import spec_of
+from ptb_testing.trial import Trial, component
 
-STEPS = 100
-SHORT = 4
+STEPS, SHORT = 100, 4
 
 
-class Quadratic:
-    """A smooth valley of two parameters: half the weighted squared distance from fixed places.
+class Pair(nn.Module):
+    """Two models whose scores are added, and a parameter that takes no part in them."""
 
-    Args:
-        sparse: the gradients are sparse, as those of embeddings.
-    """
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.idle = nn.Parameter(torch.ones(3, 2))
 
-    def __init__(self, sparse: bool) -> None:
-        source = generator(0, "quadratic")
-        self.sparse = sparse
-        self.weights = [nn.Parameter(torch.randn(shape, generator=source)) for shape in ((5, 3), (4, 2))]
-        self.places = [torch.randn(weight.shape, generator=source) for weight in self.weights]
-        self.slopes = [torch.rand(weight.shape, generator=source) + 0.5 for weight in self.weights]
-
-    def loss(self) -> Tensor:
-        """The height at the weights."""
-        parts = zip(self.weights, self.places, self.slopes, strict=True)
-        return torch.stack([(slope * (self._seen(w) - place) ** 2).sum() / 2 for w, place, slope in parts]).sum()
-
-    def height(self) -> float:
-        """The loss, as a number."""
-        return float(self.loss().detach())
-
-    def values(self) -> list[Tensor]:
-        """Copies of the weights."""
-        return [weight.detach().clone() for weight in self.weights]
-
-    def _seen(self, weight: Tensor) -> Tensor:
-        return F.embedding(torch.arange(len(weight)), weight, sparse=True) if self.sparse else weight
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs of both to their scores."""
+        scores: Tensor = self.first(inputs) + self.second(inputs)
+        return scores
 
 
 def build(case: Case) -> None:
-    """It is one of torch's optimizers."""
-    optimizer = case.build(_problem(case).weights)
+    """It is one of torch's optimizers, and has learning rates."""
+    optimizer = case.build([nn.Parameter(torch.ones(3, 2))])
     if not isinstance(optimizer, Optimizer):
         raise CheckFailed(f"it gives a {type(optimizer).__name__}; the core needs a torch.optim.Optimizer")
+    if not all(isinstance(group.get("lr"), int | float | Tensor) for group in optimizer.param_groups):
+        raise CheckFailed("its parameter groups hold no 'lr', which the core records and schedulers change")
 
 
 def use(case: Case) -> Any:
     """The weights after a few steps."""
-    problem = _problem(case)
-    _steps(case, problem, case.build(problem.weights), SHORT)
-    return problem.values()
+    trial = _trial(case)
+    trainer = trial.trainer()
+    for _ in range(SHORT):
+        trainer.train_step([trial.batch])
+    return dict(trainer.model.named_parameters())
+
+
+def trials(case: Case) -> Iterator[tuple[str, Trial]]:
+    """One run."""
+    yield "a linear model", _trial(case)
 
 
 def lowers_a_quadratic(case: Case) -> str:
-    """A hundred steps with the default settings lead down in a smooth valley."""
-    problem = _problem(case)
-    start = problem.height()
-    _steps(case, problem, case.build(problem.weights), STEPS)
-    end = problem.height()
+    """A hundred steps with the default settings lower the mean squared error of a linear model."""
+    trial = _trial(case)
+    trainer = trial.trainer()
+    losses = [float(trainer.train_step([trial.batch]).loss) for _ in range(STEPS)]
+    start, end = losses[0], losses[-1]
     if not math.isfinite(end) or end >= start:
         raise CheckFailed(f"{STEPS} steps took the loss of a quadratic from {start:.4g} to {end:.4g}; is a sign wrong?")
     return f"from {start:.3g} to {end:.3g} in {STEPS} steps"
-
-
-def resumes_exactly(case: Case) -> None:
-    """A new one that loads the `state_dict` takes the same steps, to the last bit."""
-    whole = _problem(case)
-    optimizer = case.build(whole.weights)
-    _steps(case, whole, optimizer, SHORT)
-    weights, state = whole.values(), copy.deepcopy(optimizer.state_dict())
-    seed_global(0, "resumed")  # the core restores the generators too
-    _steps(case, whole, optimizer, SHORT)
-    rest = _problem(case)
-    with torch.no_grad():
-        for weight, value in zip(rest.weights, weights, strict=True):
-            weight.copy_(value)
-    resumed = case.build(rest.weights)
-    resumed.load_state_dict(state)
-    seed_global(0, "resumed")
-    _steps(case, rest, resumed, SHORT)
-    if not identical(whole.values(), rest.values()):
-        raise CheckFailed(
-            "after its state_dict was loaded it takes other steps: keep what a step depends on in "
-            "self.state[parameter] or in the parameter groups"
-        )
-
-
-def state_is_plain(case: Case) -> None:
-    """Its `state_dict` holds tensors and plain values, which a checkpoint can hold without pickled code."""
-    problem = _problem(case)
-    optimizer = case.build(problem.weights)
-    _steps(case, problem, optimizer, SHORT)
-    for place, value in _leaves(optimizer.state_dict()):
-        if not isinstance(value, Tensor | int | float | str | None):
-            raise CheckFailed(
-                f"{place} of its state_dict is a {type(value).__module__}.{type(value).__qualname__}; hold tensors, "
-                "numbers and strings, and lists and dicts of them"
-            )
 
 
 def obeys_its_learning_rate(case: Case) -> None:
     """`lr` stands in its parameter groups, where schedulers change it, and another one makes another step."""
     ends = []
     for factor in (1.0, 0.5):
-        problem = _problem(case)
-        optimizer = case.build(problem.weights)
-        for group in optimizer.param_groups:
-            if not isinstance(group.get("lr"), int | float | Tensor):
-                raise CheckFailed("its parameter groups hold no 'lr', which the core records and schedulers change")
+        trainer = _trial(case).trainer()
+        for group in trainer.optimizer.param_groups:
             group["lr"] = factor * float(group["lr"])
-        _steps(case, problem, optimizer, 1)
-        ends.append(problem.values())
+        ends.append(_weights_after(1, _trial(case), trainer))
     if identical(*ends):
         raise CheckFailed("with half the lr in its parameter groups it takes the same step: read group['lr'] in step()")
 
 
 def takes_parameter_groups(case: Case) -> None:
     """Parameters may come in groups with a learning rate of their own, and it obeys it."""
+    lr = float(_trial(case).trainer().optimizer.param_groups[0]["lr"])
     ends = []
     for factor in (1.0, 0.5):
-        problem = _problem(case)
-        lr = float(case.build(problem.weights).param_groups[0]["lr"])
-        first, second = problem.weights
-        groups = [{"params": [first]}, {"params": [second], "lr": factor * lr}]
+        groups = {"groups": [{"match": "second.*", "lr": factor * lr}]}
+        trial = _trial(case, grouping=Grouping.model_validate(groups))
         try:
-            optimizer = case.build(groups)
-        except ValueError as error:
-            raise Skipped(f"it refuses them: {error}") from error
-        seed_global(0, "groups")
-        _steps(case, problem, optimizer, 1)
-        ends.append(problem.values())
-    (first_whole, second_whole), (first_half, second_half) = ends
-    if identical(second_whole, second_half):
+            trainer = trial.trainer(_pair(trial))
+        except CheckFailed as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            raise Skipped(f"it refuses them: {error.__cause__}") from error
+        ends.append(_weights_after(1, trial, trainer))
+    changed = {name.partition(".")[0] for name in differing(*ends)}
+    if "second" not in changed:
         raise CheckFailed("with half the lr in one group it takes the same step: read the lr of each group in step()")
-    if not identical(first_whole, first_half):
+    if "first" in changed:
         raise CheckFailed("the lr of one parameter group changes the steps of another one")
 
 
 def skips_parameters_without_gradient(case: Case) -> None:
     """A parameter without a gradient stays as it is, and does not stop the others."""
-    problem = _problem(case)
-    idle = nn.Parameter(torch.ones(3, 2))
-    _steps(case, problem, case.build([*problem.weights, idle]), SHORT)
-    if not identical(idle.detach(), torch.ones(3, 2)):
+    trial = _trial(case)
+    trainer = trial.trainer(_pair(trial))
+    if not identical(_weights_after(SHORT, trial, trainer)["idle"], torch.ones(3, 2)):
         raise CheckFailed("it changes a parameter that has no gradient; pass over those whose .grad is None")
 
 
 KIT = Kit(
-    build=build,
-    use=use,
-    may_draw=False,
     checks=(
+        *common.CHECKS,
+        fits_a_run,
         lowers_a_quadratic,
-        resumes_exactly,
-        state_is_plain,
         obeys_its_learning_rate,
         takes_parameter_groups,
         skips_parameters_without_gradient,
+        state_survives_a_checkpoint,
     ),
-    gates=(obeys_its_learning_rate,),
+    gates=(fits_a_run, obeys_its_learning_rate),
     optional=(takes_parameter_groups,),
+    build=build,
+    use=use,
+    trials=trials,
 )
 
 
-def _problem(case: Case) -> Quadratic:
-    return Quadratic("sparse-gradients" in case.entry.component.needs)
+def _trial(case: Case, **sections: Any) -> Trial:
+    """Linear regression, whose mean squared error is a quadratic; with sparse gradients where it takes only those."""
+    if "sparse-gradients" not in case.component.component.needs:
+        return Trial.of(case, spec_of(("vector", (8,)), "real"), **sections)
+    model = component("model", "embedding-bag", sparse=True)
+    return Trial.of(case, spec_of(("tokens", (12,)), "real"), model=model, **sections)
 
 
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """What the state holds in the end, and where: ``state.0.step``."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else None
-    if inner is None:
-        yield place, value
-    else:
-        for key, part in inner:
-            yield from _leaves(part, f"{place}.{key}".removeprefix("."))
+def _pair(trial: Trial) -> nn.Module:
+    return Pair(trial.assembly.model(), trial.assembly.model())
 
 
-def _steps(case: Case, problem: Quadratic, optimizer: Optimizer, count: int) -> None:
-    """Steps as the trainer takes them: with a closure where the optimizer needs one."""
-
-    def gradients() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        loss = problem.loss()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return loss
-
-    parameter = inspect.signature(optimizer.step).parameters.get("closure")
-    asks = parameter is not None and parameter.default is parameter.empty
-    for _ in range(count):
-        if "closure" in case.entry.component.needs or asks:
-            value: Any = optimizer.step(gradients)  # type: ignore[arg-type]  # torch's float accepts a tensor
-            if not isinstance(value, int | float | Tensor):
-                raise CheckFailed(f"step(closure) must return the loss of its first call, it returns {value!r}")
-        else:
-            gradients()
-            optimizer.step()
+def _weights_after(steps: int, trial: Trial, trainer: Trainer) -> dict[str, Tensor]:
+    seed_global(0, "steps")  # it may draw, as from noise
+    for _ in range(steps):
+        trainer.train_step([trial.batch])
+    return {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}

@@ -1,32 +1,35 @@
 """What a scheduler owes: a valid learning rate at every step of a run, the same after a stop as without one."""
 
 import copy
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ptb.errors import one_line
+from ptb.internals import component_state, decode, encode, load_component_state
 from ptb_testing.case import Case, Kit
-from ptb_testing.checks.support import nothing_fits, on, refusals
+from ptb_testing.checks import common, in_a_run
+from ptb_testing.checks.support import check_taken, on_each, refusals
 from ptb_testing.outcome import CheckFailed
-from ptb_testing.state import differences, identical
+from ptb_testing.process import differing
+from ptb_testing.samples import spec_of
+from ptb_testing.trial import Trial
 
 TOTAL = 100
 TOTALS = (TOTAL, 1, 2, 10)
-STOPS = (0, 1, 37, TOTAL - 1)
+STOPS = (0, 1, 37, TOTAL - 2)
 LRS = (0.1, 0.025)
 METHODS = ("step", "state_dict", "load_state_dict")
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "SGD": torch.optim.SGD,
     "SGD with momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
+    "SGD": torch.optim.SGD,
     "Adam": torch.optim.Adam,
     "Adagrad": torch.optim.Adagrad,
 }
+Rates = list[list[float]]  # of all groups, at each step
 
 
 def build(case: Case) -> list[int]:
@@ -40,126 +43,102 @@ def build(case: Case) -> list[int]:
             if missing:
                 raise CheckFailed(f"it gives a {type(scheduler).__name__} without {', '.join(missing)}()")
             taken.append(total)
-    if TOTAL not in taken:
-        raise nothing_fits(refused)
+    check_taken(case, taken if TOTAL in taken else [], refused)
     return taken
 
 
 def use(case: Case) -> Any:
     """The learning rates of a run."""
-    return _run(case, TOTAL)
+    return _rates(case, TOTAL)
 
 
-def runs_to_the_end(case: Case) -> None:
-    """It can be stepped once after each step of a run, of whatever length it takes."""
-    for total in case.built:
-        with on(f"a run of {total} steps"):
-            _run(case, total)
+def trials(case: Case) -> Iterator[tuple[str, Trial]]:
+    """One run, of a hundred steps."""
+    yield f"a run of {TOTAL} steps", Trial.of(case, spec_of(("vector", (8,)), "class"), train=4 * TOTAL // 2)
 
 
-def learning_rates_are_valid(case: Case) -> None:
-    """At every step the learning rate of every group is a finite number, not below 0."""
-    for total in case.built:
-        for step, lrs in enumerate(_run(case, total)):
-            for lr in lrs:
-                if not math.isfinite(lr) or lr < 0:
-                    raise CheckFailed(f"in a run of {total} steps, step {step} has the learning rate {lr}")
-
-
-def resumes_exactly(case: Case) -> None:
-    """Stopped anywhere and built anew, it goes on from its `state_dict` with the same learning rates."""
-    whole = _run(case, TOTAL)
-    for stop in STOPS:
-        rest = _resumed(case, stop, copy.deepcopy)
-        if not identical(whole[stop:], rest):
-            raise CheckFailed(
-                f"stopped after step {stop} of {TOTAL}, it goes on with other learning rates: "
-                f"{_first_difference(whole[stop:], rest, stop)}; keep where it stands in state_dict"
-            )
-
-
-def state_is_json(case: Case) -> None:
-    """Its `state_dict` can be written as JSON, as a checkpoint holds it, and it goes on from what is read."""
-    whole = _run(case, TOTAL)
-    for stop in STOPS:
-        try:
-            rest = _resumed(case, stop, lambda state: json.loads(json.dumps(state, allow_nan=False)))
-        except (TypeError, ValueError) as error:
-            raise CheckFailed(f"its state_dict after step {stop} cannot be JSON: {one_line(error)}") from error
-        if not identical(whole[stop:], rest):
-            raise CheckFailed(
-                f"from its state_dict as JSON it goes on otherwise: {_first_difference(whole[stop:], rest, stop)}"
-            )
-
-
-def drives_every_group(case: Case) -> None:
-    """Parameter groups that begin with the same learning rate keep the same one."""
-    for first, second in _run(case, TOTAL, lrs=(0.1, 0.1)):
-        if first != second:
-            raise CheckFailed(
-                f"of two equal parameter groups one has the learning rate {first:g}, the other {second:g}"
-            )
-
-
-def works_with_any_optimizer(case: Case) -> None:
-    """It asks nothing of the optimizer but its learning rate."""
-    for name, kind in OPTIMIZERS.items():
-        with on(name):
-            _run(case, TOTAL, kind=kind)
-
-
-def leaves_weights_alone(case: Case) -> None:
-    """It changes options of the parameter groups; weights and the optimizer's state are not its own."""
-    optimizer = _optimizer()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter in parameters:
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()  # from here on there is a momentum
-    optimizer.zero_grad()
-    before = _held(optimizer)
-    scheduler = case.build(optimizer, TOTAL)
-    optimizer.step()  # without gradients it changes nothing; some schedulers want it
-    for _ in range(TOTAL):
-        scheduler.step()
-    if changed := differences(before, _held(optimizer)):
-        raise CheckFailed(f"it changes the {' and the '.join(changed)} of the optimizer")
+@on_each(lambda total: f"a run of {total} steps")
+def learning_rates_are_valid(case: Case, total: int) -> None:
+    """In runs of all lengths that it takes, each group has a finite learning rate of at least 0 at every step."""
+    for step, rates in enumerate(_rates(case, total)):
+        for lr in rates:
+            if not math.isfinite(lr) or lr < 0:
+                raise CheckFailed(f"step {step} has the learning rate {lr}")
 
 
 def groups_keep_their_own_rates(case: Case) -> None:
     """The learning rate of a group follows from the one that it begins with, and from no other group."""
-    together = _run(case, TOTAL)
+    together = _rates(case, TOTAL)
     if all(one == other for one, other in together[1:]):
         raise CheckFailed(
             f"groups that begin with {LRS[0]:g} and {LRS[1]:g} have the same learning rate at every later step: scale "
             "what each begins with, so that the groups of optimizer.groups mean something"
         )
     for place, lr in enumerate(LRS):
-        alone = [rates[0] for rates in _run(case, TOTAL, lrs=(lr,))]
+        alone = [rates[0] for rates in _rates(case, TOTAL, _optimizer((lr,)))]
         if alone != [rates[place] for rates in together]:
             raise CheckFailed(f"a group that begins with {lr:g} has other learning rates alone than beside another one")
 
 
+@on_each(lambda name: f"optimizer {name}", among=lambda case: OPTIMIZERS)
+def works_with_any_optimizer(case: Case, name: str) -> None:
+    """It asks nothing of the optimizer but its learning rate."""
+    _rates(case, TOTAL, _optimizer(kind=name))
+
+
+def leaves_weights_alone(case: Case) -> None:
+    """It changes options of the parameter groups; weights and the optimizer's state are not its own."""
+    optimizer = _optimizer()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()  # from here on there is a momentum
+    optimizer.zero_grad()
+    before = _held(optimizer)
+    _steps(optimizer, case.build(optimizer, TOTAL), TOTAL)  # without gradients, steps of the optimizer change nothing
+    if changed := differing(before, _held(optimizer)):
+        raise CheckFailed(f"it changes the {' and the '.join(changed)} of the optimizer")
+
+
+def state_survives_a_checkpoint(case: Case) -> None:
+    """Stopped anywhere, saved, and loaded into a new one, it goes on with the same learning rates."""
+    in_a_run.state_survives_a_checkpoint(case)
+    whole = _rates(case, TOTAL)
+    for stop in STOPS:
+        optimizer, resumed = _optimizer(), _optimizer()
+        scheduler = case.build(optimizer, TOTAL)
+        _steps(optimizer, scheduler, stop)
+        saved = decode(encode([optimizer.state_dict(), component_state(scheduler)]))
+        again = case.build(resumed, TOTAL)
+        resumed.load_state_dict(saved[0])
+        load_component_state(again, saved[1])
+        for step, (one, other) in enumerate(zip(whole[stop:], _steps(resumed, again, TOTAL - stop), strict=True), stop):
+            if one != other:
+                raise CheckFailed(
+                    f"stopped after step {stop} of {TOTAL}, it goes on with the learning rate {other[0]:g} at step "
+                    f"{step} instead of {one[0]:g}; keep where it stands in state_dict"
+                )
+
+
 KIT = Kit(
+    checks=(
+        *common.CHECKS,
+        learning_rates_are_valid,
+        groups_keep_their_own_rates,
+        works_with_any_optimizer,
+        in_a_run.fits_a_run,
+        leaves_weights_alone,
+        state_survives_a_checkpoint,
+    ),
+    gates=(learning_rates_are_valid, groups_keep_their_own_rates, works_with_any_optimizer, in_a_run.fits_a_run),
     build=build,
     use=use,
-    may_draw=False,
-    checks=(
-        runs_to_the_end,
-        learning_rates_are_valid,
-        drives_every_group,
-        works_with_any_optimizer,
-        leaves_weights_alone,
-        resumes_exactly,
-        state_is_json,
-        groups_keep_their_own_rates,
-    ),
-    gates=(runs_to_the_end, drives_every_group, resumes_exactly),
+    trials=trials,
 )
 
 
-def _optimizer(lrs: tuple[float, ...] = LRS, kind: Callable[..., Optimizer] | None = None) -> Optimizer:
-    groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": lr} for lr in lrs]
-    return (kind or OPTIMIZERS["SGD with momentum"])(groups)
+def _optimizer(lrs: tuple[float, ...] = LRS, kind: str = "SGD with momentum") -> Optimizer:
+    return OPTIMIZERS[kind]([{"params": [nn.Parameter(torch.ones(1))], "lr": lr} for lr in lrs])
 
 
 def _held(optimizer: Optimizer) -> dict[str, Any]:
@@ -167,39 +146,16 @@ def _held(optimizer: Optimizer) -> dict[str, Any]:
     return {"weights": weights, "state": copy.deepcopy(optimizer.state_dict()["state"])}
 
 
-def _run(
-    case: Case, total: int, lrs: tuple[float, ...] = LRS, kind: Callable[..., Optimizer] | None = None
-) -> list[list[float]]:
-    """The learning rates of all groups, of each step of a run."""
-    optimizer = _optimizer(lrs, kind)
+def _rates(case: Case, total: int, optimizer: Optimizer | None = None) -> Rates:
+    """The learning rates of a run."""
+    optimizer = optimizer or _optimizer()
     return _steps(optimizer, case.build(optimizer, total), total)
 
 
-def _steps(optimizer: Optimizer, scheduler: Any, count: int) -> list[list[float]]:
+def _steps(optimizer: Optimizer, scheduler: Any, count: int) -> Rates:
     seen = []
     for _ in range(count):
         seen.append([float(group["lr"]) for group in optimizer.param_groups])
         optimizer.step()
         scheduler.step()
     return seen
-
-
-def _resumed(case: Case, stop: int, through: Callable[[Any], Any]) -> list[list[float]]:
-    """The learning rates after a stop; ``through`` is the way that the state takes in between."""
-    optimizer = _optimizer()
-    scheduler = case.build(optimizer, TOTAL)
-    _steps(optimizer, scheduler, stop)
-    saved = copy.deepcopy(optimizer.state_dict()), through(scheduler.state_dict())
-    optimizer = _optimizer()
-    scheduler = case.build(optimizer, TOTAL)
-    optimizer.load_state_dict(saved[0])
-    scheduler.load_state_dict(saved[1])
-    return _steps(optimizer, scheduler, TOTAL - stop)
-
-
-def _first_difference(whole: list[list[float]], rest: list[list[float]], stop: int) -> str:
-    pairs = zip(whole, rest, strict=False)
-    for step, (one, other) in enumerate(pairs, start=stop):
-        if one != other:
-            return f"at step {step} {other[0]:g} instead of {one[0]:g}"
-    return f"{len(rest)} steps instead of {len(whole)}"

@@ -1,15 +1,40 @@
-"""What the checks of several kinds need: blame for what a component raises, and a second device."""
+"""What the checks of several kinds need: names for what a component is tried on, refusals, and a second device."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ptb.data.spec import DataSpec
-from ptb.errors import one_line
+from ptb import DataSpec
+from ptb.internals import one_line
+from ptb_testing.case import Case, Check
 from ptb_testing.outcome import CheckFailed, Skipped
-from ptb_testing.state import identical
+from ptb_testing.process import identical
+from ptb_testing.samples import described_scores, target_specs
+
+T = TypeVar("T")
+
+
+def on_each(
+    describe: Callable[[T], str], among: Callable[[Case], Iterable[T]] = lambda case: case.built
+) -> Callable[[Callable[[Case, T], str | None]], Check]:
+    """Makes a check of one that is run on each of what the component accepts, which every failure then names."""
+
+    def decorate(check: Callable[[Case, T], str | None]) -> Check:
+        @functools.wraps(check)
+        def on_all(case: Case) -> str | None:
+            remark = None
+            for each in among(case):
+                with on(describe(each)):
+                    remark = check(case, each)
+            return remark
+
+        return on_all
+
+    return decorate
 
 
 @contextmanager
@@ -21,7 +46,7 @@ def on(what: str) -> Iterator[None]:
         raise
     except CheckFailed as error:
         raise CheckFailed(f"{what}: {error}") from error.__cause__
-    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a component may raise anything
         raise CheckFailed(f"{what}: it raised {one_line(error)}") from error
 
 
@@ -37,7 +62,7 @@ def unchanged(**tensors: Tensor) -> Iterator[None]:
 
 @contextmanager
 def refusals(what: str, refused: dict[str, str]) -> Iterator[None]:
-    """Notes a refusal, which is a ``ValueError`` with a text; anything else that is raised is a fault."""
+    """Notes a refusal, which is a ``ValueError`` with a text; whatever else is raised fails the check."""
     try:
         yield
     except (CheckFailed, Skipped):
@@ -48,23 +73,41 @@ def refusals(what: str, refused: dict[str, str]) -> Iterator[None]:
                 f"{what}: it refuses with an empty ValueError; say what it got and what it takes"
             ) from error
         refused[what] = str(error)
-    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a component may raise anything
         raise CheckFailed(
             f"{what}: building it raised {one_line(error)}; for what does not fit, raise a ValueError with a text"
         ) from error
 
 
-def all_given(taken: list[DataSpec], refused: Mapping[str, str]) -> list[DataSpec]:
-    """What was given for a component is what it must take."""
-    for what, reason in refused.items():
-        raise CheckFailed(f"it refuses a spec that was given for it; on {what} it says: {reason}")
+def taken_specs(case: Case, problem: Callable[[Any], str]) -> list[DataSpec]:
+    """The specs that a loss or a metric takes: all that are given, else one or more of each target kind it declares.
+
+    Args:
+        case: the loss or metric.
+        problem: says what is wrong with what was built, or nothing.
+    """
+    declared = case.component.component.accepts
+    refused: dict[str, str] = {}
+    taken = []
+    for spec in case.specs or target_specs(declared):
+        with refusals(described_scores(spec), refused):
+            if wrong := problem(case.build(spec)):
+                raise CheckFailed(wrong)
+            taken.append(spec)
+    check_taken(case, taken, refused)
+    if set(declared) - {spec.target for spec in taken} and not case.specs:
+        what, reason = next(iter(refused.items()))
+        raise CheckFailed(f"it declares accepts={declared}, and refuses {what}: {reason}")
     return taken
 
 
-def nothing_fits(refused: Mapping[str, str]) -> CheckFailed:
-    """The failure of a component that refuses everything."""
-    what, reason = next(iter(refused.items()))
-    return CheckFailed(f"it refuses everything that it was tried on; on {what} it says: {reason}")
+def check_taken(case: Case, taken: Iterable[object], refused: Mapping[str, str]) -> None:
+    """Fails where everything was refused, or a spec that was given for the component."""
+    for what, reason in refused.items():
+        if case.specs:
+            raise CheckFailed(f"it refuses a spec that was given for it; on {what} it says: {reason}")
+        if not taken:
+            raise CheckFailed(f"it refuses everything that it was tried on; on {what} it says: {reason}")
 
 
 def other_device() -> torch.device:

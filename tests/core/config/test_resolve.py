@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptb import ConfigError, PluginError, RunConfig
-from ptb.config.resolve import KEYS, resolve
+from ptb.config.checks import KEYS
+from ptb.config.resolve import draft, resolve, selection
 from ptb.kinds import TARGET_KINDS
 
 LENET = {"model": {"name": "lenet"}}
@@ -22,7 +23,7 @@ def problems(registry, **sections):
 
 def test_a_model_is_all_that_must_be_chosen(built_in):
     plan = resolve(RunConfig(**LENET), built_in)
-    chosen = {section: choice.entry.name for section, choice in plan.choices().items()}
+    chosen = {section: component.entry.name for section, component in plan.components().items()}
     assert chosen == {
         "dataset": "digits",
         "model": "lenet",
@@ -31,22 +32,23 @@ def test_a_model_is_all_that_must_be_chosen(built_in):
         "scheduler": "cosine",
     }
     assert (plan.run.seed, plan.run.device, plan.loader.batch_size, plan.trainer.epochs) == (0, "auto", 32, 20)
+    assert (plan.loss, plan.metrics, plan.callbacks) == (None, None, {})
 
 
 def test_the_target_kind_chooses_the_loss_and_the_metrics(built_in):
-    plan = resolve(RunConfig(**LENET, loss={"label_smoothing": 0.1}), built_in, "class")
+    plan = resolve(RunConfig(**LENET, loss={"label_smoothing": 0.1}), built_in).with_target("class")
     assert plan.loss.entry.name == "cross-entropy"
     assert plan.loss.as_config()["label_smoothing"] == 0.1
     assert list(plan.metrics) == ["accuracy"]
 
 
 def test_no_metrics_can_be_asked_for(built_in):
-    assert resolve(RunConfig(**LENET, metrics={}), built_in, "class").metrics == {}
+    assert resolve(RunConfig(**LENET, metrics={}), built_in).with_target("class").metrics == {}
 
 
 @pytest.mark.parametrize("kind", TARGET_KINDS)
 def test_every_target_kind_has_a_default_loss_that_takes_it(built_in, kind):
-    loss = resolve(RunConfig(**LENET), built_in, kind).loss.entry
+    loss = resolve(RunConfig(**LENET), built_in).with_target(kind).loss.entry
     assert kind in loss.component.accepts
 
 
@@ -67,6 +69,7 @@ def test_everything_that_is_wrong_is_told_at_once(built_in):
         seed="x",
         device="gpu",
         metrics={"acuracy": {}, "loss": {}, "accuracy": 3},
+        callbacks={"emma": {}},
         scheduler=3,
     )
     assert set(told) == {
@@ -81,6 +84,7 @@ def test_everything_that_is_wrong_is_told_at_once(built_in):
         "metrics.acuracy.name",
         "metrics.loss",
         "metrics.accuracy",
+        "callbacks.emma.name",
         "scheduler",
     }
     assert "did you mean 'pool'" in told["model.pol"]
@@ -102,7 +106,7 @@ def test_everything_that_is_wrong_is_told_at_once(built_in):
         ({"trainers": {}}, "trainers", "trainer"),
         ({"trainer": {"batch_size": 1}}, "trainer.batch_size", "loader.batch_size"),
         ({"scheduler": {"seed": 1}}, "scheduler.seed", "seed"),
-        ({"loader": {"pol": 1}}, "loader.pol", "model.pool"),
+        ({"loader": {"pool": 1}}, "loader.pool", "model.pool"),
         ({"loader": {"disable": []}}, "loader.disable", "plugins.disable"),
         ({"metrics": {"top-k": {"lr": 1}}}, "metrics.top-k.lr", "optimizer.lr"),
         ({"metrics": {"top-k": {"nmae": 1}}}, "metrics.top-k.nmae", "metrics.top-k.name"),
@@ -117,7 +121,7 @@ def test_everything_that_is_wrong_is_told_at_once(built_in):
 )
 def test_an_unknown_key_is_told_with_the_place_where_it_belongs(built_in, sections, key, meant):
     with pytest.raises(ConfigError) as error:
-        resolve(RunConfig(**{**LENET, **sections}), built_in, "class")
+        resolve(RunConfig(**{**LENET, **sections}), built_in).with_target("class")
     (message,) = [problem.message for problem in error.value.problems if problem.key == key]
     assert re.findall(r" \(did you mean '(.*)'\?\);", message) == ([meant] if meant else [])
     assert re.search(r"; (valid are |there are no settings)", message)
@@ -139,10 +143,11 @@ def test_what_is_too_long_to_read_is_told_in_short(built_in):
     assert max(map(len, told.values())) < 300
 
 
+@pytest.mark.parametrize("section", ["metrics", "callbacks"])
 @pytest.mark.parametrize("label", ["", " ", "a\nb", "\0", "\ud800", "\x1b[31m"], ids=ascii)
-def test_the_label_of_a_metric_can_be_read(built_in, label):
-    told = problems(built_in, **LENET, metrics={label: {"name": "accuracy"}})
-    assert told == {f"metrics.{label}": "a metric needs a label that can be read"}
+def test_a_label_can_be_read(built_in, section, label):
+    told = problems(built_in, **LENET, **{section: {label: {"name": "accuracy"}}})
+    assert told == {f"{section}.{label}": f"a {section.removesuffix('s')} needs a label that can be read"}
 
 
 def test_of_very_many_wrong_groups_the_first_are_told(built_in):
@@ -176,9 +181,11 @@ def test_each_problem_names_its_source(built_in):
 
 
 def test_a_resolved_plan_is_a_config_that_gives_the_same_plan(built_in, tmp_path):
-    plan = resolve(RunConfig(**LENET, optimizer={"name": "sgd", "momentum": 0.9}, seed=3), built_in, "class")
+    plan = resolve(RunConfig(**LENET, optimizer={"name": "sgd", "momentum": 0.9}, seed=3), built_in).with_target(
+        "class"
+    )
     (tmp_path / "config.toml").write_text(tomlkit.dumps(plan.as_config()))
-    again = resolve(RunConfig.read([tmp_path / "config.toml"]), built_in, "class")
+    again = resolve(RunConfig.read([tmp_path / "config.toml"]), built_in).with_target("class")
     assert again.as_config() == plan.as_config()
 
 
@@ -218,9 +225,11 @@ def test_a_plugin_whose_settings_cannot_be_had_is_to_blame(site):
 @settings(deadline=None)
 @given(data=st.data())
 def test_a_mistyped_key_is_never_taken(built_in, data):
-    plan = resolve(RunConfig(**LENET), built_in, "class").as_config()
+    plan = resolve(RunConfig(**LENET), built_in).with_target("class").as_config()
     section = data.draw(
-        st.sampled_from([name for name, table in plan.items() if isinstance(table, dict) and name != "metrics"])
+        st.sampled_from(
+            [name for name, table in plan.items() if isinstance(table, dict) and name not in ("metrics", "callbacks")]
+        )
     )
     key = data.draw(st.sampled_from(sorted(plan[section])))
     place = data.draw(st.integers(0, len(key) - 1))
@@ -234,8 +243,106 @@ def test_a_mistyped_key_is_never_taken(built_in, data):
 def test_the_valid_keys_are_the_documented_sections():
     assert set(KEYS) == {
         *("seed", "threads", "device", "dataset", "model", "initializer", "loss"),
-        *("optimizer", "scheduler", "metrics", "loader", "trainer", "plugins", "resolve"),
+        *("optimizer", "scheduler", "metrics", "callbacks", "loader", "trainer", "plugins", "resolve"),
     }
+
+
+@pytest.mark.parametrize(
+    ("override", "instead"),
+    [
+        ("loader.tier=resident", "write loader.placement=device"),
+        ("loader.tier=gather", "write loader.placement=host"),
+        ("loader.tier=workers", "write loader.placement=workers"),
+        ("optimizer.decay_norms_and_biases=false", "write optimizer.no_decay_on_norms_and_biases=true"),
+        ("optimizer.decay_norms_and_biases=true", "leave it out"),
+        ("trainer.on_oom=split", "write --callback micro-batch-on-oom, in a file [callbacks.micro-batch-on-oom]"),
+        ("trainer.on_oom=fail", "leave it out"),
+    ],
+)
+def test_a_setting_that_changed_its_name_is_refused_with_the_new_one(built_in, override, instead):
+    with pytest.raises(ConfigError) as error:
+        resolve(RunConfig.read(flags={"model": "lenet"}, overrides=[override]), built_in)
+    (problem,) = error.value.problems
+    assert problem.message == f"is no setting any more: {instead}"
+    assert problem.source == override
+
+
+CALLBACKS = """
+    from ptb import Component, hookimpl
+
+    @hookimpl
+    def ptb_provide_callbacks():
+        return [Component("watch", "ptb_watch:Watch", role="observer")]
+
+    class Watch:
+        def __init__(self, *, every: int = 1): ...
+"""
+
+
+def test_callbacks_are_resolved_as_metrics_are(site, tmp_path):
+    site.add("ptb-watch", CALLBACKS)
+    config = RunConfig.read(
+        flags={"model": "lenet"}, overrides=["callbacks.mine.name=watch", "callbacks.mine.every=3"], callbacks=["watch"]
+    )
+    resolved = resolve(config, site.registry()).with_target("class")
+    assert resolved.as_config()["callbacks"] == {
+        "watch": {"name": "ptb-watch:watch", "every": 1},
+        "mine": {"name": "ptb-watch:watch", "every": 3},
+    }
+    assert [section for section in resolved.components() if section.startswith("callbacks")] == [
+        "callbacks.watch",
+        "callbacks.mine",
+    ]
+    (tmp_path / "config.toml").write_text(tomlkit.dumps(resolved.as_config()))
+    again = resolve(RunConfig.read([tmp_path / "config.toml"]), site.registry())
+    assert again.as_config() == resolved.as_config()
+    with pytest.raises(ConfigError, match=r"callbacks\.mine\.every: must be an integer"):
+        resolve(RunConfig(**LENET, callbacks={"mine": {"name": "watch", "every": "x"}}), site.registry())
+
+
+def test_what_was_chosen_on_this_machine_is_recorded(built_in):
+    partial = resolve(RunConfig(**LENET), built_in)
+    ran = partial.with_target("class").with_runtime(device="cuda:1", threads=3, memory_format="channels-last")
+    assert (ran.run.device, ran.run.threads, ran.trainer.memory_format) == ("cuda:1", 3, "channels-last")
+    assert partial.with_runtime(device="cpu").run.device == "cpu"
+    assert (partial.run.device, partial.trainer.memory_format) == ("auto", "auto")
+
+
+def test_a_target_kind_without_a_default_loss_needs_one_named(built_in):
+    with pytest.raises(ConfigError) as error:
+        resolve(RunConfig(**LENET), built_in).with_target("unheard-of")
+    assert "no loss is chosen, and none is the default for targets of kind 'unheard-of'; add --loss NAME" in str(
+        error.value
+    )
+    resolved = resolve(RunConfig(**LENET, loss={"name": "mse"}), built_in).with_target("unheard-of")
+    assert (resolved.loss.entry.name, resolved.metrics) == ("mse", {})
+
+
+def test_settings_of_a_loss_that_nobody_named_are_held_to_the_one_that_follows(built_in):
+    partial = resolve(RunConfig(**LENET, loss={"label_smoothing": 0.1, "lr": 3}), built_in)
+    with pytest.raises(ConfigError, match=r"^loss.lr: unknown key \(did you mean 'optimizer.lr'\?\)"):
+        partial.with_target("class")
+
+
+def test_a_draft_may_lack_required_settings_but_be_wrong_in_nothing_else(built_in):
+    sections = {**LENET, "dataset": {"name": "csv", "target": "y"}}
+    drafted = draft(RunConfig(**sections), built_in)
+    assert "path" not in drafted.as_config()["dataset"]
+    assert drafted.as_config()["dataset"]["target"] == "y"
+    sections["dataset"]["val_fraction"] = 3
+    with pytest.raises(ConfigError) as error:
+        draft(RunConfig(**sections), built_in)
+    assert [problem.key for problem in error.value.problems] == ["dataset.val_fraction"]
+
+
+def test_the_section_plugins_selects_and_knows_its_sources():
+    config = RunConfig.read(overrides=["plugins.disable=['ptb-acme']"])
+    (request,) = selection(config).disable
+    assert (request.text, request.source) == ("ptb-acme", "plugins.disable=['ptb-acme']")
+    with pytest.raises(ConfigError, match=r"plugins.disabled: unknown key \(did you mean 'disable'"):
+        selection(RunConfig(plugins={"disabled": []}))
+    with pytest.raises(ConfigError, match=r"plugins: is a section, got 3; write plugins\.KEY=VALUE"):
+        selection(RunConfig(plugins=3))
 
 
 CLOSURE = """
@@ -259,30 +366,15 @@ def test_what_a_closure_optimizer_cannot_do_is_told_before_data_is_touched(site,
 
 def test_parameter_groups_are_checked_and_written(built_in):
     groups = [{"match": "fc*", "lr": 0.1}, {"match": "*.bias", "weight_decay": 0.0}]
-    config = RunConfig(**LENET, optimizer={"groups": groups, "weight_decay": 0.1, "decay_norms_and_biases": False})
-    written = resolve(config, built_in).as_config()["optimizer"]
-    assert written["groups"] == groups
-    assert written["decay_norms_and_biases"] is False
-    told = problems(built_in, **LENET, optimizer={"groups": [{"lr": -1, "mach": "x"}], "decay_norms_and_biases": 3})
-    assert set(told) == {
+    grouping = {"groups": groups, "no_decay_on_norms_and_biases": True}
+    resolved = resolve(RunConfig(**LENET, optimizer={**grouping, "weight_decay": 0.1}), built_in)
+    assert resolved.grouping.model_dump(exclude_none=True) == grouping
+    assert resolved.as_config()["optimizer"].items() >= grouping.items()
+    wrong = {"groups": [{"lr": -1, "mach": "x"}], "no_decay_on_norms_and_biases": 3}
+    assert set(problems(built_in, **LENET, optimizer=wrong)) == {
         *("optimizer.groups[0].lr", "optimizer.groups[0].mach"),
-        "optimizer.decay_norms_and_biases",
+        "optimizer.no_decay_on_norms_and_biases",
     }
-
-
-def test_norms_and_biases_are_not_kept_from_a_weight_decay_that_there_is_not(built_in):
-    told = problems(built_in, **LENET, optimizer={"decay_norms_and_biases": False})
-    (message,) = told.values()
-    assert message == "has no effect, because optimizer.weight_decay is 0; set that, or leave this out"
-    resolve(RunConfig(**LENET, optimizer={"name": "adamw", "decay_norms_and_biases": False}), built_in)
-
-
-@pytest.mark.parametrize("idle", [{"decay_norms_and_biases": False}, {"decoupled_weight_decay": True}], ids=str)
-def test_a_switch_of_the_weight_decay_needs_one_somewhere(built_in, idle):
-    groups = [{"match": "fc*", "weight_decay": 0.0}, {"match": "*", "lr": 0.1}]
-    assert set(problems(built_in, **LENET, optimizer={**idle, "groups": groups})) == {f"optimizer.{next(iter(idle))}"}
-    groups[0]["weight_decay"] = 0.1
-    resolve(RunConfig(**LENET, optimizer={**idle, "groups": groups}), built_in)
 
 
 def test_the_values_of_a_group_are_held_to_what_the_optimizer_takes(built_in):
@@ -299,7 +391,7 @@ def test_the_values_of_a_group_are_held_to_what_the_optimizer_takes(built_in):
 def test_an_unknown_key_of_the_optimizer_is_held_against_those_of_the_core_too(built_in):
     told = problems(built_in, **LENET, optimizer={"group": []})["optimizer.group"]
     assert "(did you mean 'groups'?); valid are lr, betas" in told
-    assert told.endswith("decay_norms_and_biases, groups")
+    assert told.endswith("no_decay_on_norms_and_biases, groups")
 
 
 @pytest.mark.parametrize("section", ["dataset", "optimizer", "metrics", "trainer"])
@@ -320,20 +412,16 @@ def test_a_fault_between_settings_names_the_override_that_caused_it(built_in):
 
 def test_a_group_of_what_the_optimizer_lacks_is_told(site):
     site.add("ptb-second", CLOSURE)
-    config = RunConfig(
-        **LENET,
-        optimizer={"name": "rprop2", "groups": [{"match": "*", "weight_decay": 1}], "decay_norms_and_biases": False},
-    )
-    with pytest.raises(ConfigError) as error:
+    config = RunConfig(**LENET, optimizer={"name": "rprop2", "groups": [{"match": "*", "weight_decay": 1}]})
+    with pytest.raises(ConfigError, match=r"^optimizer\.groups\[0\]\.weight_decay: unknown key"):
         resolve(config, site.registry())
-    assert {problem.key for problem in error.value.problems} == {
-        "optimizer.groups[0].weight_decay",
-        "optimizer.decay_norms_and_biases",
-    }
 
 
 def test_parameter_groups_survive_a_config_file(built_in, tmp_path):
     config = RunConfig(**LENET, optimizer={"groups": [{"match": "fc*", "lr": 0.1}, {"match": "*"}]}, seed=2)
-    plan = resolve(config, built_in, "class")
+    plan = resolve(config, built_in).with_target("class")
     (tmp_path / "config.toml").write_text(tomlkit.dumps(plan.as_config()))
-    assert resolve(RunConfig.read([tmp_path / "config.toml"]), built_in, "class").as_config() == plan.as_config()
+    assert (
+        resolve(RunConfig.read([tmp_path / "config.toml"]), built_in).with_target("class").as_config()
+        == plan.as_config()
+    )

@@ -48,23 +48,70 @@ def test_no_wait_for_a_batch_is_endless_or_none(value):
     ("values", "key", "message"),
     [
         (
-            {"num_workers": 1, "tier": "gather"},
+            {"num_workers": 1, "placement": "host"},
             "num_workers",
-            "belongs to tier=workers, and tier is gather; leave one out",
+            "belongs to placement=workers, and placement is host;",
         ),
-        ({"timeout": 5.0, "tier": "resident"}, "timeout", "is for processes that read samples, and tier is resident;"),
+        (
+            {"pin_memory": True, "placement": "device"},
+            "pin_memory",
+            "is for batches that are copied to the device, and",
+        ),
+        ({"timeout": 5.0, "placement": "device"}, "timeout", "is for processes that read samples, and placement is"),
         ({"timeout": 5.0, "num_workers": 0}, "timeout", "is for processes that read samples, and num_workers is 0;"),
+        ({"prefetch_factor": 3, "num_workers": 0}, "prefetch_factor", "is for processes that read samples, and num_"),
+        (
+            {"persistent_workers": False, "placement": "host"},
+            "persistent_workers",
+            "is for processes that read samples",
+        ),
+        (
+            {"multiprocessing_context": "fork", "num_workers": 0},
+            "multiprocessing_context",
+            "is for processes that read",
+        ),
     ],
-    ids=["workers", "timeout at hand", "timeout in this process"],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
-def test_a_setting_of_processes_without_processes_is_refused(values, key, message):
+def test_a_setting_without_an_effect_is_refused(values, key, message):
     assert told(LoaderSettings, **values)[key].startswith(message)
 
 
-@pytest.mark.parametrize("more", [{"num_workers": 0}, {"tier": "gather"}, {"num_workers": 2}, {}], ids=str)
+@pytest.mark.parametrize("key", ["prefetch_factor", "multiprocessing_context"])
+def test_settings_of_the_data_loader_are_checked(key):
+    assert set(told(LoaderSettings, **{key: 0})) == {key}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"num_workers": 0}, {"placement": "host", "pin_memory": False}, {"num_workers": 2, "prefetch_factor": 4}, {}],
+    ids=str,
+)
 def test_a_resolved_configuration_is_valid_again(more):
     resolved = validate(LoaderSettings, more).model_dump()
     assert validate(LoaderSettings, {k: v for k, v in resolved.items() if v is not None}).model_dump() == resolved
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "train/accuracy", "val/report/macro avg"])
+def test_a_monitor_is_a_figure_of_a_split(monitor):
+    assert validate(TrainerSettings, {"monitor": monitor}).monitor == monitor
+
+
+@pytest.mark.parametrize("monitor", ["", "loss", "val", "val/", "/loss", "val/a/b/c", "source/loss", "val//a"])
+def test_what_is_no_monitor_is_refused(monitor):
+    message = told(TrainerSettings, monitor=monitor)["monitor"]
+    assert message.startswith("must be SPLIT/LABEL or SPLIT/LABEL/FIGURE, such as val/loss or val/accuracy")
+
+
+@pytest.mark.parametrize("monitor", ["test/loss", "test/accuracy", "test"])
+def test_a_run_is_never_chosen_by_its_test_split(monitor):
+    assert told(TrainerSettings, monitor=monitor)["monitor"].startswith("must be a figure of the val or train split")
+
+
+@pytest.mark.parametrize("key", ["max_steps", "max_time", "patience"])
+def test_an_end_of_training_is_no_negative_number(key):
+    assert getattr(TrainerSettings(), key) == 0
+    assert set(told(TrainerSettings, **{key: -1})) == {key}
 
 
 def test_a_group_is_told_like_a_section():

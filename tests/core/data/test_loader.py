@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ptb import DataError
-from ptb.data.loader import BatchLoader, fingerprint
-from ptb.data.sources import place
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import make_sources
 
 CPU = torch.device("cpu")
 
 
 class Listed(Dataset):
-    """The same samples, one by one, as a stranger's data set gives them."""
+    """The same samples, one by one, as a data set that knows nothing of ptb gives them."""
 
     def __init__(self, tensors):
         self.tensors = tensors
@@ -31,8 +31,8 @@ def numbered(size):
     return TensorDataset(torch.arange(size, dtype=torch.uint8).view(-1, 1), torch.arange(size))
 
 
-def batches_of(split, tier="auto", num_workers=None, **options):
-    return BatchLoader(place({"train": split}, CPU, tier, num_workers)["train"], **options)
+def batches_of(split, placement="auto", num_workers=None, **options):
+    return BatchLoader(make_sources({"train": split}, CPU, placement, num_workers)["train"], **options)
 
 
 def listed(batches, epoch=1):
@@ -53,29 +53,39 @@ def test_an_epoch_has_every_sample_once_less_what_is_dropped(size, batch_size, d
 
 
 WAYS = {
-    "resident": lambda data: {"split": data, "tier": "resident"},
-    "gather": lambda data: {"split": data, "tier": "gather"},
-    "workers of tensors": lambda data: {"split": data, "tier": "workers", "num_workers": 2},
+    "device": lambda data: {"split": data, "placement": "device"},
+    "host": lambda data: {"split": data, "placement": "host"},
+    "workers of tensors": lambda data: {"split": data, "placement": "workers", "num_workers": 2},
     "a subset": lambda data: {"split": Subset(data, range(len(data)))},
+    "a subset of a subset": lambda data: {"split": Subset(Subset(data, range(10, -1, -1)), range(10, -1, -1))},
+    "a subset of those in a worker": lambda data: {
+        "split": Subset(Subset(Listed(data), range(10, -1, -1)), range(10, -1, -1)),
+        "num_workers": 1,
+    },
     "no worker": lambda data: {"split": Listed(data), "num_workers": 0},
     "one worker": lambda data: {"split": Listed(data), "num_workers": 1},
     "two workers": lambda data: {"split": Listed(data), "num_workers": 2},
+    "three workers": lambda data: {"split": Listed(data), "num_workers": 3},
 }
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_every_tier_and_number_of_workers_gives_the_same_batches(way, drop_last):
+def test_every_placement_and_number_of_workers_gives_the_same_batches(way, drop_last):
     data = numbered(11)
     options = {"batch_size": 4, "seed": 5, "shuffle": True, "drop_last": drop_last}
-    options |= {"prepare": lambda inputs: inputs / 255, "augment": lambda inputs, draws: inputs + draws.uniform(1)}
-    expected = BatchLoader(place({"train": data}, CPU)["train"], **options)
+    options |= {
+        "transform": lambda inputs: inputs / 255,
+        "augment": lambda inputs, generator: inputs + generator.uniform(1),
+    }
+    expected = BatchLoader(make_sources({"train": data}, CPU)["train"], **options)
     chosen = batches_of(**WAYS[way](data), **options)
     for epoch in (1, 2):
         for (x1, y1), (x2, y2) in zip(expected.epoch(epoch), chosen.epoch(epoch), strict=True):
             assert x1.dtype == x2.dtype
             assert torch.equal(x1, x2)
             assert torch.equal(y1, y2)
+    chosen.source.close()
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
@@ -96,13 +106,13 @@ def test_nothing_is_drawn_from_the_global_generators(workers):
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
 
 
-def test_inputs_are_prepared_then_augmented_with_numbers_of_the_epoch():
-    def augment(inputs, draws):
+def test_inputs_are_transformed_then_augmented_with_numbers_of_the_epoch():
+    def augment(inputs, generator):
         assert inputs.dtype == torch.float32
-        return inputs + draws.uniform(1)
+        return inputs + generator.uniform(1)
 
     batches = batches_of(
-        numbered(6), batch_size=2, seed=1, shuffle=True, prepare=lambda inputs: inputs.float(), augment=augment
+        numbered(6), batch_size=2, seed=1, shuffle=True, transform=lambda inputs: inputs.float(), augment=augment
     )
     epochs = [torch.cat([x for x, _ in batches.epoch(number)]) for number in (1, 1, 2)]
     assert torch.equal(epochs[0], epochs[1])
@@ -112,7 +122,7 @@ def test_inputs_are_prepared_then_augmented_with_numbers_of_the_epoch():
 
 def test_augmentation_belongs_to_the_sample_not_to_its_batch_or_its_place():
     def noise(**options):
-        batches = batches_of(numbered(12), seed=3, augment=lambda inputs, draws: draws.uniform(1), **options)
+        batches = batches_of(numbered(12), seed=3, augment=lambda inputs, generator: generator.uniform(1), **options)
         drawn = {}
         for values, targets in batches.epoch(2):
             drawn |= dict(zip(targets.tolist(), values.flatten().tolist(), strict=True))
@@ -131,18 +141,18 @@ class Noisy(Listed):
     batch_size=st.integers(1, 9),
     drop_last=st.booleans(),
     shuffle=st.booleans(),
-    tier=st.sampled_from(["resident", "gather", "workers"]),
+    placement=st.sampled_from(["device", "host", "workers"]),
     changed=st.booleans(),
     data=st.data(),
 )
 def test_an_epoch_from_a_batch_on_is_the_rest_of_the_whole_one(
-    size, batch_size, drop_last, shuffle, tier, changed, data
+    size, batch_size, drop_last, shuffle, placement, changed, data
 ):
     options = {"batch_size": batch_size, "seed": 3, "shuffle": shuffle, "drop_last": drop_last}
     if changed:
-        options |= {"prepare": lambda inputs: inputs / 255, "augment": lambda x, draws: x + draws.uniform(1)}
-    split = Noisy(numbered(size)) if tier == "workers" else numbered(size)
-    batches = batches_of(split, tier, 0 if tier == "workers" else None, **options)
+        options |= {"transform": lambda inputs: inputs / 255, "augment": lambda x, generator: x + generator.uniform(1)}
+    split = Noisy(numbered(size)) if placement == "workers" else numbered(size)
+    batches = batches_of(split, placement, 0 if placement == "workers" else None, **options)
     start = data.draw(st.integers(0, len(batches)))
     rest = list(batches.epoch(2, start))
     for (x1, y1), (x2, y2) in zip(list(batches.epoch(2))[start:], rest, strict=True):
@@ -151,18 +161,18 @@ def test_an_epoch_from_a_batch_on_is_the_rest_of_the_whole_one(
 
 
 @given(size=st.integers(0, 30), batch_size=st.integers(1, 9), drop_last=st.booleans(), data=st.data())
-def test_chosen_names_the_samples_of_any_batches_of_an_epoch(size, batch_size, drop_last, data):
+def test_sample_indices_name_the_samples_of_any_batches_of_an_epoch(size, batch_size, drop_last, data):
     batches = batches_of(numbered(size), batch_size=batch_size, seed=3, shuffle=True, drop_last=drop_last)
     start = data.draw(st.integers(0, len(batches)))
     count = data.draw(st.integers(0, len(batches) + 1))
-    chosen = batches.chosen(2, start, count)
+    chosen = batches.sample_indices(2, start, count)
     assert chosen.dtype == torch.int64
     assert chosen.tolist() == [number for batch in listed(batches, 2)[start : start + count] for number in batch]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_an_epoch_that_goes_on_does_not_depend_on_the_number_of_processes(workers):
-    options = {"batch_size": 2, "seed": 7, "shuffle": True, "augment": lambda x, draws: x + draws.uniform(1)}
+    options = {"batch_size": 2, "seed": 7, "shuffle": True, "augment": lambda x, generator: x + generator.uniform(1)}
     whole = batches_of(Noisy(numbered(9)), num_workers=0, **options)
     batches = batches_of(Noisy(numbered(9)), num_workers=workers, **options)
     for start in (0, 1, 4, 5):
@@ -182,13 +192,13 @@ def test_what_has_been_trained_already_is_not_read_again(tmp_path, workers):
     batches = batches_of(Noted(numbered(10)), batch_size=2, seed=7, shuffle=True, num_workers=workers)
     list(batches.epoch(1, 3))
     batches.source.close()
-    assert sorted(int(path.name) for path in tmp_path.iterdir()) == sorted(batches.chosen(1, 3, 2).tolist())
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == sorted(batches.sample_indices(1, 3, 2).tolist())
 
 
 @pytest.mark.parametrize("start", [-1, 4])
 def test_an_epoch_cannot_begin_where_it_has_no_batch(start):
     batches = batches_of(numbered(6), batch_size=2)
-    for asked in (batches.epoch, batches.chosen):
+    for asked in (batches.epoch, batches.sample_indices):
         with pytest.raises(ValueError, match=f"an epoch of 3 batches cannot begin with batch {start}"):
             asked(1, start)
 
@@ -214,51 +224,26 @@ def test_what_a_data_set_draws_belongs_to_the_sample_whatever_the_workers_and_th
 
 def test_augmentation_follows_the_seed_without_shuffling_too():
     def augmented(seed):
-        batches = batches_of(numbered(4), batch_size=2, seed=seed, augment=lambda inputs, draws: draws.uniform(1))
+        batches = batches_of(
+            numbered(4), batch_size=2, seed=seed, augment=lambda inputs, generator: generator.uniform(1)
+        )
         return torch.cat([x for x, _ in batches.epoch(1)]).flatten().tolist()
 
     assert augmented(1) == augmented(1) != augmented(2)
 
 
-def test_a_probe_is_prepared_but_neither_shuffled_nor_augmented():
-    batches = batches_of(numbered(6), batch_size=2, seed=1, shuffle=True, augment=lambda x, draws: 1 / 0)
-    assert batches.probe(2)[1].tolist() == [0, 1]
-    assert batches_of(numbered(1), batch_size=2).probe(2)[1].tolist() == [0]
+def test_the_first_batch_is_transformed_but_neither_shuffled_nor_augmented():
+    batches = batches_of(numbered(6), batch_size=2, seed=1, shuffle=True, augment=lambda x, generator: 1 / 0)
+    assert batches.first_batch(2)[1].tolist() == [0, 1]
+    assert batches_of(numbered(1), batch_size=2).first_batch(2)[1].tolist() == [0]
 
 
 @pytest.mark.parametrize("sample", [3, (1,), (1, 2, 3), ("text", 1), {"x": 1, "y": 2}])
 def test_a_sample_that_is_no_pair_is_told(sample):
     with pytest.raises(DataError, match="pair"):
-        batches_of(Listed([sample]), batch_size=1).probe()
+        batches_of(Listed([sample]), batch_size=1).first_batch()
 
 
 def test_a_tensor_dataset_of_three_is_told():
     with pytest.raises(DataError, match="pair"):
         batches_of(TensorDataset(*[torch.zeros(1)] * 3), batch_size=1)
-
-
-def test_the_fingerprint_sees_every_byte_in_memory_and_each_split():
-    data = numbered(9)
-    before = fingerprint({"train": data})
-    assert fingerprint({"train": numbered(9)}) == before
-    assert fingerprint({"val": data}) != before
-    data.tensors[0][8] = 0
-    assert fingerprint({"train": data}) != before
-
-
-def test_the_fingerprint_of_a_part_is_that_of_its_samples():
-    data = numbered(9)
-    some = [1, 3, 8]
-    assert fingerprint({"train": Subset(data, some)}) == fingerprint({"train": TensorDataset(*data[some])})
-
-
-def test_the_fingerprint_of_what_is_too_large_sees_its_size_and_some_samples(monkeypatch):
-    monkeypatch.setattr("ptb.data.loader.SCAN_BYTES", 0)
-    assert fingerprint({"train": numbered(200)}) == fingerprint({"train": numbered(200)})
-    assert fingerprint({"train": numbered(200)}) != fingerprint({"train": numbered(199)})
-
-
-def test_the_fingerprint_of_another_dataset_sees_its_size_and_some_samples():
-    assert fingerprint({"train": Listed(numbered(300))}) == fingerprint({"train": Listed(numbered(300))})
-    assert fingerprint({"train": Listed(numbered(300))}) != fingerprint({"train": Listed(numbered(299))})
-    assert fingerprint({"train": Listed([])}) != fingerprint({"train": Listed(numbered(1))})

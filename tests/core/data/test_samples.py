@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 from ptb import DataError
 from ptb.data import samples as module
-from ptb.data.samples import cut, pair, read_batch, remedy
+from ptb.data.samples import pair, read_batch, remedy
 from ptb.device import cpu_threads
 
 
@@ -33,11 +33,6 @@ def well():
 def test_samples_become_a_batch():
     inputs, targets = read(well)
     assert (inputs.shape, targets.tolist()) == ((3, 2), [3, 4, 5])
-
-
-def test_words_are_made_only_of_samples_that_differ(monkeypatch):
-    monkeypatch.setattr(module, "_words", lambda sample: pytest.fail("made words of samples that are alike"))
-    read(well)
 
 
 def array_first(index):
@@ -101,11 +96,6 @@ def test_each_sample_is_noted_before_it_is_read():
 
     with pytest.raises(DataError, match=r"reading sample 4 .*\[3, 4\]"):
         read_batch(Odd(fails), "train", 0, [3, 4, 5], noted.append)
-
-
-def test_a_batch_of_no_samples_is_not_cut():
-    assert cut(torch.arange(0), 2) == ()
-    assert [part.tolist() for part in cut(torch.arange(3), 2)] == [[0, 1], [2]]
 
 
 def test_a_pair_may_be_a_list():

@@ -1,4 +1,5 @@
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -6,13 +7,13 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ptb import IncompatibleError
 from ptb.data import sources as module
-from ptb.data.sources import InMemorySamples, place
+from ptb.data.sources import InMemorySamples, cut, make_sources
 
 CPU = torch.device("cpu")
 
 
 class Read(Dataset):
-    """Samples that are not at hand."""
+    """Samples that are read one by one."""
 
     def __init__(self, size):
         self.size = size
@@ -32,18 +33,18 @@ def read(source, batch_size=2, seed=0):
     return list(source.batches(torch.arange(source.size), batch_size, seed))
 
 
-def test_samples_at_hand_are_resident_and_others_are_read_by_workers():
-    assert place({"train": tensors(), "val": Subset(tensors(), [1])}, CPU)["val"].tier == "resident"
-    mixed = place({"train": tensors(), "val": Read(3)}, CPU)
-    assert {source.tier for source in mixed.values()} == {"workers"}
+def test_samples_in_memory_go_to_the_device_and_others_are_read_by_workers():
+    assert make_sources({"train": tensors(), "val": Subset(tensors(), [1])}, CPU)["val"].placement == "device"
+    mixed = make_sources({"train": tensors(), "val": Read(3)}, CPU)
+    assert {source.placement for source in mixed.values()} == {"workers"}
 
 
-def test_more_than_a_quarter_of_the_memory_is_gathered(monkeypatch):
+def test_more_than_a_quarter_of_the_memory_stays_on_the_host(monkeypatch):
     needed = sum(tensor.nbytes for tensor in tensors().tensors)
     monkeypatch.setattr(module, "_free_memory", lambda device: 4 * needed)
-    assert place({"train": tensors()}, CPU)["train"].tier == "resident"
+    assert make_sources({"train": tensors()}, CPU)["train"].placement == "device"
     monkeypatch.setattr(module, "_free_memory", lambda device: 4 * needed - 1)
-    assert place({"train": tensors()}, CPU)["train"].tier == "gather"
+    assert make_sources({"train": tensors()}, CPU)["train"].placement == "host"
 
 
 def test_parts_of_one_tensor_need_its_memory_once(monkeypatch):
@@ -51,13 +52,13 @@ def test_parts_of_one_tensor_need_its_memory_once(monkeypatch):
     needed = sum(tensor.nbytes for tensor in data.tensors)
     monkeypatch.setattr(module, "_free_memory", lambda device: 4 * needed)
     splits = {"train": Subset(data, [0, 1]), "val": Subset(data, [2, 3]), "test": data}
-    assert place(splits, CPU)["train"].tier == "resident"
+    assert make_sources(splits, CPU)["train"].placement == "device"
 
 
-@pytest.mark.parametrize("tier", ["resident", "gather"])
-def test_a_tier_that_cannot_be_is_refused(tier):
-    with pytest.raises(IncompatibleError, match=f"loader.tier={tier} .* val .*leave loader.tier out"):
-        place({"train": tensors(), "val": Read(3)}, CPU, tier)
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_a_placement_that_is_not_possible_is_refused(placement):
+    with pytest.raises(IncompatibleError, match=f"loader.placement={placement} .* val .*leave loader.placement out"):
+        make_sources({"train": tensors(), "val": Read(3)}, CPU, placement)
 
 
 def test_a_subset_of_a_subset_is_cut_from_the_tensors_themselves():
@@ -74,28 +75,28 @@ class Doubled(TensorDataset):
 
 
 def test_a_tensor_dataset_that_changes_its_samples_is_asked_for_each():
-    source = place({"train": Doubled(*tensors().tensors)}, CPU)["train"]
-    assert source.tier == "workers"
+    source = make_sources({"train": Doubled(*tensors().tensors)}, CPU)["train"]
+    assert source.placement == "workers"
     assert torch.cat([x for x, _ in read(source)]).flatten().tolist() == [0, 2, 4, 6, 8, 10]
 
 
-def test_gathering_cuts_ahead_in_a_thread_of_its_own_and_ends_with_the_epoch():
-    source = place({"train": tensors()}, CPU, "gather")["train"]
+def test_the_host_cuts_ahead_in_a_thread_that_ends_with_the_epoch():
+    source = make_sources({"train": tensors()}, CPU, "host")["train"]
     batches = source.batches(torch.arange(6), 1, 0)
     next(batches)
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("ptb-gather")]
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("ptb-host")]
     assert len(list(batches)) == 5
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ptb-gather")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ptb-host")]
 
 
 def test_nothing_is_read_of_nothing():
-    for split, tier in ((tensors(0), "resident"), (tensors(0), "gather"), (Read(0), "workers")):
-        assert read(place({"train": split}, CPU, tier)["train"]) == []
+    for split, placement in ((tensors(0), "device"), (tensors(0), "host"), (Read(0), "workers")):
+        assert read(make_sources({"train": split}, CPU, placement)["train"]) == []
 
 
 def test_negative_places_of_a_subset_count_from_the_end():
-    source = place({"train": Subset(tensors(), [-1, 0])}, CPU)["train"]
-    assert source.tier == "resident"
+    source = make_sources({"train": Subset(tensors(), [-1, 0])}, CPU)["train"]
+    assert source.placement == "device"
     assert torch.cat([y for _, y in read(source)]).tolist() == [5, 0]
 
 
@@ -105,13 +106,57 @@ class Short(TensorDataset):
 
 
 def test_a_tensor_dataset_with_a_length_of_its_own_is_asked_for_each():
-    source = place({"train": Short(*tensors().tensors)}, CPU)["train"]
-    assert (source.tier, source.size) == ("workers", 2)
+    source = make_sources({"train": Short(*tensors().tensors)}, CPU)["train"]
+    assert (source.placement, source.size) == ("workers", 2)
 
 
-@pytest.mark.parametrize("tier", ["resident", "workers"])
-def test_gradients_of_the_data_are_left_behind(tier):
+@pytest.mark.parametrize("placement", ["device", "workers"])
+def test_gradients_of_the_data_are_left_behind(placement):
     data = TensorDataset(torch.ones(2, 1, requires_grad=True), torch.arange(2))
-    source = place({"train": data}, CPU, tier, num_workers=1 if tier == "workers" else None)["train"]
+    source = make_sources({"train": data}, CPU, placement, num_workers=1 if placement == "workers" else None)["train"]
     assert not any(x.requires_grad for x, _ in read(source))
     source.close()
+
+
+def test_workers_get_all_their_settings_and_are_shared_by_the_splits():
+    sources = make_sources(
+        {"train": Read(4), "val": Read(2)},
+        CPU,
+        placement="workers",
+        num_workers=2,
+        prefetch_factor=3,
+        pin_memory=True,
+        persistent_workers=False,
+        multiprocessing_context="spawn",
+        timeout=7.5,
+    )
+    workers = sources["train"].workers
+    assert workers is sources["val"].workers
+    given = ("num_workers", "_prefetch_factor", "_pin_device", "_persistent", "_context", "_timeout")
+    assert [getattr(workers, name) for name in given] == [2, 3, None, False, "spawn", 7.5]
+    assert str(sources["train"]) == "workers (2 processes)"
+
+
+def test_while_a_worker_reads_who_waits_is_asked_about_once_a_second(monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop():
+        raise Stop
+
+    class Never(Read):
+        def __getitem__(self, index):
+            threading.Event().wait()
+
+    monkeypatch.setattr("ptb.data.workers.SLICE", 0.1)
+    for number, placement in ((1, "workers"), (None, "device"), (None, "host")):
+        split = Never(2) if placement == "workers" else tensors()
+        source = make_sources({"train": split}, CPU, placement, number)["train"]
+        source.waiting = stop
+        with pytest.raises(Stop) if placement == "workers" else nullcontext():
+            read(source)
+
+
+def test_samples_are_cut_into_batches_and_none_is_empty():
+    assert cut(torch.arange(0), 2) == ()
+    assert [part.tolist() for part in cut(torch.arange(3), 2)] == [[0, 1], [2]]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptb import Component
+from ptb import Command, Component
 
 GOOD = {"name": "tiny-cnn", "target": "ptb_acme.cnn:TinyCNN"}
 
@@ -38,14 +38,14 @@ def test_a_bad_target_is_refused(target):
         Component("x", "a:b", settings=target)
 
 
-@pytest.mark.parametrize("field", ["requires", "aliases", "accepts", "needs"])
+@pytest.mark.parametrize("field", ["requires", "aliases", "accepts", "needs", "default_for", "before", "after"])
 @pytest.mark.parametrize("value", ["class", 3, [1], None, {"class": 1}])
 def test_sequences_take_no_bare_string(field, value):
     with pytest.raises(TypeError, match="tuple of strings"):
         Component(**GOOD, **{field: value})
 
 
-@pytest.mark.parametrize("field", ["name", "target", "summary", "settings", "extra"])
+@pytest.mark.parametrize("field", ["name", "target", "summary", "settings", "extra", "role"])
 def test_strings_are_strings(field):
     with pytest.raises(TypeError, match=field):
         Component(**{**GOOD, field: 3})
@@ -53,10 +53,13 @@ def test_strings_are_strings(field):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("accepts", "klass"), ("needs", "closures"), ("requires", "not a requirement!"), ("aliases", "A")],
+    [
+        *(("accepts", "klass"), ("needs", "closures"), ("requires", "not a requirement!"), ("default_for", "klass")),
+        *(("aliases", "A"), ("before", "A"), ("after", "A")),
+    ],
 )
 def test_unknown_words_are_refused_and_shown(field, value):
-    with pytest.raises(ValueError, match=field if field != "aliases" else "name") as error:
+    with pytest.raises(ValueError, match=field if value != "A" else "name") as error:
         Component(**GOOD, **{field: (value,)})
     assert value in str(error.value)
 
@@ -78,3 +81,68 @@ def test_a_summary_is_one_line_of_at_most_200_characters(summary):
 @given(st.from_regex(r"\A[a-z0-9][a-z0-9-]{0,63}\Z"))
 def test_every_name_of_the_documented_form_is_taken(name):
     assert Component(name, "a:b").name == name
+
+
+def test_a_default_for_every_target_kind_is_a_star():
+    assert Component(**GOOD, default_for="*").default_for == Component(**GOOD, default_for=("*",)).default_for == ("*",)
+
+
+def test_a_role_is_one_of_two():
+    assert Component(**GOOD, role="actor", before=("ema",), after=["freeze"]).after == ("freeze",)
+    with pytest.raises(ValueError, match="role has 'watcher'; valid are observer, actor"):
+        Component(**GOOD, role="watcher")
+    with pytest.raises(TypeError, match="role must be a string"):
+        Component(**GOOD, role=("observer", "actor"))
+
+
+def test_better_is_a_direction_or_one_by_figure_which_nobody_changes_later():
+    by_figure = {"precision": "higher", "loss": "lower"}
+    component = Component(**GOOD, better=by_figure)
+    by_figure["precision"] = "lower"
+    assert component.better == {"precision": "higher", "loss": "lower"}
+    assert hash(component) == hash(Component(**GOOD))
+    assert Component(**GOOD, better="lower").better == "lower"
+
+
+@pytest.mark.parametrize(
+    ("better", "error"),
+    [("up", ValueError), ({"f1": "up"}, ValueError), ({}, TypeError), (1, TypeError), ({1: "higher"}, TypeError)],
+)
+def test_another_direction_is_refused(better, error):
+    with pytest.raises(error, match="better"):
+        Component(**GOOD, better=better)
+
+
+# Commands ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bench", "import-torch", "plugins check", "2d"])
+def test_a_command_has_a_word_or_stands_in_a_group(name):
+    command = Command(name, "acme.cli:run", "Runs it.")
+    assert (command.name, command.target, command.summary) == (name, "acme.cli:run", "Runs it.")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        command.name = "other"
+
+
+@pytest.mark.parametrize("name", ["", "Bench", "plugins  check", "a b c", " bench", "acme:bench", "--bench", "be_nch"])
+def test_a_bad_name_of_a_command_is_refused_and_shown(name):
+    with pytest.raises(ValueError, match="name") as error:
+        Command(name, "a:b")
+    assert repr(name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        *(("name", 3, TypeError), ("target", None, TypeError), ("summary", b"x", TypeError)),
+        *(
+            ("target", "acme.cli", ValueError),
+            ("summary", "two\nlines", ValueError),
+            ("summary", "s" * 201, ValueError),
+        ),
+        ("name", "n" * 65, ValueError),
+    ],
+)
+def test_the_fields_of_a_command_are_checked_as_those_of_a_component(field, value, error):
+    with pytest.raises(error, match=field if len(str(value)) != 65 else "at most 64 characters"):
+        Command(**{"name": "bench", "target": "a:b", field: value})

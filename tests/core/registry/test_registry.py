@@ -275,3 +275,81 @@ def test_annotations_that_cannot_be_read_are_the_plugin_s_fault(site):
     site.write("odd_parts.py", "from __future__ import annotations\ndef tiny(spec, *, w: Sequence[int] = (3,)): ...\n")
     with pytest.raises(PluginError, match=r"model 'tiny' \(ptb-one 1\.0\).*Sequence"):
         Registry(site.load()).get("model", "tiny").settings_model()
+
+
+# Defaults and commands -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "target_kind", "names"),
+    [
+        *(("dataset", None, ["digits"]), ("initializer", None, ["default"]), ("optimizer", None, ["adam"])),
+        *(("scheduler", None, ["cosine"]), ("loss", None, []), ("loss", "class", ["cross-entropy"])),
+        *(("loss", "binary", ["bce-with-logits"]), ("loss", "real", ["mse"]), ("loss", "distribution", ["kl-div"])),
+        *(("loss", "similarity", ["cosine-embedding"]), ("metric", "class", ["accuracy"])),
+        *(("metric", "binary", ["accuracy"]), ("metric", "real", ["mae", "rmse"]), ("metric", "similarity", [])),
+        *(("optimizer", "class", ["adam"]), ("model", "class", []), ("callback", None, [])),
+    ],
+)
+def test_the_built_in_defaults_of_each_kind(built_in, kind, target_kind, names):
+    assert [entry.name for entry in built_in.defaults(kind, target_kind)] == names
+
+
+def test_a_default_of_another_plugin_changes_nothing(site):
+    site.add("ptb-one", TINY.replace('"nowhere:Tiny"', '"nowhere:Tiny", default_for="*"'))
+    assert site.registry().defaults("model") == []
+
+
+def test_every_built_in_metric_says_what_is_better(built_in):
+    assert {entry.name: entry.component.better for entry in built_in.components("metric")} == {
+        "accuracy": "higher",
+        "top-k": "higher",
+        "class-report": "higher",
+        "mae": "lower",
+        "rmse": "lower",
+    }
+
+
+COMMANDS = """
+    from ptb import Command, hookimpl
+
+    @hookimpl
+    def ptb_provide_commands():
+        return [Command("tiny", "ptb_acme_commands:tiny"), Command("plugins check", "ptb_acme_commands:gone")]
+"""
+
+
+def test_commands_are_sorted_and_know_who_else_has_their_name(site):
+    site.add("ptb-one", COMMANDS)
+    site.add("ptb-two", COMMANDS.replace("plugins check", "plugins tidy"))
+    commands = {f"{each.found.name} {each.command.name}": each for each in site.registry().commands()}
+    assert [name for name in commands if name.startswith("ptb-")] == [
+        *("ptb-one plugins check", "ptb-two plugins tidy", "ptb-one tiny", "ptb-two tiny")
+    ]
+    conflicts = {name: [found.name for found in each.conflicts] for name, each in commands.items() if each.conflict}
+    assert conflicts == {
+        "ptb-one plugins check": ["pytorch-basics"],
+        "ptb-one tiny": ["ptb-two"],
+        "ptb-two tiny": ["ptb-one"],
+    }
+    assert not commands["pytorch-basics plugins check"].conflict
+    check = commands["ptb-one plugins check"]
+    assert (check.group, check.word, check.id) == ("plugins", "check", "ptb-one:check")
+    assert "ptb_acme_commands" not in sys.modules
+
+
+def test_the_plugins_count_their_commands_and_name_those_that_conflict(site):
+    site.add("ptb-one", COMMANDS)
+    infos = {info.name: info for info in site.registry().plugins()}
+    assert (infos["ptb-one"].components, infos["ptb-one"].commands, infos["ptb-one"].status) == (0, 2, "conflict")
+    assert infos["ptb-one"].reason.startswith("command 'plugins check' is also given by pytorch-basics ")
+    assert infos["pytorch-basics"].status == "ok"
+
+
+def test_a_command_that_cannot_be_imported_names_its_plugin(site):
+    site.add("ptb-one", COMMANDS)
+    site.write("ptb_acme_commands.py", "tiny = 3")
+    commands = {each.command.name: each for each in Registry(site.load()).commands()}
+    assert commands["tiny"].load() == 3
+    with pytest.raises(PluginError, match=r"^command 'plugins check' \(ptb-one 1\.0\): importing .*:gone failed"):
+        commands["plugins check"].load()

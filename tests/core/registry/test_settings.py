@@ -215,7 +215,7 @@ def test_the_only_key_is_to_blame():
 def test_of_very_many_faults_the_first_are_told_and_the_others_counted():
     told = problems(Options, {"sizes": ["x"] * 5000, "width": 0, "poool": 1})
     assert told["sizes[0]"] == told["sizes[97]"]
-    assert told[""] == "there are 4,902 faults more"
+    assert told[""] == "there are 4,902 problems more"
     assert len(told) == 101
     assert set(problems(Options, {"sizes": ["x"] * 100})) == {f"sizes[{number}]" for number in range(100)}
 

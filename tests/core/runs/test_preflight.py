@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ptb import IncompatibleError, RunConfig
+from ptb.config.resolve import resolve
 from ptb.runs.compose import compose
 
 PLUGIN = """
@@ -84,7 +85,7 @@ PARTS = """
             self.total += len(inputs)
             self.last = inputs
 
-    class SampleGenerator(Base):
+    class Draws(Base):
         def __init__(self, spec):
             super().__init__(spec)
             self.noise = torch.Generator().manual_seed(1)
@@ -173,31 +174,31 @@ def marked(site):
 
     def build(model, **sections):
         base = {"dataset": {"name": "line"}, "loss": {"name": "marked"}, "metrics": {"updates": {}}, "device": "cpu"}
-        return compose(RunConfig(**{**base, "model": {"name": model}, **sections}), registry).parts
+        return compose(resolve(RunConfig(**{**base, "model": {"name": model}, **sections}), registry)).trainer
 
     return build
 
 
-def first_forward(parts):
-    inputs, _ = next(iter(parts.train.epoch(1)))
-    parts.forward(inputs)
+def first_forward(trainer):
+    inputs, _ = next(iter(trainer.train_loader.epoch(1)))
+    trainer.objective.forward(inputs)
     return inputs
 
 
 def test_a_model_that_sets_itself_up_from_its_first_batch_does_so_in_the_run(marked):
-    parts = marked("flag")
-    assert not parts.model.ready
-    assert parts.model.scale.item() == 1
-    inputs = first_forward(parts)
-    assert parts.model.scale.item() == inputs.std().item()
+    trainer = marked("flag")
+    assert not trainer.model.ready
+    assert trainer.model.scale.item() == 1
+    inputs = first_forward(trainer)
+    assert trainer.model.scale.item() == inputs.std().item()
 
 
 @pytest.mark.parametrize("name", ["missing", "buffer"])
 def test_what_the_trial_adds_to_a_model_is_taken_away(marked, name):
-    parts = marked(name)
-    assert not hasattr(parts.model, "mean")
-    inputs = first_forward(parts)
-    assert torch.equal(parts.model.mean, inputs.mean(0))
+    trainer = marked(name)
+    assert not hasattr(trainer.model, "mean")
+    inputs = first_forward(trainer)
+    assert torch.equal(trainer.model.mean, inputs.mean(0))
 
 
 def test_attributes_of_the_model_are_as_before(marked):
@@ -221,8 +222,8 @@ def test_a_layer_that_its_model_froze_stays_so(marked):
 
 
 def test_the_loss_is_as_before(marked):
-    assert marked("counts").loss.calls == 0
-    assert not vars(marked("counts", loss={"name": "eager"}).loss)
+    assert marked("counts").objective.loss.calls == 0
+    assert not vars(marked("counts", loss={"name": "eager"}).objective.loss)
 
 
 def test_a_metric_is_as_before_even_where_its_reset_forgets_nothing(marked):
@@ -230,9 +231,9 @@ def test_a_metric_is_as_before_even_where_its_reset_forgets_nothing(marked):
 
 
 def test_a_trial_that_fails_leaves_no_trace_for_the_next_one(marked):
-    parts = marked("contiguous", dataset={"name": "squares"})
-    assert parts.model.conv.weight.is_contiguous()
-    assert (parts.model.calls, parts.loss.calls, parts.eval_metrics["updates"].sizes) == (0, 0, [])
+    trainer = marked("contiguous", dataset={"name": "squares"})
+    assert trainer.model.conv.weight.is_contiguous()
+    assert (trainer.model.calls, trainer.objective.loss.calls, trainer.eval_metrics["updates"].sizes) == (0, 0, [])
 
 
 @pytest.mark.parametrize(("name", "made"), [("replaces", "body.bias"), ("outgrows", "head.weight, head.bias")])
@@ -243,6 +244,79 @@ def test_parameters_that_no_optimizer_would_train_are_refused(marked, name, made
         marked(name)
 
 
-def test_what_no_checkpoint_can_hold_is_told_before_the_run(marked):
-    with pytest.raises(IncompatibleError, match=r"cannot be saved.*: model\.record\.file is a builtins\.object"):
-        marked("keeps")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"model": "norm"},
+            "cannot train on a batch of one sample, and the last batch of 33 samples has one.*drop_last",
+        ),
+        ({"model": "norm", "loader": {"batch_size": 1}}, "loader.batch_size is 1: .*; choose a larger one$"),
+        ({"model": "boom"}, "model 'boom' with loss 'cross-entropy' cannot be trained: RuntimeError: only in training"),
+        ({"loss": {"name": "detached"}}, "cannot be trained: RuntimeError: element 0 of tensors does not require grad"),
+        ({"loss": {"name": "refuses"}}, "loss 'refuses' does not fit data set 'odd': 2 weights for 3 classes"),
+        ({"initializer": {"name": "picky"}}, "initializer 'picky' does not fit model 'plain': fits weights of 3 to 5"),
+        ({"scheduler": {"name": "short"}}, "scheduler 'short' does not fit a run of 100 optimizer steps: .*has 100"),
+        (
+            {"optimizer": {"name": "sparse-only"}},
+            "optimizer 'sparse-only' takes sparse gradients only, and model 'plain'",
+        ),
+        ({"optimizer": {"name": "undeclared"}}, "optimizer 'undeclared' cannot take a step on model 'plain'"),
+        (
+            {"kind": "tokens", "model": "sparse", "optimizer": {"name": "plain-adam"}},
+            "optimizer 'plain-adam' cannot take a step .*; its gradients are sparse: leave weight decay out, or choose",
+        ),
+        (
+            {"kind": "tokens", "model": "sparse", "optimizer": {"name": "sgd", "weight_decay": 0.1}},
+            "optimizer 'sgd' cannot take a step .*; its gradients are sparse: leave weight decay out, or choose",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_trained_are_refused_before_the_first_step(odd, changes, told):
+    with pytest.raises(IncompatibleError, match=told) as error:
+        odd(**changes)
+    assert error.value.exit_code == 3
+
+
+def test_a_parameter_without_a_gradient_is_told(odd):
+    with pytest.warns(UserWarning, match=r"model 'idle': no gradient reaches spare\.weight, spare\.bias") as told:
+        odd(model="idle")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"listed": True},
+        {"kind": "binary"},
+        {"model": "norm", "loader": {"batch_size": 8, "drop_last": True}},
+        {"model": "norm", "loader": {"batch_size": 11}},
+        {"model": "frozen"},
+        {"kind": "tokens", "model": "sparse", "optimizer": {"name": "sparse-only"}},
+        {"kind": "tokens", "model": "sparse", "optimizer": {"name": "sgd"}},
+        {"size": 1},
+    ],
+    ids=str,
+)
+def test_the_preflight_lets_pass_what_trains_and_changes_nothing(odd, changes):
+    trainer = odd(**changes).trainer
+    assert not trainer.optimizer.state
+    assert trainer.model.training
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    for batch in trainer.train_loader.epoch(1):
+        trainer.train_step([batch])
+
+
+def test_the_operations_of_a_step_are_counted(built_in, monkeypatch):
+    counted = []
+    monkeypatch.setattr("ptb.runs.compose._threads", lambda operations: counted.append(operations) or 1)
+    config = RunConfig(model={"name": "mlp", "hidden": [7]}, dataset={"size": 8}, loader={"batch_size": 5})
+    compose(resolve(config, built_in))
+    forward, of_weights, of_hidden = (2 * 5 * each for each in (64 * 7 + 7 * 10, 64 * 7 + 7 * 10, 7 * 10))
+    assert counted == [forward + of_weights + of_hidden]
+
+
+def test_sparse_gradients_are_not_clipped(odd):
+    with pytest.raises(IncompatibleError, match="clip_norm=1 cannot be used with the gradients of model 'sparse'"):
+        odd("tokens", model="sparse", optimizer={"name": "sparse-only"}, trainer={"clip_norm": 1.0})

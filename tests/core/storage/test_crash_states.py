@@ -1,13 +1,14 @@
-"""Every state that a stop of the machine can leave on the disk, rebuilt from the calls that a run made.
+"""Every state that a power cut can leave on the disk, rebuilt from the calls that a run made.
 
-A recorder in the place of the functions of ``ptb.disk`` lists the calls of a run. From every beginning of that list
-follow the states that the disk may be in if the power fails there: what was written and not waited for is lost, torn,
-zeros or there; a name that was given or taken in a folder that was not waited for is as before or as after. Whatever
-state it is, the run must go on from the last step whose save had returned, or from a newer one.
+The calls of ``os`` on the run directory are recorded. From every beginning of that list follow the states that the disk
+may be in if the power fails there: what was written and not flushed is lost, torn, zeros or there; a name that was
+given or taken in a folder that was not flushed is as before or as after. Whatever state it is, the run must go on from
+the last step whose save had returned, or from a newer one.
 """
 
 import json
 import os
+import stat
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -17,10 +18,12 @@ from pathlib import Path
 import pytest
 
 import ptb
-import ptb.runs.run
+import ptb.runs.recorder
 from ptb import ConfigError, RunConfig
+from ptb.config.resolve import resolve
 from ptb.runs.compose import compose
-from ptb.runs.run import execute
+from ptb.runs.overrides import resume_config
+from ptb.runs.start import start_run
 from ptb.storage import atomic
 from ptb.storage.checkpoint import CorruptCheckpoint, find_checkpoints, latest_valid, load_checkpoint, prune_checkpoints
 from ptb.storage.run_directory import RunDirectory, check_output
@@ -37,13 +40,13 @@ CONFIG = {
 
 
 @pytest.fixture(autouse=True)
-def _only_the_model_of_the_disk_is_waited_for(monkeypatch):
+def _only_the_model_of_the_disk_is_flushed(monkeypatch):
     monkeypatch.setattr(os, "fsync", nothing)
 
 
 @dataclass
 class File:
-    """What was written, and what of it was waited for."""
+    """What was written, and what of it was flushed."""
 
     data: bytes = b""
     safe: bytes = b""
@@ -83,30 +86,29 @@ class Machine:
     def do(self, call, *facts):
         getattr(self, f"do_{call}")(*facts)
 
-    def do_make_folder(self, path):
+    def do_mkdir(self, path):
         self.rename(path.parent, None, path, None)
 
-    def do_open(self, path, number):
+    def do_open(self, path, number, is_emptied):
         if path not in self.names:
             self.rename(path.parent, None, path, File())
         self.opened[number] = self.names[path]
+        if is_emptied:
+            self.names[path].data = b""
 
     def do_write(self, number, data):
         self.opened[number].data += data
 
-    def do_sync(self, number):
+    def do_flush(self, number):
         self.opened[number].safe = self.opened[number].data
-
-    def do_cut(self, path, size):
-        self.names[path].data = self.names[path].data[:size]
 
     def do_replace(self, old, new):
         self.rename(new.parent, old, new, self.names[old])
 
-    def do_remove(self, path):
+    def do_unlink(self, path):
         self.rename(path.parent, path, None, None)
 
-    def do_sync_folder(self, folder):
+    def do_flush_folder(self, folder):
         for change in self.pending:
             if change[0] == folder:
                 _apply(self.safe, *change[1:])
@@ -131,7 +133,8 @@ class Machine:
 
 
 def _there(root):
-    return {path: None if path.is_dir() else path.read_bytes() for path in [root, *root.rglob("*")]}
+    paths = [path for path in [root, *root.rglob("*")] if path.name != ".lock"]
+    return {path: None if path.is_dir() else path.read_bytes() for path in paths}
 
 
 def _apply(names, old, new, what):
@@ -160,58 +163,38 @@ def _choices(number):
     return first + [tuple(map(bool, each)) for each in but_one]
 
 
-def record(monkeypatch):
+def record(patch, root, disk):
     """Lists from now on every call that changes the disk, and every save that returns."""
-    calls, opened, shortened, numbers = [], {}, [], iter(range(10**9))
+    calls, opened, numbers = [], {}, iter(range(10**9))
 
-    def put(name, before=None, after=None):
-        real = getattr(atomic, name)
-
-        def call(*arguments):
-            if before:
-                before(*arguments)
-            result = real(*arguments)
-            if after:
-                after(result, *arguments)
+    def through(name, path, do, arguments):
+        result = do(*arguments)
+        if path.name == ".lock":
             return result
+        if name == "open" and arguments[1] & (os.O_WRONLY | os.O_RDWR):
+            opened[result] = next(numbers)
+            calls.append(("open", path, opened[result], bool(arguments[1] & os.O_TRUNC)))
+        elif name == "close":
+            opened.pop(arguments[0], None)
+        elif name == "write":
+            calls.append(("write", opened[arguments[0]], bytes(arguments[1][:result])))
+        elif name == "fsync":
+            calls.append(("flush", opened[arguments[0]]) if arguments[0] in opened else ("flush_folder", path))
+        elif name in ("mkdir", "unlink"):
+            calls.append((name, path))
+        elif name == "replace":
+            calls.append((name, *map(Path, arguments)))
+        return result
 
-        monkeypatch.setattr(atomic, name, call)
+    disk(patch, root, through)
+    real_save = ptb.runs.recorder.save_checkpoint
 
-    def opens(descriptor, path):
-        opened[descriptor] = next(numbers)
-        calls.append(("open", path, opened[descriptor]))
-
-    def syncs(_, descriptor):
-        if descriptor not in opened:  # `cut` opens the file itself
-            opens(descriptor, shortened[-1])
-        calls.append(("sync", opened[descriptor]))
-
-    def cuts(path, size):
-        shortened.append(path)
-        calls.append(("cut", path, size))
-
-    def writes(taken, descriptor, data):
-        calls.append(("write", opened[descriptor], bytes(data[:taken])))
-
-    put("create", after=opens)
-    put("open_end", after=opens)
-    put("write", after=writes)
-    put("sync", after=syncs)
-    put("cut", before=cuts)
-    put("close", before=lambda descriptor: opened.pop(descriptor, None))
-    put("replace", after=lambda _, old, new: calls.append(("replace", old, new)))
-    put("remove", after=lambda _, path: path.name != ".lock" and calls.append(("remove", path)))
-    put("sync_folder", after=lambda _, folder: calls.append(("sync_folder", folder)))
-    put("make_folder", after=lambda _, folder: calls.append(("make_folder", folder)))
-
-    real_save = ptb.runs.run.save_checkpoint
-
-    def save(folder, step, state, facts):
-        path = real_save(folder, step, state, facts)
-        calls.append(("saved", step, facts["best_step"]))
+    def save(folder, step, state, metadata):
+        path = real_save(folder, step, state, metadata)
+        calls.append(("saved", step, metadata["labels"].get("best")))
         return path
 
-    monkeypatch.setattr(ptb.runs.run, "save_checkpoint", save)
+    patch.setattr(ptb.runs.recorder, "save_checkpoint", save)
     return calls
 
 
@@ -259,7 +242,7 @@ def rebuild(case, root, place):
 def problems(case, place, rows, damaged=False):
     """What a run finds that begins or goes on in a state, and what of it breaks the promises."""
     run = RunDirectory(place)
-    if not run.is_begun():
+    if not run.is_started():
         try:
             check_output(place)
         except ConfigError as error:
@@ -268,7 +251,7 @@ def problems(case, place, rows, damaged=False):
     found, told = [], []
     with run.writing():
         try:
-            run.resume_config()
+            resume_config(run)
             newest = latest_valid(run.checkpoints, run.read_manifest().get("run"), told.append)
         except ptb.PtbError as error:
             return [str(error)]
@@ -292,11 +275,11 @@ def problems(case, place, rows, damaged=False):
         return found + (["nothing is left of it"] if case.saved else [])
     if case.saved and newest.step < case.saved[-1]:
         found.append(f"step {case.saved[-1]} was saved, and it goes on from {newest.step}")
-    counted = newest.state.node["totals"]["rows"]
+    counted = newest.decode()["train_state"]["rows_logged"]
     lines = run.metrics.read_text(errors="replace").split("\n")[:-1] if run.metrics.exists() else []
     if lines[:counted] != rows[:counted] or len(lines) < counted:
         found.append(f"the checkpoint counts {counted} rows, and there are {len(lines)}")
-    if not run.cut_rows(counted) or (
+    if not run.truncate_rows(counted) or (
         counted and run.metrics.read_text() != "".join(f"{row}\n" for row in lines[:counted])
     ):
         found.append("the rows cannot be cut")
@@ -316,7 +299,7 @@ def to_the_end(case, root, place, tiny):
     """Begins or goes on, and trains to the end."""
     rebuild(case, root, place)
     with warnings.catch_warnings(action="ignore"):
-        if RunDirectory(place).is_begun():
+        if RunDirectory(place).is_started():
             return ptb.resume(place, registry=tiny)
         return ptb.train(RunConfig(**CONFIG), registry=tiny, output=place)
 
@@ -327,16 +310,16 @@ def figures(run):
 
 
 @pytest.fixture
-def whole(tiny, tmp_path, monkeypatch):
+def whole(tiny, tmp_path, monkeypatch, disk):
     """The calls of a run from its first to its last, the disk before them, and how it ended."""
-    return recorded(tiny, tmp_path / "one", monkeypatch)
+    return recorded(tiny, tmp_path / "one", monkeypatch, disk)
 
 
 @pytest.fixture
-def resumed(tiny, tmp_path, monkeypatch):
+def resumed(tiny, tmp_path, monkeypatch, disk):
     """The calls of a run that goes on after its newest checkpoint was damaged; the disk as it was before them."""
     root = tmp_path / "two"
-    execute(compose(RunConfig(**CONFIG), tiny), root, until=5)
+    start_run(compose(resolve(RunConfig(**CONFIG), tiny)), root, stop_after=5)
     newest = find_checkpoints(root / "checkpoints")[5]
     newest.write_bytes(newest.read_bytes()[:-1])
     with (root / "metrics.jsonl").open("a") as rows:
@@ -344,15 +327,15 @@ def resumed(tiny, tmp_path, monkeypatch):
     (root / "checkpoints" / f".ckpt-6.{'0' * 16}.tmp").write_text("killed")
     machine = Machine.holding(root)
     with monkeypatch.context() as patch:
-        calls = record(patch)
+        calls = record(patch, root, disk)
         with pytest.warns(UserWarning, match=r"damaged.*it is kept as \.corrupt-ckpt-5"):
             result = ptb.resume(root, registry=tiny)
     return calls, machine, result
 
 
-def recorded(tiny, root, monkeypatch, mutate=lambda patch: None):
+def recorded(tiny, root, monkeypatch, disk, mutate=lambda patch: None):
     with monkeypatch.context() as patch:
-        calls = record(patch)
+        calls = record(patch, root, disk)
         mutate(patch)
         result = ptb.train(RunConfig(**CONFIG), registry=tiny, output=root)
     return calls, Machine(root), result
@@ -361,7 +344,7 @@ def recorded(tiny, root, monkeypatch, mutate=lambda patch: None):
 def test_the_run_that_is_looked_at_saves_and_prunes_and_keeps_its_best(whole):
     calls, machine, _ = whole
     assert [call[1:] for call in calls if call[0] == "saved"] == [(0, None), (2, 2), (4, 2), (6, 2), (8, 2)]
-    removed = [call[1].name.split("-")[1] for call in calls if call[0] == "remove"]
+    removed = [call[1].name.split("-")[1] for call in calls if call[0] == "unlink"]
     assert removed == ["0", "4"]
     assert list(find_checkpoints(machine.root / "checkpoints")) == [2, 6, 8]
 
@@ -404,82 +387,91 @@ def nothing(*_):
     pass
 
 
-def never_waits_for_files(patch):
-    patch.setattr(atomic, "sync", nothing)
+def never_flushes(patch, is_meant):
+    real = os.fsync
+    patch.setattr(os, "fsync", lambda file: None if is_meant(os.fstat(file).st_mode) else real(file))
 
 
-def never_waits_for_folders(patch):
-    patch.setattr(atomic, "sync_folder", nothing)
+def never_flushes_files(patch):
+    never_flushes(patch, stat.S_ISREG)
+
+
+def never_flushes_folders(patch):
+    never_flushes(patch, stat.S_ISDIR)
+
+
+def write_directly(path, content):
+    data = content if isinstance(content, bytes) else content.encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(descriptor, data)
+    return descriptor
 
 
 def writes_under_the_name(patch):
     def write(path, content):
-        descriptor = atomic.create(path)
-        atomic.write(descriptor, memoryview(content if isinstance(content, bytes) else content.encode()))
-        atomic.sync(descriptor)
-        atomic.close(descriptor)
+        descriptor = write_directly(path, content)
+        os.fsync(descriptor)
+        os.close(descriptor)
         atomic.sync_folder(path.parent)
 
     patch.setattr(atomic, "write_atomically", write)
 
 
-def waits_after_the_rename(patch):
+def flushes_after_the_rename(patch):
     def write(path, content):
         temporary = path.with_name(f".{path.name}.{'0' * 16}.tmp")
-        descriptor = atomic.create(temporary)
-        atomic.write(descriptor, memoryview(content if isinstance(content, bytes) else content.encode()))
-        atomic.close(descriptor)
-        atomic.replace(temporary, path)
+        os.close(write_directly(temporary, content))
+        os.replace(temporary, path)
         atomic.sync_file(path)
 
     patch.setattr(atomic, "write_atomically", write)
 
 
 def deletes_before_it_writes(patch):
-    save = ptb.runs.run.save_checkpoint
+    save = ptb.runs.recorder.save_checkpoint
 
     def delete_and_save(folder, *facts):
         for path in find_checkpoints(folder).values():
-            atomic.remove(path)
+            os.unlink(path)
         return save(folder, *facts)
 
-    patch.setattr(ptb.runs.run, "save_checkpoint", delete_and_save)
+    patch.setattr(ptb.runs.recorder, "save_checkpoint", delete_and_save)
 
 
 def prunes_before_it_saves(patch):
-    save = ptb.runs.run.save_checkpoint
+    save = ptb.runs.recorder.save_checkpoint
 
     def prune_and_save(folder, *facts):
         prune_checkpoints(folder, KEEP - 1)
         return save(folder, *facts)
 
-    patch.setattr(ptb.runs.run, "save_checkpoint", prune_and_save)
+    patch.setattr(ptb.runs.recorder, "save_checkpoint", prune_and_save)
 
 
 def forgets_the_best(patch):
-    patch.setattr("ptb.storage.checkpoint._best_step", nothing)
+    patch.setattr("ptb.storage.checkpoint._labels", lambda metadata: {})
 
 
-def never_waits_for_the_rows(patch):
+def never_flushes_the_rows(patch):
     patch.setattr(RunDirectory, "sync_rows", nothing)
 
 
 @pytest.mark.parametrize(
     ("mutate", "told"),
     [
-        (never_waits_for_files, "has the name of a checkpoint"),
-        (never_waits_for_folders, "the run is gone"),
+        (never_flushes_files, "has the name of a checkpoint"),
+        (never_flushes_folders, "the run is gone"),
         (writes_under_the_name, "has the name of a checkpoint"),
-        (waits_after_the_rename, "has the name of a checkpoint"),
+        (flushes_after_the_rename, "has the name of a checkpoint"),
         (deletes_before_it_writes, "are intact after"),
         (prunes_before_it_saves, "are intact after"),
         (forgets_the_best, "the best, of step 2, is lost"),
-        (never_waits_for_the_rows, "rows, and there are"),
+        (never_flushes_the_rows, "rows, and there are"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_run_that_is_less_careful_is_caught(mutate, told, tiny, tmp_path, monkeypatch):
-    calls, machine, _ = recorded(tiny, tmp_path / "one", monkeypatch, mutate)
+def test_a_run_that_is_less_careful_is_caught(mutate, told, tiny, tmp_path, monkeypatch, disk):
+    calls, machine, _ = recorded(tiny, tmp_path / "one", monkeypatch, disk, mutate)
     assert any(told in each for each in all_problems(calls, machine, tmp_path / "state"))
 
 
@@ -487,5 +479,5 @@ def test_a_run_that_forgets_the_random_numbers_is_caught(whole, tiny, tmp_path, 
     calls, machine, result = whole
     case = [case for case in cases(calls, machine) if case.saved == (0, 2, 4)][-1]
     assert to_the_end(case, machine.root, tmp_path / "state", tiny).weights_sha256 == result.weights_sha256
-    monkeypatch.setattr("ptb.training.trainer.set_random_state", nothing)
+    monkeypatch.setattr("ptb.training.snapshot.set_random_state", nothing)
     assert to_the_end(case, machine.root, tmp_path / "state", tiny).weights_sha256 != result.weights_sha256

@@ -2,17 +2,18 @@ import errno
 import json
 import math
 import os
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ptb
 from ptb import ConfigError, RunConfig, StorageError
 from ptb.storage import atomic
-from ptb.storage.run_directory import RESUME_KEYS, RunDirectory, check_output, finite, git_commit
+from ptb.storage.checkpoint import resolve_checkpoint
+from ptb.storage.run_directory import RunDirectory, check_output, finite, split_checkpoint
 
 
 def test_a_new_or_empty_folder_is_taken(tmp_path):
@@ -62,17 +63,17 @@ def test_what_a_run_that_was_killed_before_it_began_has_left_is_no_run(left, tmp
     for name in left:
         (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("")
     run = RunDirectory.create(tmp_path, "mlp", "digits")
-    assert not run.is_begun()
+    assert not run.is_started()
     with run.writing():
         assert sorted(os.listdir(tmp_path)) == [".lock", "checkpoints"]
     assert os.listdir(tmp_path) == ["checkpoints"]
 
 
-def test_whoever_writes_a_run_waits_for_the_name_of_its_folder(tmp_path, monkeypatch):
-    run, waited = RunDirectory.create(tmp_path / "run", "mlp", "digits"), []
-    monkeypatch.setattr(atomic, "sync_folder", waited.append)
-    with run.writing():  # the one who made it may have been killed before it was on the disk
-        assert waited == [tmp_path]
+def test_whoever_writes_a_run_flushes_the_name_of_its_folder(tmp_path, monkeypatch):
+    run, flushed = RunDirectory.create(tmp_path / "run", "mlp", "digits"), []
+    monkeypatch.setattr(atomic, "sync_folder", flushed.append)
+    with run.writing():  # whoever made it may have been killed before it was on the disk
+        assert flushed == [tmp_path]
 
 
 def test_a_run_without_its_configuration_is_told_from_no_run(tmp_path):
@@ -120,20 +121,41 @@ def test_the_rows_after_a_checkpoint_are_cut_off(text, rows, left, enough, tmp_p
     run = RunDirectory(tmp_path)
     if text is not None:
         run.metrics.write_text(text)
-    assert run.cut_rows(rows) is enough
+    assert run.truncate_rows(rows) is enough
     assert (run.metrics.read_text() if run.metrics.exists() else None) == left
 
 
-def test_rows_are_waited_for_where_there_are_any(tmp_path, monkeypatch):
-    run, synced, real = RunDirectory(tmp_path), [], atomic.sync_file
-    monkeypatch.setattr(atomic, "sync_file", lambda path: (synced.append(path), real(path)))
-    assert not run.has_rows()
+def test_rows_are_flushed_where_there_are_any(tmp_path, calls):
+    run = RunDirectory(tmp_path)
     run.sync_rows()
-    assert (synced, os.listdir(tmp_path)) == ([], [])
-    run.append_row({"step": 1})
-    assert run.has_rows()
+    assert ("fsync" in calls, os.listdir(tmp_path)) == (False, [])
+    assert run.append_row({"step": 1}) == run.rows() == b'{"step": 1}\n'
+    assert "fsync" not in calls
     run.sync_rows()
-    assert synced == [run.metrics]
+    assert "fsync" in calls
+
+
+def test_rows_that_are_cut_off_are_gone_or_there_whatever_happens(tmp_path, fail):
+    run = RunDirectory(tmp_path)
+    for step in range(3):
+        run.append_row({"step": step})
+    fail("replace", errno.EIO)
+    with pytest.raises(StorageError, match=r"cannot write .*metrics\.jsonl"):
+        run.truncate_rows(1)
+    assert run.rows().count(b"\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "summary", "trained"),
+    [("", None, False), ("{}\n", None, True), ("", {"step": 0}, False), ("", {"step": 3}, True), ("", {}, False)],
+)
+def test_a_run_has_trained_where_its_files_show_steps(rows, summary, trained, tmp_path):
+    run = RunDirectory(tmp_path)
+    assert not run.has_trained()
+    run.metrics.write_text(rows)
+    if summary is not None:
+        run.write_summary(summary)
+    assert run.has_trained() is trained
 
 
 def test_a_summary_that_is_not_there_need_not_be_removed(tmp_path):
@@ -144,95 +166,10 @@ def test_a_summary_that_is_not_there_need_not_be_removed(tmp_path):
     assert not run.summary.exists()
 
 
-RUN = """
-seed = 3
-device = "cpu"
-[model]
-name = "mlp"
-[metrics.accuracy]
-[metrics.top-k]
-k = 2
-[loader]
-batch_size = 8
-drop_last = true
-"""
-
-
 @pytest.fixture
 def run(tmp_path):
-    (tmp_path / "config.toml").write_text(RUN)
+    (tmp_path / "config.toml").write_text("")
     return RunDirectory.open(tmp_path)
-
-
-def test_an_evaluation_has_the_configuration_of_the_run_and_drops_no_samples(run):
-    config = run.evaluation_config()
-    assert config.values["loader"] == {"batch_size": 8, "drop_last": False}
-    assert (config.values["seed"], config.values["device"]) == (3, "cpu")
-    assert config.values["metrics"] == {"accuracy": {}, "top-k": {"k": 2}}
-
-
-@pytest.mark.parametrize("section", ["initializer", "optimizer", "scheduler"])
-def test_an_evaluation_leaves_out_what_only_trains(run, section):
-    run.config.write_text(f"{RUN}[{section}]\nname = 'gone'\n")
-    assert section in RunConfig.read([run.config]).values
-    assert section not in run.evaluation_config().values
-
-
-@pytest.mark.parametrize(
-    ("metrics", "overrides", "expected"),
-    [
-        ((), ["metrics.top-k.k=3"], {"accuracy": {}, "top-k": {"k": 3}}),
-        (("top-k",), [], {"top-k": {"k": 2}}),
-        (("top-k",), ["metrics.top-k.k=3"], {"top-k": {"k": 3}}),
-        (
-            (),
-            ["metrics.one={name='top-k', k=1}"],
-            {"accuracy": {}, "top-k": {"k": 2}, "one": {"name": "top-k", "k": 1}},
-        ),
-    ],
-    ids=["setting", "choice", "both", "label"],
-)
-def test_the_metrics_of_an_evaluation(run, metrics, overrides, expected):
-    assert run.evaluation_config(metrics=metrics, overrides=overrides).values["metrics"] == expected
-
-
-def test_where_and_how_fast_an_evaluation_computes(run):
-    config = run.evaluation_config("cuda", (), ["loader.batch_size=64", "loader.num_workers=2", "threads=1"])
-    assert config.values["loader"] == {"batch_size": 64, "num_workers": 2, "drop_last": False}
-    assert (config.values["device"], config.values["threads"]) == ("cuda", 1)
-    assert run.evaluation_config("cuda", (), ["device=mps"]).values["device"] == "mps"
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        *(
-            "seed",
-            "model.hidden",
-            "dataset.size",
-            "loss.reduction",
-            "optimizer.lr",
-            "trainer.epochs",
-            "metrics",
-            "loader",
-        ),
-        *("loader.shuffle", "loader.drop_last", "devise", "loader.batch_size.x", "plugins.disable"),
-    ],
-)
-def test_an_evaluation_sets_nothing_else(run, key):
-    with pytest.raises(ConfigError) as refused:
-        run.evaluation_config(overrides=["metrics.top-k.k=3", f"{key}={{}}", "trainer.patience=1"])
-    first, second = refused.value.problems
-    assert (first.key, first.source, second.key) == (key, f"{key}={{}}", "trainer.patience")
-    assert (
-        "from the run but metrics.LABEL.KEY, loader.batch_size, loader.tier, loader.num_workers, loader.timeout, "
-        "device, threads" in first.message
-    )
-
-
-def test_an_evaluation_is_of_one_run(run):
-    with pytest.raises(ConfigError, match=r"'runs/two' is not KEY=VALUE.*one run"):
-        run.evaluation_config(overrides=["runs/two"])
 
 
 @pytest.mark.parametrize(
@@ -254,62 +191,65 @@ def test_what_a_run_was_made_with_is_read_from_the_manifest(run, manifest, expec
     assert run.read_manifest() == expected
 
 
-@pytest.mark.parametrize("read", ["read_manifest", "has_rows"])
-def test_a_file_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(read, run, monkeypatch):
-    def fail(*_):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(atomic, "read", fail)
-    monkeypatch.setattr(atomic, "size_of", fail)
-    with pytest.raises(StorageError, match=r"cannot read .*(manifest\.json|metrics\.jsonl): Input/output error"):
+@pytest.mark.parametrize(
+    ("read", "call"),
+    [
+        *(("read_manifest", "open"), ("read_manifest", "read"), ("rows", "open"), ("has_trained", "read")),
+        *(("sync_rows", "stat"), ("sync_rows", "open"), ("is_started", "stat")),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(read, call, run, fail):
+    run.metrics.write_text("{}")
+    run.manifest.write_text("{}")
+    fail(call, errno.EIO)
+    with pytest.raises(StorageError, match=r"(manifest\.json|metrics\.jsonl|config\.toml): Input/output error"):
         getattr(run, read)()
 
 
-def test_a_run_that_goes_on_has_its_configuration_and_may_be_somewhere_else(run):
-    assert run.resume_config().values == RunConfig.read([run.config]).values
-    config = run.resume_config(["threads=1", "loader.tier=stream", "trainer.keep_last=5"], "cuda")
-    assert (config.values["device"], config.values["threads"]) == ("cuda", 1)
-    assert config.values["loader"] == {"batch_size": 8, "drop_last": True, "tier": "stream"}
-    assert config.values["trainer"] == {"keep_last": 5}
-
-
-@pytest.mark.parametrize(
-    "key", ["seed", "loader.batch_size", "trainer.epochs", "optimizer.lr", "trainer", "model.name"]
+FIGURES = st.recursive(
+    st.floats() | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
 )
-def test_a_run_that_goes_on_computes_the_same(run, key):
-    with pytest.raises(ConfigError, match=f"{key}: cannot be set when a run goes on, only {RESUME_KEYS[0]}"):
-        run.resume_config([f"{key}={{}}"])
-    with pytest.raises(ConfigError, match=r"'runs/two' is not KEY=VALUE.*one run"):
-        run.resume_config(["runs/two"])
-
-
-VALUES = st.recursive(st.floats() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.dictionaries(st.text(), VALUES))
-def test_what_is_written_is_json_that_every_reader_takes(facts):
-    text = json.dumps(finite(facts))
-    json.loads(text, parse_constant=lambda name: pytest.fail(name))
+@given(st.dictionaries(st.text(max_size=3), FIGURES, max_size=3))
+def test_what_is_written_is_json_that_every_reader_takes(values):
+    json.loads(json.dumps(finite(values)), parse_constant=lambda name: pytest.fail(name))
 
 
 def test_a_figure_that_is_not_finite_is_not_hidden():
     assert finite({"loss": math.nan, "values": [{"a": math.inf}]}) == {"loss": "nan", "values": [{"a": "inf"}]}
 
 
-def test_the_commit_is_told_inside_a_repository_only(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("runs/a", ("runs/a", None)),
+        ("runs/a@best", ("runs/a", "best")),
+        ("runs/a@10", ("runs/a", "10")),
+        ("me@home/a", ("me@home/a", None)),
+        ("me@home/a@last", ("me@home/a", "last")),
+        ("there@best", ("there@best", None)),
+        ("there@best@last", ("there@best", "last")),
+    ],
+)
+def test_a_run_and_its_checkpoint_are_told_apart(text, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert git_commit() is None
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "file").write_text("1")
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "x"]):
-        subprocess.run(["git", *command], check=True)
-    commit = git_commit()
-    assert len(commit) == 40
-    (tmp_path / "file").write_text("2")
-    assert git_commit() == commit + "+"
+    (tmp_path / "there@best").mkdir()
+    assert split_checkpoint(text) == (Path(expected[0]), expected[1])
 
 
-def test_it_imports_no_torch():
-    code = "import sys, ptb.storage.run_directory; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_a_run_may_be_moved_and_copied(tiny, tmp_path):
+    config = RunConfig(model={"name": "net"}, dataset={"name": "line"}, trainer={"epochs": 3}, device="cpu")
+    whole = ptb.train(config, registry=tiny, output=tmp_path / "whole")
+    copied = shutil.copytree(whole.output, tmp_path / "elsewhere" / "copy", copy_function=shutil.copyfile)
+    moved = whole.output.rename(tmp_path / "moved")
+    for path in (moved, copied):
+        newest = resolve_checkpoint(path / "checkpoints", "last")
+        newest.unlink()
+        (path / "summary.json").unlink()
+        again = ptb.resume(path, registry=tiny)
+        assert (again.output, again.weights_sha256) == (path, whole.weights_sha256)
+        assert resolve_checkpoint(path / "checkpoints", "last").name.split("-")[1] == newest.name.split("-")[1]

@@ -1,14 +1,19 @@
+"""The figures of a pass do not depend on how its samples came in batches."""
+
 import math
+from itertools import pairwise
 
 import pytest
 import torch
+import torchmetrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from ptb.data.loader import BatchLoader
-from ptb.data.sources import place
 from ptb.training import metrics as module
+from ptb.training.blame import Calls
 from ptb.training.metrics import RunningMetrics
-from ptb.training.objective import Parts
+from ptb.training.objective import Objective
 
 CPU = torch.device("cpu")
 
@@ -29,14 +34,19 @@ class Seen:
         self.sum = 0.0
 
 
-def tally(metric=None, **options):
-    model = nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    source = place({"train": torch.utils.data.TensorDataset(torch.zeros(1, 1), torch.zeros(1))}, CPU)["train"]
-    parts = Parts(
-        model, nn.MSELoss(), optimizer, None, BatchLoader(source, batch_size=1), {}, {}, {}, device=CPU, **options
-    )
-    return RunningMetrics(parts, {"seen": metric} if metric else {})
+class Loss(nn.MSELoss):
+    """Leaves out what is negative, and weighs by the targets."""
+
+    def ignored(self, targets):
+        return targets < 0
+
+    def denominator(self, targets):
+        return targets.clamp(min=0).sum()
+
+
+def running(metric=None, loss=None):
+    objective = Objective(nn.Linear(1, 1), loss or nn.MSELoss(), CPU)
+    return RunningMetrics(objective, {"seen": metric} if metric else {})
 
 
 def batch(*targets, loss=1.0):
@@ -45,73 +55,135 @@ def batch(*targets, loss=1.0):
 
 def test_a_metric_sees_every_sample_once_in_order_and_several_batches_at_once():
     metric = Seen()
-    counted = tally(metric)
+    figures = running(metric)
     for number in range(module.HELD_BATCHES + 3):
-        counted.add(*batch(number, number))
-    assert counted.figures() == {"loss": 1.0, "seen": 4.0 * (module.HELD_BATCHES + 3)}
+        figures.add(*batch(number, number))
+    assert figures.compute() == {"loss": 1.0, "seen": 4.0 * (module.HELD_BATCHES + 3)}
     assert [len(samples) for samples in metric.batches] == [2 * module.HELD_BATCHES, 6]
-    assert [n for samples in metric.batches for n in samples] == [
-        n for n in range(module.HELD_BATCHES + 3) for _ in range(2)
-    ]
+    samples = [n for n in range(module.HELD_BATCHES + 3) for _ in range(2)]
+    assert [n for samples in metric.batches for n in samples] == samples
 
 
 def test_large_scores_are_not_kept(monkeypatch):
     monkeypatch.setattr(module, "HELD_VALUES", 8)
     metric = Seen()
-    counted = tally(metric)
+    figures = running(metric)
     for _ in range(4):
-        counted.add(*batch(1, 2))
+        figures.add(*batch(1, 2))
     assert [len(samples) for samples in metric.batches] == [4, 4]
-    counted.add(*batch(*range(100)))
+    figures.add(*batch(*range(100)))
     assert len(metric.batches) == 3
 
 
-def test_the_loss_is_a_mean_over_samples_and_is_asked_for_in_between():
-    counted = tally()
-    counted.add(*batch(0, 0, 0, loss=1.0))
-    assert counted.loss() == 1.0
-    counted.add(*batch(0, loss=5.0))
-    assert counted.loss() == 2.0
-    assert counted.figures() == {"loss": 2.0}
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.MSELoss(reduction="sum"), Loss()], ids=["mean", "sum", "weighed"])
+@given(
+    samples=st.lists(st.tuples(st.integers(-1, 3), st.floats(-2, 2, width=32)), min_size=1, max_size=12),
+    cuts=st.sets(st.integers(1, 11)),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_figures_of_batches_are_those_of_one(loss, samples, cuts):
+    targets = torch.tensor([float(target) for target, _ in samples])
+    scores = torch.tensor([score for _, score in samples])
+    objective = Objective(nn.Linear(1, 1), loss, CPU)
+    weights = targets.clamp(min=0) if isinstance(loss, Loss) else torch.ones(len(targets))
+    each = (scores - targets).square()
 
+    def mean_loss(rows):
+        total = (weights * each)[rows].sum()
+        return total if objective.sums else total / weights[rows].sum().clamp(min=1e-30)
 
-def test_a_loss_that_adds_up_is_divided_by_the_samples():
-    counted = tally(summed=True)
-    counted.add(*batch(0, 0, 0, loss=3.0))
-    counted.add(*batch(0, loss=5.0))
-    assert counted.loss() == 2.0
+    def figures(cuts):
+        ours = RunningMetrics(objective, {"error": torchmetrics.MeanSquaredError()}, Calls())
+        edges = [0, *sorted(cut for cut in cuts if cut < len(samples)), len(samples)]
+        for start, end in pairwise(edges):
+            rows = slice(start, end)
+            ours.add(scores[rows], targets[rows], mean_loss(rows))
+        return ours.compute()
+
+    kept = targets >= 0 if isinstance(loss, Loss) else targets == targets
+    if isinstance(loss, Loss) and not kept.any():
+        return
+    whole = {
+        "loss": float((weights * each).sum() / weights.sum()) if weights.sum() else 0.0,
+        "error": float(each[kept].mean()),
+    }
+    assert figures(cuts) == pytest.approx(whole, rel=1e-5, abs=1e-6)
+    assert figures({*range(12)}) == pytest.approx(whole, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", [int, torch.tensor])
-def test_a_denominator_of_the_loss_weighs_its_batches(kind):
-    counted = tally(denominator=lambda targets: kind(int(targets.sum())))
-    counted.add(*batch(1, 2, loss=1.0))
-    counted.add(*batch(0, 1, loss=5.0))
-    assert counted.loss() == 2.0
+def test_a_denominator_is_a_number_or_a_tensor(kind):
+    loss = nn.MSELoss()
+    loss.denominator = lambda targets: kind(int(targets.sum()))
+    figures = running(loss=loss)
+    figures.add(*batch(1, 2, loss=1.0))
+    figures.add(*batch(0, 1, loss=5.0))
+    assert figures.compute() == {"loss": 2.0}
 
 
-def test_nothing_has_the_loss_0_and_shows_no_metric_anything():
+def test_no_samples_have_the_loss_0_and_show_no_metric_anything():
     metric = Seen()
-    assert tally(metric).figures() == {"loss": 0.0, "seen": 0.0}
+    assert running(metric).compute() == {"loss": 0.0, "seen": 0.0}
     assert metric.batches == []
 
 
-def test_metrics_do_not_see_what_the_loss_leaves_out():
+def test_metrics_do_not_see_what_the_loss_ignores():
     metric = Seen()
-    counted = tally(metric, ignored=1)
-    counted.add(*batch(0, 1, 2))
-    counted.figures()
+    figures = running(metric, loss=Loss())
+    figures.add(*batch(0, -1, 2))
+    figures.add(*batch(-1))
+    figures.compute()
     assert metric.batches == [[0, 2]]
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_where_the_loss_is_not_finite_there_are_no_other_figures(loss):
-    counted = tally(Seen())
-    counted.add(*batch(0, loss=loss))
-    assert list(counted.figures()) == ["loss"]
+def test_where_the_loss_is_not_finite_no_metric_is_asked(loss):
+    class Strict(Seen):
+        def compute(self):
+            raise ValueError("not a number")
+
+    figures = running(Strict())
+    figures.add(*batch(0, loss=loss))
+    assert list(figures.compute()) == ["loss"]
+
+
+def test_a_metric_may_have_several_figures():
+    class Several(Seen):
+        def compute(self):
+            return {"dice": torch.tensor(0.5), "iou": 0.25}
+
+    assert running(Several()).compute() == {"loss": 0.0, "seen/dice": 0.5, "seen/iou": 0.25}
 
 
 def test_a_metric_begins_anew():
     metric = Seen()
     metric.update(torch.ones(3), torch.ones(3))
-    assert tally(metric).figures()["seen"] == 0.0
+    assert running(metric).compute()["seen"] == 0.0
+
+
+def test_a_metric_cannot_write_into_what_the_training_holds():
+    class Writes(Seen):
+        def update(self, scores, targets):
+            scores.zero_()
+            targets.zero_()
+
+    scores, targets, loss = batch(1, 2)
+    figures = running(Writes())
+    figures.add(scores, targets, loss)
+    figures.compute()
+    assert scores.all()
+    assert targets.all()
+
+
+@pytest.mark.parametrize("metric", [Seen, torchmetrics.MeanSquaredError])
+def test_the_state_brings_back_what_was_taken_in_and_what_waits(metric):
+    def add(figures, start, end):
+        for number in range(start, end):
+            figures.add(torch.full((2,), number / 7), torch.full((2,), number / 9), torch.tensor(number / 11))
+
+    whole, first, later = running(metric()), running(metric()), running(metric())
+    add(whole, 0, 200)
+    add(first, 0, 100)
+    later.load_state_dict(first.state_dict())
+    add(later, 100, 200)
+    assert later.compute() == whole.compute()

@@ -8,7 +8,7 @@ import torch
 
 from ptb import ConfigError, DataError
 from ptb.data.loader import BatchLoader
-from ptb.data.sources import InMemorySamples, place
+from ptb.data.sources import InMemorySamples, make_sources
 from ptb_datasets import arrays as module
 from ptb_datasets.arrays import arrays
 
@@ -33,7 +33,7 @@ def whole(bundle):
     rows = torch.cat([split.indices for split in bundle.splits.values()])
     held = [InMemorySamples.of(split) for split in bundle.splits.values()]
     inputs, targets = (torch.cat(part) for part in zip(*(h.take(torch.arange(h.size)) for h in held), strict=True))
-    return (inputs if bundle.prepare is None else bundle.prepare(inputs)), targets, rows
+    return (inputs if bundle.transform is None else bundle.transform(inputs)), targets, rows
 
 
 FORMS = {
@@ -147,8 +147,12 @@ def test_splits_share_the_mapped_file_and_writing_does_not_reach_it(tmp_path):
 def test_every_tier_gives_the_same_batches(tmp_path):
     bundle = build(tmp_path, drawn("f8", 3), CLASSES)
     one, two, three = (
-        [*BatchLoader(place({"train": bundle.train}, torch.device("cpu"), tier)["train"], batch_size=8).epoch()]
-        for tier in ("resident", "gather", "workers")
+        [
+            *BatchLoader(
+                make_sources({"train": bundle.train}, torch.device("cpu"), placement)["train"], batch_size=8
+            ).epoch()
+        ]
+        for placement in ("device", "host", "workers")
     )
     for batches in (two, three):
         assert all(torch.equal(a, b) for x, y in zip(one, batches, strict=True) for a, b in zip(x, y, strict=True))

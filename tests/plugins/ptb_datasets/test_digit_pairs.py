@@ -69,10 +69,10 @@ def test_pairs_depend_on_the_split_seed_alone():
 def test_prepare_takes_pairs_and_halves_alike():
     bundle = digit_pairs(size=8)
     inputs = bundle.test.tensors[0]
-    prepared = bundle.prepare(inputs)
+    prepared = bundle.transform(inputs)
     assert (prepared.dtype, prepared.shape) == (torch.float32, inputs.shape)
-    assert torch.equal(prepared[:, 0], bundle.prepare(inputs[:, 0]))
-    assert bundle.prepare.mean == digits(size=8).prepare.mean
+    assert torch.equal(prepared[:, 0], bundle.transform(inputs[:, 0]))
+    assert bundle.transform.mean == digits(size=8).transform.mean
 
 
 def test_a_split_with_too_few_pictures_is_told():

@@ -54,7 +54,7 @@ def test_the_default_data_never_changes():
         for tensor in split.tensors:
             digest.update(tensor.numpy().tobytes())
     assert digest.hexdigest() == "bebf0dc6112344ec63da336fba92ff2cb699ede25faef83d856aa2b6937513a7"
-    assert (bundle.prepare.mean, bundle.prepare.std) == (0.3129998445510864, 0.35655641555786133)
+    assert (bundle.transform.mean, bundle.transform.std) == (0.3129998445510864, 0.35655641555786133)
 
 
 @pytest.mark.parametrize("smoothing", [None, 0.02, 0.5])
@@ -137,7 +137,7 @@ def test_another_seed_splits_otherwise():
 
 def test_prepare_gives_training_inputs_mean_0_and_deviation_1():
     bundle = digits()
-    prepared = bundle.prepare(bundle.train.tensors[0])
+    prepared = bundle.transform(bundle.train.tensors[0])
     assert prepared.dtype == torch.float32
     assert prepared.mean().item() == pytest.approx(0, abs=1e-4)
     assert prepared.std().item() == pytest.approx(1, abs=1e-4)

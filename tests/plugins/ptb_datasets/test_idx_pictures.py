@@ -12,8 +12,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ptb import ConfigError, DataError
-from ptb.data.loader import BatchLoader, fingerprint
-from ptb.data.sources import InMemorySamples, place
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import InMemorySamples, make_sources
+from ptb.runs.fingerprint import fingerprint
 from ptb_datasets import idx_pictures
 from ptb_datasets.fashion_mnist import FASHION_MNIST, fashion_mnist
 from ptb_datasets.mnist import MNIST, mnist
@@ -107,7 +108,11 @@ def test_batches_and_fingerprint_are_those_of_splits_that_are_copied(tmp_path, z
     assert fingerprint(bundle.splits) == fingerprint(copied)
     for name, split in bundle.splits.items():
         ours, theirs = (
-            list(BatchLoader(place({name: s}, torch.device("cpu"))[name], batch_size=7, seed=5, shuffle=True).epoch(2))
+            list(
+                BatchLoader(
+                    make_sources({name: s}, torch.device("cpu"))[name], batch_size=7, seed=5, shuffle=True
+                ).epoch(2)
+            )
             for s in (split, copied[name])
         )
         assert len(ours) == len(theirs)
@@ -154,7 +159,7 @@ def test_plain_pictures_are_not_read_before_they_are_used(tmp_path):
 def test_prepare_normalises(tmp_path):
     bundle = fashion_mnist(root=write(tmp_path), val_size=0)
     inputs = tensors(bundle.train)[0]
-    torch.testing.assert_close(bundle.prepare(inputs), (inputs / 255 - MEAN) / STD)
+    torch.testing.assert_close(bundle.transform(inputs), (inputs / 255 - MEAN) / STD)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -80,7 +80,7 @@ def test_samples_have_the_shapes_and_dtypes_of_the_spec(tmp_path, colour, channe
     assert (inputs.dtype, inputs.shape) == (torch.uint8, (channels, *shape))
     assert (target.dtype, target.shape) == (torch.int64, ())
     batch = torch.stack([inputs, inputs])
-    torch.testing.assert_close(bundle.prepare(batch), (batch / 255 - 0.5) / 0.5)
+    torch.testing.assert_close(bundle.transform(batch), (batch / 255 - 0.5) / 0.5)
 
 
 def test_colours_are_red_green_blue(tmp_path):

@@ -13,7 +13,7 @@ import torch
 
 from ptb import ConfigError, DataError, StorageError
 from ptb.data.loader import BatchLoader
-from ptb.data.sources import InMemorySamples, place
+from ptb.data.sources import InMemorySamples, make_sources
 from ptb_datasets import image_folder as module
 from ptb_datasets import picture_cache, picture_file
 from ptb_datasets.image_folder import image_folder
@@ -59,7 +59,7 @@ def build(top, *, skip=True, **settings):
 
 
 def batches(bundle, workers=0):
-    sources = place(bundle.splits, CPU, num_workers=workers)
+    sources = make_sources(bundle.splits, CPU, num_workers=workers)
     return {
         name: list(BatchLoader(source, batch_size=5, seed=1, shuffle=True).epoch()) for name, source in sources.items()
     }

@@ -1,8 +1,12 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
-TINY = ("--model", "mlp", "dataset.size=8", "model.hidden=[4]", "--epochs", "2")
+from ptb.cli import main
+from ptb_doctor.processes import Ended
+
+TINY = ("--dataset", "random", "dataset.samples=8", "--epochs", "2")
 MODEL = """
     from ptb import Component, hookimpl
 
@@ -30,35 +34,47 @@ MODEL = """
 """
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "stops", "last"),
-    [(2000, (1,), 2), pytest.param(400, (1, 3, 4, 5), 6, marks=pytest.mark.reliability)],
-    ids=["one step an epoch", "four steps an epoch"],
-)
-def test_a_run_of_built_ins_goes_on_exactly(ptb, batch_size, stops, last):
-    done = ptb("verify", "resume", *TINY, "--batch-size", batch_size)
+@pytest.fixture
+def verify(site, monkeypatch):
+    """Runs the command, and those that it starts, in this process."""
+
+    def run(command):
+        done = CliRunner().invoke(main, command[command.index("ptb") + 1 :])
+        return Ended(done.exit_code, done.stdout, done.stderr)
+
+    monkeypatch.setattr("ptb_doctor.processes.run", run)
+    monkeypatch.syspath_prepend(str(site.path))
+    return lambda *arguments: CliRunner().invoke(main, ["verify", "resume", *arguments])
+
+
+@pytest.mark.reliability
+def test_a_run_of_built_ins_resumes_exactly_in_other_processes(ptb):
+    done = ptb("verify", "resume", "--model", "linear", *TINY, "--batch-size", "8")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"STOPPED AFTER STEP  AT STEP {last}",
-        *(f"{stop}                   the same bits" for stop in stops),
+        "STOPPED AFTER STEP  AT STEP 2",
+        "1                   the same bits",
         "a run that is stopped and resumed ends with the same bits",
     ]
 
 
-def test_state_that_nobody_can_see_is_found(ptb, site):
+def test_a_run_is_stopped_after_the_first_step_half_of_them_the_epoch_and_the_last_but_one(verify):
+    done = verify("--model", "linear", *TINY, "--batch-size", "2", "--json")
+    trials = [{"stopped_after": stop, "same": True, "differences": []} for stop in (1, 3, 4, 5)]
+    assert json.loads(done.stdout) == {"schema": 1, "step": 6, "same": True, "trials": trials}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_state_outside_of_every_component_is_found_before_a_resume(verify, site):
     site.add("ptb-keeping", MODEL)
-    options = ("--model", "keeping", "dataset.size=8", "--batch-size", "400", "--epochs", "2")
-    done = ptb("verify", "resume", *options, "--steps", "2", "--json", site=site.path)
-    assert done.returncode == 5
-    facts = json.loads(done.stdout.splitlines()[0])
-    assert not facts["same"]
-    assert [trial["stopped_after"] for trial in facts["trials"]] == [1]
-    assert any(line.startswith("model.layer.weight: ") for line in facts["trials"][0]["differences"])
-    assert "does not go on exactly when it is stopped after step 1:" in done.stderr
+    done = verify("--model", "keeping", *TINY, "--batch-size", "8", "--steps", "2", "--json")
+    assert done.exit_code == 7
+    assert "model 'keeping' keeps state that is in no state_dict" in done.stderr
 
 
-def test_a_run_that_cannot_be_made_is_told_with_its_own_code(ptb):
-    assert ptb("verify", "resume", "--model", "lennet").returncode == 2
-    done = ptb("verify", "resume", "--model", "lenet", "dataset.size=8")
-    assert done.returncode == 3
-    assert "`ptb check` of this configuration ended with exit status 3" in done.stderr
+def test_a_run_that_cannot_be_made_ends_with_its_own_code(verify):
+    done = verify("--model", "lennet")
+    assert done.exit_code == 2
+    assert (
+        "`ptb check` failed with this configuration: exit status 2, model.name: unknown model 'lennet'" in done.stderr
+    )

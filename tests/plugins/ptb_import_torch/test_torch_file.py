@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ptb.errors import StorageError
-from ptb_import_torch.torch_file import MOST_DIRECTORY, ForeignWeights, read_torch_file, write_weights
+from ptb_import_torch.archive import MOST_DIRECTORY
+from ptb_import_torch.torch_file import TorchWeights, read_torch_file, write_weights
 
 
 class Wrapped(nn.Module):
@@ -51,23 +52,23 @@ def test_a_state_dict_comes_back(tmp_path):
     state = Wrapped().state_dict()
     found = read_torch_file(saved(tmp_path, state))
     assert same(found.tensors, state)
-    assert found == ForeignWeights(found.tensors)
+    assert found == TorchWeights(found.tensors)
 
 
 @pytest.mark.parametrize("holder", ["state_dict", "model", "model_state_dict"])
-def test_a_dict_that_holds_one_is_taken_and_the_rest_is_told(tmp_path, holder):
+def test_a_dict_that_holds_one_is_used_and_the_rest_is_named(tmp_path, holder):
     state = Wrapped().state_dict()
     optimizer = torch.optim.SGD(Wrapped().parameters(), 0.1, momentum=0.9).state_dict()
     found = read_torch_file(saved(tmp_path, {"epoch": 3, holder: state, "optimizer": optimizer, "by": {1, 2}}))
     assert same(found.tensors, state)
-    assert (found.holder, found.left_out) == (holder, ("epoch", "optimizer", "by"))
+    assert (found.holder, found.ignored) == (holder, ("epoch", "optimizer", "by"))
 
 
 @pytest.mark.parametrize(
     ("before", "removed"),
     [("module.", "module."), ("_orig_mod.module.", "_orig_mod.module."), ("module.module.", "module.module.")],
 )
-def test_what_wrappers_put_before_every_name_is_removed_and_told(tmp_path, before, removed):
+def test_what_wrappers_put_before_every_name_is_removed_and_named(tmp_path, before, removed):
     state = Wrapped().state_dict()
     found = read_torch_file(saved(tmp_path, {before + name: value for name, value in state.items()}))
     assert same(found.tensors, state)
@@ -120,7 +121,7 @@ def test_the_guard_does_not_depend_on_the_environment(tmp_path, monkeypatch):
 
 
 def test_torch_would_not_have_run_it_either(tmp_path, monkeypatch):
-    monkeypatch.setattr("ptb_import_torch.torch_file._check_pickle", lambda path, data: None)
+    monkeypatch.setattr("ptb_import_torch.archive._check_pickle", lambda path, data: None)
     with pytest.raises(StorageError, match=r"cannot be read as weights: Unsupported global: GLOBAL collections\.deque"):
         read_torch_file(saved(tmp_path, {"state_dict": deque()}))
 
@@ -137,27 +138,30 @@ def test_what_torch_allows_and_weights_do_not_need_is_refused(tmp_path):
     ("value", "message"),
     [
         (nn.Linear(2, 2), r"holds more than weights: it asks for torch\.nn\.modules\.linear\.Linear"),
-        ([torch.ones(2)], "holds list of 1, and no state_dict"),
-        (torch.ones(2), "holds Tensor, and no state_dict"),
-        ({}, "holds a dict with nothing, and no state_dict"),
-        ({"epoch": 1, "net": {"w": torch.ones(1)}}, r"a dict with epoch \(int\), net \(dict of 1\), and no state_dict"),
-        ({"model": {"w": torch.ones(1), "b": 3}}, r"model: a state_dict has tensors alone, this one has b \(int\)"),
+        ([torch.ones(2)], "holds list of 1, not a state_dict"),
+        (torch.ones(2), "holds Tensor, not a state_dict"),
+        ({}, r"holds a dict with nothing\. There is no state_dict"),
+        (
+            {"epoch": 1, "net": {"w": torch.ones(1)}},
+            r"a dict with epoch \(int\), net \(dict of 1\)\. There is no state_dict",
+        ),
+        ({"model": {"w": torch.ones(1), "b": 3}}, r"model: a state_dict holds tensors only, this one has b \(int\)"),
         (
             {"model": {"w": torch.ones(1)}, "state_dict": {"w": torch.ones(1)}},
             "several dicts that may be weights: state_dict, model;",
         ),
-        ({"__metadata__": torch.ones(1)}, "'__metadata__' is no name of a tensor"),
-        ({"a\nb": torch.ones(1)}, r"'a\\nb' is no name"),
-        ({3: torch.ones(1)}, "3 is no name"),
+        ({"__metadata__": torch.ones(1)}, "'__metadata__' cannot be the name of a tensor"),
+        ({"a\nb": torch.ones(1)}, r"'a\\nb' cannot be the name"),
+        ({3: torch.ones(1)}, "3 cannot be the name"),
         ({"w": torch.ones(2).to_sparse()}, r"it asks for torch\._utils\._rebuild_sparse_tensor"),
-        ({"w": torch.ones(1).expand(1000)}, r"its tensors have 4,000 bytes, made of 4 that they share"),
+        ({"w": torch.ones(1).expand(10**5)}, r"its tensors would take 400,000 bytes, the file has 1,\d+: call \.clone"),
     ],
     ids=[
         *("module", "list", "tensor", "nothing", "other-key", "number", "two", "metadata", "control", "no-text"),
         *("sparse", "expanded"),
     ],
 )
-def test_what_is_no_state_dict_is_told_for_what_it_is(tmp_path, value, message):
+def test_anything_but_a_state_dict_is_refused_with_what_it_is(tmp_path, value, message):
     with pytest.raises(StorageError, match=message) as caught:
         read_torch_file(saved(tmp_path, value))
     assert "torch.save(model.state_dict(), FILE)" in str(caught.value)
@@ -165,22 +169,21 @@ def test_what_is_no_state_dict_is_told_for_what_it_is(tmp_path, value, message):
 
 def test_a_config_under_model_does_not_hide_the_weights(tmp_path):
     found = read_torch_file(saved(tmp_path, {"model": {"width": 3}, "state_dict": {"w": torch.ones(1)}}))
-    assert (found.holder, found.left_out) == ("state_dict", ("model",))
+    assert (found.holder, found.ignored) == ("state_dict", ("model",))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty"),
-        (pickle.dumps({}, protocol=2), "is a bare pickle, as torch wrote before 1.6"),
-        (struct.pack("<Q", 2) + b"{}", "is a safetensors file by its beginning"),
-        (bytes(257) + b"ustar" + bytes(300), "is a tar archive, as torch wrote before 0.1.10"),
-        (b"<html>", "it begins with 3c 68 74 6d"),
-        (b"PK\x03\x04", "that is cut"),
+        (struct.pack("<Q", 2) + b"{}", "is already a safetensors file: use it with --init weights-file"),
+        (b"PK\x03\x04", "is cut"),
+        (b"", "is not a zip archive"),
+        (b"<html>", "is not a zip archive"),
+        (pickle.dumps({}, protocol=2), "An older file can run code when it is read"),
     ],
-    ids=["empty", "pickle", "safetensors", "tar", "html", "cut"],
+    ids=["safetensors", "cut", "empty", "html", "pickle"],
 )
-def test_other_files_are_told_for_what_they_are(tmp_path, content, message):
+def test_other_files_are_refused_with_what_to_do(tmp_path, content, message):
     path = tmp_path / "weights.pt"
     path.write_bytes(content)
     with pytest.raises(StorageError, match=message):
@@ -188,7 +191,7 @@ def test_other_files_are_told_for_what_they_are(tmp_path, content, message):
 
 
 def test_a_file_of_torch_before_1_6_is_refused(tmp_path):
-    with pytest.raises(StorageError, match="is a bare pickle"):
+    with pytest.raises(StorageError, match=r"load it with torch itself and save the weights alone"):
         read_torch_file(saved(tmp_path, Wrapped().state_dict(), _use_new_zipfile_serialization=False))
 
 
@@ -200,21 +203,16 @@ def test_a_bit_that_flipped_is_found_which_torch_does_not_do(tmp_path, place):
     data[data.index(state["w"].numpy().tobytes()) + place] ^= 4
     path.write_bytes(data)
     assert not torch.equal(torch.load(path)["w"], state["w"])
-    with pytest.raises(StorageError, match="is damaged: BadZipFile: Bad CRC-32"):
+    with pytest.raises(StorageError, match="is damaged: the checksum of weights/data/0 is wrong"):
         read_torch_file(path)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("weights/../../evil", r"an entry 'weights/\.\./\.\./evil'"),
-        ("/etc/passwd", "an entry '/etc/passwd'"),
-        ("weights\\evil", r"an entry 'weights\\\\evil'"),
-        ("weights/a\x1b[2J", r"an entry 'weights/a\\x1b\[2J'"),
-        ("evil", "an entry 'evil'"),
+        ("weights/DATA.pkl", "not one of torch.save: it holds"),  # torch would read this one
         ("other/data.pkl", "not one of torch.save: it holds"),
-        ("weights/constants.pkl", "is a TorchScript archive"),
-        ("weights/code/__torch__.py", "is a TorchScript archive"),
+        ("weights/constants.pkl", "TorchScript"),
     ],
 )
 def test_entries_that_torch_does_not_write_are_refused(tmp_path, name, message):
@@ -222,6 +220,12 @@ def test_entries_that_torch_does_not_write_are_refused(tmp_path, name, message):
     rewritten(path, lambda entries: [*entries, (name, b"x")])
     with pytest.raises(StorageError, match=message):
         read_torch_file(path)
+
+
+def test_torch_looks_names_up_without_regard_to_case(tmp_path, monkeypatch):
+    path = saved(tmp_path, {"w": torch.ones(2)})
+    rewritten(path, lambda entries: [*entries, ("weights/DATA.PKL", b"\x80\x02K\x07.")])
+    assert torch.load(path) == 7
 
 
 def test_an_entry_that_stands_twice_is_refused(tmp_path):
@@ -236,7 +240,7 @@ def test_compressed_entries_are_refused(tmp_path):
     path = tmp_path / "weights.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(1000))
-    with pytest.raises(StorageError, match="is compressed or encrypted"):
+    with pytest.raises(StorageError, match="its entries overlap or are compressed"):
         read_torch_file(path)
 
 
@@ -245,10 +249,22 @@ def test_compressed_entries_are_refused(tmp_path):
     [lambda data: b"#!/bin/sh\n" + data, lambda data: data + b"x", lambda data: data[:-1], lambda data: data[100:]],
     ids=["before", "behind", "cut", "cut-before"],
 )
-def test_nothing_stands_before_or_behind_the_archive(tmp_path, change):
+def test_nothing_stands_before_or_after_the_archive(tmp_path, change):
     path = saved(tmp_path, {"w": torch.ones(2)})
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(StorageError, match=r"is cut, or that something was put|is not a file of torch\.save"):
+    with pytest.raises(StorageError, match=r"is cut, or something was added before or after|is not a zip archive"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(-98, 0), (-34, 1), (-58, 9), (-50, 9)], ids=["mark", "locator", "length", "place"]
+)
+def test_the_two_readers_of_an_archive_find_the_same_directory(tmp_path, offset, value):
+    path = saved(tmp_path, {"w": torch.ones(2)})
+    data = bytearray(path.read_bytes())
+    data[offset] = value
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="is cut, or something was added"):
         read_torch_file(path)
 
 
@@ -271,7 +287,7 @@ def test_an_ordered_dict_that_hides_its_items_is_seen_through(tmp_path):
     assert list(read_torch_file(path).tensors) == ["w"]
 
 
-@pytest.mark.parametrize(("depth", "message"), [(99, "holds a dict with tuple"), (100, "more than 100 deep")])
+@pytest.mark.parametrize(("depth", "message"), [(99, "holds a dict with tuple of 2"), (100, "more than 100 deep")])
 def test_tuples_are_not_looked_up_however_deep_they_are(tmp_path, depth, message):
     key = (1,)
     for _ in range(depth):

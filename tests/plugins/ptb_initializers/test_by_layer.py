@@ -6,7 +6,7 @@ from torch import nn
 
 import ptb
 from ptb_initializers.by_layer import TARGETS, by_layer
-from ptb_initializers.settings import RULES
+from ptb_initializers.layer_settings import RULES
 
 
 class Everything(nn.Module):

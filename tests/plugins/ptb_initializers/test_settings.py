@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 import ptb
-from ptb_initializers.settings import RULES, ByLayer, rule
+from ptb_initializers.layer_settings import RULES, ByLayer, rule
 
 
 def read(model, **values):

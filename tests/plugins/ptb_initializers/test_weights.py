@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ptb_initializers import by_layer
-from ptb_initializers.settings import RULES
+from ptb_initializers.layer_settings import RULES
 from ptb_initializers.weights import fill_weights
 
 SEVEN = 7.0

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ptb.kinds import KINDS
 from ptb_testing.case import name_of
-from ptb_testing.kit import cases_of, checks_of, report_of
+from ptb_testing.kit import KITS, cases_of, checks_of, report_of
 from ptb_testing.subject import in_folder
 
 BAD = Path(__file__).parent / "bad"
@@ -24,7 +23,9 @@ def importable(monkeypatch):
 
 
 def meant(case):
-    return re.sub(r"-\d$", "", case.entry.name)
+    """The check that it fails: its name, of a command that of its function, without a number at the end."""
+    name = case.record.target.partition(":")[2].replace("_", "-") if case.kind == "command" else case.record.name
+    return re.sub(r"-\d$", "", name)
 
 
 @every_case
@@ -43,9 +44,9 @@ def test_the_message_is_one_line_for_people(case):
     assert "Traceback" not in message
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KITS)
 def test_every_check_has_a_plugin_that_fails_it(kind):
-    tried = {meant(case) for case in CASES if case.entry.kind == kind}
+    tried = {meant(case) for case in CASES if case.kind == kind}
     shared = {meant(case) for case in CASES}
     own = {name_of(check) for check in checks_of(kind)}
     assert own <= tried | shared

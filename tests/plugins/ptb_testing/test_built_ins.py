@@ -14,7 +14,7 @@ from ptb.kinds import KINDS
 from ptb_testing import parametrize_with_checks
 from ptb_testing.kit import checks_of, minimum
 from ptb_testing.samples import reference_models
-from ptb_testing.subject import installed
+from ptb_testing.subject import installed, kind_of, label_of
 
 FILES = Path(tempfile.mkdtemp(prefix="ptb-built-ins-"))  # settings are needed while tests are collected
 atexit.register(shutil.rmtree, FILES, ignore_errors=True)
@@ -49,6 +49,8 @@ SETTINGS = {
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind"},
     "dataset/arrays": {"inputs": str(FILES / "inputs.npy"), "targets": str(FILES / "targets.npy")},
     "initializer/weights-file": {"path": str(FILES / "weights.safetensors")},
+    "callback/best-checkpoint": {"monitor": "val/accuracy", "mode": "max"},
+    "callback/freeze": {"match": ["blocks.*"]},
 }
 # Other ways through the same components, where these differ in what the kit looks at.
 OTHERWISE = {
@@ -70,9 +72,12 @@ OTHERWISE = {
     "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
     "scheduler/cosine": {"warmup_steps": 7, "min_lr": 0.001},
     "scheduler/one-cycle": {"anneal": "linear", "max_factor": 1.5},
+    "callback/best-checkpoint": {"monitor": "val/loss", "mode": "min", "label": "low"},
+    "callback/ema": {"warmup": False, "every": 2, "buffers": False},
+    "callback/freeze": {"match": ["blocks.*"], "until_epoch": 2},
 }
 ENTRIES = installed("pytorch-basics").entries
-OTHERS = [entry for entry in ENTRIES if f"{entry.kind}/{entry.name}" in OTHERWISE]
+OTHERS = [entry for entry in ENTRIES if label_of(entry) in OTHERWISE]
 
 
 @parametrize_with_checks("pytorch-basics", settings=SETTINGS)
@@ -88,4 +93,4 @@ def test_it_does_so_with_other_settings(check):
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_are_twelve_checks_and_more_for_every_kind(kind):
     assert 12 <= minimum(kind) <= len(checks_of(kind))
-    assert any(entry.kind == kind for entry in ENTRIES)
+    assert any(kind_of(entry) == kind for entry in ENTRIES)

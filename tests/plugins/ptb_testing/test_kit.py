@@ -6,6 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from ptb_testing.state import SWITCHES, differences, generators, identical, switches
 
 from ptb.data.spec import DataSpec
 from ptb.errors import UnknownNameError
@@ -14,7 +15,6 @@ from ptb_testing import check_plugin
 from ptb_testing.case import name_of, summary_of
 from ptb_testing.checks.common import GATES, _imported_elsewhere
 from ptb_testing.kit import KITS, cases_of, checks_of, minimum, report_of, run_check, summaries
-from ptb_testing.state import SWITCHES, differences, generators, identical, switches
 from ptb_testing.subject import Given, Subject
 
 HOOKS = """

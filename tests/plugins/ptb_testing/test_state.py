@@ -3,7 +3,6 @@ import random
 import numpy as np
 import pytest
 import torch
-
 from ptb_testing.state import SWITCHES, differences, generators, guarded, identical, switches
 
 NAN = float("nan")

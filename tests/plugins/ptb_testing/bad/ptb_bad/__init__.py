@@ -1,4 +1,4 @@
-from ptb import Component, hookimpl
+from ptb import Command, Component, hookimpl
 
 
 def named(module, *names, **more):
@@ -15,13 +15,14 @@ def ptb_provide_datasets():
         "same-seed-same-result",
         "samples-fit-the-spec",
         "samples-fit-the-spec-2",
-        "inputs-suit-a-model",
+        "samples-fit-the-spec-3",
+        "samples-fit-the-spec-4",
         "reading-again-gives-the-same",
         "reading-draws-nothing",
         "pickles-for-workers",
-        "prepare-is-a-function",
-        "prepare-is-a-function-2",
-        "prepare-is-a-function-3",
+        "transform-is-a-function",
+        "transform-is-a-function-2",
+        "transform-is-a-function-3",
         "augment-belongs-to-the-sample",
         "augment-belongs-to-the-sample-2",
         "augment-belongs-to-the-sample-3",
@@ -68,17 +69,18 @@ def ptb_provide_models():
             "random-state-is-left-alone",
             "switches-are-left-alone",
             "switches-are-left-alone-2",
-            "scores-have-the-right-form",
-            "scores-have-the-right-form-2",
+            "fits-a-run",
+            "fits-a-run-2",
+            "fits-a-run-3",
+            "fits-a-run-4",
             "eval-mode-is-a-function",
             "scores-are-raw",
             "scores-are-raw-2",
-            "gradients-are-finite",
-            "gradients-are-finite-2",
             "samples-do-not-mix",
             "inputs-are-left-alone",
-            "state-dict-round-trip",
-            "state-dict-round-trip-2",
+            "state-survives-a-checkpoint",
+            "state-survives-a-checkpoint-2",
+            "state-survives-a-checkpoint-3",
             "moves-to-a-device",
             "works-in-float64",
         ),
@@ -98,7 +100,7 @@ def ptb_provide_initializers():
         "touches-parameters-only",
         "touches-parameters-only-2",
         "values-are-finite",
-        "scores-are-finite",
+        "values-are-finite-2",
         "the-seed-has-an-effect",
         "works-on-a-device",
     )
@@ -111,16 +113,17 @@ def ptb_provide_losses():
         *named(
             "losses",
             "random-state-is-left-alone",
-            "value-has-the-right-form",
-            "value-has-the-right-form-2",
+            "fits-a-run",
+            "fits-a-run-2",
             "gradient-reaches-the-scores",
+            "gradient-reaches-the-scores-2",
             "arguments-are-left-alone",
-            "works-on-one-sample",
             "order-of-samples-does-not-matter",
             "same-value-in-evaluation",
             "batches-add-up",
             "batches-add-up-3",
-            "has-nothing-to-train",
+            "batches-add-up-6",
+            "state-survives-a-checkpoint",
             accepts=("real",),
         ),
         *named("losses", "batches-add-up-2", accepts=("binary",)),
@@ -147,8 +150,8 @@ def ptb_provide_optimizers():
             "obeys-its-learning-rate",
             "lowers-a-quadratic",
             "takes-parameter-groups",
-            "resumes-exactly",
-            "state-is-plain",
+            "state-survives-a-checkpoint",
+            "state-survives-a-checkpoint-2",
             "skips-parameters-without-gradient",
         ),
         *named("optimizers", "can-be-used", needs=("closure",)),
@@ -160,17 +163,18 @@ def ptb_provide_schedulers():
     return named(
         "schedulers",
         "builds-from-its-settings",
-        "runs-to-the-end",
         "learning-rates-are-valid",
-        "drives-every-group",
+        "learning-rates-are-valid-2",
         "works-with-any-optimizer",
         "leaves-weights-alone",
         "leaves-weights-alone-2",
         "leaves-weights-alone-3",
         "groups-keep-their-own-rates",
         "groups-keep-their-own-rates-2",
-        "resumes-exactly",
-        "state-is-json",
+        "groups-keep-their-own-rates-3",
+        "state-survives-a-checkpoint",
+        "state-survives-a-checkpoint-2",
+        "state-survives-a-checkpoint-3",
     )
 
 
@@ -180,19 +184,60 @@ def ptb_provide_metrics():
         "metrics",
         "builds-from-its-settings",
         "random-state-is-left-alone",
-        "figure-is-a-finite-number",
-        "figure-is-a-finite-number-2",
+        "figures-are-finite",
+        "figures-are-finite-2",
+        "figures-are-finite-3",
         "arguments-are-left-alone",
         "instances-share-nothing",
         "batches-add-up",
-        "works-on-one-sample",
+        "batches-add-up-2",
         "order-of-samples-does-not-matter",
         "reset-forgets",
         "computing-changes-nothing",
         "works-in-evaluation",
+        "state-survives-a-checkpoint",
         "details-are-json",
         "details-are-json-2",
         "details-are-json-3",
         "works-on-a-device",
         accepts=("real",),
     )
+
+
+@hookimpl
+def ptb_provide_callbacks():
+    return [
+        *named(
+            "callbacks",
+            "has-an-event",
+            "has-an-event-2",
+            "has-an-event-3",
+            "can-be-used",
+            "weights-stay-the-same",
+            "survives-an-error",
+            role="observer",
+        ),
+        *named(
+            "callbacks",
+            "can-be-used-2",
+            "can-be-used-3",
+            "random-state-is-left-alone",
+            "resumes-exactly",
+            "step-is-taken-once",
+            "evaluation-weights-are-put-back",
+            "evaluation-weights-are-put-back-2",
+            "survives-an-error-2",
+            "state-survives-a-checkpoint",
+            role="actor",
+        ),
+    ]
+
+
+@hookimpl
+def ptb_provide_commands():
+    targets = {"run": "name_is_free", "plugins list": "name_is_free_2", "check twice": "name_is_free_3"}
+    targets["bench"] = "name_is_free_4"
+    for attribute in ("target_can_be_imported", "is_a_command", "has_help", "help_can_be_shown"):
+        targets[attribute.replace("_", "-")] = attribute
+    commands = [Command(name, f"ptb_bad.commands:{attribute}", "Bad") for name, attribute in targets.items()]
+    return [*commands, Command("has-a-summary", "ptb_bad.commands:has_a_summary")]

@@ -52,9 +52,13 @@ def samples_fit_the_spec_2():
     return DataBundle(SPEC, TensorDataset(inputs, targets + 1))
 
 
-def inputs_suit_a_model():
+def samples_fit_the_spec_3():
     inputs, targets = samples()
     return DataBundle(SPEC, TensorDataset(inputs.byte(), targets))
+
+
+def samples_fit_the_spec_4():
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, draws: inputs[:, :2])
 
 
 def reading_again_gives_the_same():
@@ -86,16 +90,16 @@ def pickles_for_workers():
     return DataBundle(SPEC, Local())
 
 
-def prepare_is_a_function():
-    return DataBundle(SPEC, TensorDataset(*samples()), prepare=lambda inputs: inputs.add_(1))
+def transform_is_a_function():
+    return DataBundle(SPEC, TensorDataset(*samples()), transform=lambda inputs: inputs.add_(1))
 
 
-def prepare_is_a_function_2():
-    return DataBundle(SPEC, TensorDataset(*samples()), prepare=lambda inputs: inputs + torch.rand(()))
+def transform_is_a_function_2():
+    return DataBundle(SPEC, TensorDataset(*samples()), transform=lambda inputs: inputs + torch.rand(()))
 
 
 def augment_belongs_to_the_sample():
-    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, draws: inputs + torch.rand(()))
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, generator: inputs + torch.rand(()))
 
 
 def class_counts_are_those_of_train():
@@ -103,13 +107,13 @@ def class_counts_are_those_of_train():
     return DataBundle(spec, TensorDataset(*samples()))
 
 
-def prepare_is_a_function_3():
-    return DataBundle(SPEC, TensorDataset(*samples()), prepare=lambda inputs: inputs - inputs.mean(0))
+def transform_is_a_function_3():
+    return DataBundle(SPEC, TensorDataset(*samples()), transform=lambda inputs: inputs - inputs.mean(0))
 
 
 def works_on_a_device():
     mean = samples()[0].mean(0)
-    return DataBundle(SPEC, TensorDataset(*samples()), prepare=lambda inputs: inputs - mean)
+    return DataBundle(SPEC, TensorDataset(*samples()), transform=lambda inputs: inputs - mean)
 
 
 def works_on_a_device_2():

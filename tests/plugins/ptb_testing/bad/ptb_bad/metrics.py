@@ -31,15 +31,20 @@ class random_state_is_left_alone(_Good):
         super().update(scores, targets)
 
 
-class figure_is_a_finite_number(_Good):
+class figures_are_finite(_Good):
     def compute(self):
         super().compute()
         return math.inf
 
 
-class figure_is_a_finite_number_2(_Good):
+class figures_are_finite_2(_Good):
     def compute(self):
         return torch.tensor([super().compute(), 0.0])
+
+
+class figures_are_finite_3(_Good):
+    def compute(self):
+        return {"mean": super().compute(), "spread": math.nan}
 
 
 class arguments_are_left_alone(_Good):
@@ -67,7 +72,7 @@ class batches_add_up(_Good):
         self.count += 1
 
 
-class works_on_one_sample(_Good):
+class batches_add_up_2(_Good):
     def update(self, scores, targets):
         super().update(scores if len(scores) > 1 else targets, targets)
 
@@ -106,6 +111,25 @@ class computing_changes_nothing(_Good):
 class works_in_evaluation(_Good):
     def update(self, scores, targets):
         super().update(scores, targets if torch.is_grad_enabled() else 0 * targets)
+
+
+class Sums:
+    def __init__(self):
+        self.sum, self.count = 0.0, 0
+
+
+class state_survives_a_checkpoint(_Good):
+    """Its sums are in an object of its own, which no state has."""
+
+    def reset(self):
+        self.sums = Sums()
+
+    def update(self, scores, targets):
+        self.sums.sum = self.sums.sum + (scores - targets).abs().sum()
+        self.sums.count += targets.numel()
+
+    def compute(self):
+        return float(self.sums.sum) / self.sums.count
 
 
 class details_are_json(_Good):

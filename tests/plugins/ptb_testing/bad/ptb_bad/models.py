@@ -103,12 +103,12 @@ class switches_are_left_alone_2(plain):
         os.environ["PTB_BAD"] = "1"
 
 
-class scores_have_the_right_form(plain):
+class fits_a_run(plain):
     def forward(self, inputs):
         return super().forward(inputs).squeeze(1)  # loses the dimension of a binary score
 
 
-class scores_have_the_right_form_2(plain):
+class fits_a_run_2(plain):
     def __init__(self, spec):
         super().__init__(spec)
         nn.init.constant_(self.linear.weight, torch.inf)
@@ -129,13 +129,13 @@ class scores_are_raw_2(plain):
         return super().forward(inputs).relu()
 
 
-class gradients_are_finite(plain):
+class fits_a_run_3(plain):
     def __init__(self, spec):
         super().__init__(spec)
         self.unused = nn.Linear(2, 2)
 
 
-class gradients_are_finite_2(plain):
+class fits_a_run_4(plain):
     def forward(self, inputs):
         root = (self.linear.bias - self.linear.bias.detach()).abs().sqrt()  # its slope at 0 is infinite
         return super().forward(inputs) + root
@@ -152,7 +152,7 @@ class inputs_are_left_alone(plain):
         return super().forward(inputs.clamp_(-1, 1))
 
 
-class state_dict_round_trip(plain):
+class state_survives_a_checkpoint(plain):
     def __init__(self, spec):
         super().__init__(spec)
         self.scale = 1 + random.random()
@@ -161,12 +161,25 @@ class state_dict_round_trip(plain):
         return self.scale * super().forward(inputs)
 
 
-class state_dict_round_trip_2(plain):
+class state_survives_a_checkpoint_2(plain):
+    """Its extra state is saved, and not loaded."""
+
+    passes = 0
+
+    def forward(self, inputs):
+        self.passes += self.training
+        return super().forward(inputs)
+
     def get_extra_state(self):
-        return {"no": "tensor"}
+        return {"passes": self.passes}
 
     def set_extra_state(self, state):
         pass
+
+
+class state_survives_a_checkpoint_3(plain):
+    def get_extra_state(self):
+        return {"no": object()}
 
 
 class moves_to_a_device(plain):

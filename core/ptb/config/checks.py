@@ -1,0 +1,303 @@
+"""Holds a configuration against the installed components and collects all that is wrong, each with key and source."""
+
+import re
+import reprlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from ptb.config.files import LONGEST_KEY, KeyPath
+from ptb.config.layers import FLAGS, RunConfig
+from ptb.config.sections import CORE_SECTIONS, RENAMED, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
+from ptb.errors import ConfigError, PluginError, Problem, closest, listing, tidy
+from ptb.kinds import KINDS, Kind
+from ptb.registry.entry import RegisteredComponent
+from ptb.registry.registry import Registry
+from ptb.registry.settings import SettingsError, arguments, plain_values, validate
+
+SECTIONS = {kind.section: kind for kind in KINDS.values()}
+KEYS = (*RunSettings.model_fields, *SECTIONS, *CORE_SECTIONS, "resolve")
+OPEN = ("loss", "metric")  # kinds whose default follows from what the data set predicts
+LIKELY = 0.75  # an unknown key so near to another one is a slip of that
+MOST_PROBLEMS = 100  # are examined closely: nobody reads on
+
+
+@dataclass(frozen=True)
+class ComponentConfig:
+    """A component with its validated settings."""
+
+    entry: RegisteredComponent
+    settings: BaseModel
+
+    def build(self, *runtime: Any, **switches: Any) -> Any:
+        """Calls ``target(*runtime, **settings, **switches)``; a switch changes how the target computes, not what."""
+        return self.entry.load()(*runtime, **(arguments(self.settings) | switches))
+
+    def as_config(self) -> dict[str, Any]:
+        """The section of a config file that makes this choice again."""
+        return {"name": self.entry.key, **plain_values(self.settings)}
+
+
+class Checker:
+    """Works through the sections; ``finish`` raises what was wrong in any of them.
+
+    Args:
+        config: what was asked for.
+        registry: where the components are looked up.
+        target_kind: what the data set predicts, once that is known.
+        may_lack: required settings may be missing.
+    """
+
+    def __init__(
+        self, config: RunConfig, registry: Registry, target_kind: str | None = None, may_lack: bool = False
+    ) -> None:
+        self.config = config
+        self.registry = registry
+        self.target_kind = target_kind
+        self.may_lack = may_lack
+        self.problems: list[Problem] = []
+        self.plugin_errors: list[PluginError] = []
+        self.owners: dict[tuple[str, str], RegisteredComponent] = {}  # what the section ``resolve`` settles
+        # The keys of each section, as far as its component is known.
+        self.fields: dict[KeyPath, Collection[str]] = {(): RunSettings.model_fields}
+        self.fields |= {(name,): model.model_fields for name, model in (CORE_SECTIONS | SHARED_SECTIONS).items()}
+
+    def sections(self) -> dict[str, Any]:
+        """All sections, the core's own and those of the components, by their names.
+
+        Raises:
+            ConfigError: with all problems at once.
+            PluginError: nothing is wrong but that a plugin's settings cannot be had.
+        """
+        values = self.config.values
+        self._settle_names()
+        parts = self.components(SECTIONS.values())
+        for key in [key for key in values if key not in KEYS]:
+            self._add_problem((key,), self._unknown((key,), KEYS, values[key]))
+        with self._collecting():
+            parts["run"] = self._validated(RunSettings, {k: values[k] for k in RunSettings.model_fields if k in values})
+        with self._collecting():
+            given = {key: value for key, value in self._table("optimizer").items() if key in Grouping.model_fields}
+            parts["grouping"] = self._validated(Grouping, given, ("optimizer",))
+        for name in CORE_SECTIONS:
+            with self._collecting():
+                parts[name] = self.core_section(name)
+        self.finish()
+        self._check_together(parts["optimizer"], parts["grouping"], parts["trainer"])
+        self.finish()
+        return parts
+
+    def core_section(self, name: str) -> BaseModel:
+        """A section of the core itself; one that is not there holds its defaults, which need no check."""
+        model = CORE_SECTIONS[name]
+        return self._validated(model, table, (name,)) if (table := self._table(name)) else model.model_construct()
+
+    def components(self, kinds: Iterable[Kind]) -> dict[str, Any]:
+        """The components of these kinds by their sections; None where they follow from the target kind."""
+        chosen: dict[str, Any] = {}
+        found: dict[KeyPath, tuple[RegisteredComponent, type[BaseModel]]] = {}
+        for kind in kinds:
+            with self._collecting():
+                names = self._names(kind)
+                chosen[kind.section] = {} if kind.labelled and names is not None else None
+                for path, name in (names or {}).items():
+                    with self._collecting():
+                        found[path] = self._look_up(kind.name, name, path)
+        for path, (entry, model) in found.items():  # now that the keys of all sections are known
+            with self._collecting():
+                component = ComponentConfig(entry, self._settings(model, path))
+                if len(path) == 1:
+                    chosen[path[0]] = component
+                else:
+                    chosen[path[0]][path[1]] = component
+        return chosen
+
+    def finish(self) -> None:
+        """Raises what was collected."""
+        if self.problems:
+            raise ConfigError(*self.problems)
+        if self.plugin_errors:
+            raise self.plugin_errors[0]
+
+    @contextmanager
+    def _collecting(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            self.problems += error.problems
+        except PluginError as error:
+            self.plugin_errors.append(error)
+
+    def _add_problem(self, path: KeyPath, message: str) -> None:
+        self.problems.append(self._problem(path, message))
+
+    def _problem(self, path: KeyPath, message: str) -> Problem:
+        return Problem(".".join(path), message, self.config.source(*path))
+
+    def _table(self, section: str) -> Mapping[str, Any]:
+        """A section as it was asked for, empty where it was not."""
+        table = self.config.values.get(section, {})
+        if isinstance(table, dict):
+            return table
+        if table is None:
+            raise ConfigError(self._problem((section,), "null is no value in a config file; leave it out"))
+        name, kind = tidy(str(table), 40), SECTIONS.get(section)
+        label = f".{name}" if kind and kind.labelled else ""
+        instead = f"--{kind.flag} {name} or {section}{label}.name={name}" if kind else f"{section}.KEY=VALUE"
+        raise ConfigError(self._problem((section,), f"is a section, got {reprlib.repr(table)}; write {instead}"))
+
+    def _settle_names(self) -> None:
+        """``[resolve] model.lenet = "ptb-acme:lenet"`` settles whose ``lenet`` the short name is."""
+        table: Mapping[str, Any] = {}
+        with self._collecting():
+            table = self._table("resolve")
+        for kind, names in table.items():
+            if kind not in KINDS or not isinstance(names, dict):
+                message = f'must be KIND.NAME = "DISTRIBUTION:NAME", with a kind of {", ".join(KINDS)}'
+                self._add_problem(("resolve", kind), message)
+                continue
+            for name, owner in names.items():
+                try:
+                    if not isinstance(owner, str) or ":" not in owner:
+                        raise ConfigError(f"must be the full id DISTRIBUTION:NAME, got {owner!r}")
+                    entry = self.registry.get(kind, owner)
+                    if name not in (entry.name, *entry.component.aliases):
+                        raise ConfigError(f"'{owner}' is not called '{name}'")
+                    self.owners[kind, name] = entry
+                except ConfigError as error:
+                    self._add_problem(("resolve", kind, name), error.problems[0].message)
+
+    def _names(self, kind: Kind) -> dict[KeyPath, Any] | None:
+        """What is chosen of a kind, names or default components, by its place; None: it follows from the target."""
+        section, table = kind.section, self._table(kind.section)
+        defaults = self.registry.defaults(kind.name, self.target_kind)
+        if kind.labelled and section in self.config.values:
+            labels = {label: given for label, given in table.items() if self._is_label(kind, label, given)}
+            return {(section, label): given.get("name", label) for label, given in labels.items()}
+        if "name" in table:
+            return {(section,): table["name"]}
+        if kind.name in OPEN and self.target_kind is None:
+            return None
+        if kind.labelled:
+            return {(section, entry.name): entry for entry in defaults}
+        if defaults:
+            return {(section,): defaults[0]}
+        slips = [key for key in table if closest(key, ("name",), LIKELY)]
+        meant = f" (did you mean 'name' by '{slips[0]}'?)" if slips else ""
+        why = f", and none is the default for targets of kind '{self.target_kind}'" if self.target_kind else ""
+        known = listing([e.key if e.conflict else e.name for e in self.registry.components(kind.name)])
+        instead = f"add --{kind.flag} NAME, one of: {known or 'none is installed'}"
+        raise ConfigError(self._problem((section,), f"no {kind.name} is chosen{meant}{why}; {instead}"))
+
+    def _is_label(self, kind: Kind, label: str, table: Any) -> bool:
+        """Whether a label of ``[metrics]`` or ``[callbacks]`` and its table are what they can be."""
+        message = ""
+        if (kind.name, label) == ("metric", "loss"):
+            message = "a metric cannot be called 'loss': the loss itself is reported under it"
+        elif not label.strip() or not label.isprintable():
+            message = f"a {kind.name} needs a label that can be read"
+        elif not isinstance(table, dict):
+            message = f"must be a table, got {reprlib.repr(table)}; write {kind.section}.{label}.name"
+        if message:
+            self._add_problem((kind.section, label), message)
+        return not message
+
+    def _look_up(self, kind: str, name: Any, path: KeyPath) -> tuple[RegisteredComponent, type[BaseModel]]:
+        """A component, by its name or itself, and the model of its settings."""
+        if isinstance(name, RegisteredComponent):
+            entry = name
+        elif not isinstance(name, str) or len(name) > LONGEST_KEY:
+            raise ConfigError(self._problem((*path, "name"), f"must be the name of a {kind}, got {reprlib.repr(name)}"))
+        else:
+            try:
+                entry = self.owners.get((kind, name)) or self.registry.get(kind, name)
+            except ConfigError as error:
+                raise ConfigError(*(self._problem((*path, "name"), p.message) for p in error.problems)) from None
+        entry.check_dependencies()
+        model = entry.settings_model()
+        if both := set(self.fields.get(path, ())) & set(model.model_fields):
+            raise PluginError(f"{entry}: a setting cannot be called {listing(sorted(both))}")
+        self.fields[path] = [*model.model_fields, *self.fields.get(path, ())]
+        return entry, model
+
+    def _settings(self, model: type[BaseModel], path: KeyPath) -> BaseModel:
+        """The validated settings of the component at ``path``."""
+        table: Any = self.config.values
+        for part in path:
+            table = table.get(part, {})
+        kept = {"name"} | (set(Grouping.model_fields) if path == ("optimizer",) else set())
+        return self._validated(model, {key: value for key, value in table.items() if key not in kept}, path)
+
+    def _validated(self, model: type[BaseModel], values: Mapping[str, Any], path: KeyPath = ()) -> BaseModel:
+        own = self.fields.get(path, model.model_fields)
+        try:
+            return validate(model, values)
+        except SettingsError as error:
+            problems = []
+            for key, message in ((problem.key, problem.message) for problem in error.problems):
+                field = model.model_fields.get(key)
+                if self.may_lack and field and field.is_required() and key not in values:
+                    continue
+                if key in values and key not in own:
+                    message = self._unknown((*path, key), own, values[key])
+                source = self.config.source(*filter(None, (*path, re.split(r"[.\[]", key)[0])))
+                problems.append(Problem(".".join(filter(None, (*path, key))), message, source))
+            if problems:
+                raise ConfigError(*problems) from None
+            return model.model_construct(**values)
+
+    def _unknown(self, path: KeyPath, own: Collection[str], value: Any) -> str:
+        """What to say of a key that its section, whose keys are ``own``, does not have."""
+        if renamed := RENAMED.get(".".join(path)):
+            return f"is no setting any more: {renamed(value)}"
+        *section, key = path
+        places = {flag: ".".join(place) for flag, place in FLAGS.items()}
+        for others, names in reversed(self.fields.items()):  # components before the core
+            for name in names:
+                place = ".".join((*others, name))
+                places |= {place: place, name: places.get(name, place)}
+        if section and section[0] in SECTIONS:
+            places["name"] = ".".join((*section, "name"))
+        if key not in places:  # no key of another section, but perhaps spelled like one
+            near = len(self.problems) < MOST_PROBLEMS
+            key = (closest(key, own, LIKELY) or closest(key, places, LIKELY) or closest(key, own) or "") if near else ""
+        place = key if key in own else places.get(key, "")
+        meant = f" (did you mean '{place}'?)" if place else ""
+        if (place,) == path:  # "optimizer.lr" as one key
+            holder, _, name = place.rpartition(".")
+            meant = f" (did you mean '{name}' in the section '{holder}'?)"
+        what = "unknown key" if section else "unknown section or key"
+        return f"{what}{meant}; " + (f"valid are {listing(list(own))}" if own else "there are no settings")
+
+    def _check_together(self, optimizer: ComponentConfig, grouping: Grouping, trainer: TrainerSettings) -> None:
+        """What each key allows and both together do not."""
+        if "closure" in optimizer.entry.component.needs:
+            for key, message in closure_problems(optimizer.entry.name, trainer).items():
+                self._add_problem(("trainer", key), message)
+        source = self.config.source("optimizer", "groups")
+        common = plain_values(optimizer.settings) if grouping.groups else {}
+        for number, group in enumerate(grouping.groups):
+            own = group.model_dump(exclude={"match"}, exclude_none=True)
+            try:
+                validate(type(optimizer.settings), common | own)
+            except SettingsError as error:
+                for problem in error.problems:
+                    if problem.key in own:
+                        place = f"optimizer.groups[{number}].{problem.key}"
+                        self.problems.append(Problem(place, problem.message, source))
+            if len(self.problems) > MOST_PROBLEMS:
+                return
+
+
+def closure_problems(optimizer: str, trainer: TrainerSettings) -> dict[str, str]:
+    """Messages, by keys of ``trainer``, about what an optimizer that needs a closure cannot do."""
+    why = f"'{optimizer}' evaluates the loss several times a step"
+    problems = {}
+    if trainer.accumulate > 1:
+        problems["accumulate"] = f"must be 1, got {trainer.accumulate}: {why}"
+    if trainer.precision == "fp16":
+        problems["precision"] = f"must be fp32 or bf16, got fp16: {why}, which no loss scaler allows"
+    return problems

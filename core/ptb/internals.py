@@ -1,0 +1,80 @@
+"""What ptb's own tools (ptb_testing, ptb_doctor, ptb_bench, ptb_import_torch) use of the core beyond the facade.
+
+Promised to nobody else: what is here may change with any version. A name is imported when it is first used, because
+most of them need torch, pydantic or click.
+"""
+
+import ast
+import importlib
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptb.cli import main
+    from ptb.cli.options import (
+        installed,
+        plugin_arguments,
+        refuse_plugin_options,
+        stray_output_to_stderr,
+        verbose_option,
+    )
+    from ptb.cli.progress import ProgressBar
+    from ptb.cli.text import columns, printable
+    from ptb.config.resolve import ComponentConfig, PartialConfig, ResolvedConfig, resolve
+    from ptb.config.sections import SHARED_SECTIONS, Grouping, TrainerSettings
+    from ptb.data.loader import BatchLoader
+    from ptb.data.sources import Batch, InMemorySamples, Placement, make_sources
+    from ptb.data.spec import InputKind, TargetKind
+    from ptb.device import cpu_threads, describe_device, resolve_device
+    from ptb.errors import count, did_you_mean, listing, one_line, tidy
+    from ptb.kinds import KINDS, TARGET_KINDS
+    from ptb.registry.discovery import (
+        BUILT_IN,
+        IMPOSTOR,
+        FoundPlugin,
+        LoadedPlugin,
+        RejectedPlugin,
+        find_plugins,
+        load_plugin,
+        normalize,
+        own_version,
+    )
+    from ptb.registry.entry import RegisteredCommand, RegisteredComponent
+    from ptb.registry.registry import PluginInfo
+    from ptb.registry.selection import ONLY, Selection
+    from ptb.registry.settings import SettingsError, arguments, derive_model, describe, plain_values, validate
+    from ptb.runs.assembly import Assembly, make_loaders
+    from ptb.runs.compose import ComposedRun, compose
+    from ptb.runs.data_check import check_data
+    from ptb.runs.fingerprint import fingerprint
+    from ptb.runs.preflight import Preflight
+    from ptb.runs.start import start_run
+    from ptb.runs.state_check import lost_state
+    from ptb.seeding import generator, preserve_rng_state, seed_global
+    from ptb.storage.atomic import write_atomically
+    from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, save_checkpoint
+    from ptb.storage.codec import decode, encode
+    from ptb.storage.digest import weights_sha256
+    from ptb.training.blame import ComponentFailed
+    from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners
+    from ptb.training.metrics import RunningMetrics
+    from ptb.training.objective import Objective
+    from ptb.training.snapshot import restore_snapshot, take_snapshot
+    from ptb.training.state import component_state, load_component_state, model_state
+    from ptb.training.trainer import Trainer
+
+
+# The module of each name above, read off these lines: a second list would only have to say the same.
+_MODULES = {
+    alias.name: node.module
+    for node in ast.walk(ast.parse(inspect.getsource(sys.modules[__name__])))
+    if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ptb.")
+    for alias in node.names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ptb.internals' has no attribute '{name}'")
+    return getattr(importlib.import_module(_MODULES[name]), name)

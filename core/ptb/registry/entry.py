@@ -1,0 +1,196 @@
+"""A record together with the plugin that it came from: what a registry hands out.
+
+Nothing is imported but by ``load``, and by ``settings_model`` for a component that names no settings model.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ptb.errors import PluginError, listing, one_line
+from ptb.registry.component import Command, Component
+from ptb.registry.discovery import FoundPlugin
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class RegisteredComponent:
+    """One component together with the plugin it came from; ``conflicts`` are plugins that give the same name."""
+
+    kind: str
+    component: Component
+    found: FoundPlugin
+    conflicts: tuple[FoundPlugin, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The short name."""
+        return self.component.name
+
+    @property
+    def plugin(self) -> str:
+        """The distribution that provides it."""
+        return self.found.name
+
+    @property
+    def version(self) -> str:
+        """The version of that distribution."""
+        return self.found.version
+
+    @property
+    def id(self) -> str:
+        """``DISTRIBUTION:NAME``, which is never ambiguous."""
+        return f"{self.plugin}:{self.name}"
+
+    @property
+    def key(self) -> str:
+        """How a config file names it for good: a built-in by its short name while that is its alone, else by id."""
+        return self.name if self.found.built_in and not self.conflicts else self.id
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the short name does not lead here: another plugin gives it too, and this one is not built in."""
+        return bool(self.conflicts) and not self.found.built_in
+
+    @property
+    def target(self) -> str:
+        """``"package.module:attribute"``."""
+        return self.component.target
+
+    @property
+    def summary(self) -> str:
+        """One line about it."""
+        return self.component.summary
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``conflict`` (the short name is not its alone) or ``needs X`` (a missing dependency)."""
+        missing = self.missing()
+        return "conflict" if self.conflict else f"needs {', '.join(missing)}" if missing else "ok"
+
+    def missing(self) -> list[str]:
+        """Those of the component's ``requires`` that this interpreter does not meet, read from metadata."""
+        return [text for text in self.component.requires if not _is_met(text)]
+
+    def settings_model(self) -> "type[BaseModel]":
+        """The pydantic model of its settings.
+
+        Raises:
+            PluginError: the named model cannot be imported or is none, or the target's parameters make none.
+        """
+        from pydantic import BaseModel  # costs as much as all of ``ptb list``
+
+        from ptb.registry.settings import check_names, derive_model
+
+        if self.component.settings is None:
+            target = self.load()
+            try:
+                return derive_model(self.kind, f"'{self.id}'", target)
+            except PluginError:
+                raise
+            except Exception as error:  # the annotations of a third-party target may raise anything
+                raise PluginError(f"{self}: its settings cannot be read off its target: {one_line(error)}") from error
+        model = _imported(str(self), self.component.settings)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise PluginError(f"{self}: settings {self.component.settings!r} is not a pydantic model")
+        check_names(str(self), [*model.model_fields, *model.__private_attributes__])
+        if aliased := [name for name, field in model.model_fields.items() if field.validation_alias]:
+            raise PluginError(f"{self}: a setting has one name only, take the alias away from {listing(aliased)}")
+        return model
+
+    def load(self) -> Callable[..., Any]:
+        """Imports the target.
+
+        Raises:
+            PluginError: a dependency is missing, or the import fails; the original exception is the cause.
+        """
+        self.check_dependencies()
+        target = _imported(str(self), self.target)
+        if not callable(target):
+            raise PluginError(f"{self}: target {self.target!r} cannot be called")
+        return target  # type: ignore[no-any-return]  # a third-party object: callable is all that is known
+
+    def check_dependencies(self) -> None:
+        """Looks at the metadata of what it requires.
+
+        Raises:
+            PluginError: something is missing; the message has the line that installs it.
+        """
+        if missing := self.missing():
+            extra = self.component.extra
+            packages = f"'{self.plugin}[{extra}]'" if extra else " ".join(f"'{text}'" for text in missing)
+            raise PluginError(
+                f"{self} needs {', '.join(missing)}, which is not installed; run\n"
+                f"  {sys.executable} -m pip install {packages}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' ({self.found})"
+
+
+@dataclass(frozen=True)
+class RegisteredCommand:
+    """One command together with the plugin it came from; ``conflicts`` are plugins that give the same name."""
+
+    command: Command
+    found: FoundPlugin
+    conflicts: tuple[FoundPlugin, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The group that it is in, empty for one of ``ptb`` itself."""
+        return self.command.name.rpartition(" ")[0]
+
+    @property
+    def word(self) -> str:
+        """What it is called in its group."""
+        return self.command.name.rpartition(" ")[2]
+
+    @property
+    def id(self) -> str:
+        """``DISTRIBUTION:NAME``, which is never ambiguous: what to type in its group where the name is not its own."""
+        return f"{self.found.name}:{self.word}"
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the name does not lead here: another plugin gives it too, and this one is not built in."""
+        return bool(self.conflicts) and not self.found.built_in
+
+    def load(self) -> Any:
+        """Imports the target, which should be a ``click.Command``.
+
+        Raises:
+            PluginError: the import fails; the original exception is the cause.
+        """
+        return _imported(str(self), self.command.target)
+
+    def __str__(self) -> str:
+        return f"command '{self.command.name}' ({self.found})"
+
+
+def _imported(owner: str, reference: str) -> Any:
+    module, _, path = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+    except (Exception, SystemExit) as error:  # a third-party module may raise anything
+        raise PluginError(f"{owner}: importing {reference} failed: {one_line(error)}") from error
+    return found
+
+
+def _is_met(requirement: str) -> bool:
+    from packaging.requirements import Requirement  # only components with requirements pay for it
+
+    parsed = Requirement(requirement)
+    if parsed.marker is not None and not parsed.marker.evaluate():
+        return True
+    try:
+        return parsed.specifier.contains(version(parsed.name), prereleases=True)
+    except PackageNotFoundError:
+        return False

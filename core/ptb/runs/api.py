@@ -1,0 +1,84 @@
+"""``ptb.train``, ``ptb.resume`` and ``ptb.evaluate``: what the command line does, from Python."""
+
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from ptb.config.layers import RunConfig
+from ptb.config.resolve import resolve, selection
+from ptb.errors import ConfigError, Problem
+from ptb.registry.registry import Registry, load_selected
+from ptb.runs.compose import compose
+from ptb.runs.evaluate import evaluate_run
+from ptb.runs.overrides import evaluation_config, resume_config
+from ptb.runs.result import RunResult
+from ptb.runs.start import resume_run, start_run
+from ptb.storage.run_directory import RunDirectory
+
+_ONE_AT_A_TIME = RLock()  # the global generators and the number of threads are one for all threads of Python
+
+
+def train(config: RunConfig, *, registry: Registry | None = None, output: str | Path | None = None) -> RunResult:
+    """Check, compose and carry out one run, as ``ptb run`` does. The global random state is as before afterwards.
+
+    Args:
+        config: what to run.
+        registry: where its components are looked up; a fresh one of all that is installed when left out. It cannot be
+            combined with the config section ``plugins``.
+        output: the run directory, new or empty; one under ``runs/`` when left out.
+
+    Raises:
+        PtbError: one of its children; see ``ptb.errors``.
+        TypeError: ``config`` is no ``RunConfig``; the message shows how to make one.
+    """
+    if not isinstance(config, RunConfig):
+        made = f".read([{str(config)!r}])" if isinstance(config, str | Path) else '(model={"name": "lenet"})'
+        raise TypeError(f"train takes a RunConfig, got {type(config).__name__}; write ptb.train(ptb.RunConfig{made})")
+    if registry is not None and config.values.get("plugins"):
+        message = (
+            "has no effect on the registry that is given: leave the section out, and give "
+            "ptb.load_registry(disable=[...], require=[...]); or give no registry"
+        )
+        raise ConfigError(Problem("plugins", message, config.source("plugins")))
+    registry = registry or load_selected(selection(config))
+    with _ONE_AT_A_TIME:
+        return start_run(compose(resolve(config, registry)), None if output is None else Path(output).expanduser())
+
+
+def resume(path: str | Path, *, registry: Registry | None = None, strict: bool = False) -> RunResult:
+    """Continue a run that was stopped, as ``ptb resume`` does: it ends as if it had not been.
+
+    Args:
+        path: the run directory.
+        registry: as in ``train``.
+        strict: refuse where what the run was made with is not what is here.
+
+    Raises:
+        PtbError: one of its children; see ``ptb.errors``.
+    """
+    run = RunDirectory.open(Path(path).expanduser())
+    config = resume_config(run)
+    registry = registry or load_selected(selection(config))
+    with _ONE_AT_A_TIME:
+        return resume_run(compose(resolve(config, registry)), run, strict=strict)
+
+
+def evaluate(
+    path: str | Path, *, checkpoint: str | None = None, split: str = "test", registry: Registry | None = None
+) -> dict[str, Any]:
+    """Measure a saved checkpoint of a run on a split, as ``ptb eval`` does.
+
+    Args:
+        path: the run directory.
+        checkpoint: ``"best"``, ``"last"``, a step or a label; ``"best"`` if there is one, else ``"last"``.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        registry: as in ``train``.
+
+    Raises:
+        PtbError: one of its children; see ``ptb.errors``.
+    """
+    run = RunDirectory.open(Path(path).expanduser())
+    config = evaluation_config(run)
+    registry = registry or load_selected(selection(config))
+    with _ONE_AT_A_TIME:
+        return evaluate_run(run, resolve(config, registry), checkpoint=checkpoint, split=split)

@@ -1,0 +1,274 @@
+"""Builds the parts of a run from its resolved configuration, once for the run and again for what tries it out."""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from ptb.config.resolve import ComponentConfig, ResolvedConfig
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import make_sources
+from ptb.data.spec import DataBundle, DataSpec
+from ptb.device import is_memory_error
+from ptb.errors import ConfigError, IncompatibleError, PluginError, Problem, count, listing
+from ptb.runs.blame import building, name_of
+from ptb.runs.optimizer import asks_for_closure, build_optimizer
+from ptb.seeding import seed_global
+from ptb.training.callback_list import CallbackList
+from ptb.training.objective import Objective
+from ptb.training.protocols import Metric, Scheduler
+from ptb.training.trainer import Trainer
+
+OF_WORKERS = {"num_workers", "prefetch_factor", "persistent_workers", "multiprocessing_context", "timeout"}
+SHAPING = ("size", "input_shape", "height", "width")  # settings of a data set to change where a shape does not fit
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def build_dataset(component: ComponentConfig, seed: int) -> DataBundle:
+    """The data set of a run.
+
+    Raises:
+        DataError: it cannot be had.
+        PluginError: the target gives something else, or raises.
+    """
+    seed_global(seed, "dataset")
+    with building(component):
+        bundle = component.build()
+    if not isinstance(bundle, DataBundle):
+        raise PluginError(f"{component.entry} must give a DataBundle, it gives {type(bundle).__name__}")
+    return bundle
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Builds the rest of a run on a data set.
+
+    Args:
+        config: of the run.
+        bundle: its data set.
+        device: where it computes.
+        better: whether a ``"lower"`` or a ``"higher"`` monitored figure is better.
+        loaders: batches of every split, ``"train"`` in training order under ``"fit"``.
+    """
+
+    config: ResolvedConfig
+    bundle: DataBundle
+    device: torch.device
+    better: str
+    loaders: Mapping[str, BatchLoader]
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the samples look like."""
+        return self.bundle.spec
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        trainer = self.config.trainer
+        steps = max(-(-len(self.loaders["fit"]) // trainer.accumulate), 1) * trainer.epochs
+        return min(steps, trainer.max_steps) if trainer.max_steps else steps
+
+    @property
+    def shape_remedy(self) -> str:
+        """What to change where the shape of the inputs does not suit a model."""
+        settings = self.config.dataset.as_config()
+        shaping = [f"dataset.{key}" for key in settings if key in SHAPING and self.spec.inputs == "image"]
+        return "".join(f"change {key} or " for key in shaping) + "choose another model"
+
+    def model(self) -> nn.Module:
+        """The model, initialized, on the device; the same bits each time.
+
+        Raises:
+            IncompatibleError: it does not fit the data set.
+            PluginError: the target gives something else, or raises.
+        """
+        config, component = self.config, self.config.model
+        seed_global(config.run.seed, "model")
+        inputs = f"the inputs of {name_of(config.dataset)}, of shape {self.spec.input_shape}"
+        with building(component, inputs, f"; {self.shape_remedy}"):
+            model = component.build(self.spec)
+        if not isinstance(model, nn.Module):
+            raise PluginError(f"{component.entry} must give an nn.Module, it gives {type(model).__name__}")
+        tensors = (*model.named_parameters(), *model.named_buffers())
+        if lazy := [name for name, tensor in tensors if is_lazy(tensor)]:
+            raise PluginError(
+                f"{component.entry} must give a model whose tensors have their sizes, for the initializer fills them; "
+                f"{listing(lazy)} {'has' if len(lazy) == 1 else 'have'} none yet: take them from spec.input_shape, "
+                "or send zeros of that shape through the model at the end of its constructor"
+            )
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise IncompatibleError(f"{name_of(component)} has no parameters to train; choose another model")
+        model = model.to(self.device)
+        seed_global(config.run.seed, "initializer")
+        with torch.no_grad(), building(config.initializer, name_of(component)):
+            config.initializer.build(model)
+        return model
+
+    def loss(self) -> Any:
+        """The loss, on the device.
+
+        Raises:
+            IncompatibleError: it does not fit the data set, or has parameters that nothing would train.
+        """
+        component = self.config.loss
+        with building(component, name_of(self.config.dataset)):
+            loss = component.build(self.spec)
+        if not isinstance(loss, nn.Module):
+            return loss
+        if any(parameter.requires_grad for parameter in loss.parameters()):
+            raise IncompatibleError(
+                f"{name_of(component)} has parameters of its own, which nothing would train; choose another loss"
+            )
+        return loss.to(self.device)
+
+    def trainer(self, model: nn.Module, loss: Any) -> Trainer:
+        """A trainer over a model and a loss, with everything else built anew.
+
+        Raises:
+            ConfigError: a setting of the optimizer, the precision or the callbacks has no effect here.
+            PluginError: a target gives something else, or raises.
+        """
+        config = self.config
+        optimizer = build_optimizer(config, model)
+        needs_closure = "closure" in config.optimizer.entry.component.needs or asks_for_closure(optimizer)
+        return Trainer(
+            Objective(model, loss, self.device, autocast=self._autocast(model), pairs=self.spec.target == "similarity"),
+            optimizer,
+            self._scheduler(optimizer),
+            self.loaders["fit"],
+            {split: loader for split, loader in self.loaders.items() if split != "fit"},
+            config.trainer,
+            train_metrics=self._metrics(),
+            eval_metrics=self._metrics(),
+            callbacks=self._callbacks(),
+            needs_closure=needs_closure,
+        )
+
+    def trial(self, model: nn.Module, loss: Any, memory_format: torch.memory_format) -> Trainer:
+        """A trainer over copies, on which anything can be tried; where no copy can be had, over parts built anew."""
+        try:
+            copies = copy.deepcopy((model, loss))
+        except Exception as error:
+            if is_memory_error(error):
+                raise
+            copies = (self.model(), self.loss())
+        return self.trainer(to_memory_format(copies[0], memory_format), copies[1])
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:
+        component = self.config.scheduler
+        with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
+            scheduler: Scheduler = component.build(optimizer, self.total_steps)
+        if not all(callable(getattr(scheduler, name, None)) for name in ("step", "state_dict", "load_state_dict")):
+            raise PluginError(
+                f"{component.entry} must give an object with step, state_dict and load_state_dict, it gives "
+                f"{type(scheduler).__name__}"
+            )
+        return scheduler
+
+    def _metrics(self) -> dict[str, Metric]:
+        metrics: dict[str, Any] = {}
+        for label, component in self.config.metrics.items():
+            with building(component, name_of(self.config.dataset)):
+                metric = component.build(self.spec)
+            metrics[label] = metric.to(self.device) if isinstance(metric, nn.Module) else metric
+        return metrics
+
+    def _callbacks(self) -> CallbackList:
+        built: dict[str, dict[str, object]] = {"actor": {}, "observer": {}}
+        for label, component in _in_order(self.config.callbacks).items():
+            with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
+                built[component.entry.component.role or "observer"][label] = component.build()
+        return CallbackList(built["actor"], built["observer"], better=self.better)
+
+    def _autocast(self, model: nn.Module) -> torch.dtype | None:
+        precision, device = self.config.trainer.precision, self.device
+        if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ConfigError(Problem("trainer.precision", f"{device} cannot do bf16; use fp16 or fp32"))
+        odd = [name for name, each in model.named_parameters() if each.is_complex() and each.requires_grad]
+        if precision == "fp16" and odd:
+            message = (
+                f"must be fp32 or bf16, got fp16: its loss scaling takes real parameters, and {listing(odd)} of "
+                f"{name_of(self.config.model)} {'is' if len(odd) == 1 else 'are'} complex"
+            )
+            raise ConfigError(Problem("trainer.precision", message))
+        return PRECISIONS[precision]
+
+
+def to_memory_format(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """The model, with four-dimensional tensors in that order."""
+    return model.to(memory_format=memory_format)  # type: ignore[no-any-return, call-overload]  # torch forgets this one
+
+
+def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.device) -> dict[str, BatchLoader]:
+    """Batches of every split for evaluation, in the order of the data set; and those to fit on, under ``"fit"``."""
+    loader = config.loader
+    sources = make_sources(
+        bundle.splits,
+        device,
+        placement=loader.placement,
+        num_workers=loader.num_workers,
+        prefetch_factor=loader.prefetch_factor,
+        pin_memory=loader.pin_memory,
+        persistent_workers=loader.persistent_workers,
+        multiprocessing_context=loader.multiprocessing_context,
+        timeout=loader.timeout,
+    )
+    if sources["train"].placement != "workers":
+        for key, value in loader.model_dump(include=OF_WORKERS, exclude_defaults=True).items():
+            if (key, value) != ("num_workers", 0):
+                warnings.warn(
+                    f"loader.{key}={value} is not used: the samples of {name_of(config.dataset)} are in memory, and "
+                    "processes that read them would be slower; loader.placement=workers has some",
+                    stacklevel=2,
+                )
+    loaders = {
+        split: BatchLoader(source, batch_size=loader.batch_size, transform=bundle.transform)
+        for split, source in sources.items()
+    }
+    loaders["fit"] = BatchLoader(
+        sources["train"],
+        batch_size=loader.batch_size,
+        seed=config.run.seed,
+        shuffle=loader.shuffle,
+        drop_last=loader.drop_last,
+        transform=bundle.transform,
+        augment=bundle.augment,
+    )
+    return loaders
+
+
+def _in_order(callbacks: Mapping[str, ComponentConfig]) -> dict[str, ComponentConfig]:
+    """Sorted by what they say of each other in ``before`` and ``after``, ties by label.
+
+    Raises:
+        ConfigError: they want to be before each other in a circle.
+    """
+    labels: dict[str, list[str]] = {}
+    for label, component in callbacks.items():
+        labels.setdefault(component.entry.name, []).append(label)
+    earlier: dict[str, set[str]] = {label: set() for label in callbacks}
+    for label, component in callbacks.items():
+        record = component.entry.component
+        earlier[label] |= {other for name in record.after for other in labels.get(name, ())}
+        for name in record.before:
+            for other in labels.get(name, ()):
+                earlier[other].add(label)
+    sorter = TopologicalSorter(earlier)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        path = " -> ".join(reversed(error.args[1]))
+        raise ConfigError(Problem("callbacks", f"each of these must come before the next: {path}; drop one")) from None
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        order += ready
+        sorter.done(*ready)
+    return {label: callbacks[label] for label in order}

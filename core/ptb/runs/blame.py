@@ -1,0 +1,71 @@
+"""Errors of components, blamed on the component that was being called; and running out of memory."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ptb.config.resolve import ComponentConfig
+from ptb.device import is_memory_error
+from ptb.errors import DataError, IncompatibleError, PluginError, PtbError, ResourceError, one_line
+from ptb.training.blame import ComponentFailed
+
+
+def name_of(component: ComponentConfig) -> str:
+    """What messages call a component: ``model 'lenet'``."""
+    kind = {"dataset": "data set"}.get(component.entry.kind, component.entry.kind)
+    return f"{kind} '{component.entry.name}'"
+
+
+@contextmanager
+def building(component: ComponentConfig, party: str = "", remedy: str = "") -> Iterator[None]:
+    """Turns what a target raises while it is built into an error that names it.
+
+    A ``ValueError`` says that it does not fit ``party``; any other exception is a fault of its plugin.
+    """
+    entry = component.entry
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # a component may raise anything
+        if isinstance(error, PtbError):
+            raise
+        if is_memory_error(error):
+            raise ResourceError(
+                f"out of memory while {entry.kind} '{entry.name}' was built; make it smaller by its settings "
+                f"(`ptb show {entry.kind} {entry.name}`)"
+            ) from error
+        if isinstance(error, ValueError) and party:
+            raise IncompatibleError(f"{name_of(component)} does not fit {party}: {error}{remedy}") from error
+        kind = DataError if entry.kind == "dataset" and isinstance(error, OSError | ValueError) else PluginError
+        raise kind(f"{entry}: building it failed: {one_line(error)}") from error
+
+
+@contextmanager
+def training(components: Mapping[str, ComponentConfig]) -> Iterator[None]:
+    """Turns ``ComponentFailed`` into an error that names the component and its plugin.
+
+    Args:
+        components: those of the run by section.
+    """
+    try:
+        yield
+    except ComponentFailed as failed:
+        error = failed.__cause__ or failed
+        if failed.section not in components:  # it is ptb itself
+            raise error from None
+        kind = DataError if failed.section == "dataset" else PluginError
+        raise kind(f"{components[failed.section].entry} failed while training: {one_line(error)}") from error
+
+
+@contextmanager
+def explain_oom(device: str, batch_size: int, trains: bool = True) -> Iterator[None]:
+    """Turns running out of memory into an error that names the setting to change."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, ComponentFailed) else error
+        if cause is None or not is_memory_error(cause):
+            raise
+        split = "or --callback micro-batch-on-oom, " if trains else ""
+        raise ResourceError(
+            f"out of memory on {device} with loader.batch_size={batch_size}; try {max(batch_size // 2, 1)}, {split}or "
+            "a smaller model or data set"
+        ) from error

@@ -1,0 +1,235 @@
+"""Writes the run directory while a run trains: rows, log, checkpoints, summary."""
+
+import copy
+import hashlib
+import secrets
+import warnings
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from ptb.errors import ConfigError, PluginError, StorageError, count, listing, one_line
+from ptb.runs.compose import ComposedRun
+from ptb.runs.manifest import observers_of
+from ptb.runs.result import RunResult
+from ptb.storage.checkpoint import (
+    Checkpoint,
+    differences,
+    load_checkpoint,
+    prune_checkpoints,
+    resolve_checkpoint,
+    save_checkpoint,
+)
+from ptb.storage.codec import DecodeError, EncodeError, encode
+from ptb.storage.digest import weights_sha256
+from ptb.storage.run_directory import RunDirectory
+from ptb.training.evaluation import MetricsRow, evaluate, fresh
+from ptb.training.snapshot import restore_snapshot, take_snapshot
+from ptb.training.state import load_weights, model_state, preserve_state
+from ptb.training.trainer import Trainer
+
+
+class Progress(Protocol):
+    """Shows a run to people. It may also have any of the events of callbacks, and gets the training itself."""
+
+    def line(self, text: str) -> None:
+        """Something worth a line."""
+
+
+class Recorder:
+    """A callback of the core, and the one that saves.
+
+    Args:
+        run: where everything is written.
+        composed: what is trained.
+        progress: shows the lines to people too.
+
+    Attributes:
+        id: of the run; its checkpoints carry it.
+        started: before that, what the run directory says is still true.
+    """
+
+    def __init__(self, run: RunDirectory, composed: ComposedRun, progress: Progress | None) -> None:
+        self.id = secrets.token_hex(8)
+        self.started = False
+        self.run = run
+        self.composed = composed
+        self.trainer = composed.trainer
+        self._progress = progress
+        self._rows = hashlib.sha256()  # of metrics.jsonl
+        self._epoch_rows: list[MetricsRow] = []
+        self._test_step: int | None = None
+        recorders = [self] if progress is None else [self, progress]
+        self.trainer.callbacks.attach(recorders, self.save)
+
+    def on_row(self, trainer: Trainer, row: MetricsRow) -> None:
+        """Write it; those of an epoch are shown beside each other at its end."""
+        facts = {"step": row.step, "epoch": row.epoch, "split": row.split, "values": row.values, "lr": row.lr}
+        if row.samples_per_second is not None:
+            facts["samples_per_second"] = row.samples_per_second
+        self._rows.update(self.run.append_row(facts))
+        self._epoch_rows.append(row)
+        if trainer.state.epoch_step:
+            self._show_rows(f"step {row.step}  ")
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """One line an epoch."""
+        self._show_rows()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Measure the test split with the best weights, or the last ones where there is no best."""
+        if "test" in trainer.eval_loaders:
+            self._measure_test(trainer)
+
+    def save(self, trainer: Trainer) -> Path:
+        """Save a checkpoint, then delete those that are not kept."""
+        state = trainer.state
+        self.run.sync_rows()
+        metadata = {
+            "run": self.id,
+            "epoch": state.epoch,
+            "labels": dict(state.labels),
+            "rows_sha256": self._rows.hexdigest(),
+            "config": self.composed.config.as_config(),
+            "observers": observers_of(self.composed.config),
+        }
+        try:
+            path = save_checkpoint(self.run.checkpoints, state.step, take_snapshot(trainer), metadata)
+        except EncodeError as error:
+            raise PluginError(f"the run cannot be saved: {error}") from error
+        prune_checkpoints(self.run.checkpoints, trainer.settings.keep_last)
+        return path
+
+    def restore_from(self, checkpoint: Checkpoint, dropped: frozenset[str] = frozenset()) -> None:
+        """Put the training where it was when the checkpoint was saved, and the rows too.
+
+        Args:
+            checkpoint: of this run.
+            dropped: labels of callbacks whose state is not used.
+
+        Raises:
+            ConfigError: a label to drop is not there.
+            StorageError: it is not the state of these components.
+        """
+        trainer = self.trainer
+        try:
+            state = checkpoint.decode(trainer.device)
+            _leave_out(state["callbacks"], trainer.callbacks.components().keys(), dropped, checkpoint.path)
+            restore_snapshot(trainer, state)
+            if trainer.state.step != checkpoint.step:
+                raise DecodeError(f"it is the state of step {trainer.state.step}")
+            again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.metadata, encode(take_snapshot(trainer)))
+        except (ConfigError, StorageError):
+            raise
+        except Exception as error:  # a component may raise anything on the state of another one
+            raise StorageError(f"cannot resume from {checkpoint.path}: {one_line(error)}") from error
+        if not dropped and (
+            lost := [each for each in differences(checkpoint, again) if not each.startswith("callbacks")]
+        ):
+            message = f"{checkpoint.path} cannot be restored exactly: {listing(lost, 3)}"
+            warnings.warn(f"{message}: the run will not end as if it had not been stopped", stacklevel=2)
+        whole = self.run.truncate_rows(trainer.state.rows_logged)
+        self._rows.update(self.run.rows())
+        if not whole or self._rows.hexdigest() != checkpoint.metadata.get("rows_sha256", self._rows.hexdigest()):
+            how = "has other rows than" if whole else "has lost rows that were there"
+            warnings.warn(f"{self.run.metrics} {how} at step {checkpoint.step}: it was changed since", stacklevel=2)
+        how = "nothing is left to train" if trainer.is_over else "resumed"
+        self.line(f"{how} after step {checkpoint.step}, from {checkpoint.path.name}")
+
+    def finish(self, status: str, reason: str = "") -> RunResult:
+        """Write the summary."""
+        self._show_rows()
+        trainer, state = self.trainer, self.trainer.state
+        if state.skipped_steps:
+            skipped = f"{state.skipped_steps} of {count(state.step, 'step')} were skipped"
+            self.line(f"{skipped}: their fp16 gradients overflowed")
+        with trainer.callbacks.evaluation_weights(trainer):
+            weights = weights_sha256(model_state(trainer.model))
+        result = RunResult(
+            output=self.run.path,
+            status=status,
+            epoch=state.epoch,
+            step=state.step,
+            best_step=state.best_step,
+            stopped_early=state.stopped_early,
+            metrics=dict(state.metrics),
+            test_step=self._test_step,
+            weights_sha256=weights,
+            parameters=self.composed.parameters,
+            train_seconds=state.seconds,
+            samples_per_second=state.samples / state.seconds if state.seconds else 0.0,
+            skipped_steps=state.skipped_steps,
+            model=trainer.model,
+        )
+        self.run.write_summary(result.summary() | ({"reason": reason} if reason else {}))
+        return result
+
+    def line(self, text: str) -> None:
+        """Log it and show it."""
+        self.run.append_log(text)
+        if self._progress:
+            with suppress(OSError):  # nobody may be looking on any more; the log has the line
+                self._progress.line(text)
+
+    def warn(self, text: str) -> None:
+        """Log it and warn of it."""
+        self.run.append_log(text)
+        warnings.warn(text, stacklevel=2)
+
+    def _measure_test(self, trainer: Trainer) -> None:
+        state = trainer.state
+        step = state.labels.get("best", state.step)
+        values = trainer.evaluate("test") if step == state.step else self._evaluate_saved(trainer, step)
+        self._test_step = step
+        row = MetricsRow(step, state.epoch, "test", values, state.lr)
+        state.metrics |= {f"test/{label}": value for label, value in values.items()}
+        self.on_row(trainer, row)
+        self._epoch_rows.clear()
+        figures = "  ".join(f"{label} {value:.4f}" for label, value in values.items())
+        which = "the last" if step == state.step else "the best by " + trainer.settings.monitor
+        self.line(f"test  {figures}  (weights of step {step}, {which})")
+
+    def _evaluate_saved(self, trainer: Trainer, step: int) -> dict[str, float]:
+        """The test figures with the weights of a checkpoint; the model is as before afterwards."""
+        saved = load_checkpoint(resolve_checkpoint(self.run.checkpoints, str(step))).decode(trainer.device)
+        model = trainer.model
+        last = copy.deepcopy(model.state_dict())
+        trainer.calls.now = "model"
+        with preserve_state(model):
+            try:
+                load_weights(model, saved["model"])
+                metrics, loader = fresh(trainer.eval_metrics), trainer.eval_loaders["test"]
+                return evaluate(trainer.objective, metrics, loader, trainer.calls, trainer.check_stop)
+            finally:
+                load_weights(model, last)
+
+    def _show_rows(self, inside: str = "") -> None:
+        """One line: the splits of a boundary beside each other."""
+        if not self._epoch_rows:
+            return
+        row, epochs = self._epoch_rows[0], str(self.trainer.settings.epochs)
+        parts = [
+            f"{each.split} " + " ".join(f"{label} {value:.4f}" for label, value in each.values.items())
+            for each in self._epoch_rows
+        ]
+        speed = f"{row.samples_per_second:,.0f} samples/s" if row.samples_per_second else ""
+        self._epoch_rows = []
+        self.line(f"epoch {row.epoch:>{len(epochs)}}/{epochs}  {inside}{'  '.join(parts)}  {speed}".rstrip())
+
+
+def _leave_out(states: dict[str, Any], there: Collection[str], dropped: Collection[str], path: Path) -> None:
+    """Take the states out that are not to be used; each of the others must have its callback."""
+    if unknown := [label for label in dropped if label not in states]:
+        raise ConfigError(
+            f"--drop-state {unknown[0]}: {path} holds no state of a callback of that name"
+            + (f"; it holds those of {listing(list(states))}" if states else "")
+        )
+    for label in dropped:
+        del states[label]
+    if missing := [label for label, state in states.items() if state and label not in there]:
+        flags = " ".join(f"--drop-state {label}" for label in missing)
+        raise StorageError(
+            f"{path} holds the state of {listing([f'callback {label!r}' for label in missing])}, which the "
+            f"configuration does not have any more: put it back into config.toml, or resume with {flags}"
+        )

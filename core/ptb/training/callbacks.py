@@ -1,0 +1,64 @@
+"""What a callback may have, and which of it a callback has."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptb.training.step import StepOutput
+
+EVENTS = (
+    "on_fit_start",
+    "on_epoch_start",
+    "on_step_end",
+    "on_evaluation",
+    "on_epoch_end",
+    "on_checkpoint",
+    "on_fit_end",
+    "on_exception",
+)
+ACTOR_EVENTS = ("around_step", "evaluation_weights")
+
+
+class Callback:
+    """Receives training events. Deriving from it is optional: any object with some of these methods fits.
+
+    An observer only looks: what it reaches is a copy, made when it asks for it. An actor gets the training itself and
+    may change it; it may also have ``around_step`` and ``evaluation_weights``. ``on_fit_start`` and ``on_epoch_start``
+    are called again after a resume; random numbers drawn there do not move those of the steps.
+    """
+
+    def on_fit_start(self, trainer: Any) -> None:
+        """Training begins, or resumes."""
+
+    def on_epoch_start(self, trainer: Any) -> None:
+        """An epoch begins, or resumes inside; the model is in train mode."""
+
+    def on_step_end(self, trainer: Any, output: "StepOutput") -> None:
+        """An optimizer step is done."""
+
+    def on_evaluation(self, trainer: Any, split: str, metrics: Mapping[str, float]) -> None:
+        """A split was evaluated; ``metrics`` holds its figures, ``{"loss": 0.1, "accuracy": 0.98}``."""
+
+    def on_epoch_end(self, trainer: Any) -> None:
+        """An epoch is over."""
+
+    def on_checkpoint(self, trainer: Any, path: Path) -> None:
+        """A checkpoint was saved."""
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """Training has come to its end; not called where it was stopped before."""
+
+    def on_exception(self, trainer: Any, error: BaseException) -> None:
+        """Training ends with this error."""
+
+
+def listeners(callbacks: Mapping[str, object], event: str) -> list[tuple[str, Callable[..., Any]]]:
+    """The methods for an event, each with its label; the empty ones of ``Callback`` are left out."""
+    methods = [(label, getattr(callback, event, None)) for label, callback in callbacks.items()]
+    empty = getattr(Callback, event, None)
+    return [
+        (label, method)
+        for label, method in methods
+        if callable(method) and (empty is None or getattr(method, "__func__", None) is not empty)
+    ]

@@ -1,0 +1,57 @@
+"""What the trainer asks of the objects that components build. Any object with these methods fits; none needs a base."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs ``[B, *input_shape]`` and targets ``[B, ...]``."""
+
+
+class Loss(Protocol):
+    """What is minimised.
+
+    It may say more of itself: ``reduction`` (``"mean"``, ``"sum"`` or ``"none"``, as in torch; ``"mean"`` where it is
+    absent), ``denominator(targets)`` (what its mean divides by, where that is not the number of samples) and
+    ``ignored(targets)`` (a mask ``[B]`` of the samples that it leaves out, or None).
+    """
+
+    def __call__(self, scores: Tensor, targets: Tensor, /) -> Tensor:
+        """A scalar, or one value for each sample or element."""
+
+
+class Metric(Protocol):
+    """A figure accumulated over batches, on the device."""
+
+    def update(self, scores: Tensor, targets: Tensor) -> None:
+        """Take in some samples: one batch, or several concatenated."""
+
+    def compute(self) -> Any:
+        """The figure over all samples since the last reset: a float or a tensor of one value, or a dict of them."""
+
+    def reset(self) -> None:
+        """Forget all samples."""
+
+
+@runtime_checkable
+class DetailedMetric(Protocol):
+    """A metric that has more to say than its figure."""
+
+    def details(self) -> dict[str, Any]:
+        """JSON values, shown by ``ptb eval``."""
+
+
+class Scheduler(Protocol):
+    """Sets the optimizer's learning rate; stepped once after each optimizer step.
+
+    One that has ``on_evaluation(metrics, *, monitor, better)`` receives the figures of every evaluation.
+    """
+
+    def step(self) -> Any:
+        """Move on by one optimizer step."""
+
+    def state_dict(self) -> Any:
+        """What it needs to go on later."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Restore it."""

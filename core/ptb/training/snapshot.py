@@ -1,0 +1,89 @@
+"""The whole state of a training as nested dicts of plain values and tensors, and back."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ptb.seeding import random_state, set_random_state
+from ptb.training.state import component_state, load_component_state, load_weights
+
+if TYPE_CHECKING:
+    from ptb.training.trainer import Trainer
+
+
+def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
+    """All that it takes to resume from here.
+
+    ``model`` holds the weights that are evaluated; where training has others, they are ``training_weights``. Tensors
+    are those of the training: copy them before it goes on.
+    """
+    calls, callbacks = trainer.calls, trainer.callbacks
+    calls.now = "model"
+    weights, training_weights = dict(trainer.model.state_dict()), None
+    if callbacks.has_evaluation_weights:
+        training_weights = weights
+        with callbacks.evaluation_weights(trainer):
+            weights = {name: _clone(value) for name, value in trainer.model.state_dict().items()}
+    state: dict[str, Any] = {"model": weights, "training_weights": training_weights}
+    for section, component in _components(trainer).items():
+        calls.now = section
+        state[section] = component_state(component)
+    state["callbacks"] = callbacks.state_dict(trainer)
+    state["train_metrics"] = trainer.train_metrics.state_dict()
+    calls.now = ""
+    return state | {
+        "train_state": trainer.state.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "random": random_state(trainer.device),
+    }
+
+
+def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
+    """Put a training where it was. Callbacks of which the snapshot knows nothing keep the state they have.
+
+    Raises:
+        Exception: anything that a component raises on the state of another one; ``trainer.calls.now`` names it.
+    """
+    calls = trainer.calls
+    calls.now = "model"
+    load_weights(trainer.model, state["training_weights"] or state["model"])
+    for section, component in _components(trainer).items():
+        calls.now = section
+        if section == "optimizer":
+            _load_optimizer(trainer.optimizer, state[section])
+        else:
+            load_component_state(component, state[section])
+    for label, callback in trainer.callbacks.components().items():
+        if label in state["callbacks"]:
+            calls.now = f"callbacks.{label}"
+            load_component_state(callback, state["callbacks"][label])
+    trainer.train_metrics.load_state_dict(state["train_metrics"])
+    calls.now = ""
+    trainer.scaler.load_state_dict(state["scaler"])
+    trainer.state.load_state_dict(state["train_state"])
+    if trainer.state.epoch_step > trainer.epoch_steps:
+        raise ValueError(f"{trainer.state.epoch_step} steps of an epoch that has {trainer.epoch_steps}")
+    trainer.saved_step = trainer.state.step
+    set_random_state(state["random"], trainer.device)
+
+
+def _components(trainer: "Trainer") -> dict[str, object]:
+    return {"loss": trainer.objective.loss, "optimizer": trainer.optimizer, "scheduler": trainer.scheduler}
+
+
+def _load_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
+    """Keep the type of every value: torch casts all of them to that of their parameter."""
+    optimizer.load_state_dict(dict(saved))
+    if type(optimizer).load_state_dict is not Optimizer.load_state_dict:
+        return
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        if number in saved["state"]:
+            optimizer.state[parameter] = saved["state"][number]
+
+
+def _clone(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value

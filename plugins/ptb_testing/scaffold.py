@@ -46,7 +46,7 @@ SAMPLES = {
     "metric": Sample(
         "Mean of 1 / rank of the true class",
         "run --model lenet --metric {}",
-        more='accepts=("class",), better="higher"',
+        more='accepts=("class",),\n            better="higher"',
     ),
     "callback": Sample(
         "Keeps all weights within limits after each step", "run --model lenet --callback {}", more='role="actor"'

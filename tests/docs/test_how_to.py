@@ -36,7 +36,7 @@ def masked(line):
 
 
 @pytest.fixture
-def shell(tmp_path):
+def shell(tmp_path, run_python):
     """Runs a command of the page; what pip leaves of an editable installation is written by hand, without a network."""
     folder, site = tmp_path / "ptb-acme", tmp_path / "site"
     environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
@@ -54,7 +54,7 @@ def shell(tmp_path):
             words = [sys.executable, "-m", *words]
         elif words[0] == "python":
             words[0] = sys.executable
-        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        return run_python(words, cwd=tmp_path, env=environment)
 
     return run
 

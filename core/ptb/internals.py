@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ptb.kinds import KINDS, TARGET_KINDS
     from ptb.registry.discovery import (
         BUILT_IN,
-        IMPOSTOR,
         FoundPlugin,
         LoadedPlugin,
         RejectedPlugin,
@@ -65,7 +64,7 @@ if TYPE_CHECKING:
     from ptb.training.trainer import Trainer
 
 
-# The module of each name above, read off these lines: a second list would only have to say the same.
+# The module of each name above, read off these lines: a second list would only repeat them.
 _MODULES = {
     alias.name: node.module
     for node in ast.walk(ast.parse(inspect.getsource(sys.modules[__name__])))

@@ -117,11 +117,11 @@ def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
         (("run",), 2, "no model is chosen; add --model NAME, one of: cnn, "),
         (("run", "lenet"), 2, "--model lenet"),
         (("run", "--model", "lenet", "model.pol=avg"), 2, "model.pol: unknown key (did you mean 'pool'?)"),
-        (("run", "--model", "lenet", "--epochs", "many"), 2, 'trainer.epochs: must be an integer above 0, got "many"'),
+        (("run", "--model", "lenet", "--epochs", "many"), 2, 'trainer.epochs: must be an integer, got "many"'),
         (
             ("run", "--model", "lenet", "--lr", "-1"),
             2,
-            "optimizer.lr: must be a number of at least 0 and at most 1e+18, got -1",
+            "optimizer.lr: must be at least 0, got -1",
         ),
         (("run", "--model", "lenet", "--device", "cuda:9"), 2, "no device 'cuda:9' on this machine"),
         (

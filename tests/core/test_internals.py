@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     *("count", "did_you_mean", "listing", "one_line", "tidy"),
     *("KINDS", "TARGET_KINDS", "EVENTS", "ACTOR_EVENTS", "listeners"),
-    *("BUILT_IN", "IMPOSTOR", "FoundPlugin", "LoadedPlugin", "RejectedPlugin", "PluginInfo"),
+    *("BUILT_IN", "FoundPlugin", "LoadedPlugin", "RejectedPlugin", "PluginInfo"),
     *("RegisteredCommand", "RegisteredComponent"),
     *("find_plugins", "load_plugin", "normalize", "own_version", "ONLY", "Selection"),
     *("SettingsError", "arguments", "derive_model", "describe", "plain_values", "validate"),

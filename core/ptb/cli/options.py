@@ -245,7 +245,6 @@ def asked_selection(ctx: click.Context) -> "Selection":
 
 def installed(config: "RunConfig | None" = None) -> "Registry":
     """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
-    from ptb.registry.discovery import IMPOSTOR
     from ptb.registry.registry import load_selected
 
     selection = asked_selection(click.get_current_context())
@@ -258,9 +257,7 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
     for plugin in registry.rejected():
         if plugin.status != "disabled":
             name = plugin.found.name
-            remedy = f"disable: -p no:{name}"
-            if name != IMPOSTOR:  # of which pip knows nothing under that name
-                remedy += f"; remove: python -m pip uninstall {name}"
+            remedy = f"disable: -p no:{name}; remove: python -m pip uninstall {name}"
             warn(f"plugin '{plugin.found}' {plugin.why} ({remedy})")
     running = f"{click.get_current_context().command_path.partition(' ')[2]} "
     for record in registry.commands():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptb.errors import ConfigError, PluginError, listing
-from ptb.registry.discovery import FoundPlugin, normalize, project_name
+from ptb.registry.discovery import FoundPlugin, project_name
 from ptb.storage import atomic
 
 MAX_MANIFEST_BYTES = 1 << 26
@@ -93,7 +93,7 @@ def _versions(requirements: Iterable[str]) -> dict[str, str | None]:
     """The installed version of each required distribution, None where there is none."""
     versions: dict[str, str | None] = {}
     for text in sorted(requirements):
-        name = normalize(project_name(text))
+        name = project_name(text)
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -486,7 +486,7 @@ def test_a_number_that_toml_has_not_is_told_as_it_is_written(built_in, folder, l
     layer = layer | {"files": [file], "flags": {"model": "lenet"} | layer.get("flags", {})}
     with pytest.raises(ConfigError) as error:
         resolve(RunConfig.read(**layer), built_in)
-    assert str(error.value) == told.format(file=file, lr="a number of at least 0 and at most 1e+18")
+    assert str(error.value) == told.format(file=file, lr="a number")
 
 
 def test_thousands_may_be_set_apart(built_in, folder):

@@ -372,7 +372,7 @@ def test_parameter_groups_are_checked_and_written(built_in):
     assert resolved.as_config()["optimizer"].items() >= grouping.items()
     wrong = {"groups": [{"lr": -1, "mach": "x"}], "no_decay_on_norms_and_biases": 3}
     assert set(problems(built_in, **LENET, optimizer=wrong)) == {
-        *("optimizer.groups[0].lr", "optimizer.groups[0].mach"),
+        *("optimizer.groups[0].lr", "optimizer.groups[0].mach", "optimizer.groups[0].match"),
         "optimizer.no_decay_on_norms_and_biases",
     }
 
@@ -380,12 +380,10 @@ def test_parameter_groups_are_checked_and_written(built_in):
 def test_the_values_of_a_group_are_held_to_what_the_optimizer_takes(built_in):
     groups = [{"match": "fc*", "lr": 1e39}, {"match": "*", "weight_decay": 1e39}, {"match": "*", "lr": 1}]
     told = problems(built_in, **LENET, optimizer={"groups": groups})
-    assert {key: message.partition(" and ")[0] for key, message in told.items()} == {
-        "optimizer.groups[0].lr": "must be a number of at least 0",
-        "optimizer.groups[1].weight_decay": "must be a number of at least 0",
-    }
+    message = "must be at most 1e+18, got 1e+39"
+    assert told == {"optimizer.groups[0].lr": message, "optimizer.groups[1].weight_decay": message}
     sparse = problems(built_in, **LENET, optimizer={"name": "sparse-adam", "groups": [{"match": "*", "lr": 0}]})
-    assert sparse["optimizer.groups[0].lr"].startswith("must be a number above 0")
+    assert sparse["optimizer.groups[0].lr"].startswith("must be above 0")
 
 
 def test_an_unknown_key_of_the_optimizer_is_held_against_those_of_the_core_too(built_in):
@@ -407,7 +405,7 @@ def test_a_fault_between_settings_names_the_override_that_caused_it(built_in):
         resolve(config, built_in)
     (problem,) = error.value.problems
     assert (problem.key, problem.source) == ("model.hidden", "model.hidden=[]")
-    assert problem.message.endswith("got hidden=[] and dropout=0.3")
+    assert problem.message.endswith("got []")
 
 
 def test_a_group_of_what_the_optimizer_lacks_is_told(site):

@@ -72,7 +72,7 @@ def plugins(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "command"])
 def test_new_writes_a_package_and_says_what_to_type(plugins, tmp_path, kind):
     done = plugins("new", "ptb-acme", "--kind", kind)
     assert done.exit_code == 0, done.output
@@ -83,7 +83,7 @@ def test_new_writes_a_package_and_says_what_to_type(plugins, tmp_path, kind):
         "pip install --no-deps -e ./ptb-acme",
         "ptb plugins check ./ptb-acme",
     ]
-    assert commands[2].startswith("  ptb run --model ")
+    assert commands[2].startswith("  ptb acme-command --model " if kind == "command" else "  ptb run --model ")
     assert f" acme-{kind}" in commands[2]
 
 
@@ -146,11 +146,41 @@ def test_too_few_checks_are_red_and_it_says_what_to_give(plugins, acme):
     done = plugins("check", "./ptb-acme")
     assert done.exit_code == 7
     lines = done.stdout.splitlines()
-    assert lines[1].startswith("loss half: 9 run, 9 passed, 0 failed, 0 expected failures, ")
+    assert lines[1].startswith("loss half: 7 run, 7 passed, 0 failed, 0 expected failures, ")
     assert 'write [tool.ptb.check.settings] "loss/half" = { weight = ... }' in lines[2]
-    assert lines[-3].split()[:3] == ["skipped", "14", "checks"]
+    assert lines[-3].split()[:3] == ["skipped", "13", "checks"]
     assert lines[-2].split()[:2] == ["failed", "enough-checks-ran"]
     assert lines[-1] == "failed: loss half"
+
+
+COMMANDS = """
+import click
+from ptb import Command, hookimpl
+
+@hookimpl
+def ptb_provide_commands():
+    return [Command(name, "acme_commands:fine", "Acme") for name in ("acme", "plugins list")]
+"""
+
+
+def test_commands_are_checked_too(plugins, acme):
+    (acme / "acme_hooks.py").write_text(COMMANDS.replace("import click\n", ""))
+    (acme / "acme_commands.py").write_text('import click\n@click.command()\ndef fine():\n    """Fine."""\n')
+    (acme / "pyproject.toml").write_text(PROJECT)
+    done = plugins("check", "./ptb-acme")
+    assert done.exit_code == 7, done.output
+    assert done.stdout.splitlines() == [
+        "ptb-acme 1.0",
+        "command acme: 8 run, 8 passed, 0 failed, 0 expected failures, 0 skipped",
+        "command plugins list: 8 run, 7 passed, 1 failed, 0 expected failures, 0 skipped",
+        "  failed  name-is-free  'plugins list' is a command of ptb, which stays; choose another name",
+        "failed: command plugins list",
+    ]
+    (acme / "acme_hooks.py").write_text(HOOKS + COMMANDS.replace(', "plugins list"', ","))
+    (acme / "pyproject.toml").write_text(PROJECT + GIVEN)
+    done = plugins("check", "./ptb-acme")
+    count = minimum("loss") + 2
+    assert done.stdout.splitlines()[-1] == f"ok: 1 component, 1 command, {count + 8} checks run, {count + 8} passed"
 
 
 def test_another_file_may_give_the_settings(plugins, acme, tmp_path):

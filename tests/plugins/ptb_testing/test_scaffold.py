@@ -1,3 +1,5 @@
+import importlib
+import json
 import os
 import re
 import subprocess
@@ -6,16 +8,22 @@ import tomllib
 from importlib.metadata import version
 
 import pytest
+from click.testing import CliRunner
 
+from ptb.cli.errors import PtbGroup
 from ptb.errors import ConfigError, StorageError
 from ptb.kinds import KINDS
 from ptb_testing import check_plugin
-from ptb_testing.scaffold import write_plugin
+from ptb_testing.kit import KITS, minimum
+from ptb_testing.scaffold import SAMPLES, write_plugin
+
+LETTERS = "abcdefghi"
 
 
-def run(*command, cwd):
+def run(*command, cwd, path=()):
     # other plugins of pytest are no matter of the package, and take a second to load
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
     return subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -23,25 +31,55 @@ def files_of(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_its_tests_pass_as_generated(tmp_path, kind):
-    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """A package of each kind beside each other, with names as long as ptb-acme."""
+    folder = tmp_path_factory.mktemp("packages")
+    return {
+        kind: write_plugin(f"ptb-acm{letter}", kind, folder)[0] for kind, letter in zip(SAMPLES, LETTERS, strict=True)
+    }
+
+
+def test_there_is_a_template_for_every_kind():
+    assert list(SAMPLES) == list(KITS) == [*KINDS, "command"]
+
+
+@pytest.mark.slow
+def test_their_tests_pass_as_generated(packages):
+    command = (sys.executable, "-m", "pytest", "-v", "-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib")
+    done = run(*command, *packages.values(), cwd=packages["model"].parent, path=packages.values())
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind in packages:
+        passed = re.findall(rf"test_the_contract\[{kind}/acm.-{kind}/.* PASSED", done.stdout)
+        assert len(passed) > minimum(kind), kind
+
+
+def test_the_tests_of_one_find_their_package_themselves(tmp_path):
+    folder, _ = write_plugin("ptb-acme", "command", tmp_path)
     done = run(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 18
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_is_what_a_careful_author_writes(tmp_path, kind):
-    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
+def test_they_are_what_a_careful_author_writes(packages):
     for check in (("check", "--extend-select", "I,B,UP,SIM,RUF"), ("format", "--check")):
-        done = run(sys.executable, "-m", "ruff", check[0], "--isolated", *check[1:], ".", cwd=folder)
+        done = run(sys.executable, "-m", "ruff", *check, "--isolated", ".", cwd=packages["model"].parent)
         assert done.returncode == 0, done.stdout + done.stderr
-    target = (folder / "ptb_acme" / f"{kind}.py").read_text()
-    assert re.search(r"^\w+ = Annotated\[\w+, Field\(.*description=", target, re.M)
+    for kind in KINDS:
+        target = (packages[kind] / packages[kind].name.replace("-", "_") / f"{kind}.py").read_text()
+        assert re.search(r"^\w+ = Annotated\[\w+, Field\(.*description=", target, re.M), kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_answers_and_refuses(packages, monkeypatch):
+    monkeypatch.syspath_prepend(packages["command"])
+    target = importlib.import_module("ptb_acmi.command").acmi_command
+    done = CliRunner().invoke(target, ["--model", "lenet", "--epochs", "2", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"schema": 1, "sections": {"model": 1, "trainer": 1}})
+    refused = CliRunner().invoke(PtbGroup("ptb", commands=[target]), [target.name])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "error: nothing is set; give options of `ptb run`: --model lenet" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
 def test_the_package_has_these_files(tmp_path, kind):
     folder, _ = write_plugin("ptb-acme", kind, tmp_path)
     assert folder == tmp_path / "ptb-acme"

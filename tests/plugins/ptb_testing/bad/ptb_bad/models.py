@@ -25,7 +25,7 @@ class plain(good):
         super().__init__(spec)
 
 
-class target_takes_the_call(plain):
+class builds_from_its_settings_5(plain):
     """It has no setting ``width``."""
 
 
@@ -38,7 +38,7 @@ class settings_agree_with_target_2(settings_agree_with_target):
     """Its ``width`` is not in the settings model."""
 
 
-class schema_is_json(settings_agree_with_target):
+class settings_can_be_read_2(settings_agree_with_target):
     pass
 
 
@@ -189,8 +189,3 @@ class moves_to_a_device(plain):
 
     def forward(self, inputs):
         return super().forward(inputs) + self.ones
-
-
-class works_in_float64(plain):
-    def forward(self, inputs):
-        return super().forward(inputs.float())

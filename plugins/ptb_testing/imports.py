@@ -16,8 +16,9 @@ HEAVY = ("torch", "numpy", "cv2", "pandas", "sklearn")
 # It writes one line, whatever the plugin writes, and ends without waiting for threads that the plugin has left.
 PROBE = """
 import importlib, json, os, random, sys, time
-sys.path[:], heavy, points, settings = json.load(sys.stdin)
+sys.path[:], heavy, points = json.load(sys.stdin)
 import pydantic
+from contextlib import suppress
 from pathlib import Path
 from ptb.internals import LoadedPlugin, load_plugin
 from ptb_testing.subject import Folder
@@ -26,6 +27,7 @@ found = Folder("plugin", "0", dict(points), Path()).found()
 before, began = read(OF_PYTHON), time.perf_counter()
 loaded = load_plugin(found)
 answer = {"seconds": time.perf_counter() - began, "registration": [name for name in heavy if name in sys.modules]}
+answer["settings"] = {}
 put_back(OF_PYTHON, before)
 own = {value.partition(":")[0].partition(".")[0] for _, value in points}
 for name in [name for name in sys.modules if name.partition(".")[0] in own]:
@@ -36,28 +38,30 @@ answer["changes"] = list(changes(before, read(OF_PYTHON)).values())
 answer["changes"] += ["the global generator of random"] * (drawn != random.getstate())
 if not isinstance(loaded, LoadedPlugin):
     answer["reason"] = loaded.reason
-elif settings:
-    importlib.import_module(settings)
-    answer["settings"] = [name for name in heavy if name in sys.modules]
+else:
+    for module in sorted({each.settings.partition(":")[0] for _, each in loaded.components if each.settings}):
+        before = set(sys.modules)
+        with suppress(BaseException):  # another check tells why it cannot be imported
+            importlib.import_module(module)
+        answer["settings"][module] = [name for name in heavy if name in sys.modules and name not in before]
 print(json.dumps(answer), file=sys.__stdout__, flush=True)
 os._exit(0)
 """
 
 
 @cache
-def registered_elsewhere(points: tuple[Point, ...], settings: str, path: tuple[str, ...]) -> dict[str, Any]:
+def registered_elsewhere(points: tuple[Point, ...], path: tuple[str, ...]) -> dict[str, Any]:
     """What a fresh process says of loading a plugin.
 
     Args:
         points: the names and values of its entry points.
-        settings: a module that is imported after that; empty for none.
         path: ``sys.path`` of the process.
 
     Returns:
         ``reason`` (why it cannot be loaded), or ``seconds``, ``registration`` (the heavy modules that this imports),
-        ``changes`` (what that changes, in words) and ``settings`` (the heavy modules once its settings are imported).
+        ``changes`` (what that changes, in words) and ``settings`` (by module the heavy ones that it imports first).
     """
-    question = json.dumps([path, HEAVY, points, settings])
+    question = json.dumps([path, HEAVY, points])
     done = subprocess.run([sys.executable, "-c", PROBE], input=question, capture_output=True, text=True)
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

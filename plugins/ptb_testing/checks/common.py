@@ -38,9 +38,10 @@ def registration_is_light(case: Case) -> str:
     answer, settings = _registered_elsewhere(case), _module(getattr(case.record, "settings", None) or "")
     if "reason" in answer:
         raise CheckFailed(f"in a fresh process it cannot be loaded: {answer['reason']}")
-    registering = f"registering {case.found.entry_points[0].value}"
-    for stage, what in (("registration", registering), ("settings", f"importing {settings}")):
-        if heavy := answer.get(stage):
+    imported = {f"registering {case.found.entry_points[0].value}": answer["registration"]}
+    imported[f"importing {settings}"] = answer["settings"].get(settings)
+    for what, heavy in imported.items():
+        if heavy:
             raise CheckFailed(
                 f"{what} imports {listing(heavy)}, which every `ptb` command then waits for; import it in the module "
                 "that the component names as its target"
@@ -234,7 +235,7 @@ OPTIONAL: tuple[Check, ...] = (settings_are_described,)
 
 def _registered_elsewhere(case: Case) -> dict[str, Any]:
     points = tuple((point.name, point.value) for point in case.found.entry_points)
-    return registered_elsewhere(points, _module(getattr(case.record, "settings", None) or ""), tuple(sys.path))
+    return registered_elsewhere(points, tuple(sys.path))
 
 
 def _parameters(case: Case) -> dict[str, inspect.Parameter] | None:

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -238,19 +237,13 @@ def test_another_copy_of_the_package_is_not_checked_by_mistake(plugins, acme, tm
     assert f"'acme_hooks' is imported from {elsewhere / 'acme_hooks.py'}, not from ptb-acme" in done.stderr
 
 
-def test_an_installed_plugin_is_checked_by_its_name(tmp_path, site):
+def test_an_installed_plugin_is_checked_by_its_name(plugins, site):
     site.add("ptb-acme", HOOKS, module="acme_hooks")
     site.write("acme_losses.py", LOSS)
     site.write("given.toml", GIVEN)
-    done = subprocess.run(
-        [sys.executable, "-m", "ptb", "plugins", "check", "PTB_Acme", "-c", site.path / "given.toml"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    sys.path.insert(0, str(site.path))
+    done = plugins("check", "PTB_Acme", "-c", site.path / "given.toml")
+    assert done.exit_code == 0, done.output
     assert done.stdout.startswith("ptb-acme 1.0\nloss half: ")
     assert done.stderr == "the hooks speak\nso does the loss\n"
 

@@ -55,29 +55,30 @@ SETTINGS = {
 # Other ways through the same components, where these differ in what the kit looks at.
 OTHERWISE = {
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind", "text": "words"},
-    "dataset/digits": {"size": 8, "target": "distribution"},
     "dataset/random": {"inputs": "tokens", "target": "similarity", "samples": 40},
-    "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
     "model/embedding-bag": {"sparse": True},
-    "model/mlp": {"hidden": [8, 8], "dropout": 0.5},
-    "initializer/weights-file": {"path": str(FILES / "weights.safetensors"), "skip": ["6.*"]},
     "loss/bce": {"weight": [0.5, 2.0], "reduction": "none"},
-    "loss/bce-with-logits": {"pos_weight": "balanced"},
     "loss/cross-entropy": {"weight": "balanced", "label_smoothing": 0.1},
     "loss/kl-div": {"reduction": "batchmean", "log_target": True},
+    "optimizer/lbfgs": {"line_search_fn": "strong_wolfe"},
+    "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
+    "callback/ema": {"warmup": False, "every": 2, "buffers": False},
+}
+MORE = {
+    "dataset/digits": {"size": 8, "target": "distribution"},
+    "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
+    "model/mlp": {"hidden": [8, 8], "dropout": 0.5},
+    "initializer/weights-file": {"path": str(FILES / "weights.safetensors"), "skip": ["6.*"]},
+    "loss/bce-with-logits": {"pos_weight": "balanced"},
     "loss/cosine-embedding": {"margin": 0.3, "reduction": "sum"},
     "optimizer/adam": {"amsgrad": True, "weight_decay": 0.1},
-    "optimizer/lbfgs": {"line_search_fn": "strong_wolfe"},
     "optimizer/rmsprop": {"momentum": 0.9, "centered": True},
-    "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
     "scheduler/cosine": {"warmup_steps": 7, "min_lr": 0.001},
     "scheduler/one-cycle": {"anneal": "linear", "max_factor": 1.5},
     "callback/best-checkpoint": {"monitor": "val/loss", "mode": "min", "label": "low"},
-    "callback/ema": {"warmup": False, "every": 2, "buffers": False},
     "callback/freeze": {"match": ["blocks.*"], "until_epoch": 2},
 }
 ENTRIES = installed("pytorch-basics").entries
-OTHERS = [entry for entry in ENTRIES if label_of(entry) in OTHERWISE]
 
 
 @parametrize_with_checks("pytorch-basics", settings=SETTINGS)
@@ -85,8 +86,14 @@ def test_a_built_in_component_keeps_its_contract(check):
     check()
 
 
-@parametrize_with_checks(OTHERS, settings=OTHERWISE)
+@parametrize_with_checks([entry for entry in ENTRIES if label_of(entry) in OTHERWISE], settings=OTHERWISE)
 def test_it_does_so_with_other_settings(check):
+    check()
+
+
+@pytest.mark.matrix
+@parametrize_with_checks([entry for entry in ENTRIES if label_of(entry) in MORE], settings=MORE)
+def test_it_does_so_with_still_other_settings(check):
     check()
 
 

@@ -11,10 +11,10 @@ import pytest
 from safetensors.torch import save_file
 
 from ptb.kinds import KINDS
-from ptb_testing import parametrize_with_checks
-from ptb_testing.kit import checks_of, minimum
+from ptb_testing.given import Given
+from ptb_testing.kit import cases_of, checks_of, minimum, report_of
 from ptb_testing.samples import reference_models
-from ptb_testing.subject import installed, kind_of, label_of
+from ptb_testing.subject import Subject, installed, kind_of, label_of
 
 FILES = Path(tempfile.mkdtemp(prefix="ptb-built-ins-"))  # settings are needed while tests are collected
 atexit.register(shutil.rmtree, FILES, ignore_errors=True)
@@ -81,20 +81,32 @@ MORE = {
 ENTRIES = installed("pytorch-basics").entries
 
 
-@parametrize_with_checks("pytorch-basics", settings=SETTINGS)
-def test_a_built_in_component_keeps_its_contract(check):
-    check()
+def every_case(settings, *, others=True):
+    """Makes a test of each built-in component; of those alone that are given settings, unless there are ``others``."""
+    entries = tuple(entry for entry in ENTRIES if others or label_of(entry) in settings)
+    cases = cases_of(Subject("pytorch-basics", entries, Given(settings)))
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.label)
 
 
-@parametrize_with_checks([entry for entry in ENTRIES if label_of(entry) in OTHERWISE], settings=OTHERWISE)
-def test_it_does_so_with_other_settings(check):
-    check()
+def assert_green(report):
+    assert [(result.check, result.message) for result in report.results if result.status == "failed"] == []
+    assert report.shortage == ""
+
+
+@every_case(SETTINGS)
+def test_a_built_in_component_keeps_its_contract(case):
+    assert_green(report_of(case))
+
+
+@every_case(OTHERWISE, others=False)
+def test_it_does_so_with_other_settings(case):
+    assert_green(report_of(case))
 
 
 @pytest.mark.matrix
-@parametrize_with_checks([entry for entry in ENTRIES if label_of(entry) in MORE], settings=MORE)
-def test_it_does_so_with_still_other_settings(check):
-    check()
+@every_case(MORE, others=False)
+def test_it_does_so_with_still_other_settings(case):
+    assert_green(report_of(case))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,8 +10,8 @@ class good(nn.Module):
 
     def __init__(self, spec, *, width=None):
         super().__init__()
-        if spec.inputs == "tokens" or spec.input_shape[0] == 3:
-            raise ValueError("it takes vectors, and pictures without colours")
+        if spec.inputs != "vector" and (spec.input_shape[0] != 1 or spec.target != "class"):  # fewer runs, less time
+            raise ValueError("it takes vectors, and pictures without colours that have a class")
         self.linear = nn.Linear(spec.input_size, spec.output_size)
 
     def forward(self, inputs):

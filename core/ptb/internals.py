@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptb.cli import main
+    from ptb.cli import CORE, main
     from ptb.cli.options import (
         installed,
         plugin_arguments,

@@ -33,7 +33,8 @@ def seed_host(seed: int, *labels: str | int) -> None:
 def seed_global(seed: int, *labels: str | int) -> None:
     """Seeds Python, NumPy and torch on all devices, for code that uses their global generators, as most models do."""
     seed_host(seed, *labels)
-    torch.manual_seed(derive_seed(seed, *labels))
+    if torch.accelerator.is_available():  # torch.manual_seed formats three stack traces for devices that are not there
+        torch.manual_seed(derive_seed(seed, *labels))
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -16,7 +16,8 @@ NAMES = {
     *("RegisteredCommand", "RegisteredComponent"),
     *("find_plugins", "load_plugin", "normalize", "own_version", "ONLY", "Selection"),
     *("SettingsError", "arguments", "derive_model", "describe", "plain_values", "validate"),
-    *("main", "installed", "plugin_arguments", "refuse_plugin_options", "stray_output_to_stderr", "verbose_option"),
+    *("CORE", "main", "installed", "plugin_arguments", "refuse_plugin_options"),
+    *("stray_output_to_stderr", "verbose_option"),
     *("ProgressBar", "columns", "printable"),
     *(
         "SHARED_SECTIONS",

@@ -241,8 +241,10 @@ def test_a_step_on_what_is_no_number_is_not_taken(build, state_of, way, fault, f
     if fails > 1:
         twin.fit(stop_after=fails - 1)
         assert max(ours.notes.saved) < fails
+    # LBFGS notes that it has begun before it asks for gradients.
+    changed = ("random", "optimizer") if way == "lbfgs" else ("random",)
     for name, value in state_of(twin).items():
-        assert after[name] == value or name.startswith("random"), name
+        assert after[name] == value or name.startswith(changed), name
     start = (fails - 1) % ours.epoch_steps * ours.settings.accumulate
     indices = ours.train_loader.sample_indices(ours.state.epoch + 1, start, ours.settings.accumulate)
     assert torch.equal(failed.value.sample_indices, indices)
@@ -269,9 +271,7 @@ def test_no_step_is_taken_with_a_learning_rate_that_is_no_number(build, rate):
     ours = build()
     ours.optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": rate})
     before = ours.model.weight.clone()
-    with pytest.raises(
-        NumericalError, match=rf"the learning rate of step 1 is 0\.1, {rate}, and the step was not taken"
-    ):
+    with pytest.raises(NumericalError, match=rf"the learning rate is 0\.1, {rate} at step 1 .*the step was not taken"):
         ours.fit()
     assert torch.equal(ours.model.weight, before)
 

@@ -244,19 +244,6 @@ def test_a_stop_in_the_last_event_leaves_a_run_unfinished_but_saved(build, resum
     assert later.notes.rows == []
 
 
-def test_what_a_callback_evaluates_is_not_stopped_half_way(build):
-    seen = []
-
-    class Evaluates:
-        def on_evaluation(self, trainer, split, metrics):
-            trainer.state.should_stop = True
-            seen.append(trainer.evaluate(split) == metrics)
-
-    ours = build(actors={"evaluates": Evaluates()})
-    assert ours.fit().step == 3
-    assert seen == [True]
-
-
 # ---- who is to blame
 
 
@@ -368,13 +355,8 @@ class Around:
         if "evaluation" in self.fails_at:
             fails()
 
-    def on_evaluation(self, trainer, split, metrics):
-        if "evaluate" in self.fails_at:
-            trainer.evaluate(split)
-            fails()
 
-
-@pytest.mark.parametrize("fails_at", ["step", "evaluation", "evaluate"])
+@pytest.mark.parametrize("fails_at", ["step", "evaluation"])
 def test_an_actor_is_blamed_for_what_it_does_after_it_called_the_trainer(build, fails_at):
     actors = {"outer": Around(), "guilty": Around(fails_at), "inner": Around()}
     with pytest.raises(ComponentFailed) as failed:

@@ -31,31 +31,31 @@ class Observers:
         gradients = torch.is_grad_enabled()
         with self._generators.preserved(trainer.device):
             for label, method in self.methods[event]:
-                try:
-                    method(TrainerView(trainer), *map(_view, arguments))
-                except (Exception, SystemExit) as error:  # a component may raise anything
-                    self._report(label, event, error)
-                torch.set_grad_enabled(gradients)
+                self._guarded(label, event, method, TrainerView(trainer), *map(_view, arguments))
+                if torch.is_grad_enabled() != gradients:
+                    torch.set_grad_enabled(gradients)
 
     def state_dict(self, trainer: "Trainer") -> dict[str, Any]:
-        """The state of each by its label; one that raises is reported, and left out."""
-        states = {}
+        """The state of each by its label; one that raises is left out."""
         with self._generators.preserved(trainer.device):
-            for label, observer in self.components.items():
-                try:
-                    states[label] = component_state(observer)
-                except (Exception, SystemExit) as error:
-                    self._report(label, "state_dict", error)
-        return states
+            states = {
+                label: self._guarded(label, "state_dict", component_state, observer)
+                for label, observer in self.components.items()
+            }
+        return {label: state for label, state in states.items() if state is not None}
 
-    def _report(self, label: str, event: str, error: BaseException) -> None:
-        if label not in self._failed:
-            self._failed.add(label)
-            warnings.warn(
-                f"callbacks.{label} failed in {event}: {one_line(error)}; training goes on, and its further errors are "
-                "not shown",
-                stacklevel=2,
-            )
+    def _guarded(self, label: str, event: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what is an observer's; what it raises is reported once for each observer."""
+        try:
+            return function(*arguments)
+        except (Exception, SystemExit) as error:  # a component may raise anything
+            if label not in self._failed:
+                self._failed.add(label)
+                warnings.warn(
+                    f"callbacks.{label} failed in {event}: {one_line(error)}; training goes on, and its further errors "
+                    "are not shown",
+                    stacklevel=2,
+                )
 
 
 class View:

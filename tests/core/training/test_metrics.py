@@ -79,7 +79,7 @@ def test_large_scores_are_not_kept(monkeypatch):
     samples=st.lists(st.tuples(st.integers(-1, 3), st.floats(-2, 2, width=32)), min_size=1, max_size=12),
     cuts=st.sets(st.integers(1, 11)),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_figures_of_batches_are_those_of_one(loss, samples, cuts):
     targets = torch.tensor([float(target) for target, _ in samples])
     scores = torch.tensor([score for _, score in samples])

@@ -85,10 +85,13 @@ class GlobalGenerators:
     def __init__(self) -> None:
         self._bits: Any = None
         self._numpy_state: Any = None
+        self._device: torch.device | None = None
 
     def preserved(self, device: torch.device) -> "GlobalGenerators":
         """Leaves the generators of Python, NumPy, and torch for the CPU and a device as they are before ``with``."""
-        self._torch = [(each, each.get_state()) for each in _torch_generators(device)]
+        if device is not self._device:  # looking the generators up takes a microsecond
+            self._device, self._generators = device, _torch_generators(device)
+        self._torch = [(each, each.get_state()) for each in self._generators]
         self._python = random.getstate()
         if self._bits is not (bits := _numpy_bits()):
             self._bits, self._read_numpy = bits, _twister(bits)

@@ -314,7 +314,7 @@ def test_eval_takes_the_settings_of_metrics_as_run_does(ptb):
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("optimizer.lr=3", "optimizer.lr: cannot be set in an evaluation, which takes all from the run but metrics."),
+        ("optimizer.lr=3", "optimizer.lr: cannot be set in an evaluation; only metrics, "),
         ("metrics.top-k.n=3", "metrics.top-k.n: unknown key"),
         ("metrics.topk.k=3", "unknown metric 'topk' (did you mean 'top-k'?)"),
         ("loader.batch_size=none", "loader.batch_size: must be an integer"),

@@ -104,7 +104,8 @@ def ptb(tmp_path):
     """Runs ``python -m ptb`` in ``tmp_path``; ``site=`` puts a folder of plugins on its path."""
 
     def run(*arguments: object, site: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | ({"PYTHONPATH": str(site)} if site else {})
+        paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | ({"PYTHONPATH": os.pathsep.join(paths)} if site else {})
         command = [sys.executable, "-m", "ptb", *map(str, arguments)]
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, **options

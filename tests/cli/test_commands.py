@@ -231,7 +231,7 @@ def test_a_plugin_that_cannot_be_loaded_is_listed_with_its_reason_and_breaks_not
     assert reason in " ".join(unusable.split())
     assert ptb("greet", site=acme.path).stdout == "hello\n"
     called = ptb("odd", "--json", site=acme.path)
-    assert called.returncode == 7
+    assert called.returncode == 2  # a plugin that failed does not make a word that is no command its fault
     assert "No such command 'odd'" in called.stderr
     assert "perhaps a plugin that cannot be used has it: 'ptb-bad 1.0' failed to load: " in called.stderr
 
@@ -261,10 +261,10 @@ def test_a_command_whose_target_is_none_ends_with_7_when_it_is_called(ptb, site,
 def test_an_unknown_command_is_told_with_a_suggestion(ptb, acme):
     done = ptb("gret", site=acme.path)
     assert done.returncode == 2
-    assert "No such command 'gret' (did you mean 'greet'?)." in done.stderr
+    assert "No such command 'gret' (did you mean 'greet'?)" in done.stderr
     inside = ptb("plugins", "docter", site=acme.path)
     assert inside.returncode == 2
-    assert "No such command 'docter' (did you mean 'doctor'?)." in inside.stderr
+    assert "No such command 'docter' (did you mean 'doctor'?)" in inside.stderr
 
 
 # Which plugins take part ---------------------------------------------------------------------------------------------
@@ -308,7 +308,8 @@ main(prog_name="ptb")
 
 def modules_of(site, *arguments):
     """The modules that a command line imports."""
-    environment = os.environ | {"PYTHONPATH": str(site.path)}
+    paths = [str(site.path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, env=environment, check=False
     )

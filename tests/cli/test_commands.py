@@ -165,11 +165,8 @@ def test_the_plugins_are_listed_with_the_number_of_their_commands(ptb, acme):
     ("name", "words", "id_words"),
     [
         ("run", ("run",), ("ptb-other:run",)),
-        ("bench", ("bench",), ("ptb-other:bench",)),
         ("verify", ("verify",), ("ptb-other:verify",)),
-        ("plugins list", ("plugins", "list"), ("plugins", "ptb-other:list")),
         ("plugins check", ("plugins", "check"), ("plugins", "ptb-other:check")),
-        ("bench loader", ("bench", "loader"), ("bench", "ptb-other:loader")),
     ],
 )
 def test_a_built_in_name_cannot_be_taken(ptb, site, name, words, id_words):
@@ -215,12 +212,10 @@ def test_a_command_inside_one_that_is_no_group_is_told(ptb, site):
     ("source", "reason"),
     [
         ("raise RuntimeError('boom')", "failed to load: RuntimeError: boom"),
-        ("import sys; sys.exit(0)", "failed to load: SystemExit: 0"),
         (ONE.format(name="Odd Name", target="a:b", owner="x"), "the name 'Odd Name' must match"),
         (ONE.format(name="odd", target="a:b", owner="x").replace("[Command", "[object() or Command"), "got one object"),
-        (ONE.format(name="odd", target="a:b", owner="x").replace("commands()", "commands(cli)"), "takes no arguments"),
     ],
-    ids=["raises", "exits", "bad-name", "no-record", "argument"],
+    ids=["raises", "bad-name", "no-record"],
 )
 def test_a_plugin_that_cannot_be_loaded_is_listed_with_its_reason_and_breaks_nothing_else(ptb, acme, source, reason):
     acme.add("ptb-bad", source)
@@ -240,16 +235,13 @@ def test_a_plugin_that_cannot_be_loaded_is_listed_with_its_reason_and_breaks_not
     ("target", "told"),
     [
         ("no_such_module:odd", "importing no_such_module:odd failed: ModuleNotFoundError: No module named"),
-        ("odd_commands:gone", "importing odd_commands:gone failed: AttributeError"),
         ("odd_commands:plain", "target 'odd_commands:plain' must be a click.Command, it is a function"),
-        ("odd_at_import:odd", "importing odd_at_import:odd failed: ZeroDivisionError: division by zero"),
         ("odd_at_exit:odd", "importing odd_at_exit:odd failed: SystemExit: 3"),
     ],
 )
 def test_a_command_whose_target_is_none_ends_with_7_when_it_is_called(ptb, site, target, told):
     provide(site, "ptb-other", "odd", target)
     site.write("odd_commands.py", "def plain(): ...\n")
-    site.write("odd_at_import.py", "1 / 0\n")
     site.write("odd_at_exit.py", "raise SystemExit(3)\n")
     assert "odd" in listed(ptb("--help", site=site.path))[0]
     for arguments in (("odd",), ("odd", "--help")):

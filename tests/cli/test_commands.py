@@ -180,14 +180,6 @@ def test_a_built_in_name_cannot_be_taken(ptb, site, name, words, id_words):
     assert line.endswith(f"type: ptb {' '.join(id_words)}")
 
 
-def test_the_use_of_a_name_that_a_plugin_wants_too_warns_of_it(ptb, site):
-    provide(site, "ptb-other", "list")
-    done = ptb("list", "model", site=site.path)
-    assert "lenet" in done.stdout
-    assert done.stderr.count("plugin 'ptb-other 1.0' has a command 'list', whose name is taken") == 1
-    assert ptb("show", "model", "lenet", site=site.path).stderr == ""
-
-
 def test_two_plugins_with_one_name_are_reached_by_their_ids(ptb, acme):
     provide(acme, "ptb-other", "greet")
     commands, _ = listed(ptb("--help", site=acme.path))

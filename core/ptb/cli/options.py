@@ -16,7 +16,6 @@ from ptb.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
-    from ptb.registry.entry import RegisteredCommand
     from ptb.registry.registry import Registry
     from ptb.registry.selection import Selection
 
@@ -128,7 +127,8 @@ def stray_output_to_stderr() -> Iterator[None]:
             yield
     finally:
         if results is not None:
-            stdout.flush()
+            with suppress(OSError):  # standard error may be closed or full
+                stdout.flush()
             _flush_c_output()
             os.dup2(results, 1)
             os.close(results)
@@ -214,21 +214,7 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
             if name != IMPOSTOR:  # of which pip knows nothing under that name
                 remedy += f"; remove: python -m pip uninstall {name}"
             warn(f"plugin '{plugin.found}' {plugin.why} ({remedy})")
-    running = f"{click.get_current_context().command_path.partition(' ')[2]} "
-    for record in registry.commands():
-        if running.startswith(f"{record.command.name} "):
-            warn_of_taken(record, f"ptb {record.group}".strip())
     return registry
-
-
-def warn_of_taken(record: "RegisteredCommand", group: str) -> None:
-    """Says that a third-party command has the name of one that was there before it, in ``group``."""
-    if record.found.built_in or (record.conflicts and not any(found.built_in for found in record.conflicts)):
-        return
-    warn(
-        f"plugin '{record.found}' has a command '{record.command.name}', whose name is taken: the other one stays; "
-        f"to use that of the plugin, type: {group} {record.id}"
-    )
 
 
 def _kind_option(kind: Kind) -> Callable[..., Any]:

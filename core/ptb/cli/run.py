@@ -271,7 +271,8 @@ def _built(partial: "PartialConfig", probe: bool = False) -> "ComposedRun":
     from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.runs.compose import compose
 
-    put_off_dynamo()
+    if not partial.trainer.compile:
+        put_off_dynamo()
     with stray_output_to_stderr():
         return compose(partial, probe=probe)
 

@@ -37,10 +37,10 @@ class _Sections:
     def components(self) -> dict[str, ComponentConfig]:
         """All chosen components by their section; labelled ones as ``metrics.LABEL``."""
         found: dict[str, ComponentConfig] = {}
-        for section, kind in SECTIONS.items():
+        for section in SECTIONS:
             chosen = getattr(self, section)
-            if kind.labelled:
-                found |= {f"{section}.{label}": component for label, component in (chosen or {}).items()}
+            if isinstance(chosen, dict):
+                found |= {f"{section}.{label}": component for label, component in chosen.items()}
             elif chosen is not None:
                 found[section] = chosen
         return found
@@ -48,11 +48,12 @@ class _Sections:
     def as_config(self) -> dict[str, Any]:
         """The values of a config file that means the same."""
         written: dict[str, Any] = self.run.model_dump()
-        for section, kind in SECTIONS.items():
+        for section in SECTIONS:
             chosen = getattr(self, section)
-            if chosen is not None:
-                labels = {label: component.as_config() for label, component in chosen.items()} if kind.labelled else {}
-                written[section] = labels if kind.labelled else chosen.as_config()
+            if isinstance(chosen, dict):
+                written[section] = {label: component.as_config() for label, component in chosen.items()}
+            elif chosen is not None:
+                written[section] = chosen.as_config()
         written["optimizer"] |= plain_values(self.grouping)
         for name in CORE_SECTIONS:
             written[name] = getattr(self, name).model_dump(exclude_none=True, exclude_defaults=name == "plugins")

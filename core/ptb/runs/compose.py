@@ -104,7 +104,7 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
         if trains and config.trainer.compile:
             _compile(trainer, preflight, threads)
         advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe) if trains else None
-    config = config.with_runtime(device=str(device), threads=threads, memory_format=memory_format)
+    config = config.with_runtime(str(device), threads, memory_format)
     installed = tuple(partial.registry.plugins())
     return ComposedRun(config, bundle.spec, trainer, bundle.splits, installed, lost, advice)
 

@@ -316,7 +316,7 @@ def test_two_runs_that_differ_are_seen_to_differ(lives, whole, tmp_path):
     assert faults(whole, tmp_path / "run") != []
 
 
-NEVER_CHECK = "recorder.differences = lambda *_: []\nptb.runs.compose.Preflight.lost_state = lambda _: []\n"
+NEVER_CHECK = "recorder.differences = lambda *_: []\nptb.runs.compose.Preflight.lost_state = lambda _: {}\n"
 MUTANTS = {
     "no random numbers": NEVER_CHECK + "ptb.training.snapshot.set_random_state = lambda *_: None",
     "no optimizer": NEVER_CHECK + "ptb.training.snapshot._load_optimizer = lambda *_: None",

@@ -156,7 +156,7 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
 
     Takes the options of `ptb run`, builds everything, takes a step on copies, and writes nothing.
     """
-    composed = _composed(config, output, probe=True)
+    composed = _composed(config, output)
     resolved = composed.config
     used = {section: component.entry.id for section, component in resolved.components().items()}
     steps = composed.trainer.epoch_steps
@@ -166,8 +166,7 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
             "epochs": resolved.trainer.epochs,
             "steps": steps,
             "components": used,
-            "lost_state": list(composed.lost_state),
-            "advice": composed.advice,
+            "lost_state": list(composed.lost_state.values()),
         }
         click.echo(json.dumps({"schema": 1, "status": "ok", **values}))
         return
@@ -175,10 +174,8 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
     if not quiet:
         epochs, size = count(resolved.trainer.epochs, "epoch"), count(resolved.loader.batch_size, "sample")
         click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
-    for lost in composed.lost_state:
+    for lost in composed.lost_state.values():
         warn(f"{lost}: `ptb resume` would not continue exactly")
-    if composed.advice:
-        click.echo(composed.advice)
     if verbose:
         click.echo(columns([("SECTION", "COMPONENT"), *used.items()]))
 
@@ -193,16 +190,14 @@ def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[Pr
         yield bar
 
 
-def _composed(
-    config: "RunConfig", output: Path | None = None, locked: bool = False, probe: bool = False
-) -> "ComposedRun":
+def _composed(config: "RunConfig", output: Path | None = None, locked: bool = False) -> "ComposedRun":
     """What a new run is made of, for ``output``."""
     partial = _resolved(config, locked)
     if output is not None:
         from ptb.storage.run_directory import check_output
 
         check_output(output)
-    return _built(partial, probe)
+    return _built(partial)
 
 
 def _check_observers(partial: "PartialConfig", added: tuple[str, ...]) -> None:
@@ -257,13 +252,13 @@ def _resolved(config: "RunConfig", locked: bool = False) -> "PartialConfig":
     return partial
 
 
-def _built(partial: "PartialConfig", probe: bool = False) -> "ComposedRun":
+def _built(partial: "PartialConfig") -> "ComposedRun":
     from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.runs.compose import compose
 
     put_off_dynamo()
     with stray_output_to_stderr():
-        return compose(partial, probe=probe)
+        return compose(partial)
 
 
 def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:

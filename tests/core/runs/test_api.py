@@ -9,10 +9,12 @@ from ptb import ConfigError, RunConfig
 MLP = {"model": {"name": "mlp", "hidden": [16]}, "dataset": {"size": 8}, "trainer": {"epochs": 1}}
 
 
-def test_training_from_python_shows_nothing(built_in, tmp_path, capfd):
+def test_training_from_python_shows_nothing_and_leaves_the_random_state_alone(built_in, tmp_path, capfd):
+    before = torch.get_rng_state()
     ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
     assert capfd.readouterr() == ("", "")
     assert "epoch 1/1" in (tmp_path / "run" / "log.txt").read_text()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
@@ -27,12 +29,6 @@ def test_training_something_else_than_a_configuration_says_what_to_write(config,
     with pytest.raises(TypeError, match=re.escape(instead)):
         ptb.train(config, output=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_training_leaves_the_global_random_state_alone(built_in, tmp_path):
-    before = torch.get_rng_state()
-    ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("key", ["disable", "require"])

@@ -200,18 +200,10 @@ METRIC = """
 """
 
 
-@pytest.mark.parametrize(
-    ("details", "told"),
-    [
-        ('{"a": torch.ones(2)}', "TypeError: Object of type Tensor is not JSON serializable"),
-        ('{(1, 2): "a"}', "TypeError: keys must be str"),
-        ("[1, 2]", "list"),
-    ],
-    ids=["tensor", "key", "no-dict"],
-)
-def test_details_that_are_no_json_values_are_the_fault_of_the_plugin(evaluated, site, done, details, told):
+@pytest.mark.parametrize("details", ['{"a": torch.ones(2)}', "[1, 2]"], ids=["tensor", "no-dict"])
+def test_details_that_are_no_json_values_are_the_fault_of_the_plugin(evaluated, site, done, details):
     site.add("ptb-metric", METRIC.replace("DETAILS", details))
-    message = rf"^metric 'seen' \(ptb-metric 1\.0\): details\(\) must give a dict of JSON values, .*: {told}"
+    message = r"^metric 'seen' \(ptb-metric 1\.0\): details\(\) must give a dict of JSON values: TypeError: "
     with pytest.raises(PluginError, match=message):
         evaluated(done.output, metrics=["seen"], registry=site.registry())
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from ptb.config.layers import RunConfig, leaves
-from ptb.config.resolve import ResolvedConfig
 from ptb.device import describe_device
 from ptb.errors import ConfigError, Problem
 from ptb.registry.discovery import own_version
+from ptb.runs.blame import name_of
 from ptb.runs.compose import ComposedRun
 from ptb.runs.fingerprint import fingerprint
 from ptb.runs.overrides import RESUME_KEYS
@@ -87,14 +87,15 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return lines + [f"plugin {line}" for line in plugin_changes(recorded_plugins(then) or {}, now["plugin_files"])]
 
 
-def check_config(run: RunDirectory, checkpoint: Checkpoint | None, config: ResolvedConfig) -> None:
+def check_config(run: RunDirectory, checkpoint: Checkpoint | None, composed: ComposedRun) -> None:
     """Refuse to continue with another ``config.toml`` than the checkpoint was saved with; observers may come and go."""
     saved = checkpoint.metadata.get("config") if checkpoint else None
     if checkpoint is None or not isinstance(saved, dict):
         return
+    config, callbacks = composed.config, composed.trainer.callbacks
     then, now = leaves(saved), leaves(config.as_config())
     written = leaves(RunConfig.read([run.config]).values)
-    observers = {*checkpoint.metadata.get("observers", ()), *observers_of(config)}
+    observers = {*checkpoint.metadata.get("observers", ()), *callbacks.observers.components}
     # What it means that a callback is gone is said where its state is not used.
     gone = {*saved.get("callbacks", ())} - {*config.callbacks}
     free = tuple(f"callbacks.{label}." for label in observers | gone)
@@ -112,20 +113,15 @@ def check_config(run: RunDirectory, checkpoint: Checkpoint | None, config: Resol
         raise ConfigError(*problems)
 
 
-def observers_of(config: ResolvedConfig) -> list[str]:
-    """The labels of the callbacks that only look."""
-    return [label for label, each in config.callbacks.items() if each.entry.component.role == "observer"]
-
-
 def warn_of_other_data(run: RunDirectory, composed: ComposedRun) -> None:
     """Warns where the data is not that of the run."""
     recorded = run.read_manifest().get("dataset_sha256")
     if recorded is None:
-        warnings.warn(f"{run.manifest} does not tell which data the run used: it may have changed since", stacklevel=3)
+        warnings.warn(f"{run.manifest} does not say which data the run used: it may have changed since", stacklevel=3)
     elif recorded != _fingerprint(composed):
         warnings.warn(
-            f"the data has changed since the run: data set '{composed.config.dataset.entry.name}' has another "
-            f"dataset_sha256 than {run.manifest} tells; the figures do not compare with those of the run",
+            f"the data has changed since the run: {name_of(composed.config.dataset)} has another dataset_sha256 than "
+            f"{run.manifest} says",
             stacklevel=3,
         )
 

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from ptb.errors import ConfigError, PluginError, StorageError, count, listing, one_line
 from ptb.runs.compose import ComposedRun
-from ptb.runs.manifest import observers_of
 from ptb.runs.result import RunResult
 from ptb.runs.state_check import drop_unsavable
 from ptb.storage.checkpoint import (
@@ -49,7 +48,7 @@ class Recorder:
         self._progress = progress
         self._epoch_rows: list[MetricsRow] = []
         self._test_step: int | None = None
-        self._unsavable: set[str] = set()  # observers that were reported
+        self._reported = set(composed.lost_state)  # sections whose state is not saved
         recorders = [self] if progress is None else [self, progress]
         self.trainer.callbacks.attach(recorders, self.save)
 
@@ -81,7 +80,7 @@ class Recorder:
             "epoch": state.epoch,
             "labels": dict(state.labels),
             "config": self.composed.config.as_config(),
-            "observers": observers_of(self.composed.config),
+            "observers": list(trainer.callbacks.observers.components),
         }
         try:
             path = save_checkpoint(self.run.checkpoints, state.step, self._snapshot(), metadata)
@@ -158,9 +157,9 @@ class Recorder:
         """The state of the training, without that of observers which no checkpoint can hold: they must not stop it."""
         snapshot = take_snapshot(self.trainer)
         for label, problem in drop_unsavable(snapshot, self.trainer).items():
-            if label not in self._unsavable:
-                self._unsavable.add(label)
-                self.warn(f"the state of callbacks.{label} is not saved: {problem}")
+            if (section := f"callbacks.{label}") not in self._reported:
+                self._reported.add(section)
+                self.warn(f"the state of {section} is not saved: {problem}")
         return snapshot
 
     def _measure_test(self, trainer: Trainer) -> None:

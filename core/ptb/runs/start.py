@@ -51,11 +51,10 @@ def resume_run(
 ) -> RunResult:
     """Continue a run from its newest valid checkpoint; ``strict`` refuses where versions, device or data differ."""
     with _recording(composed, run, progress) as recorder:
-        _check_lost_state(composed)
+        _check_lost_state(recorder)
         then, now = run.read_manifest(), manifest.describe(composed)
-        recorder.id = str(then.get("run", recorder.id))
         checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
-        manifest.check_config(run, checkpoint, composed.config)
+        manifest.check_config(run, checkpoint, composed)
         # Where there is neither, it was killed before it wrote one.
         changed = manifest.changes(then, now) if then or checkpoint else []
         if changed and strict:
@@ -71,11 +70,13 @@ def resume_run(
                 "new run"
             )
         trainer = composed.trainer
+        # The manifest may be gone.
+        saved = checkpoint.metadata if checkpoint else {}
+        recorder.id = str(then.get("run") or saved.get("run") or recorder.id)
         if checkpoint is None:
             recorder.line("nothing was saved before the run was stopped: it begins at the start")
             seed_global(composed.config.run.seed, "train")
         else:
-            recorder.id = str(checkpoint.metadata.get("run", recorder.id))  # the manifest may be gone
             recorder.restore_from(checkpoint, drop_state)
             if stop_after is not None and stop_after <= checkpoint.step and not trainer.is_over:
                 raise ConfigError(f"--stop-after {stop_after}: the run is at step {checkpoint.step}; name a later one")
@@ -88,11 +89,14 @@ def resume_run(
         return _fit(recorder, stop_after)
 
 
-def _check_lost_state(composed: ComposedRun) -> None:
+def _check_lost_state(recorder: Recorder) -> None:
     """Refuse to resume where something that trains would lose state; an observer cannot change the weights."""
-    observers = {f"callbacks.{label}" for label in composed.trainer.callbacks.observers.components}
-    if lost := [text for section, text in composed.lost_state.items() if section not in observers]:
-        raise PluginError(f"the run cannot be resumed exactly: {listing(lost)}")
+    lost = recorder.composed.lost_state
+    observers = {f"callbacks.{label}" for label in recorder.trainer.callbacks.observers.components}
+    if trained := [text for section, text in lost.items() if section not in observers]:
+        raise PluginError(f"the run cannot be resumed exactly: {listing(trained)}")
+    for text in lost.values():
+        recorder.warn(text)
 
 
 def _fit(recorder: Recorder, stop_after: int | None) -> RunResult:

@@ -44,7 +44,8 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
         return {"": f"{error}, which no checkpoint can hold"}
     except Exception as error:  # a component may raise anything on its own state
         section = fresh.calls.now
-        return {section: f"{names.get(section, 'the training')} cannot load its own state: {one_line(error)}"}
+        lost[section] = f"{names.get(section, 'the training')} cannot load its own state: {one_line(error)}"
+        return lost
     try:
         for each, begin in ((trainer, False), (fresh, True)):
             with preserve_rng_state():

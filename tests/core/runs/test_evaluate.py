@@ -86,7 +86,7 @@ def test_data_that_has_changed_since_the_run_is_warned_of(evaluated, table, buil
 def test_a_run_that_has_lost_its_manifest_is_evaluated_with_a_warning(evaluated, table, built_in):
     run, _ = table
     (run.output / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match="does not tell which data the run used"):
+    with pytest.warns(UserWarning, match="does not say which data the run used"):
         assert evaluated(run.output)["step"] == run.step
 
 

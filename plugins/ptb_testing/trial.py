@@ -105,7 +105,7 @@ class Trial:
         """What a checkpoint of this training would lose, found with one that began with another seed; or nothing."""
         names = {section: "it" if section == self.section else section for section in self.assembly.config.components()}
         lost = lost_state(trainer, self.trainer(seed=1), [self.batch], names)
-        return next((line for line in lost if line.startswith("it ")), lost[0] if lost else "")
+        return lost.get(self.section) or next(iter(lost.values()), "")
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
             "epochs": resolved.trainer.epochs,
             "steps": steps,
             "components": used,
-            "lost_state": list(composed.lost_state),
+            "lost_state": list(composed.lost_state.values()),
             "advice": composed.advice,
         }
         click.echo(json.dumps({"schema": 1, "status": "ok", **values}))
@@ -189,7 +189,7 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
     if not quiet:
         epochs, size = count(resolved.trainer.epochs, "epoch"), count(resolved.loader.batch_size, "sample")
         click.echo(f"{epochs} of {count(steps, 'step')}, {size} in a batch")
-    for lost in composed.lost_state:
+    for lost in composed.lost_state.values():
         warn(f"{lost}: `ptb resume` would not continue exactly")
     if composed.advice:
         click.echo(composed.advice)

@@ -32,13 +32,11 @@ def train(config: RunConfig, *, registry: Registry | None = None, output: str | 
         TypeError: ``config`` is no ``RunConfig``; the message shows how to make one.
     """
     if not isinstance(config, RunConfig):
-        made = f".read([{str(config)!r}])" if isinstance(config, str | Path) else '(model={"name": "lenet"})'
-        raise TypeError(f"train takes a RunConfig, got {type(config).__name__}; write ptb.train(ptb.RunConfig{made})")
-    if registry is not None and config.values.get("plugins"):
-        message = (
-            "has no effect on the registry that is given: leave the section out, and give "
-            "ptb.load_registry(disable=[...], require=[...]); or give no registry"
+        raise TypeError(
+            f"train takes a ptb.RunConfig, such as RunConfig.read(['run.toml']), got {type(config).__name__}"
         )
+    if registry is not None and config.values.get("plugins"):
+        message = "cannot be combined with a registry; write ptb.load_registry(disable=[...], require=[...])"
         raise ConfigError(Problem("plugins", message, config.source("plugins")))
     registry = registry or load_selected(selection(config))
     with _ONE_AT_A_TIME:

@@ -1,7 +1,6 @@
 """Builds the parts of a run from its resolved configuration, once for the run and again for what tries it out."""
 
 import copy
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -25,18 +24,12 @@ from ptb.training.objective import Objective
 from ptb.training.protocols import Metric, Scheduler
 from ptb.training.trainer import Trainer
 
-OF_WORKERS = {"num_workers", "prefetch_factor", "persistent_workers", "multiprocessing_context", "timeout"}
 SHAPING = ("size", "input_shape", "height", "width")  # settings of a data set to change where a shape does not fit
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_dataset(component: ComponentConfig, seed: int) -> DataBundle:
-    """The data set of a run.
-
-    Raises:
-        DataError: it cannot be had.
-        PluginError: the target gives something else, or raises.
-    """
+    """The data set of a run."""
     seed_global(seed, "dataset")
     with building(component):
         bundle = component.build()
@@ -47,21 +40,13 @@ def build_dataset(component: ComponentConfig, seed: int) -> DataBundle:
 
 @dataclass(frozen=True)
 class Assembly:
-    """Builds the rest of a run on a data set.
-
-    Args:
-        config: of the run.
-        bundle: its data set.
-        device: where it computes.
-        better: whether a ``"lower"`` or a ``"higher"`` monitored figure is better.
-        loaders: batches of every split, ``"train"`` in training order under ``"fit"``.
-    """
+    """Builds the rest of a run on a data set."""
 
     config: ResolvedConfig
     bundle: DataBundle
     device: torch.device
-    better: str
-    loaders: Mapping[str, BatchLoader]
+    better: str  # whether a "lower" or a "higher" monitored figure is better
+    loaders: Mapping[str, BatchLoader]  # of every split; "train" in training order is "fit"
 
     @property
     def spec(self) -> DataSpec:
@@ -83,12 +68,7 @@ class Assembly:
         return "".join(f"change {key} or " for key in shaping) + "choose another model"
 
     def model(self) -> nn.Module:
-        """The model, initialized, on the device; the same bits each time.
-
-        Raises:
-            IncompatibleError: it does not fit the data set.
-            PluginError: the target gives something else, or raises.
-        """
+        """The model, initialized, on the device; the same bits each time."""
         config, component = self.config, self.config.model
         seed_global(config.run.seed, "model")
         inputs = f"the inputs of {name_of(config.dataset)}, of shape {self.spec.input_shape}"
@@ -99,9 +79,8 @@ class Assembly:
         tensors = (*model.named_parameters(), *model.named_buffers())
         if lazy := [name for name, tensor in tensors if is_lazy(tensor)]:
             raise PluginError(
-                f"{component.entry} must give a model whose tensors have their sizes, for the initializer fills them; "
-                f"{listing(lazy)} {'has' if len(lazy) == 1 else 'have'} none yet: take them from spec.input_shape, "
-                "or send zeros of that shape through the model at the end of its constructor"
+                f"{component.entry} must give a model whose tensors have sizes, and {listing(lazy)} have none yet: "
+                "take them from spec.input_shape, or send zeros of that shape through the model in its constructor"
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise IncompatibleError(f"{name_of(component)} has no parameters to train; choose another model")
@@ -112,11 +91,7 @@ class Assembly:
         return model
 
     def loss(self) -> Any:
-        """The loss, on the device.
-
-        Raises:
-            IncompatibleError: it does not fit the data set, or has parameters that nothing would train.
-        """
+        """The loss, on the device."""
         component = self.config.loss
         with building(component, name_of(self.config.dataset)):
             loss = component.build(self.spec)
@@ -129,17 +104,12 @@ class Assembly:
         return loss.to(self.device)
 
     def trainer(self, model: nn.Module, loss: Any) -> Trainer:
-        """A trainer over a model and a loss, with everything else built anew.
-
-        Raises:
-            ConfigError: a setting of the optimizer, the precision or the callbacks has no effect here.
-            PluginError: a target gives something else, or raises.
-        """
+        """A trainer over a model and a loss, with everything else built anew."""
         config = self.config
         optimizer = build_optimizer(config, model)
         needs_closure = "closure" in config.optimizer.entry.component.needs or asks_for_closure(optimizer)
         return Trainer(
-            Objective(model, loss, self.device, autocast=self._autocast(model), pairs=self.spec.target == "similarity"),
+            Objective(model, loss, self.device, autocast=self._autocast(), pairs=self.spec.target == "similarity"),
             optimizer,
             self._scheduler(optimizer),
             self.loaders["fit"],
@@ -165,11 +135,6 @@ class Assembly:
         component = self.config.scheduler
         with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
             scheduler: Scheduler = component.build(optimizer, self.total_steps)
-        if not all(callable(getattr(scheduler, name, None)) for name in ("step", "state_dict", "load_state_dict")):
-            raise PluginError(
-                f"{component.entry} must give an object with step, state_dict and load_state_dict, it gives "
-                f"{type(scheduler).__name__}"
-            )
         return scheduler
 
     def _metrics(self) -> dict[str, Metric]:
@@ -187,17 +152,10 @@ class Assembly:
                 built[component.entry.component.role or "observer"][label] = component.build()
         return CallbackList(built["actor"], built["observer"], better=self.better)
 
-    def _autocast(self, model: nn.Module) -> torch.dtype | None:
-        precision, device = self.config.trainer.precision, self.device
-        if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise ConfigError(Problem("trainer.precision", f"{device} cannot do bf16; use fp16 or fp32"))
-        odd = [name for name, each in model.named_parameters() if each.is_complex() and each.requires_grad]
-        if precision == "fp16" and odd:
-            message = (
-                f"must be fp32 or bf16, got fp16: its loss scaling takes real parameters, and {listing(odd)} of "
-                f"{name_of(self.config.model)} {'is' if len(odd) == 1 else 'are'} complex"
-            )
-            raise ConfigError(Problem("trainer.precision", message))
+    def _autocast(self) -> torch.dtype | None:
+        precision = self.config.trainer.precision
+        if precision == "bf16" and self.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ConfigError(Problem("trainer.precision", f"{self.device} cannot do bf16; use fp16 or fp32"))
         return PRECISIONS[precision]
 
 
@@ -209,25 +167,8 @@ def to_memory_format(model: nn.Module, memory_format: torch.memory_format) -> nn
 def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.device) -> dict[str, BatchLoader]:
     """Batches of every split for evaluation, in the order of the data set; and those to fit on, under ``"fit"``."""
     loader = config.loader
-    sources = make_sources(
-        bundle.splits,
-        device,
-        placement=loader.placement,
-        num_workers=loader.num_workers,
-        prefetch_factor=loader.prefetch_factor,
-        pin_memory=loader.pin_memory,
-        persistent_workers=loader.persistent_workers,
-        multiprocessing_context=loader.multiprocessing_context,
-        timeout=loader.timeout,
-    )
-    if sources["train"].placement != "workers":
-        for key, value in loader.model_dump(include=OF_WORKERS, exclude_defaults=True).items():
-            if (key, value) != ("num_workers", 0):
-                warnings.warn(
-                    f"loader.{key}={value} is not used: the samples of {name_of(config.dataset)} are in memory, and "
-                    "processes that read them would be slower; loader.placement=workers has some",
-                    stacklevel=2,
-                )
+    reading = loader.model_dump(exclude={"batch_size", "shuffle", "drop_last"})
+    sources = make_sources(bundle.splits, device, **reading)
     loaders = {
         split: BatchLoader(source, batch_size=loader.batch_size, transform=bundle.transform)
         for split, source in sources.items()
@@ -245,30 +186,19 @@ def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.devic
 
 
 def _in_order(callbacks: Mapping[str, ComponentConfig]) -> dict[str, ComponentConfig]:
-    """Sorted by what they say of each other in ``before`` and ``after``, ties by label.
-
-    Raises:
-        ConfigError: they want to be before each other in a circle.
-    """
-    labels: dict[str, list[str]] = {}
-    for label, component in callbacks.items():
-        labels.setdefault(component.entry.name, []).append(label)
-    earlier: dict[str, set[str]] = {label: set() for label in callbacks}
-    for label, component in callbacks.items():
-        record = component.entry.component
-        earlier[label] |= {other for name in record.after for other in labels.get(name, ())}
-        for name in record.before:
-            for other in labels.get(name, ()):
-                earlier[other].add(label)
-    sorter = TopologicalSorter(earlier)
+    """Sorted by what they say of each other in ``before`` and ``after``, ties by label."""
+    labels = sorted(callbacks)
+    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(labels, ()))
+    for label in labels:
+        record = callbacks[label].entry.component
+        for other in labels:
+            name = callbacks[other].entry.name
+            if name in record.after:
+                sorter.add(label, other)
+            if name in record.before:
+                sorter.add(other, label)
     try:
-        sorter.prepare()
+        return {label: callbacks[label] for label in sorter.static_order()}
     except CycleError as error:
         path = " -> ".join(reversed(error.args[1]))
         raise ConfigError(Problem("callbacks", f"each of these must come before the next: {path}; drop one")) from None
-    order: list[str] = []
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready())
-        order += ready
-        sorter.done(*ready)
-    return {label: callbacks[label] for label in order}

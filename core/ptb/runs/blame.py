@@ -16,6 +16,17 @@ def name_of(component: ComponentConfig) -> str:
 
 
 @contextmanager
+def explaining(kind: type[PtbError], message: str, remedy: str = "") -> Iterator[None]:
+    """Turns what a component raises, which may be anything, into an error of ptb with this message."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, PtbError) or is_memory_error(error):
+            raise
+        raise kind(f"{message}: {one_line(error)}{remedy}") from error
+
+
+@contextmanager
 def building(component: ComponentConfig, party: str = "", remedy: str = "") -> Iterator[None]:
     """Turns what a target raises while it is built into an error that names it.
 
@@ -24,12 +35,12 @@ def building(component: ComponentConfig, party: str = "", remedy: str = "") -> I
     entry = component.entry
     try:
         yield
-    except (Exception, SystemExit) as error:  # a component may raise anything
+    except (Exception, SystemExit) as error:
         if isinstance(error, PtbError):
             raise
         if is_memory_error(error):
             raise ResourceError(
-                f"out of memory while {entry.kind} '{entry.name}' was built; make it smaller by its settings "
+                f"out of memory while {name_of(component)} was built; make it smaller by its settings "
                 f"(`ptb show {entry.kind} {entry.name}`)"
             ) from error
         if isinstance(error, ValueError) and party:
@@ -40,11 +51,7 @@ def building(component: ComponentConfig, party: str = "", remedy: str = "") -> I
 
 @contextmanager
 def training(components: Mapping[str, ComponentConfig]) -> Iterator[None]:
-    """Turns ``ComponentFailed`` into an error that names the component and its plugin.
-
-    Args:
-        components: those of the run by section.
-    """
+    """Turns ``ComponentFailed`` into an error that names the component, found by its section, and its plugin."""
     try:
         yield
     except ComponentFailed as failed:

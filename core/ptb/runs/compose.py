@@ -1,21 +1,20 @@
 """Puts a run together: a resolved configuration and a registry's components become a trainer."""
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.utils.data import Dataset
 
-from ptb.config.resolve import PartialConfig, ResolvedConfig, closure_problems
+from ptb.config.resolve import PartialConfig, ResolvedConfig
 from ptb.data.spec import DataSpec
 from ptb.device import cpu_threads, describe_device, resolve_device
-from ptb.errors import ConfigError, IncompatibleError, Problem, count, listing
+from ptb.errors import IncompatibleError, count
 from ptb.registry.registry import PluginInfo
 from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
-from ptb.runs.blame import explain_oom, name_of
+from ptb.runs.blame import explain_oom, explaining, name_of
+from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data
-from ptb.runs.preflight import Preflight, check_declared
+from ptb.runs.preflight import Preflight
 from ptb.runs.thread_probe import thread_advice
 from ptb.seeding import preserve_rng_state
 from ptb.training.trainer import Trainer
@@ -28,25 +27,15 @@ SMALL_STEP = 1e9
 
 @dataclass(frozen=True)
 class ComposedRun:
-    """A run whose parts are built and fit each other; nothing is trained and nothing is written.
+    """A run whose parts are built and fit each other; nothing is trained and nothing is written."""
 
-    Attributes:
-        config: with what was chosen on this machine.
-        spec: of the data set.
-        trainer: ready to fit.
-        splits: of the data set.
-        installed: all plugins that there are, used or not.
-        lost_state: what a checkpoint would lose, a line a component.
-        advice: one line about CPU threads, where there is one.
-    """
-
-    config: ResolvedConfig
+    config: ResolvedConfig  # with what was chosen on this machine
     spec: DataSpec
-    trainer: Trainer
+    trainer: Trainer  # ready to fit
     splits: dict[str, Dataset[object]]
-    installed: tuple[PluginInfo, ...]
-    lost_state: tuple[str, ...] = ()
-    advice: str | None = None
+    installed: tuple[PluginInfo, ...]  # all plugins, used or not
+    lost_state: dict[str, str] = field(default_factory=dict)  # what each component would lose in a checkpoint
+    advice: str | None = None  # about CPU threads
 
     @property
     def parameters(self) -> int:
@@ -70,37 +59,25 @@ class ComposedRun:
 
 
 def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False) -> ComposedRun:
-    """Build every part of a run and check that they fit. The global random state is as before afterwards.
+    """Build every part of a run and check that they fit; if it ``trains``, that a step can be taken and saved too.
 
-    Args:
-        partial: what to run, resolved.
-        trains: check too that a step can be taken and saved, which an evaluation does without.
-        probe: say what more threads would bring of a short run too.
-
-    Raises:
-        ConfigError: the configuration is wrong, or the machine lacks the device.
-        DataError: the data cannot be had, or the parts do not fit each other.
-        PluginError: a target cannot be imported, or raises while it is built.
+    With ``probe`` there is advice about CPU threads for short runs too. The global random state is as before afterwards.
     """
     device = resolve_device(partial.run.device, partial.asked.source("device"))
     with preserve_rng_state(), explain_oom(str(device), partial.loader.batch_size, trains):
         bundle = build_dataset(partial.dataset, partial.run.seed)
         config = partial.with_target(bundle.spec.target)
-        components = {section: each.entry.component for section, each in config.components().items()}
-        check_declared(bundle.spec, components, name_of(config.dataset))
-        better = _check_monitor(partial, config, set(bundle.splits))
+        check_accepts(config, bundle.spec)
+        better = better_figure(config, partial.asked, bundle.splits)
         assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device))
         model = assembly.model()
-        loss = assembly.loss()
-        trainer = assembly.trainer(model, loss)
-        if trainer.needs_closure:  # only the built optimizer says so, where its plugin does not
-            _check_closure(partial, config)
-        ignores = check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset))
-        _check_ignored(config, trainer, ignores)
+        trainer = assembly.trainer(model, assembly.loss())
+        check_trainer(trainer, config, partial.asked)
+        check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset))
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
         to_memory_format(model, MEMORY_FORMATS[memory_format])
         threads = config.run.threads or _threads(operations)
-        lost = tuple(preflight.lost_state()) if trains else ()
+        lost = preflight.lost_state() if trains else {}
         if trains and config.trainer.compile:
             _compile(trainer, preflight, threads)
         advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe) if trains else None
@@ -109,84 +86,20 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
     return ComposedRun(config, bundle.spec, trainer, bundle.splits, installed, lost, advice)
 
 
-def _check_closure(partial: PartialConfig, config: ResolvedConfig) -> None:
-    if problems := closure_problems(config.optimizer.entry.name, config.trainer):
-        raise ConfigError(
-            *(
-                Problem(f"trainer.{key}", message, partial.asked.source("trainer", key))
-                for key, message in problems.items()
-            )
-        )
-
-
-def _check_monitor(partial: PartialConfig, config: ResolvedConfig, splits: set[str]) -> str:
-    """Whether a ``"lower"`` or a ``"higher"`` monitored figure is better.
-
-    Raises:
-        ConfigError: no split reports the figure, or nobody says which way is better; or patience waits for nothing.
-    """
-    trainer, source = config.trainer, partial.asked.source("trainer", "monitor")
-    split, _, figure = trainer.monitor.partition("/")
-    label = figure.partition("/")[0]
-    reported = [f"val/{each}" for each in ("loss", *config.metrics)] if "val" in splits else []
-    if "val" not in splits and trainer.patience:
-        message = f"waits for {trainer.monitor}, and {name_of(config.dataset)} has no validation split"
-        raise ConfigError(Problem("trainer.patience", message, partial.asked.source("trainer", "patience")))
-    if trainer.monitor != "val/loss" and (split != "val" or f"val/{label}" not in reported):
-        there = f"reported are {listing(reported)}" if reported else "there is no validation split"
-        raise ConfigError(Problem("trainer.monitor", f"'{trainer.monitor}' is reported by no split; {there}", source))
-    _warn_of_idle_patience(config)
-    if trainer.mode != "auto":
-        return "lower" if trainer.mode == "min" else "higher"
-    said = "lower" if figure == "loss" else config.metrics[label].entry.component.better
-    better = said.get(figure.partition("/")[2]) if isinstance(said, Mapping) else said
-    if better is None:
-        message = f"'{trainer.monitor}' does not say whether higher or lower is better; set trainer.mode=max or min"
-        raise ConfigError(Problem("trainer.monitor", message, source))
-    return better
-
-
-def _warn_of_idle_patience(config: ResolvedConfig) -> None:
-    trainer = config.trainer
-    evaluations = -(-trainer.epochs // trainer.eval_every) if trainer.eval_every else 0
-    # The first evaluation always improves, the last one ends the run anyway.
-    if not trainer.eval_steps and trainer.patience > max(evaluations - 2, 0):
-        warnings.warn(
-            f"trainer.patience={trainer.patience} never ends this run early: trainer.epochs={trainer.epochs} has "
-            f"{count(evaluations, 'evaluation')}",
-            stacklevel=2,
-        )
-
-
-def _check_ignored(config: ResolvedConfig, trainer: Trainer, ignores: bool) -> None:
-    """A loss that is told to ignore a class which no sample has was probably told something else."""
-    if ignores or trainer.objective.ignored(torch.arange(1)) is None:
-        return
-    raise IncompatibleError(
-        f"{name_of(config.loss)} is set to ignore samples, and no sample of {name_of(config.dataset)} is one of them; "
-        "leave that setting out"
-    )
-
-
 def _fitted(assembly: Assembly, trainer: Trainer, trains: bool) -> tuple[Preflight, str, float]:
     """The memory format in which the parts fit each other, and the floating-point operations of a step."""
-    config, model = assembly.config, trainer.model
-    has_pictures = any(parameter.ndim == 4 for parameter in model.parameters())
-    chosen = config.trainer.memory_format
-    if chosen == "channels-last" and not has_pictures:
-        message = f"has no effect: {name_of(config.model)} has no convolution over pictures; leave it out"
-        raise ConfigError(Problem("trainer.memory_format", message))
-    faster = has_pictures and assembly.device.type == "cpu"
-    usual = ("channels-last", "contiguous") if faster else ("contiguous",)
-    formats = usual if chosen == "auto" else (chosen,)
+    formats = [assembly.config.trainer.memory_format]
+    if formats == ["auto"]:
+        has_images = any(parameter.ndim == 4 for parameter in trainer.model.parameters())
+        faster = has_images and assembly.device.type == "cpu"
+        formats = ["channels-last", "contiguous"] if faster else ["contiguous"]
     for name in formats:
         try:
-            preflight = Preflight(assembly, model, trainer.objective.loss, MEMORY_FORMATS[name])
+            preflight = Preflight(assembly, trainer.model, trainer.objective.loss, MEMORY_FORMATS[name])
             preflight.check_forward()
             return preflight, name, preflight.check_step() if trains else 0.0
-        except IncompatibleError as error:
-            if name == "channels-last" and chosen == name:
-                raise IncompatibleError(f"with trainer.memory_format={name}: {error}") from error
+        except IncompatibleError:
+            # Some models and optimizers look at the order of values in memory.
             if name == formats[-1]:
                 raise
     raise AssertionError("there is always a format")
@@ -195,23 +108,12 @@ def _fitted(assembly: Assembly, trainer: Trainer, trains: bool) -> tuple[Preflig
 def _compile(trainer: Trainer, preflight: Preflight, threads: int) -> None:
     """Compile the model for full batches, tried on one: the first step of the run need not wait for it."""
     loader = trainer.train_loader
-    if loader.samples < loader.batch_size:
-        raise IncompatibleError(
-            f"trainer.compile compiles full batches of loader.batch_size={loader.batch_size}, and there are only "
-            f"{count(loader.samples, 'training sample')}: choose a smaller batch size, or leave --compile out"
-        )
-    objective = preflight.trainer.objective
-    objective.compiled, objective.compiled_size = torch.compile(objective.model, dynamic=False), loader.batch_size
-    try:
-        with cpu_threads(threads):  # another number would be compiled anew
-            preflight.trainer.train_step([loader.first_batch(loader.batch_size)])
-    except Exception as error:
-        raise IncompatibleError(
-            f"trainer.compile cannot be used here: {error}; install what it lacks (on a CPU a C++ compiler such as "
-            "g++), or leave --compile out"
-        ) from error
-    trainer.objective.compiled = torch.compile(trainer.model, dynamic=False)
-    trainer.objective.compiled_size = loader.batch_size
+    for each in (preflight.trainer.objective, trainer.objective):
+        each.compiled, each.compiled_size = torch.compile(each.model, dynamic=False), loader.batch_size
+    remedy = "; install what it lacks (on a CPU a C++ compiler such as g++), or leave --compile out"
+    # Another number of threads would be compiled anew.
+    with explaining(IncompatibleError, "trainer.compile cannot be used here", remedy), cpu_threads(threads):
+        preflight.trainer.train_step([loader.first_batch(loader.batch_size)])
 
 
 def _threads(step_operations: float) -> int:

@@ -9,6 +9,7 @@ from ptb.config.resolve import ComponentConfig, PartialConfig
 from ptb.device import cpu_threads
 from ptb.errors import ConfigError, NumericalError, PluginError, StorageError, one_line
 from ptb.runs import blame, manifest
+from ptb.runs.blame import explaining
 from ptb.runs.compose import compose
 from ptb.seeding import preserve_rng_state
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
@@ -24,24 +25,7 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a saved checkpoint of a run on a split, as the run itself did.
 
-    A loss that gives one value a sample leaves them in ``losses-SPLIT-STEP.csv`` in the run directory. Data that has
-    changed since the run is warned of.
-
-    Args:
-        run: where its checkpoints are.
-        partial: its configuration for evaluations, resolved.
-        checkpoint: ``"best"``, ``"last"``, a step or a label; ``"best"`` if there is one, else ``"last"``.
-        split: ``"train"``, ``"val"`` or ``"test"``.
-
-    Returns:
-        ``step``, ``split``, ``metrics``, ``details`` (what metrics say beside their figure), and ``losses``, the file
-        of the losses of the samples or None.
-
-    Raises:
-        ConfigError: there is no such checkpoint or split.
-        NumericalError: the loss is not finite; where there are losses of the samples, they are written nevertheless.
-        PluginError: the details of a metric are no JSON values.
-        StorageError: the checkpoint is damaged, or is one of another model.
+    A loss that gives one value a sample leaves them in ``losses-SPLIT-STEP.csv`` in the run directory.
     """
     file = resolve_checkpoint(run.checkpoints, checkpoint)
     composed = compose(partial, trains=False)
@@ -77,10 +61,10 @@ def evaluate_run(
             raise ComponentFailed(trainer.calls.now) from error
         written = None if losses is None else str(run.write_losses(split, saved.step, losses.tolist()))
         if not math.isfinite(values["loss"]):
-            of_each = f"; the loss of each sample is in {written}" if written else ""
             raise NumericalError(
                 f"the {split} loss is {values['loss']} with the weights of step {saved.step}: the scores of the model "
-                f"are not finite, or the data holds values that are too large{of_each}"
+                "are not finite, or the data holds values that are too large"
+                + (f"; the loss of each sample is in {written}" if written else "")
             )
         details = {
             label: _details(config.metrics[label], metric)
@@ -92,14 +76,5 @@ def evaluate_run(
 
 
 def _details(component: ComponentConfig, metric: DetailedMetric) -> dict[str, Any]:
-    details = metric.details()
-    try:
-        json.dumps(details)
-        fault = "" if isinstance(details, dict) else type(details).__name__
-    except (TypeError, ValueError, RecursionError) as error:
-        fault = one_line(error)
-    if fault:
-        raise PluginError(
-            f"{component.entry}: details() must give a dict of JSON values, such as tensor.tolist(): {fault}"
-        )
-    return details
+    with explaining(PluginError, f"{component.entry}: details() must give a dict of JSON values"):
+        return dict(json.loads(json.dumps(metric.details())))

@@ -19,12 +19,7 @@ FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 def build_optimizer(config: ResolvedConfig, model: nn.Module) -> Optimizer:
-    """The optimizer over the model's parameters.
-
-    Raises:
-        ConfigError: a group matches nothing, or a setting has no effect.
-        PluginError: the target gives something else.
-    """
+    """The optimizer over the model's parameters."""
     component = config.optimizer
     grouping = config.grouping
     parameters = _parameters(model, grouping)
@@ -35,8 +30,6 @@ def build_optimizer(config: ResolvedConfig, model: nn.Module) -> Optimizer:
             optimizer = component.build(_parameters(model, grouping), fused=True)
     if not isinstance(optimizer, Optimizer):
         raise PluginError(f"{component.entry} must give a torch Optimizer, it gives {type(optimizer).__name__}")
-    if isinstance(parameters, list):
-        _check_groups(config, optimizer, grouping)
     if optimizer.defaults.get("fused") and "momentum" in optimizer.defaults:
         optimizer.register_step_pre_hook(_begin_momentum)
     return optimizer
@@ -60,10 +53,8 @@ def _parameters(model: nn.Module, grouping: Grouping) -> Iterable[nn.Parameter] 
     names = [name for name, _ in model.named_parameters()]
     for number, group in enumerate(grouping.groups):
         if not any(owner == number for owner, _ in members):
-            taken = listing([name for name in names if fnmatchcase(name, group.match)])
-            matched = f"matches only what earlier groups have taken ({taken}); put it before them"
-            message = matched if taken else f"matches no parameter; there are: {listing(names)}"
-            raise ConfigError(Problem(f"optimizer.groups[{number}].match", f"'{group.match}' {message}"))
+            message = f"'{group.match}' matches no parameter that earlier groups have left; there are: {listing(names)}"
+            raise ConfigError(Problem(f"optimizer.groups[{number}].match", message))
     return [
         {
             "params": parameters,
@@ -72,29 +63,6 @@ def _parameters(model: nn.Module, grouping: Grouping) -> Iterable[nn.Parameter] 
         }
         for (number, bare), parameters in sorted(members.items())
     ]
-
-
-def _check_groups(config: ResolvedConfig, optimizer: Optimizer, grouping: Grouping) -> None:
-    """What is asked of groups must have an effect, as the built optimizer shows."""
-    problems = []
-    decays = [group.get("weight_decay") for group in optimizer.param_groups]
-    if grouping.no_decay_on_norms_and_biases and not any(decays):
-        lacks = "weight_decay" not in optimizer.defaults
-        why = f"{name_of(config.optimizer)} has no weight_decay" if lacks else "no weight decay is set"
-        problems.append(Problem("optimizer.no_decay_on_norms_and_biases", f"has no effect: {why}; leave it out"))
-    for number, group in enumerate(grouping.groups):
-        if group.weight_decay and group.weight_decay not in decays:
-            message = "has no effect: no_decay_on_norms_and_biases takes it from all that the group matches; drop one"
-            problems.append(Problem(f"optimizer.groups[{number}].weight_decay", message))
-    settings = config.optimizer.settings
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        chosen = not field.is_required() and value != field.default
-        if chosen and name in optimizer.defaults and all(group.get(name) != value for group in optimizer.param_groups):
-            message = f"has no effect: every parameter of {name_of(config.model)} has one set in its group"
-            problems.append(Problem(f"optimizer.{name}", message))
-    if problems:
-        raise ConfigError(*problems)
 
 
 def _can_be_fused(target: object, optimizer: Any, model: nn.Module) -> bool:

@@ -1,7 +1,6 @@
 """Writes the run directory while a run trains: rows, log, checkpoints, summary."""
 
 import copy
-import hashlib
 import secrets
 import warnings
 from collections.abc import Collection
@@ -11,8 +10,8 @@ from typing import Any, Protocol
 
 from ptb.errors import ConfigError, PluginError, StorageError, count, listing, one_line
 from ptb.runs.compose import ComposedRun
-from ptb.runs.manifest import observers_of
 from ptb.runs.result import RunResult
+from ptb.runs.state_check import drop_unsavable
 from ptb.storage.checkpoint import (
     Checkpoint,
     differences,
@@ -38,28 +37,18 @@ class Progress(Protocol):
 
 
 class Recorder:
-    """A callback of the core, and the one that saves.
-
-    Args:
-        run: where everything is written.
-        composed: what is trained.
-        progress: shows the lines to people too.
-
-    Attributes:
-        id: of the run; its checkpoints carry it.
-        started: before that, what the run directory says is still true.
-    """
+    """A callback of the core, and the one that saves."""
 
     def __init__(self, run: RunDirectory, composed: ComposedRun, progress: Progress | None) -> None:
-        self.id = secrets.token_hex(8)
-        self.started = False
+        self.id = secrets.token_hex(8)  # of the run; its checkpoints carry it
+        self.started = False  # until then, the summary of an earlier process is still true
         self.run = run
         self.composed = composed
         self.trainer = composed.trainer
         self._progress = progress
-        self._rows = hashlib.sha256()  # of metrics.jsonl
         self._epoch_rows: list[MetricsRow] = []
         self._test_step: int | None = None
+        self._reported = set(composed.lost_state)  # sections whose state is not saved
         recorders = [self] if progress is None else [self, progress]
         self.trainer.callbacks.attach(recorders, self.save)
 
@@ -68,7 +57,7 @@ class Recorder:
         facts = {"step": row.step, "epoch": row.epoch, "split": row.split, "values": row.values, "lr": row.lr}
         if row.samples_per_second is not None:
             facts["samples_per_second"] = row.samples_per_second
-        self._rows.update(self.run.append_row(facts))
+        self.run.append_row(facts)
         self._epoch_rows.append(row)
         if trainer.state.epoch_step:
             self._show_rows(f"step {row.step}  ")
@@ -90,50 +79,37 @@ class Recorder:
             "run": self.id,
             "epoch": state.epoch,
             "labels": dict(state.labels),
-            "rows_sha256": self._rows.hexdigest(),
             "config": self.composed.config.as_config(),
-            "observers": observers_of(self.composed.config),
+            "observers": list(trainer.callbacks.observers.components),
         }
         try:
-            path = save_checkpoint(self.run.checkpoints, state.step, take_snapshot(trainer), metadata)
+            path = save_checkpoint(self.run.checkpoints, state.step, self._snapshot(), metadata)
         except EncodeError as error:
             raise PluginError(f"the run cannot be saved: {error}") from error
         prune_checkpoints(self.run.checkpoints, trainer.settings.keep_last)
         return path
 
-    def restore_from(self, checkpoint: Checkpoint, dropped: frozenset[str] = frozenset()) -> None:
-        """Put the training where it was when the checkpoint was saved, and the rows too.
-
-        Args:
-            checkpoint: of this run.
-            dropped: labels of callbacks whose state is not used.
-
-        Raises:
-            ConfigError: a label to drop is not there.
-            StorageError: it is not the state of these components.
-        """
+    def restore_from(self, checkpoint: Checkpoint, dropped: Collection[str] = ()) -> None:
+        """Put training and rows where they were when the checkpoint was saved; ``dropped`` callbacks begin anew."""
         trainer = self.trainer
         try:
             state = checkpoint.decode(trainer.device)
-            _leave_out(state["callbacks"], trainer.callbacks.components().keys(), dropped, checkpoint.path)
+            _drop_states(state["callbacks"], trainer.callbacks.components().keys(), dropped, checkpoint.path)
             restore_snapshot(trainer, state)
             if trainer.state.step != checkpoint.step:
                 raise DecodeError(f"it is the state of step {trainer.state.step}")
-            again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.metadata, encode(take_snapshot(trainer)))
+            again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.metadata, encode(self._snapshot()))
         except (ConfigError, StorageError):
             raise
         except Exception as error:  # a component may raise anything on the state of another one
             raise StorageError(f"cannot resume from {checkpoint.path}: {one_line(error)}") from error
-        if not dropped and (
-            lost := [each for each in differences(checkpoint, again) if not each.startswith("callbacks")]
-        ):
+        # Observers may come and go, and callbacks whose state is dropped begin anew.
+        lost = [each for each in differences(checkpoint, again) if not each.startswith("callbacks")]
+        if lost and not dropped:
             message = f"{checkpoint.path} cannot be restored exactly: {listing(lost, 3)}"
             warnings.warn(f"{message}: the run will not end as if it had not been stopped", stacklevel=2)
-        whole = self.run.truncate_rows(trainer.state.rows_logged)
-        self._rows.update(self.run.rows())
-        if not whole or self._rows.hexdigest() != checkpoint.metadata.get("rows_sha256", self._rows.hexdigest()):
-            how = "has other rows than" if whole else "has lost rows that were there"
-            warnings.warn(f"{self.run.metrics} {how} at step {checkpoint.step}: it was changed since", stacklevel=2)
+        if not self.run.truncate_rows(trainer.state.rows_logged):
+            warnings.warn(f"{self.run.metrics} has lost rows that were there at step {checkpoint.step}", stacklevel=2)
         how = "nothing is left to train" if trainer.is_over else "resumed"
         self.line(f"{how} after step {checkpoint.step}, from {checkpoint.path.name}")
 
@@ -177,6 +153,15 @@ class Recorder:
         self.run.append_log(text)
         warnings.warn(text, stacklevel=2)
 
+    def _snapshot(self) -> dict[str, Any]:
+        """The state of the training, without that of observers which no checkpoint can hold: they must not stop it."""
+        snapshot = take_snapshot(self.trainer)
+        for label, problem in drop_unsavable(snapshot, self.trainer).items():
+            if (section := f"callbacks.{label}") not in self._reported:
+                self._reported.add(section)
+                self.warn(f"the state of {section} is not saved: {problem}")
+        return snapshot
+
     def _measure_test(self, trainer: Trainer) -> None:
         state = trainer.state
         step = state.labels.get("best", state.step)
@@ -218,14 +203,14 @@ class Recorder:
         self.line(f"epoch {row.epoch:>{len(epochs)}}/{epochs}  {inside}{'  '.join(parts)}  {speed}".rstrip())
 
 
-def _leave_out(states: dict[str, Any], there: Collection[str], dropped: Collection[str], path: Path) -> None:
-    """Take the states out that are not to be used; each of the others must have its callback."""
-    if unknown := [label for label in dropped if label not in states]:
-        raise ConfigError(
-            f"--drop-state {unknown[0]}: {path} holds no state of a callback of that name"
-            + (f"; it holds those of {listing(list(states))}" if states else "")
-        )
+def _drop_states(states: dict[str, Any], there: Collection[str], dropped: Collection[str], path: Path) -> None:
+    """Take out the states that are not to be used; each of the others must have its callback."""
     for label in dropped:
+        if label not in states:
+            raise ConfigError(
+                f"--drop-state {label}: {path} holds no state of a callback of that name"
+                + (f"; it holds those of {listing(list(states))}" if states else "")
+            )
         del states[label]
     if missing := [label for label, state in states.items() if state and label not in there]:
         flags = " ".join(f"--drop-state {label}" for label in missing)

@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import Signals
 
 from ptb.device import cpu_threads
-from ptb.errors import ConfigError, InterruptedRunError, NumericalError, PluginError, StorageError, listing, one_line
+from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
 from ptb.runs import blame, manifest
 from ptb.runs.compose import ComposedRun
 from ptb.runs.recorder import Progress, Recorder
@@ -21,16 +21,9 @@ from ptb.storage.run_directory import RunDirectory, check_output
 def start_run(
     composed: ComposedRun, output: Path | None, progress: Progress | None = None, *, stop_after: int | None = None
 ) -> RunResult:
-    """Train, evaluate and record a composed run.
+    """Train, evaluate and record a composed run, in a new directory under ``runs/`` where ``output`` is None.
 
-    Args:
-        composed: what ``compose`` returned; its model is trained in place.
-        output: the run directory, new or empty; None makes one under ``runs/``.
-        progress: shows the run; without it nothing is shown, and no signal stops the run.
-        stop_after: the optimizer step after which the run is saved and left.
-
-    Raises:
-        PtbError: see ``ptb.errors``; ``summary.json`` then says how far the run came.
+    The model is trained in place. Without ``progress`` nothing is shown, and no signal stops the run.
     """
     config = composed.config
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
@@ -41,7 +34,7 @@ def start_run(
         run.write_manifest(manifest.describe(composed) | {"run": recorder.id})
         recorder.line(composed.summary_line())
         recorder.line(f"run directory: {run.path}")
-        for lost in composed.lost_state:
+        for lost in composed.lost_state.values():
             recorder.warn(f"{lost}: `ptb resume` would not continue exactly")
         if composed.advice:
             recorder.line(composed.advice)
@@ -58,27 +51,12 @@ def resume_run(
     stop_after: int | None = None,
     drop_state: Collection[str] = (),
 ) -> RunResult:
-    """Continue a run from its newest valid checkpoint.
-
-    Args:
-        composed: what ``compose`` made of its configuration.
-        run: where its checkpoints are.
-        progress: as in ``start_run``.
-        strict: refuse where versions, device, threads or data are not those of the run.
-        stop_after: as in ``start_run``.
-        drop_state: labels of callbacks whose saved state is not used.
-
-    Raises:
-        StorageError: no checkpoint is valid, its state is not that of these components, or ``strict`` refuses.
-        PtbError: as in ``start_run``.
-    """
+    """Continue a run from its newest valid checkpoint; ``strict`` refuses where versions, device or data differ."""
     with _recording(composed, run, progress) as recorder:
-        if composed.lost_state:
-            raise PluginError(f"the run cannot be resumed exactly: {listing(list(composed.lost_state))}")
+        _check_lost_state(recorder)
         then, now = run.read_manifest(), manifest.describe(composed)
-        recorder.id = str(then.get("run", recorder.id))
         checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
-        manifest.check_config(run, checkpoint, composed.config)
+        manifest.check_config(run, checkpoint, composed)
         # Where there is neither, it was killed before it wrote one.
         changed = manifest.changes(then, now) if then or checkpoint else []
         if changed and strict:
@@ -90,16 +68,18 @@ def resume_run(
             warnings.warn(f"{text}: the run may not end as one that was not stopped", stacklevel=2)
         if checkpoint is None and (run.has_trained() or then.get("resumed")):
             raise StorageError(
-                f"{run.path} has been trained, as {run.metrics.name}, {run.summary.name} or {run.manifest.name} show, "
-                f"and has no checkpoint: put one back into {run.checkpoints}, or begin a new run"
+                f"{run.path} has been trained and has no checkpoint: put one back into {run.checkpoints}, or begin a "
+                "new run"
             )
         trainer = composed.trainer
+        # The manifest may be gone.
+        saved = checkpoint.metadata if checkpoint else {}
+        recorder.id = str(then.get("run") or saved.get("run") or recorder.id)
         if checkpoint is None:
             recorder.line("nothing was saved before the run was stopped: it begins at the start")
             seed_global(composed.config.run.seed, "train")
         else:
-            recorder.id = str(checkpoint.metadata.get("run", recorder.id))  # the manifest may be gone
-            recorder.restore_from(checkpoint, frozenset(drop_state))
+            recorder.restore_from(checkpoint, drop_state)
             if stop_after is not None and stop_after <= checkpoint.step and not trainer.is_over:
                 raise ConfigError(f"--stop-after {stop_after}: the run is at step {checkpoint.step}; name a later one")
             prune_checkpoints(run.checkpoints, trainer.settings.keep_last)  # it may have been killed before
@@ -109,6 +89,16 @@ def resume_run(
         recorder.started = True
         run.remove_summary()
         return _fit(recorder, stop_after)
+
+
+def _check_lost_state(recorder: Recorder) -> None:
+    """Refuse to resume where something that trains would lose state; an observer cannot change the weights."""
+    lost = recorder.composed.lost_state
+    observers = {f"callbacks.{label}" for label in recorder.trainer.callbacks.observers.components}
+    if trained := [text for section, text in lost.items() if section not in observers]:
+        raise PluginError(f"the run cannot be resumed exactly: {listing(trained)}")
+    for text in lost.values():
+        recorder.warn(text)
 
 
 def _fit(recorder: Recorder, stop_after: int | None) -> RunResult:
@@ -121,11 +111,6 @@ def _fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     if not trainer.finished:
         recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
         return recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
-    if 0 < state.skipped_steps == state.step:
-        raise NumericalError(
-            f"no step could be taken: the fp16 gradients overflowed in all {state.step} of them; train for more steps, "
-            "so that their scale can adapt, or use trainer.precision=bf16 or fp32"
-        )
     if state.stopped_early:
         monitor, patience = trainer.settings.monitor, trainer.settings.patience
         recorder.line(f"stopped early: {patience} evaluations without a better {monitor}")

@@ -3,144 +3,121 @@
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
+from ptb.errors import listing, one_line
 from ptb.seeding import preserve_rng_state
+from ptb.storage.checkpoint import Checkpoint, differences
 from ptb.storage.codec import EncodeError, decode, encode
 from ptb.training.protocols import Batch
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.trainer import Trainer
 
 SHOWN = 3
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
-_GENERATORS: dict[type, Callable[[Any], object]] = {
-    torch.Generator: lambda generator: generator.get_state().tolist(),
+_GENERATORS: dict[type, Callable[[Any], Any]] = {
+    torch.Generator: torch.Generator.get_state,
     random.Random: random.Random.getstate,
     np.random.Generator: lambda generator: generator.bit_generator.state,
     np.random.RandomState: lambda generator: generator.get_state(legacy=False),
-    np.ndarray: np.ndarray.tolist,
 }
 
 
-def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names: Mapping[str, str]) -> list[str]:
-    """Save a training after a step, load it into a fresh one, take the same step with both, and compare.
+def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names: Mapping[str, str]) -> dict[str, str]:
+    """What each component of a training would lose, by its section.
 
-    Args:
-        trainer: has taken a step.
-        fresh: built in the same way, and new.
-        batches: of the step that both take.
-        names: what to call components in messages, by section.
-
-    Returns:
-        A line for each component that would lose something: its name, and what.
+    The state of ``trainer``, which has taken a step, is loaded into ``fresh``, which was built in the same way. Both
+    take one more step before they are compared. Messages call the components by their ``names``.
     """
     trainer.train_metrics.flush()
+    snapshot, lost = take_snapshot(trainer), {}
+    for label, error in drop_unsavable(snapshot, trainer).items():
+        section = f"callbacks.{label}"
+        lost[section] = f"{names[section]} has state that no checkpoint can hold: {error}"
     try:
-        restore_snapshot(fresh, decode(encode(take_snapshot(trainer)), trainer.device))
+        restore_snapshot(fresh, decode(encode(snapshot), trainer.device))
     except EncodeError as error:
-        return [f"{error}, which no checkpoint can hold"]
+        return {"": f"{error}, which no checkpoint can hold"}
     except Exception as error:  # a component may raise anything on its own state
-        return [
-            f"{names.get(fresh.calls.now, 'the training')} cannot load its own state: {type(error).__name__}: {error}"
-        ]
+        section = fresh.calls.now
+        lost[section] = f"{names.get(section, 'the training')} cannot load its own state: {one_line(error)}"
+        return lost
     try:
         for each, begin in ((trainer, False), (fresh, True)):
             with preserve_rng_state():
                 each.try_step(batches, begin=begin)
                 each.train_metrics.flush()
     except Exception:  # two samples may be learned in one step, and there is none to take after that
-        return []
-    seen: set[int] = set()  # what one component has is not compared again where another one refers to it
-    lost = []
-    for section, one, other in _pairs(trainer, fresh):
-        if places := list(dict.fromkeys(_differences(one, other, "", seen)))[:SHOWN]:
-            lost.append(f"{names[section]} keeps state that is in no state_dict: {', '.join(places)}")
+        return lost
+    seen: set[int] = set()
+    others = _components(fresh)
+    for section, component in _components(trainer).items():
+        if places := list(_differences(component, others[section], "", seen)):
+            lost.setdefault(section, f"{names[section]} keeps state that is in no state_dict: {listing(places, SHOWN)}")
     return lost
 
 
-def _pairs(one: Trainer, other: Trainer) -> Iterator[tuple[str, object, object]]:
-    yield "model", one.model, other.model
-    yield "loss", one.objective.loss, other.objective.loss
-    yield "optimizer", one.optimizer, other.optimizer
-    yield "scheduler", one.scheduler, other.scheduler
-    for label, metric in one.train_metrics.metrics.items():
-        yield f"metrics.{label}", metric, other.train_metrics.metrics[label]
-    others = other.callbacks.components()
-    for label, callback in one.callbacks.components().items():
-        yield f"callbacks.{label}", callback, others[label]
+def drop_unsavable(snapshot: dict[str, Any], trainer: Trainer) -> dict[str, str]:
+    """Take out the states of observers that no checkpoint can hold, and return what is wrong with each by its label."""
+    dropped = {}
+    for label in trainer.callbacks.observers.components:
+        try:
+            encode(snapshot["callbacks"].get(label))
+        except EncodeError as error:
+            dropped[label] = str(error)
+            del snapshot["callbacks"][label]
+    return dropped
+
+
+def _components(trainer: Trainer) -> dict[str, object]:
+    parts = {
+        "model": trainer.model,
+        "loss": trainer.objective.loss,
+        "optimizer": trainer.optimizer,
+        "scheduler": trainer.scheduler,
+    }
+    metrics, callbacks = trainer.train_metrics.metrics, trainer.callbacks.components()
+    parts |= {f"metrics.{label}": metric for label, metric in metrics.items()}
+    return parts | {f"callbacks.{label}": callback for label, callback in callbacks.items()}
 
 
 def _differences(one: Any, other: Any, path: str, seen: set[int]) -> Iterator[str]:
-    """The places of what differs in two objects that were built and used in the same way."""
+    """The places of what differs in two objects that were built and used in the same way.
+
+    Whatever a checkpoint can hold is compared as the bytes that it would hold; other objects by what is in them.
+    """
+    # What one component has is not compared again where another one refers to it.
     if one is other or id(one) in seen:
         return
-    seen.add(id(one))
-    if type(one) is not type(other):
-        yield path
-    elif isinstance(one, Tensor):
-        if not _same_tensor(one, other):
+    try:
+        if differences(Checkpoint(Path(), 0, {}, encode(one)), Checkpoint(Path(), 0, {}, encode(other))):
             yield path
-    elif read := next((read for kind, read in _GENERATORS.items() if isinstance(one, kind)), None):
-        if repr(read(one)) != repr(read(other)):
-            yield path
-    elif isinstance(one, _PLAIN):
-        if one != other and repr(one) != repr(other):  # NaN is NaN
-            yield path
-    elif isinstance(one, Mapping):
-        ones, others = one, other
-        if all(isinstance(key, str) for key in one) and one.keys() == other.keys():
-            others = {key: other[key] for key in one}  # loading may change the order
-        yield from _in_items(list(ones.items()), list(others.items()), path, seen)
-    elif isinstance(one, list | tuple | deque):
-        yield from _in_items(list(enumerate(one)), list(enumerate(other)), path, seen)
-    elif isinstance(one, set | frozenset):
-        if one != other:
-            yield path
-    elif not isinstance(one, type | ModuleType | FunctionType | BuiltinFunctionType):
-        yield from _in_items(_attributes(one), _attributes(other), path, seen)
-
-
-def _in_items(ones: list[tuple[Any, Any]], others: list[tuple[Any, Any]], path: str, seen: set[int]) -> Iterator[str]:
-    """Of two lists of names and values; tensors as names, such as those of optimizers, are known by their place."""
-    if len(ones) != len(others):
+        return
+    except EncodeError:
+        seen.add(id(one))
+    ones, others = _inside(one), _inside(other)
+    if ones.keys() != others.keys():
         yield path or "attributes"
         return
-    for number, ((name, one), (its_name, other)) in enumerate(zip(ones, others, strict=True)):
-        known = name if isinstance(name, str | int) else number
-        if isinstance(name, str | int) and name != its_name:
-            yield f"{path}.{known}".removeprefix(".")
-        else:
-            yield from _differences(one, other, f"{path}.{known}".removeprefix("."), seen)
+    for name, value in ones.items():
+        yield from _differences(value, others[name], f"{path}.{name}".removeprefix("."), seen)
 
 
-def _attributes(owner: object) -> list[tuple[str, Any]]:
-    slots = [name for kind in type(owner).__mro__ for name in getattr(kind, "__slots__", ())]
-    held = {name: getattr(owner, name) for name in slots if hasattr(owner, name)} | getattr(owner, "__dict__", {})
+def _inside(owner: Any) -> dict[Any, Any]:
+    """The parts of an object that no checkpoint can hold as it is, by their names or places."""
+    if read := next((read for kind, read in _GENERATORS.items() if isinstance(owner, kind)), None):
+        return {"state": read(owner)}
+    if isinstance(owner, Mapping):
+        # Keys may be tensors, and hooks have numbers that torch counts up for the whole process.
+        return {key if isinstance(key, str) else place: each for place, (key, each) in enumerate(owner.items())}
+    if isinstance(owner, list | tuple | deque):
+        return dict(enumerate(owner))
+    held = dict(getattr(owner, "__dict__", {}))
     if isinstance(owner, Optimizer):
-        held.pop("defaults", None)  # of groups that are added later; torch changes them when it loads a state
+        held.pop("defaults")  # of groups that are added later; torch changes them when it loads a state
         held.pop("_numel_cache", None)  # of LBFGS, which computes it when it needs it
-    # Hooks are kept under numbers that torch counts up for the whole process.
-    numbered = [name for name, value in held.items() if name.endswith("_hooks") and isinstance(value, Mapping)]
-    return sorted((held | {name: [*held[name].values()] for name in numbered}).items())
-
-
-def _same_tensor(one: Tensor, other: Tensor) -> bool:
-    if (one.shape, one.dtype, one.layout, one.requires_grad) != (
-        other.shape,
-        other.dtype,
-        other.layout,
-        other.requires_grad,
-    ):
-        return False
-    one, other = (
-        each.detach().to_dense() if each.layout is not torch.strided else each.detach() for each in (one, other)
-    )
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())
+    return held

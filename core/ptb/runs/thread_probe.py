@@ -15,13 +15,9 @@ STEPS = 5
 
 
 def thread_advice(trainer: Trainer, total_steps: int, threads: int, always: bool = False) -> str | None:
-    """One line where a long run would be faster with all threads of torch, else None.
+    """One line where a long run, or with ``always`` any, would be faster with all threads of torch.
 
-    Args:
-        trainer: of the preflight; it takes steps.
-        total_steps: of the run.
-        threads: that the run takes.
-        always: say it of short runs too.
+    The trainer is that of the preflight: it takes steps.
     """
     most = torch.get_num_threads()
     if trainer.device.type != "cpu" or threads >= most:

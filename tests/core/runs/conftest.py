@@ -98,7 +98,6 @@ ODD = """
     def ptb_provide_optimizers():
         return [
             Component("sparse-only", "torch.optim:SparseAdam", needs=("sparse-gradients",)),
-            Component("undeclared", "torch.optim:SparseAdam"),
             Component("plain-adam", "torch.optim:Adam"),
         ]
 """

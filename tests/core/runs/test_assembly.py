@@ -85,18 +85,6 @@ def test_a_misfit_of_shapes_names_the_setting_that_changes_them(built_in):
     assert "change dataset.size or choose another model" in str(error.value)
 
 
-def test_a_setting_that_is_no_part_of_the_shape_is_not_named(built_in):
-    dataset = {"name": "random", "input_shape": [1, 9, 9], "samples": 9}
-    with pytest.raises(IncompatibleError, match=r"9x9; change dataset\.input_shape or choose another model"):
-        compose(resolve(RunConfig(model={"name": "lenet"}, dataset=dataset), built_in))
-
-
-def test_the_original_exception_is_kept(strange):
-    with pytest.raises(PluginError) as error:
-        strange(model="raises")
-    assert isinstance(error.value.__cause__, KeyError)
-
-
 def test_the_seed_decides_the_first_weights_and_nothing_else_does(built_in):
     def weights(seed):
         torch.rand(1)
@@ -108,7 +96,6 @@ def test_the_seed_decides_the_first_weights_and_nothing_else_does(built_in):
 
 
 UNUSUAL = """
-    import torch
     from torch import nn
     from ptb import Component, hookimpl
 
@@ -119,23 +106,13 @@ UNUSUAL = """
         norm = nn.LazyBatchNorm1d(affine=False)
         return nn.Sequential(nn.Flatten(), nn.Linear(spec.input_size, spec.output_size), norm)
 
-    class Wave(nn.Module):
-        def __init__(self, spec, *, frozen: bool = False):
-            super().__init__()
-            self.body = nn.Linear(spec.input_size, spec.output_size)
-            self.phase = nn.Parameter(torch.ones(1, dtype=torch.complex64), requires_grad=not frozen)
-
-        def forward(self, inputs):
-            return self.body(inputs.flatten(1)) * self.phase.abs()
-
     @hookimpl
     def ptb_provide_models():
-        names = {"lazy": "lazy", "lazy-norm": "lazy_norm", "wave": "Wave"}
+        names = {"lazy": "lazy", "lazy-norm": "lazy_norm"}
         return [Component(name, f"ptb_unusual:{target}") for name, target in names.items()]
 """
 
 
-@pytest.mark.parametrize("initializer", ["default", "xavier-uniform"])
 @pytest.mark.parametrize(
     ("model", "told"),
     [
@@ -144,30 +121,11 @@ UNUSUAL = """
     ],
     ids=["parameters", "buffers"],
 )
-def test_a_model_whose_tensors_have_no_size_yet_is_told_how_to_give_them_one(site, model, told, initializer):
+def test_a_model_whose_tensors_have_no_size_yet_is_told_how_to_give_them_one(site, model, told):
     site.add("ptb-unusual", UNUSUAL)
-    config = RunConfig(model={"name": model}, initializer={"name": initializer}, device="cpu")
+    config = RunConfig(model={"name": model}, device="cpu")
     with pytest.raises(PluginError, match=rf"^model '{model}' \(ptb-unusual 1\.0\) must give a model .*{told}"):
         compose(resolve(config, site.registry()))
-
-
-def wave(site, precision, frozen=False):
-    site.add("ptb-unusual", UNUSUAL)
-    model = {"name": "wave", "frozen": frozen}
-    return compose(
-        resolve(RunConfig(model=model, device="cpu", trainer={"precision": precision}), site.registry())
-    ).trainer
-
-
-def test_the_scaled_loss_of_fp16_is_not_for_complex_parameters(site):
-    told = r"precision: must be fp32 or bf16, got fp16: its loss scaling takes real .*, and phase of model 'wave' is"
-    with pytest.raises(ConfigError, match=told):
-        wave(site, "fp16")
-
-
-@pytest.mark.parametrize(("precision", "frozen"), [("fp32", False), ("bf16", False), ("fp16", True)])
-def test_complex_parameters_whose_gradients_are_not_scaled_are_taken(site, precision, frozen):
-    assert wave(site, precision, frozen).model.phase.is_complex()
 
 
 def test_a_model_that_does_not_fit_in_memory_is_named(built_in):
@@ -175,14 +133,6 @@ def test_a_model_that_does_not_fit_in_memory_is_named(built_in):
     partial = resolve(RunConfig(model={"name": "mlp", "hidden": hidden}, dataset={"name": "iris"}), built_in)
     with pytest.raises(ResourceError, match=r"memory while model 'mlp' was built; make it smaller .*`ptb show model m"):
         compose(partial)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("num_workers", 2), ("timeout", 5.0), ("prefetch_factor", 3), ("persistent_workers", False)]
-)
-def test_workers_that_are_not_used_are_told(built_in, key, value):
-    with pytest.warns(UserWarning, match=rf"loader.{key}={value} is not used: .*loader.placement=workers has some"):
-        compose(resolve(RunConfig(model={"name": "linear"}, loader={key: value}), built_in))
 
 
 def test_a_loss_that_would_have_to_be_trained_is_refused(site):

@@ -1,5 +1,3 @@
-import contextlib
-
 import pytest
 import torch
 
@@ -20,17 +18,9 @@ def test_the_configuration_names_the_device_that_was_found(built_in):
     assert composed.config.run.device == str(composed.trainer.device) != "auto"
 
 
-def test_composing_leaves_the_global_random_state_alone(built_in):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    compose(resolve(RunConfig(model={"name": "lenet"}), built_in))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
-def test_out_of_memory_while_composing_is_told_as_that(built_in, monkeypatch, error):
+def test_out_of_memory_while_composing_is_told_as_that(built_in, monkeypatch):
     def raises(*_, **__):
-        raise error("too much")
+        raise MemoryError("too much")
 
     monkeypatch.setattr("ptb_models.lenet.LeNet.forward", raises)
     with pytest.raises(ResourceError, match="batch_size=32; try 16"):
@@ -56,30 +46,17 @@ def test_patience_without_a_validation_split_is_not_ignored(odd):
         odd(trainer={"patience": 2})
 
 
-@pytest.mark.parametrize(
-    ("trainer", "told"),
-    [
-        ({"epochs": 6, "eval_every": 2, "patience": 2}, "patience=2 never ends this run early: .*=6 has 3 evaluations"),
-        ({"epochs": 1, "patience": 1}, "epochs=1 has 1 evaluation$"),
-        ({"epochs": 5, "eval_every": 2, "patience": 1}, ""),
-        ({"epochs": 6, "patience": 4}, ""),
-        ({"epochs": 1}, ""),
-    ],
-    ids=str,
-)
-def test_patience_that_cannot_end_is_told(built_in, trainer, told):
-    config = RunConfig(model={"name": "linear"}, trainer=trainer)
-    with pytest.warns(UserWarning, match=told) if told else contextlib.nullcontext():
-        compose(resolve(config, built_in))
-
-
-def test_an_ignore_index_that_no_sample_has_is_not_ignored(built_in):
+def test_a_figure_that_nothing_reports_is_refused_before_training(odd, built_in):
     with pytest.raises(
-        IncompatibleError,
-        match="loss 'cross-entropy' is set to ignore samples, and no sample of data set 'digits' is one",
+        ConfigError, match=r"trainer\.monitor: 'val/f1' is reported by no split; there is no validation"
     ):
-        compose(resolve(RunConfig(model={"name": "linear"}, loss={"ignore_index": 10}), built_in))
-    compose(resolve(RunConfig(model={"name": "linear"}, loss={"ignore_index": 9}), built_in))
+        odd(trainer={"monitor": "val/f1"})
+    waits = {"best-checkpoint": {"monitor": "val/f1", "mode": "max"}}
+    with pytest.raises(ConfigError) as error:
+        compose(resolve(RunConfig(model={"name": "linear"}, callbacks=waits), built_in))
+    (problem,) = error.value.problems
+    assert problem.key == "callbacks.best-checkpoint.monitor"
+    assert problem.message == "'val/f1' is reported by no split; reported are val/loss, val/accuracy"
 
 
 VIEWING = """
@@ -125,9 +102,7 @@ def test_parts_that_look_at_memory_keep_it_contiguous(site, sections):
     composed = compose(resolve(RunConfig(**sections, device="cpu"), registry))
     assert composed.config.trainer.memory_format == "contiguous"
     assert all(parameter.is_contiguous() for parameter in composed.trainer.model.parameters())
-    with pytest.raises(
-        IncompatibleError, match=r"^with trainer.memory_format=channels-last: .* view size is not compatible"
-    ):
+    with pytest.raises(IncompatibleError, match="view size is not compatible"):
         compose(resolve(RunConfig(**sections, trainer={"memory_format": "channels-last"}, device="cpu"), registry))
 
 

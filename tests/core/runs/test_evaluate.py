@@ -86,7 +86,7 @@ def test_data_that_has_changed_since_the_run_is_warned_of(evaluated, table, buil
 def test_a_run_that_has_lost_its_manifest_is_evaluated_with_a_warning(evaluated, table, built_in):
     run, _ = table
     (run.output / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match="does not tell which data the run used"):
+    with pytest.warns(UserWarning, match="does not say which data the run used"):
         assert evaluated(run.output)["step"] == run.step
 
 
@@ -200,18 +200,10 @@ METRIC = """
 """
 
 
-@pytest.mark.parametrize(
-    ("details", "told"),
-    [
-        ('{"a": torch.ones(2)}', "TypeError: Object of type Tensor is not JSON serializable"),
-        ('{(1, 2): "a"}', "TypeError: keys must be str"),
-        ("[1, 2]", "list"),
-    ],
-    ids=["tensor", "key", "no-dict"],
-)
-def test_details_that_are_no_json_values_are_the_fault_of_the_plugin(evaluated, site, done, details, told):
+@pytest.mark.parametrize("details", ['{"a": torch.ones(2)}', "[1, 2]"], ids=["tensor", "no-dict"])
+def test_details_that_are_no_json_values_are_the_fault_of_the_plugin(evaluated, site, done, details):
     site.add("ptb-metric", METRIC.replace("DETAILS", details))
-    message = rf"^metric 'seen' \(ptb-metric 1\.0\): details\(\) must give a dict of JSON values, .*: {told}"
+    message = r"^metric 'seen' \(ptb-metric 1\.0\): details\(\) must give a dict of JSON values: TypeError: "
     with pytest.raises(PluginError, match=message):
         evaluated(done.output, metrics=["seen"], registry=site.registry())
 

@@ -238,7 +238,7 @@ def test_a_run_with_figures_and_no_checkpoint_is_not_begun_again(stopped, built_
     resumed(stopped, built_in, stop_after=50)
     for path in find_checkpoints(stopped / "checkpoints").values():
         path.unlink()
-    with pytest.raises(StorageError, match=r"has been trained, as metrics.jsonl, .*, and has no checkpoint"):
+    with pytest.raises(StorageError, match=r"has been trained and has no checkpoint"):
         resumed(stopped, built_in)
 
 
@@ -267,9 +267,9 @@ def test_only_what_changes_no_figure_can_be_set(stopped, override, told):
 
 def test_a_lost_manifest_is_told(stopped, built_in):
     (stopped / "manifest.json").write_text("{")
-    with pytest.raises(StorageError, match=r"no manifest.json tells"):
+    with pytest.raises(StorageError, match=r"no manifest.json says"):
         resumed(stopped, built_in, strict=True)
-    with pytest.warns(UserWarning, match=r"no manifest.json tells"):
+    with pytest.warns(UserWarning, match=r"no manifest.json says"):
         resumed(stopped, built_in)
     assert json.loads((stopped / "manifest.json").read_text())["threads"] == 1
 
@@ -286,14 +286,6 @@ def test_more_figures_than_the_checkpoint_knows_are_cut(stopped, built_in, tmp_p
         (80, "val"),
         (80, "test"),
     ]
-
-
-def test_changed_figures_are_told(stopped, built_in):
-    resumed(stopped, built_in, stop_after=50)
-    rows = stopped / "metrics.jsonl"
-    rows.write_text(rows.read_text().replace('"loss": 2', '"loss": 9', 1))
-    with pytest.warns(UserWarning, match="has other rows than at step 50: it was changed since"):
-        resumed(stopped, built_in)
 
 
 def test_lost_figures_are_told(stopped, built_in):

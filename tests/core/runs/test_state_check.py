@@ -54,7 +54,7 @@ def test_no_built_in_component_loses_anything(built_in, kind):
         if "sparse-gradients" in entry.component.needs:
             changes["model"] = {"name": "embedding-bag", "sparse": True}
             changes["dataset"] = {"name": "random", "inputs": "tokens"}
-        assert lost_by(built_in, **changes) == (), entry.name
+        assert lost_by(built_in, **changes) == {}, entry.name
 
 
 def test_no_built_in_metric_loses_anything(built_in):
@@ -62,11 +62,11 @@ def test_no_built_in_metric_loses_anything(built_in):
         entries = [entry for entry in built_in.components("metric") if target in entry.component.accepts]
         metrics = {entry.name: {"k": 2} if entry.name == "top-k" else {} for entry in entries}
         assert metrics
-        assert lost_by(built_in, dataset={"name": "random", "target": target}, metrics=metrics) == ()
+        assert lost_by(built_in, dataset={"name": "random", "target": target}, metrics=metrics) == {}
 
 
 def test_a_metric_that_keeps_its_sums_elsewhere_is_named(site):
     site.add("ptb-sums", METRICS)
-    assert lost_by(site.registry(), metrics={"keeper": {}, "loser": {}}) == (
-        "metric 'loser' keeps state that is in no state_dict: sum.value",
-    )
+    assert lost_by(site.registry(), metrics={"keeper": {}, "loser": {}}) == {
+        "metrics.loser": "metric 'loser' keeps state that is in no state_dict: sum.value"
+    }

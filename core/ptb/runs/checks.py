@@ -1,0 +1,67 @@
+"""Checks of a configuration that need to know the data set or the built components."""
+
+from collections.abc import Collection, Mapping
+
+from ptb.config.layers import RunConfig
+from ptb.config.resolve import ResolvedConfig, closure_problems
+from ptb.data.spec import DataSpec
+from ptb.errors import ConfigError, IncompatibleError, Problem, listing
+from ptb.runs.blame import name_of
+from ptb.training.trainer import Trainer
+
+
+def check_accepts(config: ResolvedConfig, spec: DataSpec) -> None:
+    """Refuse a loss or metric that says it does not take the data set's kind of targets."""
+    for component in config.components().values():
+        accepts, kind = component.entry.component.accepts, component.entry.kind
+        if accepts and spec.target not in accepts:
+            raise IncompatibleError(
+                f"{name_of(component)} takes targets of kind {' or '.join(accepts)}; those of "
+                f"{name_of(config.dataset)} are '{spec.target}': choose another {kind} (`ptb list {kind}`) or another "
+                "data set"
+            )
+
+
+def better_figure(config: ResolvedConfig, asked: RunConfig, splits: Collection[str]) -> str:
+    """Whether a ``"lower"`` or a ``"higher"`` monitored figure is better."""
+    trainer, source = config.trainer, asked.source("trainer", "monitor")
+    if trainer.patience and "val" not in splits:
+        message = f"waits for {trainer.monitor}, and {name_of(config.dataset)} has no validation split"
+        raise ConfigError(Problem("trainer.patience", message, asked.source("trainer", "patience")))
+    # The default is silent where there is no validation split.
+    if trainer.monitor != "val/loss" and (message := _unreported(trainer.monitor, config, splits)):
+        raise ConfigError(Problem("trainer.monitor", message, source))
+    if trainer.mode != "auto":
+        return "lower" if trainer.mode == "min" else "higher"
+    _, label, *figure = trainer.monitor.split("/")
+    better = "lower" if label == "loss" else config.metrics[label].entry.component.better
+    better = better.get(figure[0] if figure else "") if isinstance(better, Mapping) else better
+    if better is None:
+        message = f"'{trainer.monitor}' does not say whether higher or lower is better; set trainer.mode=max or min"
+        raise ConfigError(Problem("trainer.monitor", message, source))
+    return better
+
+
+def check_trainer(trainer: Trainer, config: ResolvedConfig, asked: RunConfig) -> None:
+    """Refuse what only built components show: a callback that waits for a figure in vain, settings beside a closure."""
+    problems = []
+    for label, callback in trainer.callbacks.components().items():
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and (message := _unreported(monitor, config, trainer.eval_loaders)):
+            section = ("callbacks", label, "monitor")
+            problems.append(Problem(".".join(section), message, asked.source(*section)))
+    # Only the built optimizer says that it needs a closure, where its plugin does not.
+    if trainer.needs_closure:
+        found = closure_problems(config.optimizer.entry.name, config.trainer)
+        problems += [Problem(f"trainer.{key}", text, asked.source("trainer", key)) for key, text in found.items()]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _unreported(monitor: str, config: ResolvedConfig, splits: Collection[str]) -> str:
+    """What is wrong with a monitored figure, SPLIT/LABEL or SPLIT/LABEL/FIGURE; nothing if it is reported."""
+    reported = [f"val/{label}" for label in ("loss", *config.metrics)] if "val" in splits else []
+    if "/".join(monitor.split("/")[:2]) in reported:
+        return ""
+    there = f"reported are {listing(reported)}" if reported else "there is no validation split"
+    return f"'{monitor}' is reported by no split; {there}"

@@ -1,7 +1,8 @@
 """Reads batches in this process, or in worker processes with torch's ``DataLoader``, with the same bits.
 
 The ``DataLoader`` goes on for as long as its workers live: its sampler hands out keys, ``(epoch, split, seed,
-samples)``, each for a whole batch. So one pool of workers serves all splits and epochs, and an epoch can start at any batch.
+samples)``, each for a whole batch. So one pool of workers serves all splits and epochs, and an epoch can start at any
+batch.
 """
 
 import multiprocessing

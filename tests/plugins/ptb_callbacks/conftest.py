@@ -1,24 +1,18 @@
 """Trainers built by hand, and what all callbacks must stand: to stop and resume after any step."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from ptb.config.sections import TrainerSettings
-from ptb.data import sources
 from ptb.data.loader import BatchLoader
-from ptb.storage.codec import Decoder, Encoder
+from ptb.data.sources import make_sources
+from ptb.storage.codec import decode, encode
 from ptb.training.callback_list import CallbackList
 from ptb.training.objective import Objective
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.trainer import Trainer
-
-make_sources = getattr(sources, "make_sources", None) or sources.place
-if not hasattr(BatchLoader, "sample_indices"):
-    BatchLoader.sample_indices = BatchLoader.chosen
 
 CPU = torch.device("cpu")
 
@@ -64,9 +58,7 @@ def make():
 
 def through_a_file(snapshot):
     """As a checkpoint gives it back."""
-    encoder = Encoder()
-    node = encoder.node(snapshot, "state")
-    return Decoder(copy.deepcopy(encoder.tensors), CPU).value(node)
+    return decode(encode(snapshot))
 
 
 def assert_same(one, other, path=""):

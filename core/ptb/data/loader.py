@@ -17,14 +17,8 @@ from ptb.seeding import derive_seed, generator
 class BatchLoader:
     """The batches of one split, epoch by epoch.
 
-    Args:
-        source: gives the samples; see ``ptb.data.sources.make_sources``.
-        batch_size: samples in a batch.
-        seed: of the order and the augmentation.
-        shuffle: a new order for each epoch; else that of the data set.
-        drop_last: leave out a last batch that is not full.
-        transform: applied to the inputs of each batch on the device.
-        augment: applied after ``transform``, with random numbers for the samples of that batch.
+    ``transform`` is applied to the inputs of each batch on the device, then ``augment``, with random numbers for the
+    samples of that batch.
     """
 
     def __init__(
@@ -57,28 +51,16 @@ class BatchLoader:
         return min(len(self) * self.batch_size, self.size)
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Returns the batches of an epoch, ``(inputs[B, *input_shape], targets[B, ...])`` on the device.
+        """Returns the batches ``(inputs[B, *input_shape], targets[B, ...])`` of an epoch from batch ``start``.
 
-        Args:
-            number: of the epoch.
-            start: the batch to begin with. Those before it are not read, and the others are the same as in the whole
-                epoch.
-
-        Raises:
-            ValueError: ``start`` is not between 0 and the number of batches.
+        Those before ``start`` are not read, and the others are the same as in the whole epoch.
         """
         order = self._order(number, start)
         batches = self.source.batches(order, self.batch_size, derive_seed(self.seed, "workers", number))
         return batches if self.transform is None and self.augment is None else self._changed(batches, order, number)
 
     def sample_indices(self, number: int, start: int, count: int = 1) -> Tensor:
-        """Returns which samples are in ``count`` batches of an epoch from batch ``start``, int64 ``[N]`` on the host.
-
-        They are in the order of the batches, and fewer where the epoch ends before.
-
-        Raises:
-            ValueError: as for ``epoch``.
-        """
+        """Returns which samples are in ``count`` batches of an epoch from batch ``start``, int64 ``[N]``."""
         return self._order(number, start)[: count * self.batch_size]
 
     def first_batch(self, count: int = 2) -> Batch:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -24,32 +24,6 @@ Placement = Literal["device", "host", "workers"]
 DEVICE_SHARE = 0.25
 # Batches that the host cuts before they are asked for.
 AHEAD = 2
-
-
-class Source(Protocol):
-    """One split of a data set: numbers of samples in, batches on the device out.
-
-    Attributes:
-        placement: where the samples are.
-        size: how many samples there are.
-        waiting: called about once a second while a worker's batch is waited for; what it raises ends the wait.
-    """
-
-    placement: Placement
-    size: int
-    waiting: Callable[[], object]
-
-    def take(self, samples: Tensor) -> Batch:
-        """Returns these samples (int64 ``[B]`` on the host) as one batch on the device."""
-
-    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Yields samples (int64 ``[N]`` on the host) in batches on the device, the last one perhaps smaller.
-
-        The ``seed`` is for a data set that draws at random while it is read.
-        """
-
-    def close(self) -> None:
-        """Ends what was started to read samples; reading again starts it anew."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +91,11 @@ class DeviceSource:
         return self.placement
 
     def take(self, samples: Tensor) -> Batch:
-        """As in ``Source``."""
+        """Returns these samples (int64 ``[B]`` on the host) as one batch on the device."""
         return self._held.take(samples.to(self._device))
 
     def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """As in ``Source``."""
+        """Yields samples (int64 ``[N]`` on the host) in batches on the device, the last one perhaps smaller."""
         held, rows = self._held, order.to(self._device)
         if held.rows is not None:
             rows = held.rows.index_select(0, rows)
@@ -129,52 +103,34 @@ class DeviceSource:
             yield held.inputs.index_select(0, chosen), held.targets.index_select(0, chosen)
 
     def close(self) -> None:
-        """As in ``Source``."""
+        """Does nothing: no process was started to read samples."""
 
 
 class HostSource(DeviceSource):
-    """Samples in the memory of the host, perhaps mapped from a file: a thread cuts batches ahead.
-
-    For a GPU they go through page-locked memory and a stream of their own, beside the computation.
-    """
+    """Samples in the memory of the host, perhaps mapped from a file: a thread cuts batches ahead."""
 
     placement: Placement = "host"
 
     def take(self, samples: Tensor) -> Batch:
-        """As in ``Source``."""
+        """Returns these samples as one batch on the device."""
         return to_device(self._held.take(samples), self._device)
 
     def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """As in ``Source``."""
-        cuda = self._device.type == "cuda"
-        stream = torch.cuda.Stream(self._device) if cuda else None  # type: ignore[no-untyped-call]  # torch's own
-        ahead: deque[Future[Callable[[], Batch]]] = deque()
+        """Yields samples in batches on the device."""
+        ahead: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "ptb-host") as pool:
             for samples in cut(order, batch_size):
-                ahead.append(pool.submit(self._read, samples, stream))
+                ahead.append(pool.submit(self._cut, samples))
                 if len(ahead) > AHEAD:
-                    yield ahead.popleft().result()()
+                    yield to_device(ahead.popleft().result(), self._device)
             while ahead:
-                yield ahead.popleft().result()()
+                yield to_device(ahead.popleft().result(), self._device)
 
-    def _read(self, samples: Tensor, stream: "torch.cuda.Stream | None") -> Callable[[], Batch]:
-        """Reads a batch; the result, when called, waits until it is on the device."""
-        batch = self._held.take(samples)
-        if stream is None:
-            on_device = to_device(batch, self._device)
-            return lambda: on_device
-        with torch.cuda.stream(stream):
-            copied = to_device((batch[0].pin_memory(), batch[1].pin_memory()), self._device)
-            done = stream.record_event()
-
-        def wait() -> Batch:
-            current = torch.cuda.current_stream(self._device)
-            current.wait_event(done)
-            for tensor in copied:
-                tensor.record_stream(current)  # its memory is not given away earlier
-            return copied
-
-        return wait
+    def _cut(self, samples: Tensor) -> Batch:
+        inputs, targets = self._held.take(samples)
+        if self._device.type == "cuda":  # from page-locked memory, the GPU copies while the host goes on
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        return inputs, targets
 
 
 class WorkerSource:
@@ -187,6 +143,7 @@ class WorkerSource:
         self._split = split
         self._device = device
         self.size = len(cast(Any, workers.splits[split]))
+        # Called about once a second while a worker's batch is waited for; what it raises ends the wait.
         self.waiting: Callable[[], object] = lambda: None
 
     def __str__(self) -> str:
@@ -194,17 +151,21 @@ class WorkerSource:
         return f"{self.placement} ({f'{number} process' + 'es' * (number > 1) if number else 'in this process'})"
 
     def take(self, samples: Tensor) -> Batch:
-        """As in ``Source``; this process reads them."""
+        """Returns these samples as one batch on the device; this process reads them."""
         return to_device(self.workers.take(self._split, samples), self._device)
 
     def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """As in ``Source``."""
+        """Yields samples in batches on the device; ``seed`` is for a data set that draws while it is read."""
         for batch in self.workers.batches(self._split, cut(order, batch_size), seed, self.waiting):
             yield to_device(batch, self._device)
 
     def close(self) -> None:
-        """As in ``Source``."""
+        """Ends the workers; reading again starts new ones."""
         self.workers.close()
+
+
+# One split of a data set: numbers of samples in, batches on the device out.
+Source = DeviceSource | WorkerSource
 
 
 def make_sources(
@@ -218,22 +179,12 @@ def make_sources(
     multiprocessing_context: str | None = None,
     timeout: float = TIMEOUT,
 ) -> dict[str, Source]:
-    """Chooses where the samples of a data set are kept, the same for all its splits.
+    """Chooses where the samples of a data set's splits are kept, the same for all of them.
 
-    All but the first three arguments are for ``workers``, and mean what they mean in torch's ``DataLoader``.
-
-    Args:
-        splits: map-style data sets of ``(inputs, targets)``, by name.
-        device: where the batches are put.
-        placement: ``auto`` takes the first that is possible: ``device``, if each split is a ``TensorDataset`` or a
-            ``Subset`` of one and they need at most a quarter of the free memory of a GPU (of the machine's memory, for
-            other devices); ``host``, if each split is that; ``workers``.
-        num_workers: processes; None takes as many as are worth it.
-        prefetch_factor: batches that each worker reads ahead; None is 2.
-        pin_memory: copy batches into page-locked memory for a GPU; None does so.
-        persistent_workers: keep the workers for all epochs and splits.
-        multiprocessing_context: ``fork``, ``spawn`` or ``forkserver``; None is Python's default.
-        timeout: the longest wait for one batch, in seconds.
+    ``auto`` takes the first placement that is possible: ``device``, if each split is a ``TensorDataset`` or a
+    ``Subset`` of one and they need at most a quarter of the free memory of a GPU (of the machine's memory, for other
+    devices); ``host``, if each split is that; ``workers``. The other arguments are for ``workers``, and mean what they
+    mean in torch's ``DataLoader``; None takes as many workers as are worth it, and page-locked memory for a GPU.
 
     Raises:
         IncompatibleError: only ``workers`` can read the samples.

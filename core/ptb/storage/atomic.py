@@ -30,9 +30,6 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path``, text as UTF-8: all of it or nothing, even if the machine stops in between.
 
     The content goes to a temporary file beside ``path``, is flushed to the disk, read back, compared and renamed.
-
-    Raises:
-        StorageError: it cannot be written or flushed; ``path`` then holds what it held before, or all of ``content``.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -52,14 +49,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def append(path: Path, text: str) -> None:
-    """Add to the end of a file, created if missing; ``sync_file`` brings it to the disk.
-
-    Characters that UTF-8 cannot hold, as in a file name that is not UTF-8, are written as escapes.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    data = text.encode(errors="backslashreplace")
+    """Add to the end of a file, created if missing; ``sync_file`` brings it to the disk."""
+    data = text.encode(errors="backslashreplace")  # a file name in it may not be UTF-8
     with storage_errors(path, len(data)), _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
         _write_all(descriptor, data)
 
@@ -127,11 +118,7 @@ def storage_errors(path: Path, size: int | None = None, verb: str = "write") -> 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file while the block runs. The system frees it when the process ends, in whatever way.
-
-    Raises:
-        StorageError: another process holds it, or it cannot be created.
-    """
+    """Hold a lock file while the block runs. The system frees it when the process ends, in whatever way."""
     if fcntl is None:
         yield
         return

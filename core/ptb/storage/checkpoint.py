@@ -47,14 +47,7 @@ class CorruptCheckpoint(StorageError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint file.
-
-    Attributes:
-        path: the file.
-        step: optimizer steps done.
-        metadata: JSON values about it.
-        state: of the training, encoded.
-    """
+    """A loaded checkpoint file, its state still encoded."""
 
     path: Path
     step: int
@@ -62,11 +55,7 @@ class Checkpoint:
     state: State
 
     def decode(self, device: torch.device | None = None) -> dict[str, Any]:
-        """The state as it was saved, tensors on the CPU or on ``device`` as they were then.
-
-        Raises:
-            CorruptCheckpoint: the file is not one that ``save_checkpoint`` wrote.
-        """
+        """The state as it was saved, tensors on the CPU or on ``device`` as they were then."""
         with _corrupt_if_malformed(self.path):
             return dict(decode(self.state, device))
 
@@ -80,15 +69,9 @@ class Checkpoint:
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> Path:
     """Write one checkpoint, so that it is on the disk under its name or not at all.
 
-    Args:
-        folder: where the file goes.
-        step: optimizer steps done.
-        state: nested dicts of all that training needs to resume; ``model`` is the model's ``state_dict``.
-        metadata: JSON values that can be read without the state; ``labels`` maps labels to steps, which are not pruned.
-
-    Raises:
-        EncodeError: the state holds something that cannot be saved.
-        StorageError: it has too many tensors for one file.
+    ``state`` is nested dicts of all that training needs to resume; its ``model`` is the model's ``state_dict``.
+    ``metadata`` is JSON that can be read without the state; its ``labels`` maps labels to steps, which are not pruned.
+    Raises ``EncodeError`` if the state holds something that cannot be saved.
     """
     encoded = encode(dict(state))
     described = {"format": FORMAT, "step": step, "metadata": metadata, "state": encoded.node}
@@ -103,12 +86,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], metadata:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint and compare its bytes with its name.
-
-    Raises:
-        CorruptCheckpoint: they do not match, or it is not a checkpoint of ptb, or not a file.
-        StorageError: another version of ptb wrote it.
-    """
+    """Read a checkpoint and compare its bytes with its name; raises ``CorruptCheckpoint`` where they do not match."""
     try:
         data = atomic.read(path)
     except OSError as error:
@@ -141,15 +119,9 @@ def find_checkpoints(folder: Path) -> dict[int, Path]:
 
 
 def resolve_checkpoint(folder: Path, wanted: str | int | None = None) -> Path:
-    """The file of the checkpoint that is called ``wanted``.
+    """The file of the checkpoint ``wanted``: ``"last"``, ``"best"``, another label, or a step.
 
-    Args:
-        folder: where the checkpoints of a run are.
-        wanted: ``"last"``, ``"best"``, another label, or a step; ``best``, or else ``last``, when None.
-
-    Raises:
-        ConfigError: there is no such checkpoint; the message lists the labels and steps that there are.
-        CorruptCheckpoint: the newest one, which knows the labels, is damaged.
+    None is ``best``, or else ``last``. Raises ``ConfigError`` if there is no such checkpoint.
     """
     by_name = {str(step): path for step, path in find_checkpoints(folder).items()}
     if not by_name:
@@ -192,15 +164,8 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
 def latest_valid(folder: Path, run: str | None, warn: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint whose bytes are those that were saved; None where there never was one.
 
-    Damaged ones are renamed to ``.corrupt-<name>`` and reported.
-
-    Args:
-        folder: where they are.
-        run: the id of the run that must have written it, as ``metadata["run"]`` says; None accepts any.
-        warn: called with one line for each damaged one.
-
-    Raises:
-        StorageError: there are checkpoints, and none is intact; or the newest intact one is of another run.
+    Damaged ones are renamed to ``.corrupt-<name>`` and reported with ``warn``. Raises ``StorageError`` if there are
+    checkpoints and none is intact, or the newest intact one is not of ``run``, as its metadata says; None accepts any.
     """
     corrupt = [name for name in _names(folder) if name.startswith(".corrupt-")]
     for _, _, path in reversed(_found(folder)):

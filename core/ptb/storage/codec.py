@@ -41,31 +41,28 @@ class DecodeError(ValueError):
 def encode(value: Any) -> State:
     """Encode numbers, strings, tensors, NumPy arrays, dtypes, devices and containers of them; tensors are copied.
 
-    One tensor in several places is stored once, and is one tensor again after ``decode``.
-
-    Raises:
-        EncodeError: something else is among them.
+    One tensor in several places is stored once, and is one tensor again after ``decode``. Raises ``EncodeError`` if
+    something else is among them.
     """
-    encoder = Encoder()
+    encoder = _Encoder()
     return State(encoder.node(value, ""), encoder.tensors)
 
 
 def decode(state: State, device: torch.device | None = None) -> Any:
     """The value of an encoded state, its tensors in memory of their own, laid out as those that were encoded.
 
-    Args:
-        state: what ``encode`` returned.
-        device: where tensors go that were not on the CPU; the CPU when None.
-
-    Raises:
-        DecodeError: it is not something that ``encode`` returns.
+    Tensors that were not on the CPU go to ``device``. Raises ``DecodeError`` for what ``encode`` does not return.
     """
-    return Decoder(state.tensors, device).value(state.node)
+    try:
+        # A dict of numbers is a dict, a list and pairs, so three levels.
+        return _Decoder(state.tensors, device or torch.device("cpu")).value(state.node, 3 * MAX_DEPTH)
+    except (TypeError, ValueError, LookupError, RuntimeError, AttributeError, OverflowError) as error:
+        if isinstance(error, DecodeError) or is_memory_error(error):
+            raise
+        raise DecodeError(one_line(error)) from error
 
 
-class Encoder:
-    """What ``encode`` does, value by value."""
-
+class _Encoder:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
@@ -124,38 +121,27 @@ class Encoder:
         return node
 
 
-class Decoder:
-    """What ``decode`` does, value by value."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], device: torch.device | None = None) -> None:
+class _Decoder:
+    def __init__(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
         self._tensors = tensors
-        self._device = device or torch.device("cpu")
+        self._device = device
         self._decoded: dict[str, Tensor] = {}
 
-    def value(self, node: Node) -> Any:
-        """The value of JSON that an ``Encoder`` made."""
-        try:
-            return self._value(node, 3 * MAX_DEPTH)  # a dict of numbers is a dict, a list and pairs
-        except (TypeError, ValueError, LookupError, RuntimeError, AttributeError, OverflowError) as error:
-            if isinstance(error, DecodeError) or is_memory_error(error):
-                raise
-            raise DecodeError(one_line(error)) from error
-
-    def _value(self, node: Node, depth: int) -> Any:
+    def value(self, node: Node, depth: int) -> Any:
         if depth == 0:
             raise DecodeError("nested too deeply")
         if isinstance(node, list):
-            return [self._value(inner, depth - 1) for inner in node]
+            return [self.value(inner, depth - 1) for inner in node]
         if not isinstance(node, dict):
             return node
         tag = next((key for key in node if key.startswith(":")), None)
         if tag is None:
-            return {key: self._value(inner, depth - 1) for key, inner in node.items()}
+            return {key: self.value(inner, depth - 1) for key, inner in node.items()}
         if tag == ":tensor":
             return self._tensor(node)
         if tag not in _REBUILD or len(node) != 1:
             raise DecodeError(f"unknown type {tag}")
-        return _REBUILD[tag](self._value(node[tag], depth - 1))
+        return _REBUILD[tag](self.value(node[tag], depth - 1))
 
     def _tensor(self, node: Mapping[str, Any]) -> Tensor:
         name = node[":tensor"]

@@ -34,11 +34,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, output: Path | None, model: str, dataset: str) -> "RunDirectory":
-        """Make the directory: ``output``, or one under ``runs/`` named after the time, the model and the data set.
-
-        Raises:
-            ConfigError: ``output`` is not new or empty.
-        """
+        """Make the directory: ``output``, or one under ``runs/`` named after the time, the model and the data set."""
         if output is not None:
             check_output(output)
         with atomic.storage_errors(output or RUNS):
@@ -48,11 +44,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
-        """The run directory at ``path``.
-
-        Raises:
-            ConfigError: there is no run.
-        """
+        """The run directory at ``path``; raises ``ConfigError`` where there is no run."""
         run = cls(path)
         if not run.is_started():
             remedy = "put it back, there are checkpoints" if run.checkpoints.is_dir() else f"runs are under {RUNS}/"
@@ -70,11 +62,7 @@ class RunDirectory:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Lock the directory while the block runs, and delete what a killed writer has left.
-
-        Raises:
-            StorageError: another process writes here.
-        """
+        """Lock the directory while the block runs, and delete what a killed writer has left."""
         with atomic.locked(self.path / LOCK):
             with atomic.storage_errors(self.path):
                 atomic.make_folders(self.checkpoints)
@@ -152,12 +140,7 @@ def split_checkpoint(text: str) -> tuple[Path, str | None]:
 
 
 def check_output(output: Path) -> None:
-    """Refuse an output directory that holds something.
-
-    Raises:
-        ConfigError: it is a file, or a directory that is not empty, or has a name that no directory can have.
-        StorageError: the disk fails.
-    """
+    """Raise ``ConfigError`` unless ``output`` is new, or an empty directory."""
     try:
         is_folder, exists = output.is_dir(), output.exists()
         used = is_folder and any(not _is_remnant(path) for path in output.iterdir())

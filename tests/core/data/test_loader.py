@@ -222,6 +222,23 @@ def test_what_a_data_set_draws_belongs_to_the_sample_whatever_the_workers_and_th
     assert drawn(num_workers=2, batch_size=2, shuffle=True) == drawn(num_workers=1, batch_size=4) == alone
 
 
+def test_a_data_set_that_draws_late_gets_the_same_numbers_in_any_process():
+    class Late(Noisy):
+        def __getitem__(self, index):
+            return super().__getitem__(index) if index > 5 else (torch.zeros(3), torch.tensor(index))
+
+    def drawn(workers):
+        batches = batches_of(Late(numbered(9)), seed=1, batch_size=2, num_workers=workers)
+        numbers = torch.cat([x for x, _ in batches.epoch(1)])
+        batches.source.close()
+        return numbers
+
+    alone = drawn(0)
+    assert len(alone.unique(dim=0)) == 4
+    assert torch.equal(alone, drawn(1))
+    assert torch.equal(alone, drawn(2))
+
+
 def test_augmentation_follows_the_seed_without_shuffling_too():
     def augmented(seed):
         batches = batches_of(

@@ -1,7 +1,5 @@
 """Trainers built by hand, and what all callbacks must stand: to stop and resume after any step."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -10,7 +8,7 @@ from torch.utils.data import TensorDataset
 from ptb.config.sections import TrainerSettings
 from ptb.data.loader import BatchLoader
 from ptb.data.sources import make_sources
-from ptb.storage.codec import Decoder, Encoder
+from ptb.storage.codec import decode, encode
 from ptb.training.callback_list import CallbackList
 from ptb.training.objective import Objective
 from ptb.training.snapshot import restore_snapshot, take_snapshot
@@ -60,9 +58,7 @@ def make():
 
 def through_a_file(snapshot):
     """As a checkpoint gives it back."""
-    encoder = Encoder()
-    node = encoder.node(snapshot, "state")
-    return Decoder(copy.deepcopy(encoder.tensors), CPU).value(node)
+    return decode(encode(snapshot))
 
 
 def assert_same(one, other, path=""):

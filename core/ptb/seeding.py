@@ -103,7 +103,7 @@ class GlobalGenerators:
     def used(self) -> bool:
         """Whether somebody may have drawn since ``preserved``."""
         drew_from_torch = not all(torch.equal(generator.get_state(), state) for generator, state in self._torch)
-        return drew_from_torch or self._python != self._python_now() or self._numpy_used()
+        return drew_from_torch or self._python != random.getstate() or self._numpy_used()
 
     def __enter__(self) -> None: ...
 
@@ -111,11 +111,14 @@ class GlobalGenerators:
         for generator, state in self._torch:
             generator.set_state(state)
         random.setstate(self._python)
-        if replaced := _numpy_bits() is not self._bits:
+        if self._numpy_used():
             np.random.set_bit_generator(self._bits)  # type: ignore[attr-defined]  # not in NumPy's stubs
-        # A normal number that waits in ``has_gauss`` is used up without a trace in the bytes.
-        if replaced or self._numpy != self._read_numpy() or self._numpy_state["has_gauss"]:
             np.random.set_state(self._numpy_state)
+
+    def _numpy_used(self) -> bool:
+        replaced = _numpy_bits() is not self._bits
+        # A normal number that waits in ``has_gauss`` is used up without a trace in the bytes.
+        return replaced or self._numpy != self._read_numpy() or bool(self._numpy_state["has_gauss"])
 
 
 def _numpy_bits() -> Any:

@@ -61,7 +61,8 @@ class ComposedRun:
 def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False) -> ComposedRun:
     """Build every part of a run and check that they fit; if it ``trains``, that a step can be taken and saved too.
 
-    With ``probe`` there is advice about CPU threads for short runs too. The global random state is as before afterwards.
+    With ``probe`` there is advice about CPU threads for short runs too. The global random state is as before
+    afterwards.
     """
     device = resolve_device(partial.run.device, partial.asked.source("device"))
     with preserve_rng_state(), explain_oom(str(device), partial.loader.batch_size, trains):

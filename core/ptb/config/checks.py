@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ptb.config.files import LONGEST_KEY, KeyPath
 from ptb.config.layers import FLAGS, RunConfig
-from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
+from ptb.config.sections import CORE_SECTIONS, RENAMED, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
 from ptb.errors import ConfigError, PluginError, Problem, closest, listing, tidy
 from ptb.kinds import KINDS, Kind
 from ptb.registry.entry import RegisteredComponent
@@ -237,6 +237,8 @@ class Checker:
 
     def _unknown(self, path: KeyPath, own: Collection[str]) -> str:
         """What to say of a key that its section, whose keys are ``own``, does not have."""
+        if renamed := RENAMED.get(".".join(path)):
+            return f"is no setting any more: use {renamed}"
         place = self._meant(path, own) if len(self.problems) < MOST_PROBLEMS else ""
         meant = f" (did you mean '{place}'?)" if place else ""
         if place in path[:1]:  # "optimizer.lr" as one key

@@ -191,3 +191,9 @@ CORE_SECTIONS: dict[str, type[BaseModel]] = {
     "plugins": PluginSettings,
 }
 SHARED_SECTIONS: dict[str, type[BaseModel]] = {"optimizer": Grouping}
+# Settings of former versions, and what does the same now.
+RENAMED = {
+    "loader.tier": "loader.placement (resident is device, gather is host)",
+    "optimizer.decay_norms_and_biases": "optimizer.no_decay_on_norms_and_biases, with the opposite value",
+    "trainer.on_oom": "the callback micro-batch-on-oom",
+}

@@ -17,6 +17,7 @@ from ptb.registry.component import Command, Component
 from ptb.registry.hookspecs import PROJECT
 
 COMMANDS = "ptb_provide_commands"
+MAX_RECORDS = 10_000  # of one hook
 HOOKS = (*(kind.hook for kind in KINDS.values()), COMMANDS)
 
 _ONLY_FOR = {"role": "callback", "before": "callback", "after": "callback", "better": "metric"}
@@ -92,7 +93,10 @@ def _records(manager: pluggy.PluginManager, hook: str, record: type[R]) -> Itera
     for provided in answers:
         if isinstance(provided, str | bytes) or not isinstance(provided, Iterable):
             raise ContractError(f"{hook} must return an iterable of {record.__name__}, got {type(provided).__name__}")
-        for each in provided:
+        for number, each in enumerate(provided):
+            # An iterable that does not end would hang every command.
+            if number == MAX_RECORDS:
+                raise ContractError(f"{hook} returns more than {MAX_RECORDS:,} records")
             if not isinstance(each, record):
                 raise ContractError(f"{hook} must return {record.__name__} records, got one {type(each).__name__}")
             yield each

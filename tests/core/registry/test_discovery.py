@@ -345,6 +345,12 @@ def test_what_only_one_kind_can_say_is_refused_elsewhere(site, source, told):
     assert told in only(site).reason
 
 
+def test_a_hook_without_an_end_hangs_nobody(site):
+    endless = "import itertools\n        return (Component(f'n{i}', 'a:b') for i in itertools.count())"
+    site.add("ptb-endless", GOOD.replace(GOOD[GOOD.index("return [") :].splitlines()[0], endless))
+    assert "more than 10,000 records" in only(site).reason
+
+
 def test_a_plugin_may_provide_commands_only(site):
     site.add("ptb-tiny", COMMAND)
     plugin = only(site)

@@ -25,7 +25,7 @@ class Freeze(Callback):
     def __init__(self, *, match: Sequence[str], until_epoch: int | None = None) -> None:
         self.match = tuple(match)
         self.until_epoch = until_epoch
-        self._frozen: list[nn.Parameter] = []
+        self._frozen: list[str] = []
 
     def on_fit_start(self, trainer: Any) -> None:
         """Freeze.
@@ -54,7 +54,7 @@ class Freeze(Callback):
             if parameter.requires_grad and self._matches(name):
                 parameter.requires_grad_(False)
                 parameter.grad = None
-                self._frozen.append(parameter)
+                self._frozen.append(name)
         for name, module in model.named_modules():
             if _has_statistics(module) and self._has_frozen(module, name):
                 module.eval()
@@ -68,16 +68,17 @@ class Freeze(Callback):
         Not when that epoch starts: there, whichever of several callbacks comes last would decide on what both match.
         """
         if not self._is_active(trainer):
-            for parameter in self._frozen:
-                parameter.requires_grad_(True)
+            for name in self._frozen:
+                trainer.model.get_parameter(name).requires_grad_(True)
             self._frozen = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the epoch says what is frozen."""
-        return {}
+        """The names of the parameters that it has frozen."""
+        return {"frozen": list(self._frozen)}
 
     def load_state_dict(self, state: Any) -> None:
-        """Nothing to restore."""
+        """Restore them."""
+        self._frozen = list(state["frozen"])
 
     def _is_active(self, trainer: Any) -> bool:
         """Whether the epoch that goes on, or comes next, is one of the frozen ones."""

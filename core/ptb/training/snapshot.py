@@ -24,6 +24,8 @@ def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
         with callbacks.evaluation_weights(trainer):
             weights = dict(copy.deepcopy(trainer.model.state_dict()))
     state: dict[str, Any] = {"model": weights, "training_weights": training_weights}
+    # A model or an actor may let go of parameters in the middle of a run.
+    state["frozen"] = [name for name, each in trainer.model.named_parameters() if not each.requires_grad]
     for section, component in _components(trainer).items():
         calls.now = section
         state[section] = component_state(component)
@@ -42,6 +44,8 @@ def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
     calls = trainer.calls
     calls.now = "model"
     load_weights(trainer.model, state["training_weights"] or state["model"])
+    for name, parameter in trainer.model.named_parameters():
+        parameter.requires_grad_(name not in state["frozen"])
     for section, component in _components(trainer).items():
         calls.now = section
         if section == "optimizer":

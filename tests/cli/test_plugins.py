@@ -320,7 +320,7 @@ def test_a_locked_run_uses_no_plugin_that_the_run_did_not_use(ptb, recorded):
             lambda facts: facts["plugin_files"]["ptb-good"].pop("files"),
             "ptb-good: the manifest does not list its files",
         ),
-        (lambda facts: facts["plugin_files"]["ptb-good"]["files"].clear(), "the manifest does not list its files"),
+        (lambda facts: facts["plugin_files"]["ptb-good"]["files"].clear(), "ptb-good: its files differ: ptb_good.py"),
     ],
     ids=["no-records", "empty", "one-left-out", "no-files", "empty-files"],
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fork_server import ForkServer
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: threads of torch would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -99,15 +101,26 @@ def built_in():
     return Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN])
 
 
+@pytest.fixture(scope="session")
+def run_python():
+    """Runs ``[sys.executable, ...]`` as ``subprocess.run`` does, in a process that need not import torch anew."""
+    server = ForkServer()
+    yield server.run
+    server.close()
+
+
 @pytest.fixture
-def ptb(tmp_path):
+def ptb(tmp_path, run_python):
     """Runs ``python -m ptb`` in ``tmp_path``; ``site=`` puts a folder of plugins on its path."""
 
     def run(*arguments: object, site: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | ({"PYTHONPATH": str(site)} if site else {})
+        # Before what is on the path already, as when the tests are run on another checkout than the installed one.
+        paths = list(filter(None, (str(site or ""), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})
         command = [sys.executable, "-m", "ptb", *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, **options
-        )
+        if options.keys() <= {"input", "timeout"}:
+            return run_python(command, cwd=tmp_path, env=environment, **options)
+        options = {"capture_output": True, "text": True, "timeout": 120} | options
+        return subprocess.run(command, cwd=tmp_path, env=environment, **options)
 
     return run

@@ -552,7 +552,9 @@ def test_a_run_that_is_stopped_after_every_step_ends_with_the_same_bits(registry
     assert (result.status, result.step) == ("interrupted", 1)
     for step in range(2, whole.step + 1):
         result = resumed(registry, tmp_path / "cut", stop_after=step)
-        assert (result.status, result.step) == ("interrupted", step)
+        # Where trainer.max_steps is reached, nothing is left to stop.
+        over = name == "max-steps" and step == whole.step
+        assert (result.status, result.step) == ("finished" if over else "interrupted", step)
     assert resumed(registry, tmp_path / "cut").status == "finished"
     assert unlike(tmp_path / "whole", tmp_path / "cut") == []
 
@@ -622,8 +624,8 @@ def test_an_observer_may_be_added_and_changes_nothing(registry, tmp_path):
     begun(case(), registry, tmp_path / "cut", stop_after=3)
     run = RunDirectory.open(tmp_path / "cut")
     resume_run(compose(resolve(resume_config(run, callbacks=["non-finite-report"]), registry)), run)
-    there = [text for text in unlike(tmp_path / "whole", tmp_path / "cut") if "non-finite-report" not in text]
-    assert there == []
+    told = unlike(tmp_path / "whole", tmp_path / "cut")
+    assert [text for text in told if not text.removeprefix("best: ").startswith("callbacks")] == []
 
 
 def test_the_number_of_processes_that_read_may_change_between_two_lives(registry, tmp_path):

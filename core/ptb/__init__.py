@@ -34,58 +34,27 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = [
-    "hookimpl",
-    "Component",
-    "Command",
-    "DataSpec",
-    "DataBundle",
-    "SampleGenerator",
-    "Registry",
-    "load_registry",
-    "Callback",
-    "StepOutput",
-    "RunConfig",
-    "RunResult",
-    "train",
-    "resume",
-    "evaluate",
-    "run_options",
-    "json_option",
-    "PtbError",
-    "ConfigError",
-    "UnknownNameError",
-    "DataError",
-    "IncompatibleError",
-    "NumericalError",
-    "NonFiniteError",
-    "StorageError",
-    "ResourceError",
-    "PluginError",
-    "InterruptedRunError",
-    "__version__",
-]
+__all__ = ["hookimpl", "Component", "Command", "DataSpec", "DataBundle", "SampleGenerator", "Registry", "load_registry"]
+__all__ += ["Callback", "StepOutput", "RunConfig", "RunResult", "train", "resume", "evaluate"]
+__all__ += ["run_options", "json_option", "__version__"]
+__all__ += ["PtbError", "ConfigError", "UnknownNameError", "DataError", "IncompatibleError", "NumericalError"]
+__all__ += ["NonFiniteError", "StorageError", "ResourceError", "PluginError", "InterruptedRunError"]
 
-_HOMES = {
-    "hookimpl": "registry.hookspecs",
-    "Component": "registry.component",
-    "Command": "registry.component",
-    "DataSpec": "data.spec",
-    "DataBundle": "data.spec",
-    "SampleGenerator": "data.sample_rng",
-    "Registry": "registry.registry",
-    "load_registry": "registry.registry",
-    "Callback": "training.callbacks",
-    "StepOutput": "training.step",
-    "NonFiniteError": "training.step",
-    "RunConfig": "config.layers",
-    "RunResult": "runs.result",
-    "train": "runs.api",
-    "resume": "runs.api",
-    "evaluate": "runs.api",
-    "run_options": "cli.options",
-    "json_option": "cli.options",
+# Where each name is defined; those that are not listed are in ``errors``.
+_NAMES = {
+    "registry.hookspecs": ("hookimpl",),
+    "registry.component": ("Component", "Command"),
+    "registry.registry": ("Registry", "load_registry"),
+    "data.spec": ("DataSpec", "DataBundle"),
+    "data.sample_rng": ("SampleGenerator",),
+    "training.callbacks": ("Callback",),
+    "training.step": ("StepOutput", "NonFiniteError"),
+    "config.layers": ("RunConfig",),
+    "runs.result": ("RunResult",),
+    "runs.api": ("train", "resume", "evaluate"),
+    "cli.options": ("run_options", "json_option"),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
@@ -95,7 +64,7 @@ def __getattr__(name: str) -> Any:
         return own_version()
     if name not in __all__:
         raise AttributeError(f"module 'ptb' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"ptb.{_HOMES.get(name, 'errors')}"), name)
+    value = getattr(importlib.import_module(f"ptb.{_MODULES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value
 

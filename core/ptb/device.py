@@ -28,12 +28,7 @@ def available_devices() -> list[str]:
 def resolve_device(name: str, source: str = "") -> torch.device:
     """The device for ``auto`` (the first available one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    Args:
-        name: the device.
-        source: the file or flag that it comes from, for the message.
-
-    Raises:
-        ConfigError: this machine has no such device; the message lists those that it has.
+    Raises a ``ConfigError`` that names ``source`` and lists the devices of this machine, if it has no such device.
     """
     present = available_devices()
     wanted = {"auto": present[0], "cuda": "cuda:0"}.get(name, name)

@@ -103,10 +103,7 @@ class InterruptedRunError(PtbError):
 def closest(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str | None:
     """The candidate that ``word`` was probably meant to be, or None. Case is ignored; ``-``, ``_`` and ``.`` are equal.
 
-    Args:
-        word: what the user wrote.
-        candidates: the valid words.
-        cutoff: how similar the two must be, from 0 to 1 (equal).
+    ``cutoff`` says how similar the two must be, from 0 to 1 (equal).
     """
     folded = {_fold(candidate): candidate for candidate in candidates}
     matches = difflib.get_close_matches(_fold(word), folded, n=1, cutoff=cutoff)

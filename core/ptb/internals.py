@@ -1,4 +1,4 @@
-"""What ptb's own tools (ptb_testing, ptb_doctor, ptb_bench, ptb_import_torch) use of the core beyond the facade.
+"""What ptb's own tools (ptb_config, ptb_doctor and others in ``plugins``) use of the core beyond the facade.
 
 Promised to nobody else: what is here may change with any version. A name is imported when it is first used, because
 most of them need torch, pydantic or click.
@@ -11,27 +11,28 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptb.cli import main
+    from ptb.cli import CORE, main
     from ptb.cli.options import (
+        UserPath,
         installed,
         plugin_arguments,
+        plugin_options,
         refuse_plugin_options,
         stray_output_to_stderr,
         verbose_option,
     )
     from ptb.cli.progress import ProgressBar
     from ptb.cli.text import columns, printable
-    from ptb.config.resolve import ComponentConfig, PartialConfig, ResolvedConfig, resolve
-    from ptb.config.sections import SHARED_SECTIONS, Grouping, TrainerSettings
+    from ptb.config.resolve import ComponentConfig, PartialConfig, ResolvedConfig, draft, resolve
+    from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
     from ptb.data.loader import BatchLoader
     from ptb.data.sources import Batch, InMemorySamples, Placement, make_sources
     from ptb.data.spec import InputKind, TargetKind
     from ptb.device import cpu_threads, describe_device, resolve_device
     from ptb.errors import count, did_you_mean, listing, one_line, tidy
-    from ptb.kinds import KINDS, TARGET_KINDS
+    from ptb.kinds import KINDS, TARGET_KINDS, Kind
     from ptb.registry.discovery import (
         BUILT_IN,
-        IMPOSTOR,
         FoundPlugin,
         LoadedPlugin,
         RejectedPlugin,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from ptb.training.trainer import Trainer
 
 
-# The module of each name above, read off these lines: a second list would only have to say the same.
+# The module of each name above, read off these lines: a second list would only repeat them.
 _MODULES = {
     alias.name: node.module
     for node in ast.walk(ast.parse(inspect.getsource(sys.modules[__name__])))

@@ -8,23 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of component.
-
-    Args:
-        name: ``"model"``.
-        hook: by which plugins provide it, ``"ptb_provide_models"``.
-        section: of the configuration, in which it is chosen.
-        flag: of the command line, without its dashes.
-        runtime: what the core passes by position before the settings.
-        labelled: the section is a table of labels, each of which chooses one.
-    """
+    """One kind of component."""
 
     name: str
-    hook: str
-    section: str
-    flag: str
-    runtime: tuple[str, ...] = ()
-    labelled: bool = False
+    hook: str  # by which plugins provide it
+    section: str  # of the configuration, in which it is chosen
+    flag: str  # of the command line, without its dashes
+    runtime: tuple[str, ...] = ()  # what the core passes by position before the settings
+    labelled: bool = False  # the section is a table of labels, each of which chooses one
 
 
 KINDS: dict[str, Kind] = {

@@ -3,7 +3,7 @@
 import ctypes
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,8 @@ def seed_host(seed: int, *labels: str | int) -> None:
 def seed_global(seed: int, *labels: str | int) -> None:
     """Seeds Python, NumPy and torch on all devices, for code that uses their global generators, as most models do."""
     seed_host(seed, *labels)
-    torch.manual_seed(derive_seed(seed, *labels))
+    if torch.accelerator.is_available():  # torch.manual_seed formats three stack traces for devices that are not there
+        torch.manual_seed(derive_seed(seed, *labels))
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -75,30 +76,27 @@ def preserve_rng_state() -> Iterator[None]:
 
 
 class GlobalGenerators:
-    """Puts the global generators back, at a cost of 5 us where nobody used them.
+    """Puts the global generators back after a block, quickly where nobody used them.
 
-    ``random.getstate`` and ``numpy.random.get_state`` take 75 us. Both generators are Mersenne Twisters of 2,500 bytes:
-    comparing those bytes shows whether somebody drew, and only then a state is read or written.
+    NumPy's ``get_state`` takes longer than a small training step. Its generator is a Mersenne Twister of 2,500 bytes:
+    comparing those bytes shows whether somebody drew, and only then its state is read or written.
     """
 
     def __init__(self) -> None:
-        *words, index = random.getstate()[1]
-        # CPython keeps them right behind the header of the object.
-        self._python_bytes = _twister(id(random._inst) + object.__basicsize__, [index, *words])
-        self._python: object = None
-        self._python_state: Any = None
-        self._numpy: object = None
-        self._numpy_state: Any = None
         self._bits: Any = None
+        self._numpy_state: Any = None
+        self._device: torch.device | None = None
 
     def preserved(self, device: torch.device) -> "GlobalGenerators":
         """Leaves the generators of Python, NumPy, and torch for the CPU and a device as they are before ``with``."""
-        self._torch = [(each, each.get_state()) for each in _torch_generators(device)]
-        if self._python != (python := self._python_now()):
-            self._python, self._python_state = python, random.getstate()
-        if self._bits is not (bits := np.random.get_bit_generator()):  # type: ignore[attr-defined]  # not in NumPy's stubs
-            self._bits, self._numpy_bytes, self._numpy = bits, _numpy_twister(bits), None
-        if self._numpy != (numpy := self._numpy_bytes()) or self._numpy_state["has_gauss"]:
+        if device is not self._device:  # looking the generators up takes a microsecond
+            self._device, self._generators = device, _torch_generators(device)
+        self._torch = [(each, each.get_state()) for each in self._generators]
+        self._python = random.getstate()
+        if self._bits is not (bits := _numpy_bits()):
+            self._bits, self._read_numpy = bits, _twister(bits)
+            self._numpy: object = None
+        if self._numpy != (numpy := self._read_numpy()) or self._numpy_state["has_gauss"]:
             self._numpy, self._numpy_state = numpy, np.random.get_state(legacy=False)
         return self
 
@@ -107,29 +105,24 @@ class GlobalGenerators:
     def __exit__(self, *_: object) -> None:
         for generator, state in self._torch:
             generator.set_state(state)
-        if self._python != self._python_now():
-            random.setstate(self._python_state)
-        if replaced := np.random.get_bit_generator() is not self._bits:  # type: ignore[attr-defined]
-            np.random.set_bit_generator(self._bits)  # type: ignore[attr-defined]
+        random.setstate(self._python)
+        if replaced := _numpy_bits() is not self._bits:
+            np.random.set_bit_generator(self._bits)  # type: ignore[attr-defined]  # not in NumPy's stubs
         # A normal number that waits in ``has_gauss`` is used up without a trace in the bytes.
-        if replaced or self._numpy != self._numpy_bytes() or self._numpy_state["has_gauss"]:
+        if replaced or self._numpy != self._read_numpy() or self._numpy_state["has_gauss"]:
             np.random.set_state(self._numpy_state)
 
-    def _python_now(self) -> tuple[object, float | None]:
-        return self._python_bytes(), random._inst.gauss_next  # type: ignore[attr-defined]  # as NumPy's has_gauss
+
+def _numpy_bits() -> Any:
+    return np.random.get_bit_generator()  # type: ignore[attr-defined]  # not in NumPy's stubs
 
 
-def _twister(address: int, words: Sequence[int]) -> Callable[[], object]:
-    """Reads the bytes at an address; where they are not these words, it gives something new at each call."""
-    block = (ctypes.c_uint32 * len(words)).from_address(address)
-    return memoryview(block).cast("B").tobytes if list(block) == list(words) else object
-
-
-def _numpy_twister(bits: np.random.BitGenerator) -> Callable[[], object]:
+def _twister(bits: Any) -> Callable[[], object]:
+    """Reads the bytes of a Mersenne Twister; for another generator it gives something new at each call."""
     if not isinstance(bits, np.random.MT19937):
         return object
-    state = bits.state["state"]
-    return _twister(bits.ctypes.state_address, [*state["key"].tolist(), state["pos"]])
+    block = (ctypes.c_uint32 * 625).from_address(bits.ctypes.state_address)  # 624 words and the position
+    return memoryview(block).cast("B").tobytes
 
 
 def _torch_generators(device: torch.device) -> list[torch.Generator]:

@@ -54,8 +54,8 @@ HOOKS_INTRO = """\
 A plugin is an installed distribution with an entry point in the group `ptb`. The entry point names a module; the module
 implements any of the hooks below as functions marked with `@hookimpl`. Each hook takes nothing and returns an iterable
 of [`Component`](python.md#component), the last one of [`Command`](python.md#command). A plugin is rejected if it marks
-a function `ptb_...` that is no hook, if a hook has a parameter or is no plain function (a wrapper of pluggy, `async`),
-or if a function `ptb_provide_...` is not marked; see [how to write a plugin](../how-to/write-a-plugin.md)."""
+a function `ptb_...` that is no hook, if a hook has a parameter, or if a function `ptb_provide_...` is not marked; see
+[how to write a plugin](../how-to/write-a-plugin.md)."""
 
 HOOKS_EVENTS = """\
 ## Events of callbacks

@@ -4,14 +4,13 @@ import re
 import shutil
 import sys
 import sysconfig
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import distributions
 from itertools import chain
 from pathlib import Path
 
 from ptb import Registry
-from ptb.internals import BUILT_IN, IMPOSTOR, FoundPlugin, PluginInfo, RejectedPlugin, find_plugins, listing, normalize
+from ptb.internals import BUILT_IN, FoundPlugin, PluginInfo, RejectedPlugin, find_plugins, listing
 from ptb_doctor.finding import PIP, Finding
 from ptb_doctor.metadata import of_copies, of_files, reinstall
 from ptb_doctor.probe import Probed, probe
@@ -37,7 +36,7 @@ def examine(seconds: float) -> tuple[list[PluginInfo], list[Probed], list[Findin
         of_copies(found, installed),
         *map(of_files, found),
         *map(of_bounds, found),
-        of_names(found, plugins),
+        of_names(plugins),
         of_torch(installed),
         of_command(shutil.which("ptb")),
     )
@@ -72,8 +71,6 @@ def _why_rejected(probed: Probed, plugin: RejectedPlugin, disable: str, remove: 
     if own:
         text = f"cannot be found: its entry point is '{own[0]}', and there is no module '{missing}'"
         return text, f"{reinstall(found)}, or {remove}"
-    if found.name == IMPOSTOR:
-        return f"cannot be used: {plugin.reason}", "ptb ignores it"
     effect = "stops every command" if probed.milliseconds is None else f"cannot be used ({plugin.status})"
     first = f"see what it lacks with {PIP} check" if missing else "update it"
     return f"{effect}: {plugin.reason}", f"{first}, {disable}, or {remove}"
@@ -88,17 +85,8 @@ def of_bounds(plugin: FoundPlugin) -> Iterator[Finding]:
         yield Finding("note", str(plugin), text, f"ask its author to depend on '{BUILT_IN}>=X'")
 
 
-def of_names(found: Iterable[FoundPlugin], plugins: Iterable[PluginInfo]) -> Iterator[Finding]:
-    """Names of entry points and of components that two plugins have."""
-    users: dict[str, list[FoundPlugin]] = defaultdict(list)
-    for plugin in found:
-        for point in plugin.entry_points if not plugin.built_in else ():
-            users[normalize(point.name)].append(plugin)
-    for name, same in users.items():
-        if len(same) > 1:
-            text = f"have the same entry point name '{name}': -p no:{name} disables all of them"
-            remedy = f"to disable one, give the name of its distribution: -p no:{same[0].name}"
-            yield Finding("note", listing([str(plugin) for plugin in same]), text, remedy)
+def of_names(plugins: Iterable[PluginInfo]) -> Iterator[Finding]:
+    """Names of components and commands that two plugins have."""
     for info in plugins:
         if info.status == "conflict":
             subject, text = f"{info.name} {info.version}", f"shares names: {info.reason}"

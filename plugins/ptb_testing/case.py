@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 Check = Callable[["Case"], str | None]
 
 
-def _nothing(case: "Case") -> Any:
-    return None
-
-
-def _no_trials(case: "Case") -> Iterator[tuple[str, "Trial"]]:
-    yield from ()
-
-
 @dataclass(frozen=True)
 class Kit:
     """What is particular to the components of one kind.
@@ -48,9 +40,9 @@ class Kit:
     checks: tuple[Check, ...]
     gates: tuple[Check, ...] = ()
     optional: tuple[Check, ...] = ()
-    build: Callable[["Case"], Any] = _nothing
-    use: Callable[["Case"], Any] = _nothing
-    trials: Callable[["Case"], Iterator[tuple[str, "Trial"]]] = _no_trials
+    build: Callable[["Case"], Any] = lambda case: None
+    use: Callable[["Case"], Any] = lambda case: None
+    trials: Callable[["Case"], Iterator[tuple[str, "Trial"]]] = lambda case: iter(())
     may_draw: bool = False
 
 

@@ -1,124 +1,88 @@
-"""Loads a plugin in a fresh process, which shows what its imports cost and change. Itself it imports no torch."""
+"""Another process, whose sets of strings have another order: it builds one data set after the other."""
 
-import importlib
+import atexit
 import json
 import os
+import pickle
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from ptb.internals import LoadedPlugin, load_plugin
-from ptb_testing.subject import Folder, Point
-
-HEAVY = ("torch", "numpy", "cv2", "pandas", "sklearn")
-CODE = """
-import json, sys
-sys.path[:], points, packages = json.load(sys.stdin)
-from ptb_testing.elsewhere import answer
-answer(points, packages)
+SERVER = """
+import functools, importlib, json, os, pickle, sys
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from ptb.internals import cpu_threads, one_line, seed_global
+from ptb_testing.checks.dataset import seen
+while True:
+    names, target, settings = pickle.load(sys.stdin.buffer)
+    if any(list(set(given)) == names for given in (names, names[::-1])):
+        answer = {}
+    else:
+        try:
+            module, _, attribute = target.partition(":")
+            found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+            seed_global(1, "conformance")
+            with cpu_threads(1):
+                answer = seen(found(**settings))
+        except BaseException as error:
+            answer = {"error": one_line(error)}
+    print(json.dumps(answer), file=answers, flush=True)
 """
+SEEDS = range(1, 100)
 
 
-@cache
-def loaded_elsewhere(points: tuple[Point, ...], packages: tuple[str, ...], path: tuple[str, ...]) -> dict[str, Any]:
-    """What a fresh process says of loading a plugin.
+def seen_elsewhere(names: Sequence[str], target: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What another process sees of a data set, or ``error``: why it cannot be built there.
 
     Args:
-        points: the names and values of its entry points.
-        packages: those that are its own.
-        path: ``sys.path`` of the process.
-
-    Returns:
-        ``reason`` (why it cannot be loaded), or ``seconds``, ``registration`` (the heavy modules that this imports) and
-        ``settings`` (those that each settings model imports first). Unless the process ends before, ``changes`` has
-        what importing each of its modules changes, in words, and under ``""`` what registering changes.
+        names: a set of them has another order there.
+        target: ``"module:attribute"`` of the data set.
+        settings: which it is built from.
     """
-    command = [sys.executable, "-c", CODE]
-    done = subprocess.run(command, input=json.dumps([path, points, packages]), capture_output=True, text=True)
-    found: dict[str, Any] = {}
-    for line in done.stdout.splitlines():
-        with suppress(ValueError):  # the plugin may write to descriptor 1 too
-            found |= json.loads(line)
-    if not found:
-        found["reason"] = f"the process ended with {done.returncode}: {' '.join(done.stderr.split())[-300:]}"
-    return found
+    for seed in SEEDS:
+        answer = _server(seed, tuple(sys.path)).ask([*names], target, dict(settings))
+        if answer:
+            break
+    return answer
 
 
-def answer(points: Iterable[Point], packages: Sequence[str]) -> None:
-    """Writes down what ``loaded_elsewhere`` returns, and ends the process."""
-    import pydantic  # noqa: F401  # every command that shows settings has it already
+class _Server:
+    def __init__(self, seed: int, path: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+        )
+        atexit.register(self.close)
+        self._send([*path])
 
-    found = Folder("plugin", "0", dict(points), Path()).found()
-    began = time.perf_counter()
-    loaded = load_plugin(found)
-    answer: dict[str, Any] = {"seconds": time.perf_counter() - began, "registration": _heavy()}
-    if isinstance(loaded, LoadedPlugin):
-        answer["settings"] = {}
-        for module in sorted({_module(each.settings or "") for _, each in loaded.components} - {""}):
-            before = _heavy()
-            _try(importlib.import_module, module)
-            answer["settings"][module] = [name for name in _heavy() if name not in before]
-    else:
-        answer["reason"] = loaded.reason
-    _write(answer)
-    _write({"changes": imported_twice(points, packages)})
-    os._exit(0)  # a plugin may have left a thread that never ends
+    def ask(self, *question: Any) -> dict[str, str]:
+        """The answer; empty where a set of the names has the same order here."""
+        self._send(question)
+        assert self._process.stdout is not None
+        try:
+            answer: dict[str, str] = json.loads(self._process.stdout.readline())
+        except ValueError:
+            self.close()
+            _server.cache_clear()
+            return {"error": f"it ends the process with {self._process.returncode}"}
+        return answer
 
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
 
-def imported_twice(points: Iterable[Point], packages: Sequence[str]) -> dict[str, list[str]]:
-    """What importing the modules of a plugin changes in this process, in words, by the module; by ``""`` registering.
-
-    The modules of its packages are imported, forgotten, and imported again, which is what counts: what the libraries
-    under them do when they are first imported is none of the plugin's doing. It is for a process that ends after it.
-    """
-    _imported(points, packages)
-    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
-        del sys.modules[name]
-    return _imported(points, packages)
-
-
-def _imported(points: Iterable[Point], packages: Sequence[str]) -> dict[str, list[str]]:
-    found = Folder("plugin", "0", dict(points), Path()).found()
-    loaded, registering = _observed(load_plugin, found)
-    modules: Iterable[str] = ()
-    if isinstance(loaded, LoadedPlugin):
-        records = [each for _, each in loaded.components]
-        references = [each.target for each in records] + [each.settings or "" for each in records]
-        references += [command.target for command in loaded.commands]
-        modules = sorted(set(map(_module, references)))
-    own = [module for module in modules if module.partition(".")[0] in packages]
-    return {"": registering} | {module: _observed(importlib.import_module, module)[1] for module in own}
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(pickle.dumps(message))
+        self._process.stdin.flush()
 
 
-def _observed(action: Callable[[Any], Any], argument: Any) -> tuple[Any, list[str]]:
-    """What it returns, None where it raises, and what it changes."""
-    from ptb_testing.process import Snapshot, guarded  # imports torch
-
-    with guarded():
-        before = Snapshot.take()
-        result = _try(action, argument)
-        after = Snapshot.take()
-        drawn = [f"the global generator of {name}" for name in before.moved_generators(after)]
-        return result, [*before.changed_switches(after).values(), *drawn]
-
-
-def _try(action: Callable[[Any], Any], argument: Any) -> Any:
-    with suppress(BaseException):  # other checks tell why it cannot be imported
-        return action(argument)
-
-
-def _heavy() -> list[str]:
-    return [name for name in HEAVY if name in sys.modules]
-
-
-def _module(reference: str) -> str:
-    return reference.partition(":")[0]
-
-
-def _write(facts: dict[str, Any]) -> None:
-    print(json.dumps(facts), file=sys.__stdout__, flush=True)
+_server = cache(_Server)

@@ -36,8 +36,7 @@ def parametrize_with_checks(
     than the kind's minimum.
 
     Args:
-        plugin: the name of an installed distribution; a source folder with a ``pyproject.toml``, whose modules can be
-            imported, and whose ``[tool.ptb.check]`` counts; or entries of a registry.
+        plugin: as in ``check_plugin``, like the others.
         settings: those a component is built from in place of its defaults, by ``"KIND/NAME"``.
         specs: those a model, loss or metric is tried on in place of the kit's, by ``"KIND/NAME"``.
         expected_failures: why a check is known to fail, by ``"KIND/NAME/CHECK"``; the test then fails if it passes.

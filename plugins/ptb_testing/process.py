@@ -1,41 +1,18 @@
-"""What all code of a process shares and a component must leave alone: generators, switches, hooks, threads."""
+"""The state of the process around a component: global generators, and what all code shares."""
 
-import atexit
 import json
-import os
 import random
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ptb.internals import encode, listing, preserve_rng_state, weights_sha256
-
-
-class Switch(NamedTuple):
-    """One thing of the whole process: how to read it, and how to put it back, unless that cannot be done."""
-
-    read: Callable[[], Any]
-    write: Callable[[Any], Any] | None = None
-
-
-def _attributes(owner: Any, *names: str) -> Switch:
-    def write(values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            setattr(owner, name, value)
-
-    return Switch(lambda: {name: getattr(owner, name) for name in names}, write)
-
-
-def _set_environment(values: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(values)
+from ptb.internals import encode, preserve_rng_state, weights_sha256
+from ptb_testing.switches import OF_PYTHON, Switch, attributes, changes, put_back, read
 
 
 def _hooks() -> dict[str, dict[int, Any]]:
@@ -51,23 +28,7 @@ def _set_hooks(values: Mapping[str, Mapping[int, Any]]) -> None:
         table.update(values[name])
 
 
-def _umask() -> int:
-    mask = os.umask(0)  # there is no other way to read it
-    os.umask(mask)
-    return mask
-
-
-def _set_handlers(values: Mapping[str, Any]) -> None:
-    for name, handler in values.items():
-        if signal.getsignal(signal.Signals[name]) != handler and handler is not None:
-            signal.signal(signal.Signals[name], handler)
-
-
-def _set_filters(values: list[Any]) -> None:
-    warnings.filters = values
-
-
-SWITCHES = {
+SWITCHES = OF_PYTHON | {
     "torch.get_default_dtype()": Switch(torch.get_default_dtype, torch.set_default_dtype),
     "torch.get_default_device()": Switch(
         torch.get_default_device,
@@ -83,22 +44,11 @@ SWITCHES = {
         torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
     ),
     "torch.is_anomaly_enabled()": Switch(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    "torch.backends.cudnn": _attributes(torch.backends.cudnn, "benchmark", "deterministic"),
+    "torch.backends.cudnn": attributes(torch.backends.cudnn, "benchmark", "deterministic"),
     "torch's hooks for all modules and optimizers": Switch(
         lambda: {name: dict(table) for name, table in _hooks().items()}, _set_hooks
     ),
     "numpy.geterr()": Switch(np.geterr, lambda values: np.seterr(**values)),
-    "the current folder": Switch(os.getcwd, os.chdir),
-    "os.environ": Switch(lambda: dict(os.environ), _set_environment),
-    "the umask": Switch(_umask, os.umask),
-    "the handlers of signals": Switch(
-        lambda: {number.name: signal.getsignal(number) for number in signal.Signals}, _set_handlers
-    ),
-    "sys": _attributes(sys, "stdin", "stdout", "stderr", "excepthook"),
-    "sys.path": Switch(lambda: list(sys.path), lambda values: sys.path.__setitem__(slice(None), values)),
-    "warnings.filters": Switch(lambda: list(warnings.filters), _set_filters),
-    "the threads that the process waits for": Switch(lambda: [t for t in threading.enumerate() if not t.daemon]),
-    "the functions of atexit": Switch(atexit._ncallbacks),
 }
 
 
@@ -112,7 +62,7 @@ class Snapshot(NamedTuple):
     def take(cls) -> "Snapshot":
         """As they are now."""
         drawn = {"random": random.getstate(), "numpy.random": np.random.get_state(), "torch": torch.get_rng_state()}
-        return cls(drawn, {name: switch.read() for name, switch in SWITCHES.items()})
+        return cls(drawn, read(SWITCHES))
 
     def moved_generators(self, later: "Snapshot") -> list[str]:
         """The generators from which somebody has drawn, or which somebody has seeded."""
@@ -120,8 +70,7 @@ class Snapshot(NamedTuple):
 
     def changed_switches(self, later: "Snapshot") -> dict[str, str]:
         """The switches that have changed, each in words."""
-        changed = [name for name, one in self.switches.items() if one != later.switches[name]]
-        return {name: f"{name}{_how(self.switches[name], later.switches[name])}" for name in changed}
+        return changes(self.switches, later.switches)
 
 
 @contextmanager
@@ -132,9 +81,7 @@ def guarded() -> Iterator[None]:
         try:
             yield
         finally:
-            for name in before.changed_switches(Snapshot.take()):
-                if write := SWITCHES[name].write:
-                    write(before.switches[name])
+            put_back(SWITCHES, before.switches)
 
 
 def identical(one: Any, other: Any) -> bool:
@@ -147,13 +94,3 @@ def identical(one: Any, other: Any) -> bool:
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The keys under which two mappings differ."""
     return [key for key in {**one, **other} if not identical(one.get(key), other.get(key))]
-
-
-def _how(one: Any, other: Any) -> str:
-    if isinstance(one, Mapping):
-        changed = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    elif isinstance(one, list):
-        changed = [str(value) for value in other if value not in one]
-    else:
-        return f" from {one} to {other}"
-    return f" ({listing(changed, 5)})" if changed else ""

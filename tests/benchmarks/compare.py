@@ -50,8 +50,8 @@ def training(model: str, rounds: int, threads: int, names: list[str]) -> Compari
     def theirs(train: Callable[[Work], float]) -> Callable[[], float]:
         def timed() -> float:
             composed = compose(resolve(config, registry))
-            samples = loops.Items(composed.splits["train"], composed.parts.train.prepare)
-            return train(Work(composed.parts.model, samples, BATCH, LR))
+            samples = loops.Items(composed.splits["train"], composed.trainer.train_loader.transform)
+            return train(Work(composed.trainer.model, samples, BATCH, LR))
 
         return timed
 

@@ -43,38 +43,28 @@ def test_an_error_keeps_its_lines(ptb):
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "  model.hidden", "  trainer.epochs"]
 
 
-@pytest.mark.parametrize(("options", "shown"), [((), 6), (("-v",), 100)], ids=["plain", "verbose"])
-def test_a_plugin_that_warns_a_hundred_times_is_cut_short(ptb, site, options, shown):
-    noise = "import warnings\n    for n in range(100): warnings.warn(f'noise {n}: ' + 'x' * 5000)"
+def test_a_warning_is_shown_once_and_cut_where_it_is_long(ptb, site):
+    noise = "import warnings\n    for n in range(9): warnings.warn(f'noise {n % 2}: ' + 'x' * 5000)"
     site.add("ptb-own", PLUGIN.format(at_import=noise))
-    site.add("ptb-other", PLUGIN.format(at_import="import warnings; warnings.warn('of another')"))
-    done = ptb("list", "metric", *options, site=site.path)
-    lines = done.stderr.splitlines()
-    of_own = [line for line in lines if "noise" in line or "ptb_own.py gives more warnings" in line]
-    assert len(of_own) == shown
+    lines = ptb("list", "metric", site=site.path).stderr.splitlines()
+    assert [line[:16] for line in lines] == ["warning: noise 0", "warning: noise 1"]
     assert max(map(len, lines)) < 1100
-    assert "warning: of another" in lines
 
 
 @pytest.mark.parametrize(
     "writes",
     [
-        "import os; os.write(1, b'noise\\n')",
         "import subprocess; subprocess.run(['echo', 'noise'])",
         "import ctypes; ctypes.CDLL(None).puts(b'noise')",
-        "print('noise')",
         "import sys; sys.__stdout__.write('noise\\n')",
     ],
-    ids=["descriptor", "child", "C-code", "print", "original-stream"],
+    ids=["child", "C-code", "original-stream"],
 )
 def test_what_a_plugin_writes_while_it_is_imported_does_not_spoil_the_results(ptb, site, writes):
     site.add("ptb-own", PLUGIN.format(at_import=writes))
     done = ptb("list", "metric", "--json", site=site.path)
     assert [entry["name"] for entry in json.loads(done.stdout)["components"]][3:4] == ["own"]
     assert "noise" in done.stderr
-    done = ptb("plugins", "list", site=site.path)
-    assert "noise" not in done.stdout
-    assert "ptb-own" in done.stdout
 
 
 NOISY = """
@@ -117,8 +107,9 @@ needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only so
 broken = pytest.mark.parametrize("broken", [closed, unread, pytest.param(full, marks=needs_full)])
 
 
-@broken
-@pytest.mark.parametrize("options", [(), ("-q",), ("-v",)], ids=["plain", "quiet", "verbose"])
+@pytest.mark.parametrize(
+    ("broken", "options"), [(closed, ("-v",)), (unread, ()), pytest.param(full, ("-q",), marks=needs_full)]
+)
 def test_a_run_does_not_need_a_standard_error(ptb, site, tmp_path, broken, options):
     site.add("ptb-noisy", NOISY)
     command = ("run", "--model", "noisy", "--epochs", "2", "--output", "out", "dataset.size=8", *options)
@@ -129,9 +120,8 @@ def test_a_run_does_not_need_a_standard_error(ptb, site, tmp_path, broken, optio
 
 
 @broken
-@pytest.mark.parametrize("wrong", [("--model", "nope"), ("--nope",)], ids=["configuration", "usage"])
-def test_an_error_that_cannot_be_told_has_its_exit_code(ptb, broken, wrong):
-    done = ptb("check", *wrong, preexec_fn=broken)
+def test_an_error_that_cannot_be_told_has_its_exit_code(ptb, broken):
+    done = ptb("check", "--model", "nope", preexec_fn=broken)
     assert (done.returncode, done.stdout) == (2, "")
 
 

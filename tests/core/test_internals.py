@@ -11,12 +11,14 @@ ROOT = Path(__file__).parents[2]
 # Everything that our own tools may use beside the facade. Before a name is added: does the facade not do, or a door?
 NAMES = {
     *("count", "did_you_mean", "listing", "one_line", "tidy"),
-    *("KINDS", "TARGET_KINDS", "EVENTS", "ACTOR_EVENTS", "listeners"),
-    *("BUILT_IN", "IMPOSTOR", "FoundPlugin", "LoadedPlugin", "RejectedPlugin", "PluginInfo"),
+    *("KINDS", "TARGET_KINDS", "Kind", "EVENTS", "ACTOR_EVENTS", "listeners"),
+    *("BUILT_IN", "FoundPlugin", "LoadedPlugin", "RejectedPlugin", "PluginInfo"),
     *("RegisteredCommand", "RegisteredComponent"),
     *("find_plugins", "load_plugin", "normalize", "own_version", "ONLY", "Selection"),
     *("SettingsError", "arguments", "derive_model", "describe", "plain_values", "validate"),
-    *("main", "installed", "plugin_arguments", "refuse_plugin_options", "stray_output_to_stderr", "verbose_option"),
+    *("UserPath", "draft", "plugin_options", "CORE_SECTIONS", "RunSettings"),
+    *("CORE", "main", "installed", "plugin_arguments", "refuse_plugin_options", "stray_output_to_stderr"),
+    *("verbose_option",),
     *("ProgressBar", "columns", "printable"),
     *(
         "SHARED_SECTIONS",

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptb.seeding import GlobalGenerators, derive_seed, generator, preserve_rng_state, seed_global
@@ -19,6 +19,7 @@ def test_a_stream_is_the_same_on_every_machine():
     assert torch.randperm(5, generator=generator(0, "order", 1)).tolist() == [2, 1, 0, 4, 3]
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**63 - 1), st.lists(st.text() | st.integers()))
 def test_a_derived_seed_fits_every_generator(seed, labels):
     derived = derive_seed(seed, *labels)
@@ -79,6 +80,7 @@ def replace():
 USES = [use_python, use_normal, use_numpy, use_torch, reseed, replace, lambda: None]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(USES[:-2]), st.sampled_from(USES)), max_size=6))
 def test_global_generators_are_put_back_whatever_was_used_before_and_inside(uses):
     def draw(inside):

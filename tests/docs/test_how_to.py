@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptb.kinds import KINDS
-from ptb_testing.kit import checks_of, minimum, summaries
+from ptb_testing.kit import KITS, checks_of, minimum, summaries
 from ptb_testing.scaffold import write_plugin
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
@@ -36,7 +35,7 @@ def masked(line):
 
 
 @pytest.fixture
-def shell(tmp_path):
+def shell(tmp_path, run_python):
     """Runs a command of the page; what pip leaves of an editable installation is written by hand, without a network."""
     folder, site = tmp_path / "ptb-acme", tmp_path / "site"
     environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
@@ -54,7 +53,7 @@ def shell(tmp_path):
             words = [sys.executable, "-m", *words]
         elif words[0] == "python":
             words[0] = sys.executable
-        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        return run_python(words, cwd=tmp_path, env=environment)
 
     return run
 
@@ -127,18 +126,8 @@ def test_checking_a_plugin_goes_as_the_page_shows(tmp_path, shell):
 
 
 def test_every_check_and_no_other_is_described():
-    titles = (
-        "Of every kind",
-        "Data sets",
-        "Models",
-        "Initializers",
-        "Losses",
-        "Optimizers",
-        "Schedulers",
-        "Metrics",
-        "Callbacks",
-        "Commands",
-    )
+    titles = ("Of every kind of component", "Data sets", "Models", "Initializers", "Losses", "Optimizers", "Schedulers")
+    titles += ("Metrics", "Callbacks", "Commands")
     for title, checks in zip(titles, summaries().values(), strict=True):
         assert rows(title) == [(f"`{name}`", text) for name, text in checks.items()], title
 
@@ -162,4 +151,4 @@ def test_the_callback_and_the_command_of_the_page_work(site, ptb):
 
 
 def test_every_minimum_is_told():
-    assert rows("How many checks must run") == [(kind, str(minimum(kind)), str(len(checks_of(kind)))) for kind in KINDS]
+    assert rows("How many checks must run") == [(kind, str(minimum(kind)), str(len(checks_of(kind)))) for kind in KITS]

@@ -2,7 +2,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -32,14 +31,12 @@ def seen(line, printed):
 
 
 @pytest.mark.slow
-def test_the_day_goes_as_the_page_shows(tmp_path):
+def test_the_day_goes_as_the_page_shows(tmp_path, run_python):
     environment = {**os.environ, "PYTHONPATH": "bad-day", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
     for command, code, shown in steps():
         words = shlex.split(command)
         words = ["-m", *words] if words[0] == "ptb" else [str(ROOT / words[1]), *words[2:]]
-        done = subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
-        )
+        done = run_python([sys.executable, *words], cwd=tmp_path, env=environment, timeout=240)
         assert done.returncode == code, f"{command}\n{done.stderr}"
         for line in shown:
             assert seen(line, done.stdout + done.stderr), f"{command}\nshows: {line}\n{done.stdout}{done.stderr}"

@@ -1,6 +1,5 @@
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,10 +17,10 @@ def commands():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "shown"), list(commands()), ids=[command for command, _ in commands()])
-def test_a_command_prints_what_the_page_shows(command, shown, tmp_path):
+def test_a_command_prints_what_the_page_shows(command, shown, tmp_path, run_python):
     words = [sys.executable, "-m", *shlex.split(command)]
     words += ["--device", "cpu"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = run_python(words, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     first = (done.stdout + done.stderr if "bench" in command else done.stderr).splitlines()[0]
     assert first.startswith(shown.removesuffix(" ..."))

@@ -2,7 +2,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -46,19 +45,12 @@ def test_the_commands_are_found():
 
 
 @pytest.mark.slow
-def test_the_commands_do_what_the_text_shows(tmp_path):
+def test_the_commands_do_what_the_text_shows(tmp_path, run_python):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
     for command, code, shown in steps():
         if not command.startswith("ptb "):
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", *shlex.split(command)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = run_python([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, env=environment)
         assert done.returncode == code, f"{command}\n{done.stderr}"
         printed = {masked(line) for line in (done.stdout + done.stderr).splitlines()}
         for line in shown:

@@ -16,7 +16,6 @@ CORE = {
     "eval": "evaluate:evaluate",
     "list": "listing:list_components",
     "show": "listing:show",
-    "config": "config:config",
     "plugins": "plugins:plugins",
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptb.cli.errors import COMMAND, warn
-from ptb.cli.options import asked_selection, output_aside, warn_of_taken
+from ptb.cli.options import asked_selection, stray_output_to_stderr
 from ptb.cli.text import printable
 from ptb.errors import PluginError, PtbError, did_you_mean, listing
 
@@ -41,12 +41,7 @@ class OpenGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that ``args`` begin with.
-
-        Raises:
-            UsageError: there is none of this name, or there are several.
-            PluginError: nor is there, but a plugin that failed to load may have it.
-        """
+        """The command that ``args`` begin with; a ``UsageError`` where there is none of this name, or several."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
@@ -57,8 +52,8 @@ class OpenGroup(click.Group):
             raise click.UsageError(f"'{word}' is a command of {len(ids)} plugins; type one of {listing(ids)}", ctx)
         message = f"No such command '{word}'{did_you_mean(word, names)}"
         if failed := [f"'{plugin.found}' {plugin.why}" for plugin in _unusable(ctx)]:
-            raise PluginError(f"{message}; perhaps a plugin that cannot be used has it: {listing(failed, 5)}")
-        raise click.UsageError(f"{message}.", ctx)
+            message += f"; perhaps a plugin that cannot be used has it: {listing(failed, 5)}"
+        raise click.UsageError(message, ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands, and the plugins that cannot be used with the reason."""
@@ -68,7 +63,7 @@ class OpenGroup(click.Group):
                 formatter.write_dl([(str(plugin.found), printable(plugin.why)) for plugin in unusable])
         for typed, command in self._all_provided(ctx).items():
             if isinstance(command, PluginCommand) and typed != command.record.word:
-                warn_of_taken(command.record, ctx.command_path)
+                _warn_of_taken(command.record, ctx.command_path)
         for record in _registry(ctx).commands() if ctx.parent is None else ():
             if (own := super().get_command(ctx, record.group)) and not isinstance(own, click.Group):
                 warn(f"{record} cannot be used: '{record.group}' is a command, and no group")
@@ -105,11 +100,7 @@ class PluginCommand(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Imports the command; the rest is its own.
-
-        Raises:
-            PluginError: it cannot be imported, or is none.
-        """
+        """Imports the command; the rest is its own."""
         try:
             command = self.load()
         except PtbError:
@@ -121,12 +112,8 @@ class PluginCommand(click.Command):
         return command.make_context(info_name, args, parent, **extra)
 
     def load(self) -> click.Command:
-        """The command itself; a group lets other plugins put commands into it.
-
-        Raises:
-            PluginError: it cannot be imported, or is none.
-        """
-        with output_aside():
+        """The command itself; a group lets other plugins put commands into it."""
+        with stray_output_to_stderr():
             target: object = self.record.load()
         if not isinstance(target, click.Command):
             what = f"target {self.record.command.target!r} must be a click.Command"
@@ -156,13 +143,18 @@ def _commands_of(group: str, records: "list[RegisteredCommand]", own: Container[
     return table
 
 
-def _registry(ctx: click.Context, lenient: bool = False) -> "Registry":
-    """The registry of all plugins, loaded once; what they print goes to standard error.
+def _warn_of_taken(record: "RegisteredCommand", group: str) -> None:
+    """Says that a third-party command has the name of one that was there before it, in ``group``."""
+    if record.found.built_in or (record.conflicts and not any(found.built_in for found in record.conflicts)):
+        return
+    warn(
+        f"plugin '{record.found}' has a command '{record.command.name}', whose name is taken: the other one stays; "
+        f"to use that of the plugin, type: {group} {record.id}"
+    )
 
-    Args:
-        ctx: whose options count.
-        lenient: a plugin that cannot be loaded is no error here, whatever was asked for.
-    """
+
+def _registry(ctx: click.Context, lenient: bool = False) -> "Registry":
+    """The registry of all plugins, loaded once; ``lenient``: one that cannot be loaded is no error here."""
     if REGISTRY not in ctx.meta:
         from dataclasses import replace
 
@@ -171,7 +163,7 @@ def _registry(ctx: click.Context, lenient: bool = False) -> "Registry":
 
         wanted = Selection.of_environment() + asked_selection(ctx)
         lenient = lenient or ctx.resilient_parsing
-        with output_aside():
+        with stray_output_to_stderr():
             ctx.meta[REGISTRY] = Registry(replace(wanted, strict=wanted.strict and not lenient).load())
     registry: Registry = ctx.meta[REGISTRY]
     return registry

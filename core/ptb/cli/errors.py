@@ -1,12 +1,12 @@
 """Turns errors into one message and an exit code; ``-v`` adds the traceback. Prints each warning on one line."""
 
 import errno
+import io
 import json
 import os
 import sys
 import traceback
 import warnings
-from collections import Counter
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -17,7 +17,6 @@ from ptb.errors import ConfigError, PluginError, PtbError, one_line, tidy
 
 VERBOSE = "ptb.verbose"
 COMMAND = "ptb.command"  # the record of the plugin's command that runs
-WARNINGS_OF_A_FILE = 5  # are shown: a module that is imported may give hundreds
 LONGEST_WARNING = 1000
 
 
@@ -30,6 +29,8 @@ class PtbGroup(click.Group):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(descriptor, True)
         os.close(descriptor)
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="surrogateescape")  # the name of a file need not be UTF-8
         stream = sys.stderr or open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
         sys.stderr = cast(TextIO, _Unfailing(stream))
         try:
@@ -46,8 +47,8 @@ class PtbGroup(click.Group):
         as_json = "--json" in ctx.args
         try:
             with warnings.catch_warnings():
-                printer = _WarningPrinter(ctx)
-                warnings.showwarning = lambda message, _category, file, *_: printer.show(str(message), file)
+                shown: set[str] = set()  # each text once: Python would repeat it from another line
+                warnings.showwarning = lambda message, *_: _warn_once(str(message), shown)
                 return super().invoke(ctx)
         except PtbError as error:
             _report(ctx, error, str(error), error.exit_code, as_json)
@@ -100,24 +101,11 @@ def warn(message: str) -> None:
     click.echo(f"{click.style('warning:', fg='yellow')} {printable(message)}", err=True)
 
 
-class _WarningPrinter:
-    """Prints each warning once, and only the first of many that come from one file."""
-
-    def __init__(self, ctx: click.Context) -> None:
-        self._ctx = ctx
-        self._seen: set[str] = set()
-        self._of_file: Counter[str] = Counter()
-
-    def show(self, text: str, file: str) -> None:
-        text = tidy(text, LONGEST_WARNING)
-        if text in self._seen:
-            return
-        self._seen.add(text)
-        self._of_file[file] += 1
-        if self._ctx.meta.get(VERBOSE) or self._of_file[file] <= WARNINGS_OF_A_FILE:
-            warn(text)
-        elif self._of_file[file] == WARNINGS_OF_A_FILE + 1:
-            warn(f"{file} gives more warnings, which are not shown; -v shows all")
+def _warn_once(message: str, shown: set[str]) -> None:
+    text = tidy(message, LONGEST_WARNING)
+    if text not in shown:
+        shown.add(text)
+        warn(text)
 
 
 def remember_verbose(ctx: click.Context, _option: click.Parameter, wanted: bool) -> bool:

@@ -21,32 +21,23 @@ class LazyDynamo(ModuleType):
 
     def __init__(self) -> None:
         super().__init__(NAME, self.__doc__)
-        spec = importlib.util.find_spec(NAME)
-        self.__dict__.update(_left_alone=[], __spec__=spec, __file__=spec.origin if spec else None)
+        self.__spec__ = importlib.util.find_spec(NAME)
 
     def graph_break(self, *_args: Any, **_kwargs: Any) -> None:
         """Nothing is compiled, so there is no graph to break."""
 
     def disable(self, function: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         """The function as it is: what is not compiled needs no exception from it."""
-        if function is None or args not in ((), (True,)) or set(kwargs) - {"recursive", "wrapping", "reason"}:
-            return self.__getattr__("disable")(function, *args, **kwargs)
-        self._left_alone.append(function)
-        return function
+        return function or self.__getattr__("disable")(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in USED:
             raise AttributeError(f"module '{NAME}' has no attribute '{name}'")
         if sys.modules.get(NAME) is self:
-            self._give_way()
+            del sys.modules[NAME]
+            sys.modules["torch"].__dict__.pop("_dynamo", None)
+            importlib.import_module(NAME)
         return getattr(sys.modules[NAME], name)
-
-    def _give_way(self) -> None:
-        del sys.modules[NAME]
-        sys.modules["torch"].__dict__.pop("_dynamo", None)
-        for function in self._left_alone:  # torch remembers the answer there: it is to ask again
-            function.__dict__.pop("__dynamo_disable", None)
-        importlib.import_module(NAME)
 
 
 def put_off_dynamo() -> None:

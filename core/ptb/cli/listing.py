@@ -23,18 +23,13 @@ if TYPE_CHECKING:
     from ptb.registry.registry import Registry
 
 
-class Kind(click.ParamType[str]):
-    """The name of a kind, which the shell completes; the registry refuses unknown ones."""
-
-    name = "kind"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """The kinds that begin with ``incomplete``."""
-        return click.Choice(KINDS).shell_complete(ctx, param, incomplete)
+def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """What the shell completes to a kind; the registry refuses unknown ones."""
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
 @click.command("list", epilog=f"The kinds are {', '.join(KINDS)}.")
-@click.argument("kind", type=Kind(), required=False)
+@click.argument("kind", shell_complete=_kinds, required=False)
 @click.argument("glob", required=False)
 @click.option("--plugin", metavar="DISTRIBUTION", help="Only the components of this plugin.")
 @plugin_options
@@ -73,7 +68,7 @@ def list_components(kind: str | None, glob: str | None, plugin: str | None, as_j
 
 
 @click.command()
-@click.argument("kind", type=Kind())
+@click.argument("kind", shell_complete=_kinds)
 @click.argument("name", type=ComponentName())
 @click.option("--schema", "as_schema", is_flag=True, help="Print the settings as JSON Schema.")
 @plugin_options

@@ -16,7 +16,6 @@ from ptb.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
-    from ptb.registry.entry import RegisteredCommand
     from ptb.registry.registry import Registry
     from ptb.registry.selection import Selection
 
@@ -114,67 +113,13 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _apply(decorators, with_config)
 
 
-def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--output``."""
-    text = "Run directory, new or empty; else one under runs/."
-    return click.option("--output", type=UserPath(), metavar="DIR", help=text)(command)
-
-
-def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--strict-resume``."""
-    return click.option(
-        "--strict-resume",
-        "strict",
-        is_flag=True,
-        help="Go on only with the versions, device, threads and data of the run.",
-    )(command)
-
-
-def drop_state_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--drop-state``."""
-    return click.option(
-        "--drop-state",
-        multiple=True,
-        metavar="LABEL",
-        help="Do not restore the saved state of this callback. Repeatable.",
-    )(command)
-
-
-def stop_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--stop-after``."""
-    return click.option(
-        "--stop-after",
-        type=click.IntRange(min=1),
-        metavar="STEP",
-        help="Save and stop after this optimizer step; `ptb resume` goes on.",
-    )(command)
-
-
 @contextmanager
 def stray_output_to_stderr() -> Iterator[None]:
-    """Inside it, what third-party code prints goes to standard error: standard output is for results.
-
-    What C code and child processes write to descriptor 1 goes there from now on, because they may write it late.
-    """
-    with suppress(OSError):  # standard error may be closed, and standard output be no file
-        if sys.stdout is not None and sys.stdout.fileno() == 1:
-            sys.stdout.flush()
-            results = os.dup(1)
-            os.dup2(2, 1)
-            # the name of a file need not be UTF-8
-            errors = "surrogateescape" if sys.stdout.errors == "strict" else sys.stdout.errors
-            sys.stdout = open(results, "w", encoding=sys.stdout.encoding, errors=errors)  # noqa: SIM115
-    with redirect_stdout(sys.stderr):
-        yield
-
-
-@contextmanager
-def output_aside() -> Iterator[None]:
-    """Inside it, what a plugin prints while it is imported goes to standard error; after it all is as before."""
-    results = None
+    """Inside it, what third-party code, C code and child processes print goes to standard error, not into results."""
+    stdout, results = sys.stdout, None
     with suppress(OSError, ValueError):  # a stream may be closed, or be no file
-        if sys.stdout is not None and sys.stdout.fileno() == 1:
-            sys.stdout.flush()
+        if stdout is not None and stdout.fileno() == 1:
+            stdout.flush()
             results = os.dup(1)
             os.dup2(2, 1)
     try:
@@ -182,8 +127,19 @@ def output_aside() -> Iterator[None]:
             yield
     finally:
         if results is not None:
+            with suppress(OSError):  # standard error may be closed or full
+                stdout.flush()
+            _flush_c_output()
             os.dup2(results, 1)
             os.close(results)
+
+
+def _flush_c_output() -> None:
+    """Writes out what C code has printed, which else would come when the process ends."""
+    with suppress(ImportError, OSError, AttributeError, TypeError):  # none of it on Windows
+        import ctypes
+
+        ctypes.CDLL(None).fflush(None)
 
 
 def plugin_options(command: Callable[..., Any], hidden: bool = True) -> Callable[..., Any]:
@@ -222,11 +178,7 @@ def plugin_arguments() -> list[str]:
 
 
 def refuse_plugin_options(why: str) -> None:
-    """For commands that load no registry.
-
-    Raises:
-        UsageError: ``-p``, ``--no-plugins`` or ``--strict-plugins`` stands before the command.
-    """
+    """A usage error where ``-p`` and its like stand before a command that loads no registry."""
     if click.get_current_context().meta.get(_PLUGINS):
         raise click.UsageError(f"-p, --no-plugins and --strict-plugins cannot be used here: {why}")
 
@@ -245,7 +197,6 @@ def asked_selection(ctx: click.Context) -> "Selection":
 
 def installed(config: "RunConfig | None" = None) -> "Registry":
     """The registry of what is installed and asked for; a warning line for each plugin that cannot be used."""
-    from ptb.registry.discovery import IMPOSTOR
     from ptb.registry.registry import load_selected
 
     selection = asked_selection(click.get_current_context())
@@ -258,30 +209,9 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
     for plugin in registry.rejected():
         if plugin.status != "disabled":
             name = plugin.found.name
-            remedy = f"disable: -p no:{name}"
-            if name != IMPOSTOR:  # of which pip knows nothing under that name
-                remedy += f"; remove: python -m pip uninstall {name}"
+            remedy = f"disable: -p no:{name}; remove: python -m pip uninstall {name}"
             warn(f"plugin '{plugin.found}' {plugin.why} ({remedy})")
-    running = f"{click.get_current_context().command_path.partition(' ')[2]} "
-    for record in registry.commands():
-        if running.startswith(f"{record.command.name} "):
-            warn_of_taken(record, f"ptb {record.group}".strip())
     return registry
-
-
-def warn_of_taken(record: "RegisteredCommand", group: str) -> None:
-    """Says that a third-party command has the name of one that was there before it.
-
-    Args:
-        record: the command.
-        group: what is typed before it.
-    """
-    if record.found.built_in or (record.conflicts and not any(found.built_in for found in record.conflicts)):
-        return
-    warn(
-        f"plugin '{record.found}' has a command '{record.command.name}', whose name is taken: the other one stays; "
-        f"to use that of the plugin, type: {group} {record.id}"
-    )
 
 
 def _kind_option(kind: Kind) -> Callable[..., Any]:

@@ -12,15 +12,11 @@ from ptb.cli.errors import warn
 from ptb.cli.options import (
     ComponentName,
     UserPath,
-    drop_state_option,
     installed,
     json_option,
-    output_option,
     plugin_options,
     run_options,
-    stop_option,
     stray_output_to_stderr,
-    strict_option,
     verbosity_options,
 )
 from ptb.cli.progress import ProgressBar, progress
@@ -33,6 +29,26 @@ if TYPE_CHECKING:
     from ptb.registry.registry import Registry
     from ptb.runs.compose import ComposedRun
     from ptb.runs.result import RunResult
+
+
+output_option = click.option(
+    "--output", type=UserPath(), metavar="DIR", help="Run directory, new or empty; else one under runs/."
+)
+strict_option = click.option(
+    "--strict-resume",
+    "strict",
+    is_flag=True,
+    help="Go on only with the versions, device, threads and data of the run.",
+)
+drop_state_option = click.option(
+    "--drop-state", multiple=True, metavar="LABEL", help="Do not restore the saved state of this callback. Repeatable."
+)
+stop_option = click.option(
+    "--stop-after",
+    type=click.IntRange(min=1),
+    metavar="STEP",
+    help="Save and stop after this optimizer step; `ptb resume` goes on.",
+)
 
 
 @click.command()
@@ -75,10 +91,8 @@ def run(
     """  # noqa: D301  # click wants the backspace itself
     if auto and output is None:
         raise click.UsageError("--resume auto goes on with the run in --output DIR; name it")
-    if strict and not auto:
-        raise click.UsageError("--strict-resume belongs to --resume auto")
-    if drop_state and not auto:
-        raise click.UsageError("--drop-state belongs to --resume auto")
+    if (strict or drop_state) and not auto:
+        raise click.UsageError("--strict-resume and --drop-state belong to --resume auto")
     begun = output if auto and output is not None and (output / "config.toml").is_file() else None
     composed = _composed(config, output, locked) if begun is None else _continued(config, begun, locked)
     if dry_run:
@@ -210,11 +224,7 @@ def _check_observers(partial: "PartialConfig", added: tuple[str, ...]) -> None:
 
 
 def _continued(config: "RunConfig", output: Path, locked: bool) -> "ComposedRun":
-    """What the run in ``output`` is made of, with what the command may change of it.
-
-    Raises:
-        ConfigError: the command asks for another run than the one that is there.
-    """
+    """What the run in ``output`` is made of, with what the command may change of it."""
     from ptb.config.layers import RunConfig, leaves
     from ptb.runs.overrides import RESUME_KEYS
     from ptb.storage.run_directory import RunDirectory
@@ -256,7 +266,8 @@ def _built(partial: "PartialConfig") -> "ComposedRun":
     from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.runs.compose import compose
 
-    put_off_dynamo()
+    if not partial.trainer.compile:
+        put_off_dynamo()
     with stray_output_to_stderr():
         return compose(partial)
 

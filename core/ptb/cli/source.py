@@ -1,40 +1,37 @@
 """Where a target is written, found without importing anything."""
 
 import ast
-from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 MAX_REEXPORTS = 8
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def find_source(target: str) -> tuple[Path, int] | None:
-    """The file and the line of ``"package.module:attribute"``.
+def find_source(target: str, reexports: int = MAX_REEXPORTS) -> tuple[Path, int] | None:
+    """The file and line of the class or function in ``"package.module:attribute"``, also where it is imported from.
 
-    A name that a module imports from another one is followed there. None where the source does not show it: an
-    extension module, a name that is made while the program runs.
+    None where the source does not show it: an extension module, a name that is made while the program runs.
     """
     module, _, attribute = target.partition(":")
-    for _ in range(MAX_REEXPORTS):
-        file = _module_file(module)
-        try:
-            tree = ast.parse(file.read_bytes()) if file else ast.Module([], [])
-        except (OSError, SyntaxError, ValueError, RecursionError):
-            return None
-        name, _, rest = attribute.partition(".")
-        node = dict(_definitions(tree.body)).get(name)
-        if file is None or node is None:
-            return None
-        if not isinstance(node, ast.ImportFrom):
-            for part in rest.split("."):  # the line of ``Class.method`` in its class
-                node = dict(_definitions(getattr(node, "body", ()))).get(part, node)
+    name = attribute.partition(".")[0]
+    file = _module_file(module)
+    if file is None or reexports == 0:
+        return None
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):  # the outer definitions come first
+        if isinstance(node, DEFINITIONS) and node.name == name:
             return file, node.lineno
-        package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-        base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-        module = ".".join(filter(None, (base, node.module)))
-        original = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
-        attribute = f"{original}.{rest}" if rest else original
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    origin = resolve_name("." * node.level + (node.module or ""), package)
+                    return find_source(f"{origin}:{alias.name}", reexports - 1)
     return None
 
 
@@ -51,19 +48,3 @@ def _module_file(module: str) -> Path | None:
     except (ImportError, ValueError, AttributeError):
         return None
     return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
-
-
-def _definitions(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.stmt]]:
-    """The names that statements bind, those inside of ``if``, ``try`` and ``with`` too, in their order."""
-    for node in nodes:
-        match node:
-            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                yield node.name, node
-            case ast.Assign():
-                yield from ((target.id, node) for target in node.targets if isinstance(target, ast.Name))
-            case ast.AnnAssign(target=ast.Name(name)):
-                yield name, node
-            case ast.ImportFrom():
-                yield from ((alias.asname or alias.name, node) for alias in node.names)
-            case ast.If() | ast.Try() | ast.With() | ast.ExceptHandler():
-                yield from _definitions(ast.iter_child_nodes(node))

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ptb.config.files import LONGEST_KEY, KeyPath
 from ptb.config.layers import FLAGS, RunConfig
-from ptb.config.sections import CORE_SECTIONS, RENAMED, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
+from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
 from ptb.errors import ConfigError, PluginError, Problem, closest, listing, tidy
 from ptb.kinds import KINDS, Kind
 from ptb.registry.entry import RegisteredComponent
@@ -21,8 +21,7 @@ from ptb.registry.settings import SettingsError, arguments, plain_values, valida
 SECTIONS = {kind.section: kind for kind in KINDS.values()}
 KEYS = (*RunSettings.model_fields, *SECTIONS, *CORE_SECTIONS, "resolve")
 OPEN = ("loss", "metric")  # kinds whose default follows from what the data set predicts
-LIKELY = 0.75  # an unknown key so near to another one is a slip of that
-MOST_PROBLEMS = 100  # are examined closely: nobody reads on
+MOST_PROBLEMS = 100  # get a suggestion, which takes time: nobody reads on
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,7 @@ class ComponentConfig:
 class Checker:
     """Works through the sections; ``finish`` raises what was wrong in any of them.
 
-    Args:
-        config: what was asked for.
-        registry: where the components are looked up.
-        target_kind: what the data set predicts, once that is known.
-        may_lack: required settings may be missing.
+    ``target_kind`` is what the data set predicts, once that is known. With ``may_lack``, required settings may miss.
     """
 
     def __init__(
@@ -61,22 +56,19 @@ class Checker:
         self.problems: list[Problem] = []
         self.plugin_errors: list[PluginError] = []
         self.owners: dict[tuple[str, str], RegisteredComponent] = {}  # what the section ``resolve`` settles
-        # The keys of each section, as far as its component is known.
-        self.fields: dict[KeyPath, Collection[str]] = {(): RunSettings.model_fields}
-        self.fields |= {(name,): model.model_fields for name, model in (CORE_SECTIONS | SHARED_SECTIONS).items()}
+        # The keys of each section; those of a component join when it is found.
+        self.fields: dict[KeyPath, list[str]] = {(): [*RunSettings.model_fields]}
+        self.fields |= {(name,): [*model.model_fields] for name, model in (CORE_SECTIONS | SHARED_SECTIONS).items()}
 
     def sections(self) -> dict[str, Any]:
-        """All sections, the core's own and those of the components, by their names.
-
-        Raises:
-            ConfigError: with all problems at once.
-            PluginError: nothing is wrong but that a plugin's settings cannot be had.
-        """
+        """All sections, the core's own and those of the components, by their names."""
         values = self.config.values
-        self._settle_names()
+        with self._collecting():
+            self._settle_names()
         parts = self.components(SECTIONS.values())
-        for key in [key for key in values if key not in KEYS]:
-            self._add_problem((key,), self._unknown((key,), KEYS, values[key]))
+        for key in values:
+            if key not in KEYS:
+                self._add_problem((key,), self._unknown((key,), KEYS))
         with self._collecting():
             parts["run"] = self._validated(RunSettings, {k: values[k] for k in RunSettings.model_fields if k in values})
         with self._collecting():
@@ -105,7 +97,10 @@ class Checker:
                 chosen[kind.section] = {} if kind.labelled and names is not None else None
                 for path, name in (names or {}).items():
                     with self._collecting():
-                        found[path] = self._look_up(kind.name, name, path)
+                        entry = self._look_up(kind.name, name, (*path, "name"))
+                        entry.check_dependencies()
+                        found[path] = entry, entry.settings_model()
+                        self.add_fields(path, *found[path])
         for path, (entry, model) in found.items():  # now that the keys of all sections are known
             with self._collecting():
                 component = ComponentConfig(entry, self._settings(model, path))
@@ -114,6 +109,13 @@ class Checker:
                 else:
                     chosen[path[0]][path[1]] = component
         return chosen
+
+    def add_fields(self, path: KeyPath, entry: RegisteredComponent, model: type[BaseModel]) -> None:
+        """Notes the settings of a component, beside the core's own keys of its section."""
+        own = self.fields.get(path, [])
+        if both := set(own) & set(model.model_fields):
+            raise PluginError(f"{entry}: a setting cannot be called {listing(sorted(both))}")
+        self.fields[path] = [*model.model_fields, *own]
 
     def finish(self) -> None:
         """Raises what was collected."""
@@ -131,11 +133,11 @@ class Checker:
         except PluginError as error:
             self.plugin_errors.append(error)
 
-    def _add_problem(self, path: KeyPath, message: str) -> None:
-        self.problems.append(self._problem(path, message))
-
     def _problem(self, path: KeyPath, message: str) -> Problem:
         return Problem(".".join(path), message, self.config.source(*path))
+
+    def _add_problem(self, path: KeyPath, message: str) -> None:
+        self.problems.append(self._problem(path, message))
 
     def _table(self, section: str) -> Mapping[str, Any]:
         """A section as it was asked for, empty where it was not."""
@@ -144,36 +146,28 @@ class Checker:
             return table
         if table is None:
             raise ConfigError(self._problem((section,), "null is no value in a config file; leave it out"))
-        name, kind = tidy(str(table), 40), SECTIONS.get(section)
-        label = f".{name}" if kind and kind.labelled else ""
-        instead = f"--{kind.flag} {name} or {section}{label}.name={name}" if kind else f"{section}.KEY=VALUE"
+        kind = SECTIONS.get(section)
+        instead = f"--{kind.flag} {tidy(str(table), 40)}" if kind else f"{section}.KEY=VALUE"
         raise ConfigError(self._problem((section,), f"is a section, got {reprlib.repr(table)}; write {instead}"))
 
     def _settle_names(self) -> None:
         """``[resolve] model.lenet = "ptb-acme:lenet"`` settles whose ``lenet`` the short name is."""
-        table: Mapping[str, Any] = {}
-        with self._collecting():
-            table = self._table("resolve")
-        for kind, names in table.items():
-            if kind not in KINDS or not isinstance(names, dict):
-                message = f'must be KIND.NAME = "DISTRIBUTION:NAME", with a kind of {", ".join(KINDS)}'
-                self._add_problem(("resolve", kind), message)
-                continue
-            for name, owner in names.items():
-                try:
-                    if not isinstance(owner, str) or ":" not in owner:
-                        raise ConfigError(f"must be the full id DISTRIBUTION:NAME, got {owner!r}")
-                    entry = self.registry.get(kind, owner)
+        for kind, names in self._table("resolve").items():
+            for name, owner in names.items() if isinstance(names, dict) else [("", names)]:
+                path = ("resolve", kind, name)
+                if kind not in KINDS or not isinstance(owner, str) or ":" not in owner:
+                    message = f'must be KIND.NAME = "DISTRIBUTION:NAME", with a kind of {", ".join(KINDS)}'
+                    self._add_problem(path, message)
+                    continue
+                with self._collecting():
+                    entry = self._look_up(kind, owner, path)
                     if name not in (entry.name, *entry.component.aliases):
-                        raise ConfigError(f"'{owner}' is not called '{name}'")
+                        raise ConfigError(self._problem(path, f"'{owner}' is not called '{name}'"))
                     self.owners[kind, name] = entry
-                except ConfigError as error:
-                    self._add_problem(("resolve", kind, name), error.problems[0].message)
 
     def _names(self, kind: Kind) -> dict[KeyPath, Any] | None:
         """What is chosen of a kind, names or default components, by its place; None: it follows from the target."""
         section, table = kind.section, self._table(kind.section)
-        defaults = self.registry.defaults(kind.name, self.target_kind)
         if kind.labelled and section in self.config.values:
             labels = {label: given for label, given in table.items() if self._is_label(kind, label, given)}
             return {(section, label): given.get("name", label) for label, given in labels.items()}
@@ -181,16 +175,15 @@ class Checker:
             return {(section,): table["name"]}
         if kind.name in OPEN and self.target_kind is None:
             return None
+        defaults = self.registry.defaults(kind.name, self.target_kind)
         if kind.labelled:
             return {(section, entry.name): entry for entry in defaults}
         if defaults:
             return {(section,): defaults[0]}
-        slips = [key for key in table if closest(key, ("name",), LIKELY)]
-        meant = f" (did you mean 'name' by '{slips[0]}'?)" if slips else ""
         why = f", and none is the default for targets of kind '{self.target_kind}'" if self.target_kind else ""
         known = listing([e.key if e.conflict else e.name for e in self.registry.components(kind.name)])
-        instead = f"add --{kind.flag} NAME, one of: {known or 'none is installed'}"
-        raise ConfigError(self._problem((section,), f"no {kind.name} is chosen{meant}{why}; {instead}"))
+        message = f"no {kind.name} is chosen{why}; add --{kind.flag} NAME, one of: {known or 'none is installed'}"
+        raise ConfigError(self._problem((section,), message))
 
     def _is_label(self, kind: Kind, label: str, table: Any) -> bool:
         """Whether a label of ``[metrics]`` or ``[callbacks]`` and its table are what they can be."""
@@ -205,23 +198,16 @@ class Checker:
             self._add_problem((kind.section, label), message)
         return not message
 
-    def _look_up(self, kind: str, name: Any, path: KeyPath) -> tuple[RegisteredComponent, type[BaseModel]]:
-        """A component, by its name or itself, and the model of its settings."""
+    def _look_up(self, kind: str, name: Any, path: KeyPath) -> RegisteredComponent:
+        """The component that is named at ``path``; a default is there already."""
         if isinstance(name, RegisteredComponent):
-            entry = name
-        elif not isinstance(name, str) or len(name) > LONGEST_KEY:
-            raise ConfigError(self._problem((*path, "name"), f"must be the name of a {kind}, got {reprlib.repr(name)}"))
-        else:
-            try:
-                entry = self.owners.get((kind, name)) or self.registry.get(kind, name)
-            except ConfigError as error:
-                raise ConfigError(*(self._problem((*path, "name"), p.message) for p in error.problems)) from None
-        entry.check_dependencies()
-        model = entry.settings_model()
-        if both := set(self.fields.get(path, ())) & set(model.model_fields):
-            raise PluginError(f"{entry}: a setting cannot be called {listing(sorted(both))}")
-        self.fields[path] = [*model.model_fields, *self.fields.get(path, ())]
-        return entry, model
+            return name
+        if not isinstance(name, str) or len(name) > LONGEST_KEY:
+            raise ConfigError(self._problem(path, f"must be the name of a {kind}, got {reprlib.repr(name)}"))
+        try:
+            return self.owners.get((kind, name)) or self.registry.get(kind, name)
+        except ConfigError as error:
+            raise ConfigError(self._problem(path, error.problems[0].message)) from None
 
     def _settings(self, model: type[BaseModel], path: KeyPath) -> BaseModel:
         """The validated settings of the component at ``path``."""
@@ -242,17 +228,25 @@ class Checker:
                 if self.may_lack and field and field.is_required() and key not in values:
                     continue
                 if key in values and key not in own:
-                    message = self._unknown((*path, key), own, values[key])
+                    message = self._unknown((*path, key), own)
                 source = self.config.source(*filter(None, (*path, re.split(r"[.\[]", key)[0])))
                 problems.append(Problem(".".join(filter(None, (*path, key))), message, source))
             if problems:
                 raise ConfigError(*problems) from None
             return model.model_construct(**values)
 
-    def _unknown(self, path: KeyPath, own: Collection[str], value: Any) -> str:
+    def _unknown(self, path: KeyPath, own: Collection[str]) -> str:
         """What to say of a key that its section, whose keys are ``own``, does not have."""
-        if renamed := RENAMED.get(".".join(path)):
-            return f"is no setting any more: {renamed(value)}"
+        place = self._meant(path, own) if len(self.problems) < MOST_PROBLEMS else ""
+        meant = f" (did you mean '{place}'?)" if place else ""
+        if place in path[:1]:  # "optimizer.lr" as one key
+            holder, _, name = place.rpartition(".")
+            meant = f" (did you mean '{name}' in the section '{holder}'?)"
+        what = "unknown key" if path[1:] else "unknown section or key"
+        return f"{what}{meant}; " + (f"valid are {listing(list(own))}" if own else "there are no settings")
+
+    def _meant(self, path: KeyPath, own: Collection[str]) -> str:
+        """The setting that an unknown key most likely is, by its whole place where it belongs to another section."""
         *section, key = path
         places = {flag: ".".join(place) for flag, place in FLAGS.items()}
         for others, names in reversed(self.fields.items()):  # components before the core
@@ -261,16 +255,12 @@ class Checker:
                 places |= {place: place, name: places.get(name, place)}
         if section and section[0] in SECTIONS:
             places["name"] = ".".join((*section, "name"))
-        if key not in places:  # no key of another section, but perhaps spelled like one
-            near = len(self.problems) < MOST_PROBLEMS
-            key = (closest(key, own, LIKELY) or closest(key, places, LIKELY) or closest(key, own) or "") if near else ""
-        place = key if key in own else places.get(key, "")
-        meant = f" (did you mean '{place}'?)" if place else ""
-        if (place,) == path:  # "optimizer.lr" as one key
-            holder, _, name = place.rpartition(".")
-            meant = f" (did you mean '{name}' in the section '{holder}'?)"
-        what = "unknown key" if section else "unknown section or key"
-        return f"{what}{meant}; " + (f"valid are {listing(list(own))}" if own else "there are no settings")
+        mine = {name: name for name in own}
+        # The right word in a wrong place goes before a slip, and a slip in this section before one in another.
+        for candidates, cutoff in ((places, 1.0), (mine, 0.75), (places, 0.75), (mine, 0.5)):
+            if match := closest(key, candidates, cutoff):
+                return candidates[match]
+        return ""
 
     def _check_together(self, optimizer: ComponentConfig, grouping: Grouping, trainer: TrainerSettings) -> None:
         """What each key allows and both together do not."""

@@ -10,20 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ptb.config.files import (
-    LONGEST_KEY,
-    MAX_KEYS,
-    SHOWN,
-    KeyPath,
-    Layer,
-    Tree,
-    excess,
-    leaf_items,
-    loads,
-    parse_value,
-    read_file,
-    single_path,
-)
+from ptb.config.files import SHOWN, KeyPath, Layer, Tree, check_size, leaf_items, parse_key, parse_value, read_file
 from ptb.errors import ConfigError, Problem, did_you_mean, listing, tidy
 from ptb.kinds import KINDS
 from ptb.registry.discovery import BUILT_IN
@@ -60,11 +47,14 @@ class RunConfig:
     """
 
     def __init__(self, **sections: Any) -> None:
-        if problem := excess(sections):
-            raise ConfigError(f"the configuration {problem}")
-        self.values: Tree = _copied(sections)
-        self.sources: dict[KeyPath, str] = {path: "" for path, _ in leaf_items(self.values)}
+        try:
+            check_size(sections)
+        except ValueError as error:
+            raise ConfigError(f"the configuration cannot be used: {error}") from None
+        self.values: Tree = {}
+        self.sources: dict[KeyPath, str] = {}
         self.files: tuple[Path, ...] = ()
+        self._fill({path: (value, "") for path, value in leaf_items(sections)})
 
     @classmethod
     def read(
@@ -95,57 +85,52 @@ class RunConfig:
         Warns:
             UserWarning: settings of a component are dropped, because a stronger layer names another one.
         """
-        lists = {"files": files, "overrides": overrides, "metrics": metrics, "callbacks": callbacks}
-        for name, texts in lists.items():
+        for texts in (files, overrides, metrics, callbacks):
             if isinstance(texts, str | Path):
-                raise TypeError(f"{name} is a list; write RunConfig.read({name}=[{str(texts)!r}])")
-        if len(overrides) > MAX_KEYS:
-            raise ConfigError(f"a command line has at most {MAX_KEYS:,} KEY=VALUE; write the rest into a file for -c")
-        problems = [*_given_twice("metric", metrics), *_given_twice("callback", callbacks)]
-        paths = tuple(Path(os.path.expanduser(file)) for file in files)
+                raise TypeError(f"RunConfig.read takes lists: write [{str(texts)!r}]")
+        problems: list[Problem] = []
         laid: Layer = {}
+        paths = tuple(Path(os.path.expanduser(file)) for file in files)
         for path in paths:
             with collecting(problems):
                 _lay(laid, read_file(path))
-        layer: Layer = {}
+        if metrics:
+            kept = {("metrics", name) for name in metrics}
+            laid = {path: each for path, each in laid.items() if path[0] != "metrics" or path[:2] in kept}
+        flagged: Layer = {("metrics", name): ({}, f"--metric {name}") for name in metrics}
+        flagged |= {("callbacks", name): ({}, f"--callback {name}") for name in callbacks}
         for flag, value in (flags or {}).items():
             with collecting(problems):
-                layer |= _flag(flag, value)
-        if metrics:
-            others = {path[:2] for path in laid if path[0] == "metrics"} - {("metrics", name) for name in metrics}
-            layer |= dict.fromkeys(others, (REMOVED, ""))
-            layer |= {("metrics", name): ({}, f"--metric {name}") for name in metrics}
-        layer |= {("callbacks", name): ({}, f"--callback {name}") for name in callbacks}
-        _lay(laid, layer)
-        layer = {}
+                flagged |= _flag(flag, value)
+        _lay(laid, flagged)
+        overriding: Layer = {}
         for text in overrides:
             with collecting(problems):
                 key, value = parse_override(text)
-                layer |= {leaf: (inner, tidy(text, SHOWN)) for leaf, inner in leaf_items(value, key)}
+                overriding |= {leaf: (inner, tidy(text, SHOWN)) for leaf, inner in leaf_items(value, key)}
         if not problems:  # what a file may have set that cannot be read is not there to be removed
-            _lay(laid, layer)
+            _lay(laid, overriding)
         if problems:
             raise ConfigError(*problems)
         return cls._of(laid, paths)
 
     @classmethod
-    def _of(cls, laid: Layer, files: tuple[Path, ...]) -> "RunConfig":
+    def _of(cls, layer: Layer, files: tuple[Path, ...]) -> "RunConfig":
         config = cls()
         config.files = files
-        config.sources = {path: source for path, (_, source) in laid.items()}
-        for path, (value, _) in laid.items():
-            table = config.values
+        config._fill(layer)
+        return config
+
+    def _fill(self, layer: Layer) -> None:
+        for path, (value, source) in layer.items():
+            self.sources[path] = source
+            table = self.values
             for part in path[:-1]:
                 table = table.setdefault(part, {})
             table[path[-1]] = value
-        return config
 
     def over(self, file: Path) -> "RunConfig":
-        """These values as layers over those of a file.
-
-        Raises:
-            ConfigError: the file cannot be read.
-        """
+        """These values as a layer over those of a file."""
         laid = read_file(file)
         _lay(laid, {path: (value, self.source(*path)) for path, value in leaf_items(self.values)})
         return RunConfig._of(laid, (file,))
@@ -173,11 +158,7 @@ def leaves(tree: Tree) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> tuple[KeyPath, Any]:
-    """``"optimizer.lr=1e-3"`` as a key path and a value, ``REMOVED`` where nothing stands behind the ``=``.
-
-    Raises:
-        ConfigError: there is no ``=``, or one side is not TOML.
-    """
+    """``"optimizer.lr=1e-3"`` as a key path and a value, ``REMOVED`` where nothing stands behind the ``=``."""
     key, equals, written = text.partition("=")
     shown = tidy(text, SHOWN)
     if not equals:
@@ -186,19 +167,10 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
             "a setting by its key, as in optimizer.lr=1e-3"
         )
     try:
-        path = single_path(loads(f"{key} = 0"))
-    except (ValueError, RecursionError):
+        path = parse_key(key)
+    except ValueError:
         raise ConfigError(f"'{tidy(key, 60)}' in '{shown}' is not a key; write section.key=value") from None
-    if max(map(len, path)) > LONGEST_KEY:
-        raise ConfigError(f"'{shown}' has a key of more than {LONGEST_KEY} characters")
     return path, parse_value(written.strip(), text) if written.strip() else REMOVED
-
-
-def _given_twice(kind: str, names: Sequence[str]) -> Iterator[Problem]:
-    section = KINDS[kind].section
-    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-        message = f"is given twice; for a second one choose a label of its own: {section}.LABEL.name={name}"
-        yield Problem(f"{section}.{name}", message, f"--{kind} {name}")
 
 
 def _flag(flag: str, value: Any) -> Layer:
@@ -207,50 +179,44 @@ def _flag(flag: str, value: Any) -> Layer:
         raise ConfigError(f"unknown flag '{flag}'{did_you_mean(flag, FLAGS)}; valid are {listing(list(FLAGS))}")
     if value is None:
         return {}
-    path, text = FLAGS[flag], f"--{flag}" if value is True else f"--{flag} {value}"
-    as_it_is = path[-1] == "name" or flag == "device" or not isinstance(value, str)
-    return {path: (value if as_it_is else parse_value(value, text), tidy(text, SHOWN))}
+    path = FLAGS[flag]
+    source = f"--{flag}" if value is True else f"--{flag} {value}"
+    if isinstance(value, str) and path[-1] not in ("name", "device"):
+        value = parse_value(value, source)
+    return {path: (value, tidy(source, SHOWN))}
 
 
 def _lay(weaker: Layer, stronger: Layer) -> None:
-    """Lays a layer over the weaker ones, which become one with it; what it removes goes before its own values come.
-
-    Raises:
-        ConfigError: there is nothing to remove, or a key has a value, and keys of its own.
-    """
+    """Lays a layer over the weaker ones, which become one with it; what it removes goes before its own values come."""
     problems = []
     for path, (value, source) in stronger.items():
         if value is REMOVED and not _forget(weaker, path):
             message = "no file or flag sets it, so there is nothing to remove; write '\"\"' for an empty string"
             problems.append(Problem(".".join(path), message, source))
-        if any(stronger.get(path[:length], ({},))[0] not in ({}, REMOVED) for length in range(1, len(path))):
-            problems.append(Problem(".".join(path), "is given a value, and a part of it a value of its own", source))
     if problems:
         raise ConfigError(*problems)
     given = {path: each for path, each in stronger.items() if each[0] is not REMOVED}
-    for path, (name, source) in given.items():
-        if path[-1] == "name" and len(path) in (2, 3):
-            _replace_component(weaker, path[:-1], name, source)
-    for section in LABELLED:
-        if given.get((section,), (None, ""))[0] == {}:  # an empty table turns all of them off
-            _forget(weaker, (section,))
-    tables = {path[:length] for path in (*weaker, *given) for length in range(1, len(path))}
     for path, (value, source) in given.items():
-        if path in tables:
-            if value == {}:  # adds nothing to a table
-                continue
-            _forget(weaker, path)
+        if path[-1] == "name" and len(path) in (2, 3):
+            _replace_component(weaker, path[:-1], value, source)
+    for path, (value, source) in given.items():
+        inside = [key for key in weaker if key[: len(path)] == path and key != path]
+        turns_off = len(path) == 1 and path[0] in LABELLED  # ``metrics={}`` asks for none
+        if value == {} and inside and not turns_off:
+            continue  # an empty table adds nothing to one that is there
+        for key in inside:
+            del weaker[key]
         for length in range(1, len(path)):
-            weaker.pop(path[:length], None)
+            weaker.pop(path[:length], None)  # a value gives way to a table
         weaker[path] = (value, source)
 
 
-def _forget(layer: Layer, path: KeyPath) -> dict[KeyPath, str]:
-    """Takes a value or a table away; the keys that are gone, with their sources."""
-    gone = {key: source for key, (_, source) in layer.items() if key[: len(path)] == path}
+def _forget(layer: Layer, path: KeyPath) -> bool:
+    """Takes a value or a table away; False where there is none."""
+    gone = [key for key in layer if key[: len(path)] == path]
     for key in gone:
         del layer[key]
-    return gone
+    return bool(gone)
 
 
 def _replace_component(weaker: Layer, table: KeyPath, new: Any, source: str) -> None:
@@ -262,10 +228,8 @@ def _replace_component(weaker: Layer, table: KeyPath, new: Any, source: str) -> 
     from ptb.config.sections import SHARED_SECTIONS  # pydantic, which most layers can do without
 
     kept = SHARED_SECTIONS[table[0]].model_fields if table[0] in SHARED_SECTIONS else {}
-    gone: dict[KeyPath, str] = {}
-    for key in dict.fromkeys(path[: len(table) + 1] for path in weaker if path[: len(table)] == table):
-        if key[-1] not in kept:
-            gone |= _forget(weaker, key)
+    inside = [path for path in weaker if path[: len(table)] == table and len(path) > len(table)]
+    gone = {path: weaker.pop(path)[1] for path in inside if path[len(table)] not in kept}
     gone.pop((*table, "name"), None)
     if gone:
         dropped = listing([".".join(key) + (f" [{place}]" if place else "") for key, place in gone.items()])
@@ -276,7 +240,3 @@ def _replace_component(weaker: Layer, table: KeyPath, new: Any, source: str) -> 
 def _short(name: Any) -> Any:
     """A built-in's id and its short name are one."""
     return name.removeprefix(f"{BUILT_IN}:") if isinstance(name, str) else name
-
-
-def _copied(value: Any) -> Any:
-    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value

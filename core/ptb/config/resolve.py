@@ -37,10 +37,10 @@ class _Sections:
     def components(self) -> dict[str, ComponentConfig]:
         """All chosen components by their section; labelled ones as ``metrics.LABEL``."""
         found: dict[str, ComponentConfig] = {}
-        for section, kind in SECTIONS.items():
+        for section in SECTIONS:
             chosen = getattr(self, section)
-            if kind.labelled:
-                found |= {f"{section}.{label}": component for label, component in (chosen or {}).items()}
+            if isinstance(chosen, dict):
+                found |= {f"{section}.{label}": component for label, component in chosen.items()}
             elif chosen is not None:
                 found[section] = chosen
         return found
@@ -48,24 +48,21 @@ class _Sections:
     def as_config(self) -> dict[str, Any]:
         """The values of a config file that means the same."""
         written: dict[str, Any] = self.run.model_dump()
-        for section, kind in SECTIONS.items():
+        for section in SECTIONS:
             chosen = getattr(self, section)
-            if chosen is not None:
-                labels = {label: component.as_config() for label, component in chosen.items()} if kind.labelled else {}
-                written[section] = labels if kind.labelled else chosen.as_config()
+            if isinstance(chosen, dict):
+                written[section] = {label: component.as_config() for label, component in chosen.items()}
+            elif chosen is not None:
+                written[section] = chosen.as_config()
         written["optimizer"] |= plain_values(self.grouping)
         for name in CORE_SECTIONS:
             written[name] = getattr(self, name).model_dump(exclude_none=True, exclude_defaults=name == "plugins")
         return {section: values for section, values in written.items() if (section, values) != ("plugins", {})}
 
-    def with_runtime(
-        self, *, device: str | None = None, threads: int | None = None, memory_format: str | None = None
-    ) -> Self:
+    def with_runtime(self, device: str, threads: int, memory_format: str) -> Self:
         """The same with what was chosen on this machine, so that the run can be repeated as it was."""
-        chosen = {"device": device, "threads": threads}
-        run = self.run.model_copy(update={key: value for key, value in chosen.items() if value is not None})
-        format_ = {} if memory_format is None else {"memory_format": memory_format}
-        return replace(self, run=run, trainer=self.trainer.model_copy(update=format_))
+        run = self.run.model_copy(update={"device": device, "threads": threads})
+        return replace(self, run=run, trainer=self.trainer.model_copy(update={"memory_format": memory_format}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +86,10 @@ class PartialConfig(_Sections):
     registry: Registry = field(compare=False, repr=False)
 
     def with_target(self, target_kind: str) -> ResolvedConfig:
-        """The complete run, for a data set with targets of this kind.
-
-        Raises:
-            ConfigError: no loss is chosen and none is the default for it, or settings of its default do not fit.
-        """
+        """The complete run, for a data set with targets of this kind."""
         checker = Checker(self.asked, self.registry, target_kind)
         for section, component in self.components().items():
-            checker.fields[tuple(section.split(".", 1))] = type(component.settings).model_fields
+            checker.add_fields(tuple(section.split(".", 1)), component.entry, type(component.settings))
         chosen: dict[str, Any] = {"loss": self.loss, "metrics": self.metrics}
         chosen |= checker.components(SECTIONS[section] for section, known in chosen.items() if known is None)
         checker.finish()
@@ -104,15 +97,9 @@ class PartialConfig(_Sections):
 
 
 def resolve(config: RunConfig, registry: Registry) -> PartialConfig:
-    """Checks every key, name and value of ``config``.
+    """Checks every key, name and value; a ``ConfigError`` tells all problems at once, each with key and source.
 
-    Args:
-        config: what was asked for.
-        registry: where the components are looked up.
-
-    Raises:
-        ConfigError: with all problems at once, each with its key and its source.
-        PluginError: nothing is wrong with the configuration, but a plugin's settings cannot be had.
+    A ``PluginError`` says that nothing is wrong with the configuration, but a plugin's settings cannot be had.
     """
     return PartialConfig(asked=config, registry=registry, **Checker(config, registry).sections())
 
@@ -123,11 +110,7 @@ def draft(config: RunConfig, registry: Registry) -> PartialConfig:
 
 
 def selection(config: RunConfig) -> Selection:
-    """What the section ``plugins`` asks for.
-
-    Raises:
-        ConfigError: it is not as ``PluginSettings`` says.
-    """
+    """What the section ``plugins`` asks for."""
     plugins = Checker(config, Registry(())).core_section("plugins")
     disable, require = (
         tuple(PluginRequest(text, config.source("plugins", key)) for text in getattr(plugins, key))

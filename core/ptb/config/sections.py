@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -22,8 +21,6 @@ def _fits_machine(count: int) -> int:
 
 
 Parallel = Annotated[int, AfterValidator(_fits_machine)]
-# Settings of LoaderSettings without an effect where no processes read samples.
-_OF_PROCESSES = ("prefetch_factor", "persistent_workers", "multiprocessing_context", "timeout")
 
 
 class RunSettings(BaseModel, defer_build=True):
@@ -84,16 +81,11 @@ class LoaderSettings(BaseModel, defer_build=True):
     drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
 
     @model_validator(mode="after")
-    def _have_an_effect(self) -> "LoaderSettings":
-        why = f"placement is {self.placement}" if self.placement in ("device", "host") else ""
-        if self.num_workers and why:
-            raise ValueError(f"num_workers belongs to placement=workers, and {why}; leave one out")
-        if self.pin_memory is not None and self.placement == "device":
-            raise ValueError(f"pin_memory is for batches that are copied to the device, and {why}; leave one out")
-        why = why or ("num_workers is 0" if self.num_workers == 0 else "")
-        for key in _OF_PROCESSES if why else ():
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} is for processes that read samples, and {why}; leave one out")
+    def _fit_together(self) -> "LoaderSettings":
+        if self.num_workers and self.placement in ("device", "host"):
+            raise ValueError(
+                f"num_workers belongs to placement=workers, and placement is {self.placement}; leave one out"
+            )
         return self
 
 
@@ -199,14 +191,3 @@ CORE_SECTIONS: dict[str, type[BaseModel]] = {
     "plugins": PluginSettings,
 }
 SHARED_SECTIONS: dict[str, type[BaseModel]] = {"optimizer": Grouping}
-
-_PLACEMENTS = {"resident": "device", "gather": "host"}
-_SPLIT = "write --callback micro-batch-on-oom, in a file [callbacks.micro-batch-on-oom]"
-# Settings of former versions, and what to do now with the value that one has.
-RENAMED: dict[str, Callable[[Any], str]] = {
-    "loader.tier": lambda value: f"write loader.placement={_PLACEMENTS.get(str(value), value)}",
-    "optimizer.decay_norms_and_biases": (
-        lambda value: "write optimizer.no_decay_on_norms_and_biases=true" if value is False else "leave it out"
-    ),
-    "trainer.on_oom": lambda value: _SPLIT if value == "split" else "leave it out",
-}

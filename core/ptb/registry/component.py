@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from ptb.kinds import NEEDS, ROLES, TARGET_KINDS
 
-MAX_NAME = 64
 MAX_SUMMARY = 200
 BETTER = ("higher", "lower")
 
-_PLAIN_REQUIREMENT = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*( ?(>=|<|==|~=) ?\d+(\.\d+){1,3})?")
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_COMMAND = re.compile(r"[a-z0-9][a-z0-9-]*( [a-z0-9][a-z0-9-]*)?")
+# Names are parts of file names, ids and TOML keys.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_COMMAND = re.compile(r"[a-z0-9][a-z0-9-]{0,31}( [a-z0-9][a-z0-9-]{0,31})?")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+# Most requirements look like this; reading the others needs ``packaging``, which costs a tenth of ``ptb list``.
+_PLAIN_REQUIREMENT = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*( ?(>=|<|==|~=) ?\d+(\.\d+){1,3})?")
+_SEQUENCES = ("requires", "aliases", "accepts", "needs", "default_for", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -63,26 +65,23 @@ class Component:
         owner = f"Component {self.name!r}"
         if self.default_for == "*":
             object.__setattr__(self, "default_for", ("*",))
-        for name, default in _DEFAULTS:
-            value = getattr(self, name)
-            if isinstance(default, tuple):
-                object.__setattr__(self, name, _strings(owner, name, value))
-            elif name != "better" and not isinstance(value, str) and not (value is None and default is None):
-                raise TypeError(f"{owner}: {name} must be a string, got {value!r}")
-        for name in (self.name, *self.aliases, *self.before, *self.after):
-            _check_name(owner, name, _NAME)
-        _check_summary(owner, self.summary)
-        _check_reference(owner, "target", self.target)
+        for name in _SEQUENCES:
+            object.__setattr__(self, name, _strings(owner, name, getattr(self, name)))
+        for name in ("settings", "extra", "role"):
+            _check_string(owner, name, getattr(self, name), or_none=True)
+        _check_common(owner, self, _NAME)
+        for name in (*self.aliases, *self.before, *self.after):
+            _check_form(owner, "the name", name, _NAME)
         if self.settings is not None:
-            _check_reference(owner, "settings", self.settings)
+            _check_form(owner, "settings", self.settings, _REFERENCE)
         _check_choices(owner, "accepts", self.accepts, TARGET_KINDS)
         _check_choices(owner, "needs", self.needs, NEEDS)
         _check_choices(owner, "default_for", self.default_for, ("*", *TARGET_KINDS))
-        if self.role is not None:
-            _check_choices(owner, "role", (self.role,), ROLES)
-        if self.better is not None:
-            object.__setattr__(self, "better", _checked_better(owner, self.better))
-        if self.requires:
+        _check_choices(owner, "role", () if self.role is None else (self.role,), ROLES)
+        if isinstance(self.better, Mapping):  # a copy, which its plugin cannot change later
+            object.__setattr__(self, "better", dict(self.better))
+        _check_better(owner, self.better)
+        if not all(map(_PLAIN_REQUIREMENT.fullmatch, self.requires)):
             _check_requirements(owner, self.requires)
 
 
@@ -105,39 +104,27 @@ class Command:
     summary: str = ""
 
     def __post_init__(self) -> None:
-        owner = f"Command {self.name!r}"
-        for name in ("name", "target", "summary"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{owner}: {name} must be a string, got {getattr(self, name)!r}")
-        _check_name(owner, self.name, _COMMAND)
-        _check_summary(owner, self.summary)
-        _check_reference(owner, "target", self.target)
+        _check_common(f"Command {self.name!r}", self, _COMMAND)
 
 
-_DEFAULTS = tuple((field.name, field.default) for field in fields(Component))
-
-
-def _strings(owner: str, field: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, tuple | list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"{owner}: {field} must be a tuple of strings, got {value!r}")
-    return tuple(value)
-
-
-def _check_name(owner: str, name: str, form: re.Pattern[str]) -> None:
-    if not form.fullmatch(name):
-        raise ValueError(f"{owner}: the name {name!r} must match {form.pattern}")
-    if len(name) > MAX_NAME:
-        raise ValueError(f"the name {name[:MAX_NAME]!r}... must have at most {MAX_NAME} characters, has {len(name)}")
-
-
-def _check_summary(owner: str, summary: str) -> None:
-    if len(summary) > MAX_SUMMARY or len(summary.splitlines()) > 1:
+def _check_common(owner: str, record: Component | Command, name_form: re.Pattern[str]) -> None:
+    for name in ("name", "target", "summary"):
+        _check_string(owner, name, getattr(record, name))
+    _check_form(owner, "the name", record.name, name_form)
+    _check_form(owner, "target", record.target, _REFERENCE)
+    if len(record.summary) > MAX_SUMMARY or len(record.summary.splitlines()) > 1:
         raise ValueError(f"{owner}: the summary must be one line of at most {MAX_SUMMARY} characters")
 
 
-def _check_reference(owner: str, field: str, reference: str) -> None:
-    if not _REFERENCE.fullmatch(reference):
-        raise ValueError(f"{owner}: {field} {reference!r} must be 'package.module:attribute'")
+def _check_string(owner: str, field: str, value: object, or_none: bool = False) -> None:
+    if not isinstance(value, str) and not (or_none and value is None):
+        raise TypeError(f"{owner}: {field} must be a string, got {value!r}")
+
+
+def _check_form(owner: str, field: str, text: str, form: re.Pattern[str]) -> None:
+    if not form.fullmatch(text):
+        valid = "be 'package.module:attribute'" if form is _REFERENCE else f"match {form.pattern}"
+        raise ValueError(f"{owner}: {field} {text!r} must {valid}")
 
 
 def _check_choices(owner: str, field: str, values: Iterable[str], valid: tuple[str, ...]) -> None:
@@ -146,22 +133,25 @@ def _check_choices(owner: str, field: str, values: Iterable[str], valid: tuple[s
             raise ValueError(f"{owner}: {field} has {value!r}; valid are {', '.join(valid)}")
 
 
-def _checked_better(owner: str, better: Any) -> Any:
-    """``better`` as it is, a dict of it as a copy that its plugin cannot change later."""
-    by_figure: dict[Any, Any] = dict(better) if isinstance(better, Mapping) else {"": better}
-    if not all(isinstance(text, str) for pair in by_figure.items() for text in pair) or not by_figure:
+def _check_better(owner: str, better: str | Mapping[str, str] | None) -> None:
+    if better is None:
+        return
+    directions = list(better.values()) if isinstance(better, Mapping) else [better]
+    if not directions or not all(isinstance(direction, str) for direction in directions):
         raise TypeError(f"{owner}: better must be 'higher', 'lower' or a dict of them by figure, got {better!r}")
-    _check_choices(owner, "better", by_figure.values(), BETTER)
-    return by_figure if isinstance(better, Mapping) else better
+    _check_choices(owner, "better", directions, BETTER)
+
+
+def _strings(owner: str, field: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, tuple | list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"{owner}: {field} must be a tuple of strings, got {value!r}")
+    return tuple(value)
 
 
 def _check_requirements(owner: str, requires: tuple[str, ...]) -> None:
-    unusual = [text for text in requires if not _PLAIN_REQUIREMENT.fullmatch(text)]
-    if not unusual:
-        return
-    from packaging.requirements import InvalidRequirement, Requirement  # costs a tenth of `ptb list`
+    from packaging.requirements import InvalidRequirement, Requirement
 
-    for text in unusual:
+    for text in requires:
         try:
             Requirement(text)
         except InvalidRequirement as error:

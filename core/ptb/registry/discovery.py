@@ -7,47 +7,30 @@ raises stops nobody else.
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from email import message_from_string
-from email.message import Message
-from functools import cache, cached_property
-from importlib.metadata import Distribution, EntryPoint, distributions
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import Distribution, EntryPoint, distributions, version
 from pathlib import Path
 from typing import Any
 
 from ptb.errors import one_line
 from ptb.registry.component import Command, Component
-from ptb.registry.contract import answers_of
+from ptb.registry.contract import ask_hooks
 
 GROUP = "ptb"
 BUILT_IN = "pytorch-basics"
-IMPOSTOR = f"other-{BUILT_IN}"  # how another distribution is called that has ptb's own name
-
-_HOME = Path(__file__).resolve().parents[1]  # of the ptb that runs
-_POINTS = "entry_points.txt"
-_GROUP_HEADER = re.compile(rf"^\s*\[\s*{GROUP}\s*\]", re.MULTILINE)
-_PROJECT_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class FoundPlugin:
-    """An installed distribution with an entry point in the group ``ptb``; nothing of it has been imported.
+    """An installed distribution with an entry point in the group ``ptb``; nothing of it has been imported."""
 
-    Args:
-        name: of the distribution, in its one spelling.
-        version: of the distribution.
-        entry_points: those of the group, by name.
-        dist: the distribution.
-        needs: its requirements on ptb itself, as PEP 508 strings.
-        fault: what is wrong with the metadata, so that nothing can be loaded.
-    """
-
-    name: str
+    name: str  # in its one spelling, see ``normalize``
     version: str
-    entry_points: tuple[EntryPoint, ...]
+    entry_points: tuple[EntryPoint, ...]  # those of the group
     dist: Distribution
-    needs: tuple[str, ...] = ()
-    fault: str = ""
+    needs: tuple[str, ...] = ()  # its requirements on ptb itself, as PEP 508 strings
+    fault: str = ""  # what is wrong with the metadata, so that nothing can be loaded
 
     @property
     def built_in(self) -> bool:
@@ -102,20 +85,12 @@ class LoadedPlugin:
 
 @dataclass(frozen=True)
 class RejectedPlugin:
-    """A plugin that is not used, whole.
-
-    Args:
-        found: the plugin.
-        status: ``failed`` (it raised, or broke the contract), ``incompatible`` (it needs another version of ptb) or
-            ``disabled``.
-        reason: why, on one line.
-        cause: what it raised.
-    """
+    """A plugin of which nothing is used."""
 
     found: FoundPlugin
-    status: str
-    reason: str
-    cause: BaseException | None = None
+    status: str  # failed (it raised, or broke the contract), incompatible (it needs another ptb) or disabled
+    reason: str  # on one line
+    cause: BaseException | None = None  # what it raised
 
     @property
     def why(self) -> str:
@@ -125,20 +100,11 @@ class RejectedPlugin:
 
 
 def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[FoundPlugin]:
-    """The installed plugins, the built-in one first, then by name; imports nothing of them.
-
-    Of a distribution that is installed twice, the one that Python would import counts; of ptb itself, the one that
-    runs. Another distribution of that name is listed with a fault, and as ``IMPOSTOR``.
-
-    Args:
-        candidates: the distributions to look at; those of the running interpreter when left out.
-    """
+    """The plugins among the candidates, or all that are installed: the built-in one first; imports nothing of them."""
     plugins: dict[str, FoundPlugin] = {}
-    read = [plugin for dist in (distributions() if candidates is None else candidates) if (plugin := _read(dist))]
-    for plugin in _without_impostors(read):
-        known = plugins.setdefault(plugin.name, plugin)
-        if known.version == plugin.version and plugin.recorded and not known.recorded:
-            plugins[plugin.name] = plugin  # what a build leaves in a source folder says less than an installer does
+    for dist in distributions() if candidates is None else candidates:
+        if plugin := _read(dist):
+            plugins.setdefault(plugin.name, plugin)  # of two copies Python imports the first on the path
     return sorted(plugins.values(), key=lambda plugin: (not plugin.built_in, plugin.name))
 
 
@@ -150,7 +116,7 @@ def load_plugin(found: FoundPlugin) -> LoadedPlugin | RejectedPlugin:
         return RejectedPlugin(found, "incompatible", reason)
     try:
         modules = {id(module): module for module in (point.load() for point in found.entry_points)}
-        return LoadedPlugin(found, *answers_of(modules.values()))
+        return LoadedPlugin(found, *ask_hooks(modules.values()))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a third-party module may raise anything, or call sys.exit()
@@ -163,63 +129,34 @@ def normalize(distribution: str) -> str:
 
 
 def project_name(requirement: str) -> str:
-    """The name that a PEP 508 requirement begins with."""
-    match = _PROJECT_NAME.match(requirement.strip())
-    return match[0] if match else ""
+    """The name that a PEP 508 requirement begins with, in its one spelling."""
+    return normalize(re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0])
 
 
-@cache
 def own_version() -> str:
-    """The version of the ptb that runs; another distribution of its name may come first on the path."""
-    return find_plugins(distributions(name=BUILT_IN))[0].version
+    """The version of ptb."""
+    return version(BUILT_IN)
 
 
 def _read(dist: Distribution) -> FoundPlugin | None:
     """The plugin of a distribution, if it is one; only then are its metadata read."""
     try:
-        text = dist.read_text(_POINTS) or ""
-    except UnicodeDecodeError as error:
-        text = error.object.decode(errors="replace")
-    if not _GROUP_HEADER.search(text):
+        if f"[{GROUP}]" not in (dist.read_text("entry_points.txt") or ""):
+            return None
+    except (OSError, ValueError):  # a file that cannot be read makes no plugin
         return None
-    points: tuple[EntryPoint, ...] = ()
-    metadata, fault = Message(), ""
     try:
-        file = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
-        metadata = message_from_string(file.partition("\n\n")[0])  # dist.metadata parses the whole README too
+        metadata = dist.metadata
+        if "Name" not in metadata or "Version" not in metadata:
+            raise ValueError("they have no name and version")
+        name, installed = normalize(metadata["Name"]), metadata["Version"]
+        needs = tuple(text for text in metadata.get_all("Requires-Dist", []) if project_name(text) == BUILT_IN)
         points = tuple(sorted(dist.entry_points.select(group=GROUP)))
-        if bad := [point for point in points if not (point.name and EntryPoint.pattern.match(point.value))]:
-            fault = f"its {_POINTS} must have lines NAME = MODULE, has '{bad[0].name} = {bad[0].value}'"
-        elif not metadata["Name"] or not metadata["Version"]:
-            fault = "its metadata have no name and version"
     except Exception as error:  # importlib stops at a bad line of any group, with any exception
-        fault = f"its METADATA or {_POINTS} cannot be read: {one_line(error)}"
-    folder = Path(str(getattr(dist, "_path", "unknown"))).name
-    name = normalize(metadata["Name"] or folder.partition("-")[0].removesuffix(".egg-info"))
-    needs = tuple(r for r in metadata.get_all("Requires-Dist", []) if normalize(project_name(r)) == BUILT_IN)
-    fault = f"{fault} ({folder})" if fault else ""
-    return FoundPlugin(name, metadata["Version"] or "unknown", points, dist, needs, fault)
-
-
-def _without_impostors(read: list[FoundPlugin]) -> list[FoundPlugin]:
-    """The plugins, ptb's own first among those of its name; what is no copy of it gets another name and a fault."""
-    same = [plugin for plugin in read if plugin.built_in]
-    if len(same) < 2:  # as nearly everywhere: where they are installed need not be found out
-        return read
-    own, *others = sorted(same, key=_runs, reverse=True)
-    apart = [plugin for plugin in read if not plugin.built_in] + [own]
-    for other in others:
-        if not {point.value for point in other.entry_points} <= {point.value for point in own.entry_points}:
-            fault = f"it is called {BUILT_IN} as ptb itself is, which is in {own.location}; rename it, or delete"
-            other = replace(other, name=IMPOSTOR, fault=f"{fault} {getattr(other.dist, '_path', 'it')}")
-        apart.append(other)
-    return apart
-
-
-def _runs(built_in: FoundPlugin) -> bool:
-    """Whether a distribution that is called as ptb itself is the one that runs."""
-    location = Path(built_in.location).resolve()
-    return _HOME.is_relative_to(location) if built_in.editable else location == _HOME.parent
+        folder = Path(str(getattr(dist, "_path", "unknown"))).name  # "ptb_acme-1.0.dist-info"
+        fault = f"its metadata cannot be read: {one_line(error)} ({folder})"
+        return FoundPlugin(normalize(folder.partition("-")[0]), "unknown", (), dist, fault=fault)
+    return FoundPlugin(name, installed, points, dist, needs)
 
 
 def _version_conflict(found: FoundPlugin) -> str:

@@ -19,13 +19,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RegisteredComponent:
-    """One component together with the plugin it came from; ``conflicts`` are plugins that give the same name."""
+class _Registered:
+    """What components and commands have in common; ``conflicts`` are other plugins that give the same name."""
+
+    found: FoundPlugin
+    conflicts: tuple[FoundPlugin, ...]
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the name does not lead here: another plugin gives it too, and this one is not built in."""
+        return bool(self.conflicts) and not self.found.built_in
+
+    @property
+    def label(self) -> str:
+        """Its kind and name."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.found})"
+
+    def _import(self, reference: str) -> Any:
+        module, _, path = reference.partition(":")
+        try:
+            value: Any = importlib.import_module(module)
+            for attribute in path.split("."):
+                value = getattr(value, attribute)
+        except (Exception, SystemExit) as error:  # a third-party module may raise anything
+            raise PluginError(f"{self}: importing {reference} failed: {one_line(error)}") from error
+        return value
+
+
+@dataclass(frozen=True)
+class RegisteredComponent(_Registered):
+    """One component together with the plugin it came from."""
 
     kind: str
     component: Component
-    found: FoundPlugin
-    conflicts: tuple[FoundPlugin, ...] = ()
 
     @property
     def name(self) -> str:
@@ -53,11 +82,6 @@ class RegisteredComponent:
         return self.name if self.found.built_in and not self.conflicts else self.id
 
     @property
-    def conflict(self) -> bool:
-        """Whether the short name does not lead here: another plugin gives it too, and this one is not built in."""
-        return bool(self.conflicts) and not self.found.built_in
-
-    @property
     def target(self) -> str:
         """``"package.module:attribute"``."""
         return self.component.target
@@ -78,11 +102,7 @@ class RegisteredComponent:
         return [text for text in self.component.requires if not _is_met(text)]
 
     def settings_model(self) -> "type[BaseModel]":
-        """The pydantic model of its settings.
-
-        Raises:
-            PluginError: the named model cannot be imported or is none, or the target's parameters make none.
-        """
+        """The pydantic model of its settings; a ``PluginError`` where there is none."""
         from pydantic import BaseModel  # costs as much as all of ``ptb list``
 
         from ptb.registry.settings import check_names, derive_model
@@ -95,7 +115,7 @@ class RegisteredComponent:
                 raise
             except Exception as error:  # the annotations of a third-party target may raise anything
                 raise PluginError(f"{self}: its settings cannot be read off its target: {one_line(error)}") from error
-        model = _imported(str(self), self.component.settings)
+        model = self._import(self.component.settings)
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise PluginError(f"{self}: settings {self.component.settings!r} is not a pydantic model")
         check_names(str(self), [*model.model_fields, *model.__private_attributes__])
@@ -104,23 +124,15 @@ class RegisteredComponent:
         return model
 
     def load(self) -> Callable[..., Any]:
-        """Imports the target.
-
-        Raises:
-            PluginError: a dependency is missing, or the import fails; the original exception is the cause.
-        """
+        """Imports the target; a ``PluginError`` has the original exception as its cause."""
         self.check_dependencies()
-        target = _imported(str(self), self.target)
+        target = self._import(self.target)
         if not callable(target):
             raise PluginError(f"{self}: target {self.target!r} cannot be called")
         return target  # type: ignore[no-any-return]  # a third-party object: callable is all that is known
 
     def check_dependencies(self) -> None:
-        """Looks at the metadata of what it requires.
-
-        Raises:
-            PluginError: something is missing; the message has the line that installs it.
-        """
+        """Raises a ``PluginError`` with the line that installs what is missing, if something is."""
         if missing := self.missing():
             extra = self.component.extra
             packages = f"'{self.plugin}[{extra}]'" if extra else " ".join(f"'{text}'" for text in missing)
@@ -129,17 +141,17 @@ class RegisteredComponent:
                 f"  {sys.executable} -m pip install {packages}"
             )
 
-    def __str__(self) -> str:
-        return f"{self.kind} '{self.name}' ({self.found})"
+    @property
+    def label(self) -> str:
+        """``model 'lenet'``."""
+        return f"{self.kind} '{self.name}'"
 
 
 @dataclass(frozen=True)
-class RegisteredCommand:
-    """One command together with the plugin it came from; ``conflicts`` are plugins that give the same name."""
+class RegisteredCommand(_Registered):
+    """One command together with the plugin it came from."""
 
     command: Command
-    found: FoundPlugin
-    conflicts: tuple[FoundPlugin, ...] = ()
 
     @property
     def group(self) -> str:
@@ -156,32 +168,14 @@ class RegisteredCommand:
         """``DISTRIBUTION:NAME``, which is never ambiguous: what to type in its group where the name is not its own."""
         return f"{self.found.name}:{self.word}"
 
-    @property
-    def conflict(self) -> bool:
-        """Whether the name does not lead here: another plugin gives it too, and this one is not built in."""
-        return bool(self.conflicts) and not self.found.built_in
-
     def load(self) -> Any:
-        """Imports the target, which should be a ``click.Command``.
+        """Imports the target, which should be a ``click.Command``; raises a ``PluginError`` where that fails."""
+        return self._import(self.command.target)
 
-        Raises:
-            PluginError: the import fails; the original exception is the cause.
-        """
-        return _imported(str(self), self.command.target)
-
-    def __str__(self) -> str:
-        return f"command '{self.command.name}' ({self.found})"
-
-
-def _imported(owner: str, reference: str) -> Any:
-    module, _, path = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for attribute in path.split("."):
-            found = getattr(found, attribute)
-    except (Exception, SystemExit) as error:  # a third-party module may raise anything
-        raise PluginError(f"{owner}: importing {reference} failed: {one_line(error)}") from error
-    return found
+    @property
+    def label(self) -> str:
+        """``command 'bench'``."""
+        return f"command '{self.command.name}'"
 
 
 def _is_met(requirement: str) -> bool:

@@ -5,7 +5,8 @@ Listing, looking up and failing to find import no target.
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,25 +21,17 @@ from ptb.registry.selection import PluginRequest, Selection
 class PluginInfo:
     """One installed plugin.
 
-    Args:
-        name: of its distribution.
-        version: of its distribution.
-        status: ``ok``; ``conflict`` (a name that it gives is not its alone); or it is not used at all: ``failed``,
-            ``incompatible``, ``disabled``.
-        reason: why, where the status is not ``ok``.
-        location: the folder that it is imported from.
-        editable: whether that is a source folder, used in place.
-        components: how many it provides.
-        commands: how many it provides.
+    ``status`` is ``ok``, ``conflict`` (a name that it gives is not its alone), or why it is not used at all:
+    ``failed``, ``incompatible``, ``disabled``.
     """
 
     name: str
     version: str
     status: str
     reason: str
-    location: str
-    editable: bool
-    components: int
+    location: str  # the folder that it is imported from
+    editable: bool  # that is a source folder, used in place
+    components: int  # how many it provides
     commands: int
 
 
@@ -46,45 +39,40 @@ class Registry:
     """The components and commands of a set of plugins.
 
     Args:
-        plugins: what ``Selection.load`` or ``discovery.load_plugin`` returned.
-        find: lists the plugins again; called by ``refresh``.
+        plugins: what ``load_plugin`` returned for each.
     """
 
-    def __init__(
-        self,
-        plugins: Iterable[LoadedPlugin | RejectedPlugin],
-        find: Callable[[], Iterable[LoadedPlugin | RejectedPlugin]] | None = None,
-    ) -> None:
-        self._find = find
-        self._index = _Index(plugins)
+    def __init__(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:
+        self._plugins = tuple(plugins)
+        loaded = [plugin for plugin in self._plugins if isinstance(plugin, LoadedPlugin)]
+        components = [(kind, record, plugin.found) for plugin in loaded for kind, record in plugin.components]
+        commands = [(record, plugin.found) for plugin in loaded for record in plugin.commands]
+        owners: dict[tuple[str, str], list[FoundPlugin]] = defaultdict(list)
+        for kind, component, found in components:
+            for name in {component.name, *component.aliases}:
+                owners[kind, name].append(found)
+        for command, found in commands:
+            owners["command", command.name].append(found)
 
-    def refresh(self) -> None:
-        """Looks again at what is installed, for a notebook in which a plugin was installed just now.
+        def others(found: FoundPlugin, kind: str, name: str) -> tuple[FoundPlugin, ...]:
+            return tuple(owner for owner in owners[kind, name] if owner is not found)
 
-        What has been imported stays as it is: a plugin of which another version is installed meanwhile is kept with
-        the version that is loaded. A registry that was made of given plugins has nothing to look at, and stays as it
-        is too.
-
-        Warns:
-            UserWarning: another version of a loaded plugin is installed: it takes a new process to use it.
-
-        Raises:
-            PtbError: as ``load_registry``; the registry is then as before.
-        """
-        if self._find is None:
-            return
-        importlib.invalidate_caches()
-        loaded = {p.found.name: p for p in self._index.plugins if isinstance(p, LoadedPlugin)}
-        plugins = list(self._find())
-        for number, plugin in enumerate(plugins):
-            before = loaded.get(plugin.found.name)
-            if isinstance(plugin, LoadedPlugin) and before and before.found.version != plugin.found.version:
-                plugins[number] = before
-                now = f"is loaded, installed is now {plugin.found.version}"
-                warnings.warn(
-                    f"plugin '{before.found}' {now}: to use that, start Python (the kernel) again", stacklevel=2
-                )
-        self._index = _Index(plugins)
+        self._components = [
+            RegisteredComponent(found, others(found, kind, record.name), kind, record)
+            for kind, record, found in components
+        ]
+        self._commands = [
+            RegisteredCommand(found, others(found, "command", record.name), record) for record, found in commands
+        ]
+        order = list(KINDS)
+        self._components.sort(key=lambda entry: (order.index(entry.kind), entry.name, entry.plugin))
+        self._commands.sort(key=lambda each: (each.command.name, not each.found.built_in, each.found.name))
+        self._by_name: dict[tuple[str, str], list[RegisteredComponent]] = {}
+        self._by_id: dict[tuple[str, str], RegisteredComponent] = {}
+        for entry in sorted(self._components, key=lambda entry: (not entry.found.built_in, entry.plugin)):
+            for name in {entry.name, *entry.component.aliases}:
+                self._by_name.setdefault((entry.kind, name), []).append(entry)
+                self._by_id[entry.kind, f"{entry.plugin}:{name}"] = entry
 
     def components(self, kind: str | None = None) -> list[RegisteredComponent]:
         """The components of one kind, or all, sorted by kind, name and plugin.
@@ -94,7 +82,7 @@ class Registry:
         """
         if kind is not None:
             _check_kind(kind)
-        return [entry for entry in self._index.entries if kind in (None, entry.kind)]
+        return [entry for entry in self._components if kind in (None, entry.kind)]
 
     def defaults(self, kind: str, target_kind: str | None = None) -> list[RegisteredComponent]:
         """The components that a run takes where none of the kind is named.
@@ -112,7 +100,7 @@ class Registry:
 
     def commands(self) -> list[RegisteredCommand]:
         """The commands, sorted by name and plugin, the built-in one of a name first."""
-        return list(self._index.commands)
+        return list(self._commands)
 
     def get(self, kind: str, name: str) -> RegisteredComponent:
         """The component of a short name, an alias or an id.
@@ -128,15 +116,12 @@ class Registry:
         distribution, colon, short = name.rpartition(":")
         if colon:
             name = f"{normalize(distribution)}:{short}"
-            if (kind, name) in self._index.by_id:
-                return self._index.by_id[kind, name]
+            if (kind, name) in self._by_id:
+                return self._by_id[kind, name]
             for plugin in self.rejected():
-                if f"{plugin.found.name}:{short}" == name:
-                    hint = "; to use it, leave that out" if plugin.status == "disabled" else ""
-                    raise UnknownNameError(
-                        f"{kind} '{name}' cannot be used: plugin '{plugin.found}' {plugin.why}{hint}"
-                    )
-        claims = self._index.by_name.get((kind, name), [])
+                if plugin.found.name == normalize(distribution):
+                    raise UnknownNameError(f"{kind} '{name}' cannot be used: plugin '{plugin.found}' {plugin.why}")
+        claims = self._by_name.get((kind, name), [])
         if not claims:
             raise UnknownNameError(self._unknown(kind, name))
         third_party = [entry for entry in claims if not entry.found.built_in]
@@ -170,21 +155,26 @@ class Registry:
 
     def plugins(self) -> list[PluginInfo]:
         """Every installed plugin, those that are not used too; the built-in one first, then by name."""
-        return [self._index.info(plugin) for plugin in self._index.plugins]
+        taken: dict[str, list[str]] = defaultdict(list)
+        for each in (*self._components, *self._commands):
+            if each.conflict:
+                owners = listing(list(map(str, each.conflicts)))
+                taken[each.found.name].append(f"{each.label} is also given by {owners}")
+        return [_info(plugin, taken[plugin.found.name]) for plugin in self._plugins]
 
     def found(self) -> list[FoundPlugin]:
         """Every installed plugin as it was found, in the order of ``plugins``."""
-        return [plugin.found for plugin in self._index.plugins]
+        return [plugin.found for plugin in self._plugins]
 
     def rejected(self) -> list[RejectedPlugin]:
         """The plugins that are not used, with what they raised."""
-        return [plugin for plugin in self._index.plugins if isinstance(plugin, RejectedPlugin)]
+        return [plugin for plugin in self._plugins if isinstance(plugin, RejectedPlugin)]
 
     def _unknown(self, kind: str, name: str) -> Problem:
         names = [entry.key if entry.conflict else entry.name for entry in self.components(kind)]
-        answers = [n for (k, n) in self._index.by_name if k == kind] + names
+        answers = [n for (k, n) in self._by_name if k == kind] + names
         message = f"unknown {kind} '{name}'{did_you_mean(name, answers)}"
-        if others := [k for k in KINDS if (k, name) in self._index.by_name]:
+        if others := [k for k in KINDS if (k, name) in self._by_name]:
             message += f"; '{name}' is a {' and a '.join(others)}"
         message += f"; available: {listing(names)}" if names else f"; no plugin provides a {kind}"
         rejected = [f"'{p.found}' ({'failed to load' if p.status == 'failed' else p.status})" for p in self.rejected()]
@@ -193,68 +183,13 @@ class Registry:
         return Problem("", message)
 
 
-class _Index:
-    """What a registry knows, found and sorted once; a refresh replaces it whole, so threads see one or the other."""
-
-    def __init__(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:
-        self.plugins = tuple(plugins)
-        loaded = [plugin for plugin in self.plugins if isinstance(plugin, LoadedPlugin)]
-        owners: dict[tuple[str, str], list[FoundPlugin]] = {}
-        for plugin in loaded:
-            for kind, component in plugin.components:
-                for name in dict.fromkeys((component.name, *component.aliases)):
-                    owners.setdefault((kind, name), []).append(plugin.found)
-            for command in plugin.commands:
-                owners.setdefault(("command", command.name), []).append(plugin.found)
-
-        def others(plugin: LoadedPlugin, kind: str, name: str) -> tuple[FoundPlugin, ...]:
-            return tuple(found for found in owners[kind, name] if found is not plugin.found)
-
-        self.entries = [
-            RegisteredComponent(kind, component, plugin.found, others(plugin, kind, component.name))
-            for plugin in loaded
-            for kind, component in plugin.components
-        ]
-        self.commands = [
-            RegisteredCommand(command, plugin.found, others(plugin, "command", command.name))
-            for plugin in loaded
-            for command in plugin.commands
-        ]
-        order = {kind: place for place, kind in enumerate(KINDS)}
-        self.entries.sort(key=lambda entry: (order[entry.kind], entry.name, entry.plugin))
-        self.commands.sort(key=lambda each: (each.command.name, not each.found.built_in, each.found.name))
-        self.by_name: dict[tuple[str, str], list[RegisteredComponent]] = {}
-        self.by_id: dict[tuple[str, str], RegisteredComponent] = {}
-        for entry in sorted(self.entries, key=lambda entry: (not entry.found.built_in, entry.plugin)):
-            for name in dict.fromkeys((entry.name, *entry.component.aliases)):
-                self.by_name.setdefault((entry.kind, name), []).append(entry)
-                self.by_id[entry.kind, f"{entry.plugin}:{name}"] = entry
-
-        self.conflicts: dict[str, list[str]] = {}
-        named: list[tuple[str, RegisteredComponent | RegisteredCommand]] = []
-        named += [(f"{entry.kind} '{entry.name}'", entry) for entry in self.entries]
-        named += [(f"command '{each.command.name}'", each) for each in self.commands]
-        for what, each in named:
-            if each.conflict:
-                also = f"{what} is also given by {listing(list(map(str, each.conflicts)))}"
-                self.conflicts.setdefault(each.found.name, []).append(also)
-
-    def info(self, plugin: LoadedPlugin | RejectedPlugin) -> PluginInfo:
-        found = plugin.found
-        if isinstance(plugin, RejectedPlugin):
-            status, reason, counts = plugin.status, plugin.reason, (0, 0)
-        else:
-            reason = "; ".join(self.conflicts.get(found.name, ()))
-            status, counts = "conflict" if reason else "ok", (len(plugin.components), len(plugin.commands))
-        return PluginInfo(found.name, found.version, status, reason, found.location, found.editable, *counts)
-
-
 def load_registry(
     *, only: Sequence[str] | None = None, disable: Sequence[str] = (), require: Sequence[str] = (), strict: bool = False
 ) -> Registry:
     """A fresh registry of what is installed; plugins that cannot be used are listed by ``Registry.plugins``.
 
-    The environment variables ``PTB_PLUGINS`` and ``PTB_STRICT_PLUGINS`` count too.
+    Call it again in a notebook after a plugin was installed. The environment variables ``PTB_PLUGINS`` and
+    ``PTB_STRICT_PLUGINS`` count too.
 
     Args:
         only: names of the plugins that may take part beside the built-in one; None is all.
@@ -270,6 +205,7 @@ def load_registry(
     for argument, names in (("only", only), ("disable", disable), ("require", require)):
         if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
             raise TypeError(f"{argument} must be a list of strings, got {names!r}")
+    importlib.invalidate_caches()  # what was installed a moment ago is found too
     wanted = Selection(
         None if only is None else tuple(map(PluginRequest, only)),
         tuple(map(PluginRequest, disable)),
@@ -281,11 +217,17 @@ def load_registry(
 
 def load_selected(selection: Selection) -> Registry:
     """The registry of the installed plugins that ``selection`` and the environment leave."""
+    return Registry((Selection.of_environment() + selection).load())
 
-    def find() -> list[LoadedPlugin | RejectedPlugin]:
-        return (Selection.of_environment() + selection).load()
 
-    return Registry(find(), find)
+def _info(plugin: LoadedPlugin | RejectedPlugin, taken: list[str]) -> PluginInfo:
+    found = plugin.found
+    if isinstance(plugin, RejectedPlugin):
+        status, reason, counts = plugin.status, plugin.reason, (0, 0)
+    else:
+        status, reason = "conflict" if taken else "ok", "; ".join(taken)
+        counts = (len(plugin.components), len(plugin.commands))
+    return PluginInfo(found.name, found.version, status, reason, found.location, found.editable, *counts)
 
 
 def _check_kind(kind: str) -> None:

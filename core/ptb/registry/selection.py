@@ -8,12 +8,10 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distributions
 
 from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
 from ptb.registry.discovery import (
     BUILT_IN,
-    GROUP,
     FoundPlugin,
     LoadedPlugin,
     RejectedPlugin,
@@ -24,7 +22,6 @@ from ptb.registry.discovery import (
 
 ONLY = "PTB_PLUGINS"
 STRICT = "PTB_STRICT_PLUGINS"
-_TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True)
@@ -34,58 +31,42 @@ class PluginRequest:
     text: str
     source: str = ""
 
+    @property
+    def name(self) -> str:
+        """The distribution that is meant; ptb itself also answers to its short name."""
+        return BUILT_IN if self.text == "ptb" else normalize(self.text)
+
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked of the plugins; the built-in one always takes part.
+    """What is asked of the plugins; the built-in one always takes part."""
 
-    Args:
-        only: the plugins that may take part; None is all.
-        disable: those that may not.
-        require: PEP 508 requirements of plugins, such as ``"ptb-acme>=1.2"``, without which nothing runs.
-        strict: a plugin that cannot be loaded is an error, not a warning.
-    """
-
-    only: tuple[PluginRequest, ...] | None = None
-    disable: tuple[PluginRequest, ...] = ()
-    require: tuple[PluginRequest, ...] = ()
-    strict: bool = False
+    only: tuple[PluginRequest, ...] | None = None  # the plugins that may take part; None is all
+    disable: tuple[PluginRequest, ...] = ()  # those that may not
+    require: tuple[PluginRequest, ...] = ()  # PEP 508 requirements without which nothing runs
+    strict: bool = False  # a plugin that cannot be loaded is an error, not a warning
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] | None = None) -> "Selection":
-        """What the environment variables ask for.
-
-        Raises:
-            ConfigError: ``PTB_STRICT_PLUGINS`` is no truth value.
-        """
+        """What the environment variables ask for."""
         environment = os.environ if environment is None else environment
         only = None
         if ONLY in environment:
             names = (name.strip() for name in environment[ONLY].split(","))
             only = tuple(PluginRequest(name, ONLY) for name in names if name)
-        strict = environment.get(STRICT, "").strip().lower() or "0"
-        if strict not in _TRUTH:
-            raise ConfigError(Problem("", f"{STRICT} is '{strict}'; valid are 1 and 0"))
-        return cls(only=only, strict=_TRUTH[strict])
+        strict = environment.get(STRICT, "").strip().lower() not in ("", "0", "false", "no", "off")
+        return cls(only=only, strict=strict)
 
     def __add__(self, other: "Selection") -> "Selection":
         """Both at once: what either leaves out is left out."""
         only = self.only
         if other.only is not None:
-            allowed = {normalize(request.text) for request in other.only}
-            only = other.only if only is None else tuple(r for r in only if normalize(r.text) in allowed)
+            allowed = {request.name for request in other.only}
+            only = other.only if only is None else tuple(request for request in only if request.name in allowed)
         return Selection(only, self.disable + other.disable, self.require + other.require, self.strict or other.strict)
 
     def load(self, found: Sequence[FoundPlugin] | None = None) -> list[LoadedPlugin | RejectedPlugin]:
-        """Loads what is to be used; what is disabled is not imported.
-
-        Args:
-            found: the installed plugins; those of the running interpreter when left out.
-
-        Raises:
-            ConfigError: a name that no plugin has, or the built-in plugin is to be left out.
-            PluginError: a required plugin is missing or has another version; or, if strict, one cannot be loaded.
-        """
+        """Loads what is to be used, of the installed plugins or of ``found``; what is disabled is not imported."""
         found = find_plugins() if found is None else found
         disabled = self.left_out(found)
         plugins = [
@@ -104,43 +85,28 @@ class Selection:
         return plugins
 
     def left_out(self, found: Sequence[FoundPlugin]) -> dict[str, str]:
-        """The plugins that are not to be loaded, with the reason.
-
-        Raises:
-            ConfigError: a name that no plugin has, or the built-in plugin is among them.
-        """
-        named: dict[str, set[str]] = {}
-        for plugin in found:
-            for point in plugin.entry_points if not plugin.built_in else ():
-                named.setdefault(normalize(point.name), set()).add(plugin.name)
-        named["ptb"] = {BUILT_IN}
-        named |= {plugin.name: {plugin.name} for plugin in found}  # its own name counts before what others call theirs
-        self._check_names(named, sorted(plugin.name for plugin in found if not plugin.built_in))
-        reasons = {}
-        if self.only is not None:
-            allowed = {BUILT_IN}.union(*(named[normalize(request.text)] for request in self.only))
-            why = f"by --no-plugins or an empty {ONLY}"
-            if self.only:
-                names = listing([request.text for request in self.only])
-                why = f"by {self.only[0].source or 'the caller'}, which names only {names}"
-            reasons = {plugin.name: why for plugin in found if plugin.name not in allowed}
-        for request in self.disable:
-            reasons |= dict.fromkeys(named[normalize(request.text)], f"by {request.source or 'the caller'}")
-        return reasons
-
-    def _check_names(self, named: Mapping[str, set[str]], installed: list[str]) -> None:
+        """The plugins that are not to be loaded, with the reason; a name that no plugin has is an error."""
+        installed = sorted(plugin.name for plugin in found if not plugin.built_in)
         problems = []
-        there = f"installed are {listing(installed)}" if installed else "none is installed"
         for request in (*(self.only or ()), *self.disable):
-            if normalize(request.text) not in named:
+            if request.name not in (BUILT_IN, *installed):
                 meant = did_you_mean(request.text, installed)
+                there = f"installed are {listing(installed)}" if installed else "none is installed"
                 problems.append(Problem("", f"unknown plugin '{request.text}'{meant}; {there}", request.source))
         for request in self.disable:
-            if BUILT_IN in named.get(normalize(request.text), ()):
+            if request.name == BUILT_IN:
                 message = f"the built-in plugin '{request.text}' cannot be disabled"
                 problems.append(Problem("", message, request.source))
         if problems:
             raise ConfigError(*problems)
+        reasons = {}
+        if self.only is not None:
+            why = "by --no-plugins or an empty PTB_PLUGINS"
+            if self.only:
+                names = listing([request.text for request in self.only])
+                why = f"by {self.only[0].source or 'the caller'}, which names only {names}"
+            reasons = dict.fromkeys(set(installed) - {request.name for request in self.only}, why)
+        return reasons | {request.name: f"by {request.source or 'the caller'}" for request in self.disable}
 
     def _check_required(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:
         if not self.require:
@@ -156,11 +122,8 @@ class Selection:
                 message = f"'{request.text}' is not a requirement; write one such as 'ptb-acme>=1.2'"
                 raise ConfigError(Problem("plugins.require", message, request.source)) from None
             plugin = by_name.get(normalize(wanted.name))
-            if plugin is None and next(iter(distributions(name=wanted.name)), None) is not None:
-                problems.append(f"{request.text}: is installed, but is no plugin: it has no entry point '{GROUP}'")
-            elif plugin is None:
-                names = [name for name in by_name if name != BUILT_IN]
-                problems.append(f"{request.text}: not installed{did_you_mean(wanted.name, names)}")
+            if plugin is None:
+                problems.append(f"{request.text}: not installed as a plugin{did_you_mean(wanted.name, by_name)}")
                 missing.append(f"'{request.text}'")
             elif not wanted.specifier.contains(plugin.found.version, prereleases=True):
                 problems.append(f"{request.text}: installed is {plugin.found.version}")

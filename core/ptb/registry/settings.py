@@ -8,10 +8,9 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, time
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
@@ -21,7 +20,9 @@ from ptb.errors import PluginError, Problem, one_line
 from ptb.kinds import KINDS
 
 DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
-LONGEST_TEXT = 4096  # characters; as long as a path can be
+
+_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+_BOUNDS |= {"minItems": "at least", "maxItems": "at most", "minLength": "length >=", "maxLength": "length <="}
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,6 @@ def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[Base
     """The settings of a target that names no model: its parameters after the runtime ones, with their annotations.
 
     A parameter that no config file could fill (a tensor, a callable) is left to its default.
-
-    Raises:
-        PluginError: such a parameter has no default, or cannot be a setting by its name; see ``check_names``.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())[len(KINDS[kind].runtime) :]
@@ -73,41 +71,31 @@ def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[Base
 
 
 def check_names(owner: str, names: Iterable[str]) -> None:
-    """Refuses names that pydantic would pass over in silence, and the one that chooses the component.
-
-    Raises:
-        PluginError: a setting has such a name; the message begins with ``owner``.
-    """
+    """Refuses names that pydantic would pass over in silence, and the one that chooses the component."""
     for name in names:
         if name == "name":
             raise PluginError(f"{owner}: a setting cannot be called 'name': that key chooses the component")
         if name == "model_config" or name.startswith("_"):
-            why = "keeps that name for itself" if name == "model_config" else "makes no field of a name with '_' first"
-            raise PluginError(f"{owner}: a setting cannot be called '{name}': pydantic {why}")
+            raise PluginError(f"{owner}: a setting cannot be called '{name}': pydantic makes no field of it")
 
 
-def validate(model: type[BaseModel], values: Mapping[str, Any], also: Sequence[str] = ()) -> BaseModel:
+def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
     """``values`` as an instance of ``model``, defaults filled in.
-
-    Args:
-        model: the settings.
-        values: what was given.
-        also: keys that are valid beside those of ``model`` and looked after elsewhere; messages list them too.
 
     Raises:
         SettingsError: with every problem that was found.
         PluginError: a validator of the model raised something else than it may.
     """
-    unwritable = {key: why for key, value in values.items() if (why := _unwritable({key: value}))}
+    unwritable = [Problem(key, why) for key, value in values.items() if (why := _unwritable(value))]
     if unwritable:
-        raise SettingsError([Problem(key, why) for key, why in unwritable.items()])
+        raise SettingsError(unwritable)
     with _naming(model):
         try:
             return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
         except ValidationError as error:
             from ptb.registry.messages import format_errors  # a run without an error does not pay for it
 
-            raise SettingsError(format_errors(error, model, values, also)) from None
+            raise SettingsError(format_errors(error, model, values)) from None
 
 
 def arguments(settings: BaseModel) -> dict[str, Any]:
@@ -123,11 +111,7 @@ def plain_values(settings: BaseModel) -> dict[str, Any]:
 
 
 def describe(model: type[BaseModel]) -> list[SettingRow]:
-    """One row for each setting, in the model's order.
-
-    Raises:
-        PluginError: the model cannot be described, or one of its defaults cannot be made.
-    """
+    """One row for each setting, in the model's order."""
     schema = json_schema(model)
     rows = []
     for name, field in model.model_fields.items():
@@ -145,11 +129,7 @@ def describe(model: type[BaseModel]) -> list[SettingRow]:
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a model.
-
-    Raises:
-        PluginError: it has none.
-    """
+    """The JSON Schema of a model; a ``PluginError`` where it has none."""
     with _naming(model):
         return model.model_json_schema()
 
@@ -216,20 +196,11 @@ def _unwritable(value: Any, depth: int = 0) -> str:
         return "null is no value in a config file; leave it out"
     if depth > DEEPEST:
         return f"is nested more than {DEEPEST} deep"
-    if isinstance(value, dict | list | tuple):
-        parts = [*(value if isinstance(value, dict) else ()), *_items(value)]
-        return next(filter(None, (_unwritable(part, depth + 1) for part in parts)), "")
-    if isinstance(value, date | time):
-        return f'is a date or time to TOML, which no setting takes; put a text in quotes: "{value}"'
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return "is an integer of more than 64 bits, which no config file holds"
-    if not isinstance(value, int | float | str):
-        return f"cannot be written in a config file: a value of type {type(value).__name__}"
-    if isinstance(value, str) and len(value) > LONGEST_TEXT:
-        return f"is a text of {len(value):,} characters; at most {LONGEST_TEXT:,} are read"
-    if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
-        return "holds half of a character, which no file in UTF-8 does"
-    return ""
+    if not isinstance(value, int | float | str | dict | list | tuple):
+        return f"a {type(value).__name__} is no value of a setting; put a text in quotes"
+    return next(filter(None, (_unwritable(item, depth + 1) for item in _items(value))), "")
 
 
 def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -248,9 +219,7 @@ def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _bounds_text(part: Mapping[str, Any]) -> str:
-    signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    signs |= {"minItems": "at least", "maxItems": "at most", "minLength": "length >=", "maxLength": "length <="}
-    own = [f"{sign} {part[key]}" for key, sign in signs.items() if key in part and "prefixItems" not in part]
+    own = [f"{sign} {part[key]}" for key, sign in _BOUNDS.items() if key in part and "prefixItems" not in part]
     if (items := part.get("items")) and (inner := _bounds_text(items)):
         own.append(f"each {inner}")
     own.append(" or ".join(filter(None, map(_bounds_text, part.get("anyOf", ())))))

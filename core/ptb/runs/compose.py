@@ -78,7 +78,7 @@ def compose(partial: PartialConfig, *, trains: bool = True) -> ComposedRun:
         lost = preflight.lost_state() if trains else {}
         if trains and config.trainer.compile:
             _compile(trainer, preflight, threads)
-    config = config.with_runtime(device=str(device), threads=threads, memory_format=memory_format)
+    config = config.with_runtime(str(device), threads, memory_format)
     return ComposedRun(config, bundle.spec, trainer, bundle.splits, tuple(partial.registry.plugins()), lost)
 
 

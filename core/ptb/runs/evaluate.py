@@ -53,7 +53,7 @@ def evaluate_run(
         loader = trainer.eval_loaders[split]
         metrics = trainer.eval_metrics
         try:
-            values = evaluate(objective, metrics, loader, trainer.calls)
+            values = evaluate(objective, metrics, loader)
             losses = sample_losses(objective, loader)
         except StorageError:
             raise

@@ -25,30 +25,10 @@ TRAINING_SECTIONS = ("initializer", "optimizer", "scheduler")
 
 
 def resume_config(
-    run: RunDirectory,
-    overrides: Sequence[str] = (),
-    device: str | None = None,
-    callbacks: Sequence[str] = (),
+    run: RunDirectory, overrides: Sequence[str] = (), device: str | None = None, callbacks: Sequence[str] = ()
 ) -> RunConfig:
-    """The configuration of a run, to resume it.
-
-    Args:
-        run: the run.
-        overrides: ``KEY=VALUE`` with a key of ``RESUME_KEYS``.
-        device: where to compute; that of the run when None.
-        callbacks: names of observers to add.
-
-    Raises:
-        ConfigError: an override is not of that form, or ``config.toml`` cannot be read.
-    """
-    _check_form(overrides, "threads=1; one run is resumed at a time")
-    problems = [
-        Problem(key, f"cannot be set when a run goes on, only {listing(RESUME_KEYS)}", text)
-        for key, text in _sources(overrides)
-        if key not in RESUME_KEYS
-    ]
-    if problems:
-        raise ConfigError(*problems)
+    """The configuration of a run, to resume it; ``overrides`` have keys of ``RESUME_KEYS``, ``callbacks`` are added."""
+    _check(overrides, RESUME_KEYS, "cannot be set when a run goes on")
     return RunConfig.read([run.config], {"device": device}, overrides, callbacks=callbacks)
 
 
@@ -57,24 +37,9 @@ def evaluation_config(
 ) -> RunConfig:
     """The configuration of a run, to evaluate it; it lacks ``TRAINING_SECTIONS``, whose plugins may be gone.
 
-    Args:
-        run: the run.
-        device: where to compute; that of the run when None.
-        metrics: names of metrics instead of those of the run.
-        overrides: ``KEY=VALUE`` with a key of ``EVALUATION_KEYS`` or ``metrics.LABEL.KEY``; the strongest layer.
-
-    Raises:
-        ConfigError: an override is not of that form, or ``config.toml`` cannot be read.
+    ``metrics`` come in place of those of the run; ``overrides`` have keys of ``EVALUATION_KEYS`` or set a metric.
     """
-    _check_form(overrides, "metrics.top-k.k=3; one run is evaluated at a time")
-    free = listing(["metrics.LABEL.KEY", *EVALUATION_KEYS])
-    problems = [
-        Problem(key, f"cannot be set in an evaluation, which takes all from the run but {free}", text)
-        for key, text in _sources(overrides)
-        if key not in EVALUATION_KEYS and not key.startswith("metrics.")
-    ]
-    if problems:
-        raise ConfigError(*problems)
+    _check(overrides, ("metrics", *EVALUATION_KEYS), "cannot be set in an evaluation")
     # An evaluation drops no samples; with larger batches the training split might have none that is full.
     config = RunConfig.read([run.config], {"device": device}, ["loader.drop_last=false", *overrides], metrics)
     for section in TRAINING_SECTIONS:
@@ -82,11 +47,14 @@ def evaluation_config(
     return config
 
 
-def _check_form(overrides: Sequence[str], example: str) -> None:
-    if wrong := [text for text in overrides if "=" not in text]:
-        raise ConfigError(f"'{wrong[0]}' is not KEY=VALUE, such as {example}")
-
-
-def _sources(overrides: Sequence[str]) -> list[tuple[str, str]]:
-    """Each key that is set, and the text that sets it."""
-    return [(".".join(path), text) for path, text in RunConfig.read(overrides=overrides).sources.items()]
+def _check(overrides: Sequence[str], allowed: Sequence[str], why: str) -> None:
+    """Refuses overrides of other keys and sections than these."""
+    problems: list[Problem] = []
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if not equals:
+            problems.append(Problem("", f"'{text}' is not KEY=VALUE, such as threads=1; one run at a time"))
+        elif key not in allowed and key.partition(".")[0] not in allowed:
+            problems.append(Problem(key, f"{why}; only {listing(allowed)}", text))
+    if problems:
+        raise ConfigError(*problems)

@@ -23,7 +23,7 @@ from ptb.storage.checkpoint import (
 from ptb.storage.codec import DecodeError, EncodeError, encode
 from ptb.storage.digest import weights_sha256
 from ptb.storage.run_directory import RunDirectory
-from ptb.training.evaluation import MetricsRow, evaluate, fresh
+from ptb.training.evaluation import MetricsRow, evaluate
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.state import load_weights, model_state, preserve_state
 from ptb.training.trainer import Trainer
@@ -168,7 +168,7 @@ class Recorder:
         values = trainer.evaluate("test") if step == state.step else self._evaluate_saved(trainer, step)
         self._test_step = step
         row = MetricsRow(step, state.epoch, "test", values, state.lr)
-        state.metrics |= {f"test/{label}": value for label, value in values.items()}
+        state.metrics |= row.named_values
         self.on_row(trainer, row)
         self._epoch_rows.clear()
         figures = "  ".join(f"{label} {value:.4f}" for label, value in values.items())
@@ -184,8 +184,8 @@ class Recorder:
         with preserve_state(model):
             try:
                 load_weights(model, saved["model"])
-                metrics, loader = fresh(trainer.eval_metrics), trainer.eval_loaders["test"]
-                return evaluate(trainer.objective, metrics, loader, trainer.calls, trainer.check_stop)
+                loader = trainer.eval_loaders["test"]
+                return evaluate(trainer.objective, trainer.eval_metrics, loader, trainer.check_stop)
             finally:
                 load_weights(model, last)
 

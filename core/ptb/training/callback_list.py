@@ -1,8 +1,7 @@
-"""The callbacks of a training, in the order in which they are called.
+"""The callbacks of a training, and everything that happens between two steps, in its fixed order.
 
-A step ends with ``on_step_end`` of actors, recorders and observers. Then, where something is due and at the end of an
-epoch: evaluation, the scheduler and the actors on its figures, best and patience, ``on_epoch_end`` of the actors,
-metrics rows, recorders and observers, checkpoint, ``on_checkpoint``.
+A step ends with ``on_step_end`` of actors, recorders and observers; ``_settle`` has the order of what follows where
+something is due, and at the end of an epoch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptb.seeding import preserve_rng_state
-from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners
+from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, Listeners, listeners
 from ptb.training.evaluation import MetricsRow, epoch_rows, evaluate_row, is_due, update_best
 from ptb.training.finite import check_rows, check_weights
 from ptb.training.observers import Observers
@@ -23,18 +22,10 @@ if TYPE_CHECKING:
     from ptb.training.trainer import Trainer
 
 Saver = Callable[["Trainer"], Path]
-Listeners = list[tuple[str, Callable[..., Any]]]
-"""Methods, each with the section of its component; that of the core is empty."""
 
 
 class CallbackList:
-    """The callbacks of a training in their order.
-
-    Args:
-        actors: by label, in the order in which they are called.
-        observers: by label, in the order in which they are called.
-        better: whether a ``"lower"`` or a ``"higher"`` monitored figure is better.
-    """
+    """Actors and observers by label, in the order in which they are called; ``better`` is that of the monitor."""
 
     def __init__(
         self,
@@ -47,7 +38,8 @@ class CallbackList:
         self.observers = Observers(observers or {})
         self._better = better
         by_section = {f"callbacks.{label}": actor for label, actor in self.actors.items()}
-        self._actors: dict[str, Listeners] = {event: listeners(by_section, event) for event in (*EVENTS, *ACTOR_EVENTS)}
+        # Where nobody listens, a list is empty, and a step pays nothing.
+        self.actor_methods = {event: listeners(by_section, event) for event in (*EVENTS, *ACTOR_EVENTS)}
         self.attach([], None)
 
     def attach(self, recorders: Sequence[object], saver: Saver | None) -> None:
@@ -60,17 +52,24 @@ class CallbackList:
         """
         self._saver = saver
         self._watchers: dict[str, Listeners] = {}
-        numbered = {str(number): recorder for number, recorder in enumerate(recorders)}
         for event in (*EVENTS, "on_row"):
-            self._watchers[event] = [("", method) for _, method in listeners(numbered, event)]
-            # Where nobody listens, a step pays nothing.
+            # Without a section: no component is to blame for an error of the core.
+            found = [pair for recorder in recorders for pair in listeners({"": recorder}, event)]
             if self.observers.methods.get(event):
-                self._watchers[event].append(("", partial(self.observers.notify, event)))
+                found.append(("", partial(self.observers.notify, event)))
+            self._watchers[event] = found
 
-    @property
-    def around_step(self) -> Listeners:
-        """The actors that take part in a step, the outermost first."""
-        return self._actors["around_step"]
+    def components(self) -> dict[str, object]:
+        """All callbacks that are components, by label."""
+        return self.actors | self.observers.components
+
+    def state_dict(self, trainer: "Trainer") -> dict[str, Any]:
+        """The state of each by its label."""
+        states = {}
+        for label, actor in self.actors.items():
+            trainer.calls.now = f"callbacks.{label}"
+            states[label] = component_state(actor)
+        return states | self.observers.state_dict(trainer)
 
     def on_fit_start(self, trainer: "Trainer") -> None:
         """Begin with a checkpoint; after a stop, do what was still owed: the evaluation and checkpoint of that step."""
@@ -97,16 +96,7 @@ class CallbackList:
 
     def on_epoch_end(self, trainer: "Trainer") -> None:
         """Evaluate, choose the best, record, save."""
-        state, settings = trainer.state, trainer.settings
-        rows = epoch_rows(trainer)
-        self._judge(trainer, rows)
-        if 0 < settings.patience <= state.evals_since_best:
-            state.stopped_early = True
-        self._call(self._actors["on_epoch_end"], trainer)
-        self._record(trainer, rows)
-        self._call(self._watchers["on_epoch_end"], trainer)
-        if settings.checkpoint_every == 0 or trainer.is_over or self._save_is_due(trainer):
-            self.save(trainer)
+        self._settle(trainer, epoch_rows(trainer), epoch_ends=True)
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         """Training has come to its end."""
@@ -114,9 +104,9 @@ class CallbackList:
 
     def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
         """Training fails with an error; what callbacks raise now would only hide it."""
-        for listener in (*self._actors["on_exception"], *self._watchers["on_exception"]):
+        for listener in (*self.actor_methods["on_exception"], *self._watchers["on_exception"]):
             with suppress(Exception, SystemExit):
-                self._call([listener], trainer, error)
+                _call([listener], trainer, error)
 
     def save(self, trainer: "Trainer") -> None:
         """Save the training as it is now, under the labels that were asked for."""
@@ -132,80 +122,70 @@ class CallbackList:
     def evaluation_weights(self, trainer: "Trainer") -> Iterator[None]:
         """Inside it, the model has the weights that are evaluated and saved: those that actors put there."""
         with ExitStack() as stack:
-            for section, method in self._actors["evaluation_weights"]:
+            for section, method in self.actor_methods["evaluation_weights"]:
                 stack.enter_context(_blamed(trainer, section, method))
             yield
 
-    @property
-    def has_evaluation_weights(self) -> bool:
-        """Whether an actor evaluates other weights than those that are trained."""
-        return bool(self._actors["evaluation_weights"])
-
     def call_actors(self, event: str, trainer: "Trainer", *arguments: Any) -> None:
         """One event for the actors alone."""
-        self._call(self._actors[event], trainer, *arguments)
+        _call(self.actor_methods[event], trainer, *arguments)
 
-    def components(self) -> dict[str, object]:
-        """All callbacks that are components, by label."""
-        return self.actors | self.observers.components
-
-    def state_dict(self, trainer: "Trainer") -> dict[str, Any]:
-        """The state of each by its label."""
-        states = {}
-        for label, actor in self.actors.items():
-            trainer.calls.now = f"callbacks.{label}"
-            states[label] = component_state(actor)
-        return states | self.observers.state_dict(trainer)
+    def _call_all(self, event: str, trainer: "Trainer", *arguments: Any) -> None:
+        _call(self.actor_methods[event], trainer, *arguments)
+        _call(self._watchers[event], trainer, *arguments)
 
     def _end_step(self, trainer: "Trainer") -> None:
         """What is due inside an epoch; at the end of one all is done together."""
         state = trainer.state
         evaluates = is_due(state.step, trainer.settings.eval_steps) and "val" in trainer.eval_loaders
-        if not (evaluates or self._save_is_due(trainer)) or trainer.epoch_is_over:
-            return
-        rows = [evaluate_row(trainer, state.epoch + 1)] if evaluates else []
-        self._judge(trainer, rows)
-        self._record(trainer, rows)
-        if self._save_is_due(trainer):
-            self.save(trainer)
+        if (evaluates or self._save_is_due(trainer)) and not trainer.epoch_is_over:
+            self._settle(trainer, [evaluate_row(trainer, state.epoch + 1)] if evaluates else [])
 
-    def _judge(self, trainer: "Trainer", rows: Sequence[MetricsRow]) -> None:
-        """The scheduler, if it listens, and the actors on new figures, then the best; observers come after the rows."""
-        scheduler, monitor = trainer.scheduler, trainer.settings.monitor
+    def _settle(self, trainer: "Trainer", rows: Sequence[MetricsRow], *, epoch_ends: bool = False) -> None:
+        """Act on new figures, record them, save. The rows of an evaluation that was stopped never come here."""
+        state, settings = trainer.state, trainer.settings
         for row in rows:
             if row.split != "train":
-                # A scheduler need not have it, and those of torch do not.
-                if react := getattr(scheduler, "on_evaluation", None):
-                    trainer.calls.now = "scheduler"
-                    figures = {f"{row.split}/{label}": value for label, value in row.values.items()}
-                    react(figures, monitor=monitor, better=self._better)
-                self._call(self._actors["on_evaluation"], trainer, row.split, dict(row.values))
+                self._react(trainer, row)
             update_best(trainer, row, self._better)
-
-    def _record(self, trainer: "Trainer", rows: Sequence[MetricsRow]) -> None:
-        state = trainer.state
+        if epoch_ends:
+            if 0 < settings.patience <= state.evals_since_best:
+                state.stopped_early = True
+            self.call_actors("on_epoch_end", trainer)
         for row in rows:
-            state.metrics |= {f"{row.split}/{label}": value for label, value in row.values.items()}
+            state.metrics |= row.named_values
             state.rows_logged += 1
-            self._call(self._watchers["on_row"], trainer, row)
+            _call(self._watchers["on_row"], trainer, row)
+        # Only now, so that the rows show the loss that ends the run.
         check_rows(rows)
         for row in rows:
             if row.split != "train":
-                self._call(self._watchers["on_evaluation"], trainer, row.split, row.values)
+                _call(self._watchers["on_evaluation"], trainer, row.split, row.values)
+        # A run that is stopped before this line does all of the above again when it resumes.
         state.last_event_step = state.step
+        if epoch_ends:
+            _call(self._watchers["on_epoch_end"], trainer)
+        last = epoch_ends and (settings.checkpoint_every == 0 or trainer.is_over)
+        if last or self._save_is_due(trainer):
+            self.save(trainer)
+
+    def _react(self, trainer: "Trainer", row: MetricsRow) -> None:
+        """The scheduler, if it listens, and the actors on new figures; observers come after the rows."""
+        # A scheduler need not have it, and those of torch do not.
+        if react := getattr(trainer.scheduler, "on_evaluation", None):
+            trainer.calls.now = "scheduler"
+            react(row.named_values, monitor=trainer.settings.monitor, better=self._better)
+        self.call_actors("on_evaluation", trainer, row.split, dict(row.values))
 
     def _save_is_due(self, trainer: "Trainer") -> bool:
         return bool(trainer.requested_labels) or is_due(trainer.state.step, trainer.settings.checkpoint_every)
 
-    def _call_all(self, event: str, trainer: "Trainer", *arguments: Any) -> None:
-        self._call(self._actors[event], trainer, *arguments)
-        self._call(self._watchers[event], trainer, *arguments)
 
-    def _call(self, listeners: Listeners, trainer: "Trainer", *arguments: Any) -> None:
-        for section, method in listeners:
-            trainer.calls.now = section
-            method(trainer, *arguments)
-        trainer.calls.now = ""
+def _call(listeners: Listeners, trainer: "Trainer", *arguments: Any) -> None:
+    for section, method in listeners:
+        trainer.calls.now = section
+        method(trainer, *arguments)
+    trainer.calls.now = ""
 
 
 @contextmanager

@@ -19,6 +19,9 @@ EVENTS = (
 )
 ACTOR_EVENTS = ("around_step", "evaluation_weights")
 
+Listeners = list[tuple[str, Callable[..., Any]]]
+"""Methods that receive an event, each with the label or the section of its callback."""
+
 
 class Callback:
     """Receives training events. Deriving from it is optional: any object with some of these methods fits.
@@ -53,12 +56,12 @@ class Callback:
         """Training ends with this error."""
 
 
-def listeners(callbacks: Mapping[str, object], event: str) -> list[tuple[str, Callable[..., Any]]]:
+def listeners(callbacks: Mapping[str, object], event: str) -> Listeners:
     """The methods for an event, each with its label; the empty ones of ``Callback`` are left out."""
-    methods = [(label, getattr(callback, event, None)) for label, callback in callbacks.items()]
     empty = getattr(Callback, event, None)
-    return [
-        (label, method)
-        for label, method in methods
-        if callable(method) and (empty is None or getattr(method, "__func__", None) is not empty)
-    ]
+    found = []
+    for label, callback in callbacks.items():
+        method = getattr(callback, event, None)
+        if callable(method) and (empty is None or getattr(method, "__func__", None) is not empty):
+            found.append((label, method))
+    return found

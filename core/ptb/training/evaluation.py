@@ -1,6 +1,5 @@
 """Figures of a split, and what they say of a training."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ptb.data.loader import BatchLoader
-from ptb.training.blame import Calls
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Objective
 from ptb.training.protocols import Metric
@@ -31,37 +29,32 @@ class MetricsRow:
     lr: float
     samples_per_second: float | None = None
 
+    @property
+    def named_values(self) -> dict[str, float]:
+        """The values by ``SPLIT/LABEL``."""
+        return {f"{self.split}/{label}": value for label, value in self.values.items()}
+
 
 def evaluate(
     objective: Objective,
     metrics: Mapping[str, Metric],
     batches: BatchLoader,
-    calls: Calls | None = None,
     check_stop: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
     """The mean loss and every metric over a split, in eval mode and without gradients.
 
-    Model, loss and random numbers are as before afterwards; the metrics are not.
-
-    Args:
-        objective: what is evaluated.
-        metrics: are reset first.
-        batches: of the split.
-        calls: notes which component is being called.
-        check_stop: is called after each batch; what it raises ends the evaluation.
+    Model, loss and random numbers are as before afterwards; the metrics are not, and are reset first. What
+    ``check_stop`` raises after a batch ends the evaluation.
     """
-    calls = calls or Calls()
     with preserve_state(objective.model, objective.loss), torch.inference_mode():
         objective.model.eval()
-        figures = RunningMetrics(objective, metrics, calls)
-        calls.now = "dataset"
+        figures = RunningMetrics(objective, metrics)
+        objective.calls.now = "dataset"
         for inputs, targets in batches.epoch():
-            calls.now = "model"
             scores = objective.forward(inputs)
-            calls.now = "loss"
             figures.add(scores, targets, objective.mean_loss(scores, targets))
             check_stop()
-            calls.now = "dataset"
+            objective.calls.now = "dataset"
         return figures.compute()
 
 
@@ -82,11 +75,13 @@ def epoch_rows(trainer: "Trainer") -> list[MetricsRow]:
     """The training figures of the epoch that has just ended, and those of the validation split if they are due."""
     state, settings = trainer.state, trainer.settings
     seconds = state.seconds - state.epoch_start_time
-    speed = trainer.epoch_samples / seconds if seconds else None
+    samples = state.samples - (state.epoch - 1) * trainer.train_loader.samples
+    speed = samples / seconds if seconds else None
     # This waits for the device.
     values = trainer.train_metrics.compute()
     rows = [MetricsRow(state.step, state.epoch, "train", values, state.lr, speed)]
     due = is_due(state.epoch, settings.eval_every) or is_due(state.step, settings.eval_steps)
+    # The last epoch is always evaluated, unless none is.
     if "val" in trainer.eval_loaders and (due or (trainer.is_over and settings.eval_every)):
         rows.append(evaluate_row(trainer, state.epoch))
     return rows
@@ -98,19 +93,12 @@ def evaluate_row(trainer: "Trainer", epoch: int) -> MetricsRow:
 
 
 def update_best(trainer: "Trainer", row: MetricsRow, better: str) -> None:
-    """Compare the monitored figure, if the row has it, with the best so far; every evaluation counts.
-
-    Args:
-        trainer: of the row.
-        row: has just been measured.
-        better: ``"lower"`` or ``"higher"``.
-    """
-    state = trainer.state
-    split, _, figure = trainer.settings.monitor.partition("/")
-    if row.split != split or figure not in row.values:
+    """Compare the monitored figure, if a new row has it, with the best so far; every evaluation counts."""
+    state, monitor, values = trainer.state, trainer.settings.monitor, row.named_values
+    if monitor not in values:
         return
-    value, best = row.values[figure], state.best_value
-    # The first of equals wins, and NaN never does.
+    value, best = values[monitor], state.best_value
+    # The first of equals wins, and NaN never does: no number is smaller or larger than NaN.
     improved = value < best if better == "lower" else value > best
     if improved or (math.isnan(best) and not math.isnan(value)):
         state.best_step, state.best_value, state.evals_since_best = state.step, value, 0
@@ -122,12 +110,3 @@ def update_best(trainer: "Trainer", row: MetricsRow, better: str) -> None:
 def is_due(number: int, every: int) -> bool:
     """Whether something that happens every so often happens now; 0 is never."""
     return every > 0 and number % every == 0
-
-
-def fresh(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """Copies of metrics that were never used, so that no evaluation depends on those before it."""
-    try:
-        return copy.deepcopy(dict(metrics))
-    except Exception:
-        # A component may hold what cannot be copied; reset() then has to do.
-        return dict(metrics)

@@ -17,17 +17,11 @@ if TYPE_CHECKING:
 
 
 class FiniteCheck:
-    """Looks at many tensors in one pass, and waits for the device once.
-
-    Args:
-        device: of the tensors.
-    """
+    """Looks at many tensors of a device in one pass, and waits for the device once."""
 
     def __init__(self, device: torch.device) -> None:
         self._found = torch.zeros(1, device=device)
         self._one = torch.ones(1, device=device)
-        # All gradients so far were real and dense.
-        self._plain = True
 
     @torch.no_grad()
     def all_finite(self, tensors: Sequence[Tensor]) -> bool:
@@ -36,14 +30,11 @@ class FiniteCheck:
         # which changes nothing, and takes neither sparse nor complex tensors.
         check = torch._amp_foreach_non_finite_check_and_unscale_
         self._found.zero_()
-        if self._plain:
-            try:
-                check(list(tensors), self._found, self._one)
-                return self._found.item() == 0
-            except RuntimeError:
-                self._plain = False
-        for tensor in tensors:
-            check([_real_values(tensor)], self._found, self._one)
+        try:
+            check(list(tensors), self._found, self._one)
+        except RuntimeError:
+            for tensor in tensors:
+                check([_real_values(tensor)], self._found, self._one)
         return self._found.item() == 0
 
 
@@ -61,22 +52,20 @@ def non_finite_tensors(model: nn.Module) -> set[str]:
     return set(non_finite(trained | dict(model.named_buffers())))
 
 
-def abort_non_finite(trainer: "Trainer", loss: float, lr: float, micro_batches: Sequence[Batch]) -> NoReturn:
-    """Say what of a step is not finite; the step is not taken.
-
-    Raises:
-        NonFiniteError: always.
-    """
-    state, accumulate = trainer.state, trainer.settings.accumulate
+def abort_non_finite(trainer: "Trainer", loss: float, micro_batches: Sequence[Batch]) -> NoReturn:
+    """Raises a ``NonFiniteError`` that says what of a step is not finite."""
+    state, accumulate, rates = trainer.state, trainer.settings.accumulate, trainer.learning_rates
     names = non_finite({name: each.grad for name, each in trainer.model.named_parameters() if each.grad is not None})
-    what = f"the loss is {loss}"
-    if math.isfinite(loss):
-        what = (
-            f"the gradients of {listing(names, 3)} are not finite" if names else "the norm of the gradients overflows"
-        )
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif names:
+        what = f"the gradients of {listing(names, 3)} are not finite"
+    elif not all(map(math.isfinite, rates)):
+        what = f"the learning rate is {listing([*map(str, rates)])}"
+    else:
+        what = "the norm of the gradients overflows"
     error = NonFiniteError(
-        f"{what} at step {state.step + 1} (epoch {state.epoch + 1}), and the step was not taken; the learning rate is "
-        f"{lr:g}: try a smaller optimizer.lr or trainer.clip_norm=1, or look for values in the data that are too large "
+        f"{what} at step {state.step + 1} (epoch {state.epoch + 1}), and the step was not taken; {_advice(rates[0])} "
         "(--callback non-finite-report finds the first module and the samples)"
     )
     error.loss, error.parameters, error.micro_batches = loss, tuple(names), micro_batches
@@ -85,34 +74,42 @@ def abort_non_finite(trainer: "Trainer", loss: float, lr: float, micro_batches: 
     raise error
 
 
-def check_rows(rows: Iterable["MetricsRow"]) -> None:
-    """Stop a training whose loss is not a number any more.
+def check_scale(trainer: "Trainer") -> None:
+    """Called where the scaler has skipped a step; ends a training that would only skip steps from now on."""
+    # Below 1 the scale would make small what has overflowed without it.
+    if trainer.scaler.get_scale() < 1:
+        raise NumericalError(
+            f"the fp16 gradients overflow at step {trainer.state.step}, even when they are not scaled up any more "
+            f"(steps skipped so far: {trainer.state.skipped_steps}): use trainer.precision=bf16 or fp32, or a smaller "
+            "optimizer.lr"
+        )
 
-    Raises:
-        NumericalError: a row has such a loss.
-    """
+
+def check_rows(rows: Iterable["MetricsRow"]) -> None:
+    """Stop a training whose loss over a split is not a number any more."""
     for row in rows:
         if not math.isfinite(row.values["loss"]):
             split = {"train": "training", "val": "validation"}.get(row.split, row.split)
             raise NumericalError(
-                f"the {split} loss is {row.values['loss']} after step {row.step}, and nothing is saved after that; the "
-                f"learning rate is {row.lr:g}: try a smaller optimizer.lr, or look for values in the data that are too "
-                "large"
+                f"the {split} loss is {row.values['loss']} after step {row.step}, and nothing is saved after that; "
+                f"{_advice(row.lr)}"
             )
 
 
 def check_weights(trainer: "Trainer") -> None:
-    """Called before weights are saved.
-
-    Raises:
-        NumericalError: a trained parameter or a buffer has become infinite or NaN.
-    """
+    """Called before weights are saved: none may have become infinite or NaN since the beginning."""
     if lost := non_finite_tensors(trainer.model) - trainer.initially_non_finite:
         raise NumericalError(
             f"the weights are not finite after step {trainer.state.step} ({listing(sorted(lost), 3)}), although loss "
-            f"and gradients were: they are not saved; the learning rate is {trainer.state.lr:g}: try a smaller one, or "
-            "look for values in the data that are too large"
+            f"and gradients were: they are not saved; {_advice(trainer.state.lr)}"
         )
+
+
+def _advice(lr: float) -> str:
+    return (
+        f"the learning rate is {lr:g}: try a smaller optimizer.lr or trainer.clip_norm=1, or look for values in the "
+        "data that are too large"
+    )
 
 
 def _real_values(tensor: Tensor) -> Tensor:

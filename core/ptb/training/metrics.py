@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptb.training.blame import Calls
 from ptb.training.objective import Objective
 from ptb.training.protocols import Metric
 from ptb.training.state import component_state, load_component_state
@@ -18,18 +17,11 @@ HELD_VALUES = 1 << 20
 
 
 class RunningMetrics:
-    """Accumulates losses and metrics on the device, several batches at a time.
+    """Accumulates losses and metrics on the device, several batches at a time. It resets the metrics first."""
 
-    Args:
-        objective: says what a loss divides by, and which samples it leaves out.
-        metrics: are reset here, and updated with all samples that the loss uses.
-        calls: notes which metric is being called.
-    """
-
-    def __init__(self, objective: Objective, metrics: Mapping[str, Metric], calls: Calls | None = None) -> None:
+    def __init__(self, objective: Objective, metrics: Mapping[str, Metric]) -> None:
         self._objective = objective
         self.metrics = dict(metrics)
-        self._calls = calls or Calls()
         self.reset()
 
     def reset(self) -> None:
@@ -49,6 +41,16 @@ class RunningMetrics:
         if len(self._held) >= self._most:
             self.flush()
 
+    def flush(self) -> None:
+        """Give the batches that wait to the metrics."""
+        if not self._held:
+            return
+        scores, targets, losses = (list(column) for column in zip(*self._held, strict=True))
+        self._held = []
+        self._add_losses(torch.stack(losses), targets)
+        if self.metrics:
+            self._update(torch.cat(scores), torch.cat(targets))
+
     def compute(self) -> dict[str, float]:
         """The mean loss over all samples, as if they were one batch, and every metric; waits for the device.
 
@@ -62,12 +64,10 @@ class RunningMetrics:
             return figures
         for label, metric in self._called_metrics():
             value = metric.compute()
-            named = (
-                {f"{label}/{name}": each for name, each in value.items()}
-                if isinstance(value, Mapping)
-                else {label: value}
-            )
-            figures |= {name: float(each) for name, each in named.items()}
+            if isinstance(value, Mapping):
+                figures |= {f"{label}/{name}": float(each) for name, each in value.items()}
+            else:
+                figures[label] = float(value)
         return figures
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,34 +83,20 @@ class RunningMetrics:
         for label, metric in self._called_metrics():
             load_component_state(metric, state["metrics"][label])
 
-    def flush(self) -> None:
-        """Give the batches that wait to the metrics."""
-        if not self._held:
-            return
-        scores, targets, losses = (list(column) for column in zip(*self._held, strict=True))
-        self._held = []
-        self._calls.now = "loss"
-        self._add_losses(torch.stack(losses), targets)
-        # Metrics get copies, so that one that writes into its arguments changes nothing else.
-        if self.metrics:
-            self._update(torch.cat(scores), torch.cat(targets))
-
     def _add_losses(self, losses: Tensor, targets: list[Tensor]) -> None:
-        if self._objective.sums:
-            self._sum += losses.sum()
-            self._count += sum(map(len, targets))
-            return
-        # Numbers go to the device in one transfer for all batches, which nobody waits for.
+        self._objective.calls.now = "loss"
         counts = [self._objective.denominator(each) for each in targets]
         if all(isinstance(each, int) for each in counts):
+            # Numbers go to the device in one transfer for all batches, which nobody waits for.
             weights = torch.tensor(counts, dtype=losses.dtype).to(losses.device, non_blocking=True)
             self._count += sum(counts)
         else:
             weights = torch.stack([torch.as_tensor(each, device=losses.device) for each in counts]).to(losses.dtype)
             self._count = self._count + weights.sum()
-        self._sum += (losses * weights).sum()
+        self._sum += (losses if self._objective.sums else losses * weights).sum()
 
     def _update(self, scores: Tensor, targets: Tensor) -> None:
+        """Metrics get all samples that the loss uses; copies, so that writing into them changes nothing else."""
         ignored = self._objective.ignored(targets)
         if ignored is not None:
             scores, targets = scores[~ignored], targets[~ignored]
@@ -121,5 +107,5 @@ class RunningMetrics:
     def _called_metrics(self) -> Iterator[tuple[str, Metric]]:
         """The metrics by label, each noted as the component that is being called."""
         for label, metric in self.metrics.items():
-            self._calls.now = f"metrics.{label}"
+            self._objective.calls.now = f"metrics.{label}"
             yield label, metric

@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ptb.training.blame import Calls
 from ptb.training.protocols import Batch, Loss
 
 # No divisor is smaller: a batch may hold ignored samples only.
@@ -13,19 +14,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class Objective:
-    """A model and a loss, called with the autocast of the run.
-
-    Args:
-        model: gives scores for inputs.
-        loss: gives a loss for scores and targets; see ``protocols.Loss`` for what it may say of itself.
-        device: where both compute.
-        autocast: the type of the forward pass where that is safe; None is the type of the weights.
-        pairs: inputs are pairs ``[B, 2, *input_shape]``, and the model embeds both halves.
-
-    Attributes:
-        compiled: the model as ``torch.compile`` made it for full training batches of ``compiled_size`` samples. Other
-            batches go through the model itself, because every new shape would be compiled anew.
-    """
+    """A model and a loss, called with the autocast of the run, each noted as the component that is being called."""
 
     def __init__(
         self,
@@ -39,8 +28,10 @@ class Objective:
         self.model = model
         self.loss = loss
         self.device = device
-        self.autocast_dtype = autocast
-        self.pairs = pairs
+        self.calls = Calls()
+        self.autocast_dtype = autocast  # of the forward pass where that is safe; None is the type of the weights
+        self.pairs = pairs  # inputs are pairs [B, 2, *input_shape], and the model embeds both halves
+        # The model by torch.compile, for full training batches only: every new shape would be compiled anew.
         self.compiled: Callable[[Tensor], Tensor] | None = None
         self.compiled_size = 0
         reduction = getattr(loss, "reduction", "mean")
@@ -51,6 +42,7 @@ class Objective:
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The model's scores ``[B, output_size]``; for pairs its embeddings ``[B, 2, output_size]``."""
+        self.calls.now = "model"
         if self.autocast_dtype is None:
             return self._scores(inputs)
         with torch.autocast(self.device.type, self.autocast_dtype):
@@ -58,6 +50,7 @@ class Objective:
 
     def mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch as a scalar."""
+        self.calls.now = "loss"
         loss = self.loss(scores, targets)
         return loss.mean() if loss.ndim else loss
 
@@ -68,6 +61,7 @@ class Objective:
         """
         if len(micro_batches) == 1 or self.sums:
             return None
+        self.calls.now = "loss"
         whole = sum(self.denominator(targets) for _, targets in micro_batches)
         return whole.float().clamp(min=TINY) if isinstance(whole, Tensor) else whole
 

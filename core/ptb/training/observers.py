@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from ptb.errors import one_line
 from ptb.seeding import GlobalGenerators
@@ -19,11 +18,7 @@ if TYPE_CHECKING:
 
 
 class Observers:
-    """Calls observers so that none of them changes the training.
-
-    Args:
-        observers: by label, in the order in which they are called.
-    """
+    """Calls observers, given by label, so that none of them changes the training."""
 
     def __init__(self, observers: Mapping[str, object]) -> None:
         self.components = dict(observers)
@@ -36,66 +31,62 @@ class Observers:
         gradients = torch.is_grad_enabled()
         with self._generators.preserved(trainer.device):
             for label, method in self.methods[event]:
-                try:
-                    method(TrainerView(trainer), *map(_view, arguments))
-                except (Exception, SystemExit) as error:  # a component may raise anything
-                    self._report(label, event, error)
-                torch.set_grad_enabled(gradients)
+                self._guarded(label, event, method, TrainerView(trainer), *map(_view, arguments))
+                if torch.is_grad_enabled() != gradients:
+                    torch.set_grad_enabled(gradients)
 
     def state_dict(self, trainer: "Trainer") -> dict[str, Any]:
-        """The state of each by its label; one that raises is reported, and left out."""
-        states = {}
+        """The state of each by its label; one that raises is left out."""
         with self._generators.preserved(trainer.device):
-            for label, observer in self.components.items():
-                try:
-                    states[label] = component_state(observer)
-                except (Exception, SystemExit) as error:
-                    self._report(label, "state_dict", error)
-        return states
+            states = {
+                label: self._guarded(label, "state_dict", component_state, observer)
+                for label, observer in self.components.items()
+            }
+        return {label: state for label, state in states.items() if state is not None}
 
-    def _report(self, label: str, event: str, error: BaseException) -> None:
-        if label not in self._failed:
-            self._failed.add(label)
-            warnings.warn(
-                f"callbacks.{label} failed in {event}: {one_line(error)}; training goes on, and its further errors are "
-                "not shown",
-                stacklevel=2,
-            )
+    def _guarded(self, label: str, event: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what is an observer's; what it raises is reported once for each observer."""
+        try:
+            return function(*arguments)
+        except (Exception, SystemExit) as error:  # a component may raise anything
+            if label not in self._failed:
+                self._failed.add(label)
+                warnings.warn(
+                    f"callbacks.{label} failed in {event}: {one_line(error)}; training goes on, and its further errors "
+                    "are not shown",
+                    stacklevel=2,
+                )
 
 
-class TrainerView:
-    """What an observer sees of a training.
+class View:
+    """Some attributes of an object, each copied when an observer asks for it."""
 
-    ``model``, ``optimizer``, ``scheduler`` and ``state`` are copies, made when it asks for them; of what cannot be
-    copied it gets the ``state_dict``.
-    """
+    names: tuple[str, ...] = ()
+
+    def __init__(self, source: object) -> None:
+        # A closure, not an attribute: the training itself is not to be reached from here by accident.
+        self._copy_of: Callable[[str], Any] = lambda name: _copy(getattr(source, name))
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.names:
+            raise AttributeError(f"an observer sees {', '.join(self.names)}, not '{name}'")
+        return self._copy_of(name)
+
+
+class TrainerView(View):
+    """What an observer sees of a training."""
+
+    names = ("model", "optimizer", "scheduler", "state", "settings", "device")
 
     def __init__(self, trainer: "Trainer") -> None:
-        # Closures, not attributes: the training itself is not to be reached from here by accident.
-        self._copy_of = lambda name: _copy(getattr(trainer, name))
+        super().__init__(trainer)
         self.request_checkpoint = lambda label: trainer.request_checkpoint(str(label))
-        self.settings = trainer.settings
-        self.device = trainer.device
-
-    model = property(lambda self: self._copy_of("model"))
-    optimizer = property(lambda self: self._copy_of("optimizer"))
-    scheduler = property(lambda self: self._copy_of("scheduler"))
-    state = property(lambda self: self._copy_of("state"))
 
 
-class OutputView:
-    """What an observer sees of a step: a ``StepOutput`` whose ``loss`` is a copy, made when it asks for it."""
+class OutputView(View):
+    """What an observer sees of a ``StepOutput``."""
 
-    def __init__(self, output: StepOutput) -> None:
-        self._loss: Callable[[], Tensor] = output.loss.clone
-        self.lr = output.lr
-        self.samples = output.samples
-        self.stepped = output.stepped
-
-    @property
-    def loss(self) -> Tensor:
-        """The mean over all samples of the step, a scalar."""
-        return self._loss()
+    names = ("loss", "lr", "samples", "stepped")
 
 
 def _copy(value: Any) -> Any:

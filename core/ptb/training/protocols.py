@@ -42,10 +42,7 @@ class DetailedMetric(Protocol):
 
 
 class Scheduler(Protocol):
-    """Sets the optimizer's learning rate; stepped once after each optimizer step.
-
-    One that has ``on_evaluation(metrics, *, monitor, better)`` receives the figures of every evaluation.
-    """
+    """Sets the optimizer's learning rate. It may also have ``on_evaluation(metrics, *, monitor, better)``."""
 
     def step(self) -> Any:
         """Move on by one optimizer step."""

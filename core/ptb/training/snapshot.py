@@ -1,9 +1,9 @@
 """The whole state of a training as nested dicts of plain values and tensors, and back."""
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
 from torch.optim import Optimizer
 
 from ptb.seeding import random_state, set_random_state
@@ -14,18 +14,15 @@ if TYPE_CHECKING:
 
 
 def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
-    """All that it takes to resume from here.
-
-    ``model`` holds the weights that are evaluated; where training has others, they are ``training_weights``. Tensors
-    are those of the training: copy them before it goes on.
-    """
+    """All that it takes to resume from here. Tensors are those of the training: copy them before it goes on."""
     calls, callbacks = trainer.calls, trainer.callbacks
     calls.now = "model"
+    # Saved as the model are the weights that are evaluated; where training has others, they lie beside them.
     weights, training_weights = dict(trainer.model.state_dict()), None
-    if callbacks.has_evaluation_weights:
+    if callbacks.actor_methods["evaluation_weights"]:
         training_weights = weights
         with callbacks.evaluation_weights(trainer):
-            weights = {name: _clone(value) for name, value in trainer.model.state_dict().items()}
+            weights = dict(copy.deepcopy(trainer.model.state_dict()))
     state: dict[str, Any] = {"model": weights, "training_weights": training_weights}
     for section, component in _components(trainer).items():
         calls.now = section
@@ -41,11 +38,7 @@ def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
 
 
 def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
-    """Put a training where it was. Callbacks of which the snapshot knows nothing keep the state they have.
-
-    Raises:
-        Exception: anything that a component raises on the state of another one; ``trainer.calls.now`` names it.
-    """
+    """Put a training where it was; ``trainer.calls.now`` names the component that raises, if one does."""
     calls = trainer.calls
     calls.now = "model"
     load_weights(trainer.model, state["training_weights"] or state["model"])
@@ -56,6 +49,7 @@ def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
         else:
             load_component_state(component, state[section])
     for label, callback in trainer.callbacks.components().items():
+        # An observer may have been added since.
         if label in state["callbacks"]:
             calls.now = f"callbacks.{label}"
             load_component_state(callback, state["callbacks"][label])
@@ -83,7 +77,3 @@ def _load_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     for number, parameter in zip(numbers, parameters, strict=True):
         if number in saved["state"]:
             optimizer.state[parameter] = saved["state"][number]
-
-
-def _clone(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value

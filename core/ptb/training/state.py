@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,28 +47,36 @@ class TrainState:
     should_stop: bool = False  # set it to stop after this step, saved
     stop_signal: int = 0  # the number of the signal that asked for that
 
+    def advance(self, samples: int, lr: float, seconds: float) -> None:
+        """Count a step."""
+        self.step += 1
+        self.epoch_step += 1
+        self.samples += samples
+        self.lr = lr
+        self.seconds += seconds
+
+    def end_epoch(self) -> None:
+        """Count an epoch."""
+        self.epoch += 1
+        self.epoch_step = 0
+
     def state_dict(self) -> dict[str, Any]:
         """All but what asks for a stop."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NOT_SAVED}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore it.
-
-        Raises:
-            ValueError: it has other keys, a value of another type, or a negative counter.
-        """
-        if state.keys() != (expected := TrainState().state_dict()).keys():
+        """Restore it; a ``ValueError`` says what does not fit, for the state may be that of another version."""
+        expected = TrainState().state_dict()
+        if state.keys() != expected.keys():
             raise ValueError(f"train_state has {sorted(state)}, expected {sorted(expected)}")
         for name, value in state.items():
-            kinds = {float: (float, int), type(None): (int, type(None))}.get(
-                type(expected[name]), (type(expected[name]),)
-            )
+            kinds = (int, type(None)) if name == "best_step" else (type(expected[name]),)
             if type(value) not in kinds or (type(value) is int and value < 0):
                 raise ValueError(f"train_state.{name} is {value!r}")
-            setattr(self, name, dict(value) if isinstance(value, dict) else value)
+            setattr(self, name, copy.copy(value))
 
 
-def component_state(component: object) -> Any:
+def component_state(component: Any) -> Any:
     """The state of a loss, optimizer, metric, scheduler or callback: its ``state_dict()``, else its plain attributes.
 
     A module has both, because metrics keep tensors that are in no ``state_dict``, also where that is their own.
@@ -76,27 +84,23 @@ def component_state(component: object) -> Any:
     if isinstance(component, nn.Module):
         attributes = {name: _attributes(module) for name, module in component.named_modules()}
         return {"state_dict": component.state_dict(), "attributes": attributes}
-    return component.state_dict() if isinstance(component, _Stateful) else _attributes(component)
+    return component.state_dict() if _has_state_dict(component) else _attributes(component)
 
 
-def load_component_state(component: object, state: Any) -> None:
+def load_component_state(component: Any, state: Any) -> None:
     """Restore what ``component_state`` gave for an object built in the same way."""
     if isinstance(component, nn.Module):
         load_weights(component, state["state_dict"])
         for name, attributes in state["attributes"].items():
             vars(component.get_submodule(name)).update(attributes)
-    elif isinstance(component, _Stateful):
+    elif _has_state_dict(component):
         component.load_state_dict(state)
     elif state:
         vars(component).update(state)
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Load a ``state_dict``; a buffer that has grown, or has another dtype than at first, gets the room it needs.
-
-    Raises:
-        RuntimeError: it is that of another model.
-    """
+    """Load a ``state_dict``; a buffer that has grown, or has another dtype than at first, gets the room it needs."""
     for prefix, module in model.named_modules():
         for name, buffer in module._buffers.items():
             saved = weights.get(f"{prefix}.{name}".removeprefix("."))
@@ -115,10 +119,8 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def preserve_state(*components: object) -> Iterator[None]:
-    """Leaves models and losses, and the random numbers, as they were before the block: modes, buffers and attributes.
-
-    Parameters are not copied: the block must not change them.
-    """
+    """Leaves models, losses and random numbers as they were before the block: modes, buffers and attributes."""
+    # Parameters are not copied: nothing that is called inside moves them.
     modules = [each for component in components if isinstance(component, nn.Module) for each in component.modules()]
     owners = [*modules, *(each for each in components if not isinstance(each, nn.Module) and hasattr(each, "__dict__"))]
     attributes = [dict(vars(owner)) for owner in owners]
@@ -144,11 +146,8 @@ def preserve_state(*components: object) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-@runtime_checkable
-class _Stateful(Protocol):
-    def state_dict(self) -> Any: ...
-
-    def load_state_dict(self, state: Any, /) -> Any: ...
+def _has_state_dict(component: object) -> bool:
+    return hasattr(component, "state_dict") and hasattr(component, "load_state_dict")
 
 
 def _attributes(owner: object, kinds: tuple[type, ...] = _PLAIN) -> dict[str, Any]:

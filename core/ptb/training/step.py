@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ptb.errors import NumericalError
+from ptb.training.blame import Calls
 from ptb.training.protocols import Batch
 
 
@@ -46,3 +47,28 @@ class NonFiniteError(NumericalError):
     parameters: tuple[str, ...]  # names of those whose gradients are not finite
     micro_batches: Sequence[Batch]  # of the step
     sample_indices: Tensor  # of their samples in the training split, int64 [N]
+
+
+def wrap_step(
+    section: str,
+    around_step: Callable[[TrainStep], object],
+    take: Callable[[Sequence[Batch]], StepOutput],
+    calls: Calls,
+) -> Callable[[Sequence[Batch]], StepOutput]:
+    """The step ``take`` inside ``around_step`` of the actor of a section."""
+
+    def take_wrapped(micro_batches: Sequence[Batch]) -> StepOutput:
+        outputs: list[StepOutput] = []
+
+        def take_inside(pieces: Sequence[Batch]) -> None:
+            outputs.append(take(pieces))
+            # What the actor does after the step is its own.
+            calls.now = section
+
+        calls.now = section
+        around_step(TrainStep(micro_batches, take_inside))
+        if not outputs:
+            raise RuntimeError("around_step did not call step()")
+        return outputs[-1]
+
+    return take_wrapped

@@ -7,6 +7,8 @@ from ptb import Component, hookimpl
 CLASSES = ("class", "binary")
 CURVES = (*CLASSES, "similarity")
 
+LOWER = ("calibration-error", "kl-divergence")  # is better; of all others higher is
+
 # Module, name (that of the function in it), settings, target kinds, summary.
 METRICS: dict[str, dict[str, tuple[str, tuple[str, ...], str]]] = {
     "classification": {
@@ -45,6 +47,7 @@ def ptb_provide_metrics() -> Iterable[Component]:
             settings=f"ptb_torchmetrics.settings:{settings}",
             requires=("torchmetrics>=1.6",),  # pip installs it; where it was told not to, `ptb list` says so
             accepts=accepts,
+            better="lower" if name in LOWER else "higher",
         )
         for module, metrics in METRICS.items()
         for name, (settings, accepts, summary) in metrics.items()

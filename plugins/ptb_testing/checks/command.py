@@ -3,7 +3,7 @@
 import click
 from click.testing import CliRunner
 
-from ptb.internals import main
+from ptb.internals import CORE, main
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.outcome import CheckFailed
@@ -34,12 +34,12 @@ def name_is_free(case: Case) -> None:
     """It takes no name of a command of ptb itself, and stands in no command that is not a group."""
     name, (first, *rest) = case.record.name, case.record.name.split()
     others = [] if case.found.built_in else [each.command.name for each in built_in().commands()]
-    group = main.commands.get(first)
+    group = main.get_command(click.Context(main), first) if first in CORE else None
     if rest and group is not None and not isinstance(group, click.Group):
         raise CheckFailed(f"it cannot stand in '{first}', which is a command and no group")
-    inside = group.commands if rest and isinstance(group, click.Group) else {}
-    taken = name in others or rest[0] in inside if rest else first in {*main.commands, *(o.split()[0] for o in others)}
-    if taken:
+    inside = group.commands if isinstance(group, click.Group) else {}
+    taken = {*others, *(f"{first} {word}" for word in inside)} if rest else {*CORE, *(o.split()[0] for o in others)}
+    if name in taken:
         raise CheckFailed(f"'{name}' is a command of ptb, which stays; choose another name")
 
 

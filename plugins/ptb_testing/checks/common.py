@@ -28,17 +28,16 @@ from ptb.internals import (
     validate,
 )
 from ptb_testing.case import Case, Check
-from ptb_testing.elsewhere import loaded_elsewhere
+from ptb_testing.imports import changes_of_importing, registered_elsewhere
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import Snapshot, differing, guarded, identical
 
 
 def registration_is_light(case: Case) -> str:
     """The entry point, its hooks and the settings model import no torch, NumPy, cv2, pandas or scikit-learn."""
-    answer = _loaded_elsewhere(case)
+    answer, settings = _registered_elsewhere(case), _module(getattr(case.record, "settings", None) or "")
     if "reason" in answer:
         raise CheckFailed(f"in a fresh process it cannot be loaded: {answer['reason']}")
-    settings = _module(getattr(case.record, "settings", None) or "")
     imported = {f"registering {case.found.entry_points[0].value}": answer["registration"]}
     imported[f"importing {settings}"] = answer["settings"].get(settings)
     for what, heavy in imported.items():
@@ -52,12 +51,15 @@ def registration_is_light(case: Case) -> str:
 
 def importing_changes_nothing(case: Case) -> None:
     """Importing the plugin's modules draws nothing, and leaves what the process shares as it is."""
-    changes = _loaded_elsewhere(case).get("changes", {})
-    for module in ("", _module(case.record.target), _module(getattr(case.record, "settings", None) or "")):
-        if changed := changes.get(module):
-            what = module or listing(sorted(point.value for point in case.found.entry_points))
+    points = listing(sorted(point.value for point in case.found.entry_points))
+    changed = {points: _registered_elsewhere(case).get("changes", [])}
+    for reference in (case.record.target if _is_own(case) else "", getattr(case.record, "settings", None) or ""):
+        if reference:
+            changed[_module(reference)] = changes_of_importing(_module(reference))
+    for module, changes in changed.items():
+        if changes:
             raise CheckFailed(
-                f"importing {what} changes {changed[0]}, for the whole process: do it in the function or class that "
+                f"importing {module} changes {changes[0]}, for the whole process: do it in the function or class that "
                 "needs it, and put it back"
             )
 
@@ -77,31 +79,18 @@ def target_can_be_imported(case: Case) -> None:
 
 
 def settings_can_be_read(case: Case) -> None:
-    """The settings make a pydantic model, and none of them has a name that the core keeps for itself."""
+    """The settings make a pydantic model with a JSON Schema, and none has a name that the core keeps for itself."""
     try:
-        fields = case.model.model_fields
+        schema = case.model.model_json_schema()
+        describe(case.model)
+        json.dumps(schema, allow_nan=False)
     except PluginError as error:
         raise CheckFailed(str(error)) from error.__cause__
-    if case.kind in SHARED_SECTIONS:
-        kept = set(fields) & set(SHARED_SECTIONS[case.kind].model_fields)
-        if kept:
-            raise CheckFailed(f"a setting of an {case.kind} cannot be called {listing(sorted(kept))}: rename it")
-
-
-def target_takes_the_call(case: Case) -> None:
-    """The target takes the core's arguments by position and every setting by keyword."""
-    if _parameters(case) is None:
-        return
-    runtime = [object() for _ in KINDS[case.kind].runtime]
-    signature = inspect.signature(case.target)
-    try:
-        signature.bind(*runtime, **dict.fromkeys(case.model.model_fields))
-    except TypeError as error:
-        raise CheckFailed(
-            f"the core calls it with {len(runtime)} argument{'s' * (len(runtime) != 1)} by position and with "
-            f"{listing([f'{name}=' for name in case.model.model_fields]) or 'no settings'}, which "
-            f"{case.record.target}{signature} does not take: {error}"
-        ) from error
+    except Exception as error:
+        raise CheckFailed(f"`ptb show` cannot print the settings: {one_line(error)}") from error
+    shared = SHARED_SECTIONS[case.kind].model_fields if case.kind in SHARED_SECTIONS else ()
+    if kept := sorted(set(case.model.model_fields) & set(shared)):
+        raise CheckFailed(f"a setting of an {case.kind} cannot be called {listing(kept)}: rename it")
 
 
 def settings_agree_with_target(case: Case) -> str | None:
@@ -140,18 +129,6 @@ def settings_are_described(case: Case) -> None:
             f"{listing(bare)} has no description: write Field(..., description=...), in the settings model or as "
             "Annotated[TYPE, Field(...)] in the signature"
         )
-
-
-def schema_is_json(case: Case) -> None:
-    """The settings have a JSON Schema and a table, as `ptb show` prints them."""
-    try:
-        schema = case.model.model_json_schema()
-        describe(case.model)
-        read = json.loads(json.dumps(schema, allow_nan=False))
-    except Exception as error:
-        raise CheckFailed(f"the settings have no JSON Schema: {one_line(error)}") from error
-    if read != schema:
-        raise CheckFailed("the JSON Schema of the settings is another one after it was written and read")
 
 
 def settings_survive_a_config_file(case: Case) -> None:
@@ -237,10 +214,8 @@ OF_ANY_RECORD: tuple[Check, ...] = (
 CHECKS: tuple[Check, ...] = (
     *OF_ANY_RECORD,
     settings_can_be_read,
-    target_takes_the_call,
     settings_agree_with_target,
     settings_are_described,
-    schema_is_json,
     settings_survive_a_config_file,
     builds_from_its_settings,
     can_be_used,
@@ -252,20 +227,15 @@ CHECKS: tuple[Check, ...] = (
 GATES: tuple[Check, ...] = (
     target_can_be_imported,
     settings_can_be_read,
-    target_takes_the_call,
     builds_from_its_settings,
     can_be_used,
 )
 OPTIONAL: tuple[Check, ...] = (settings_are_described,)
 
 
-def _loaded_elsewhere(case: Case) -> dict[str, Any]:
-    """What a fresh process says of loading the plugin; asked once."""
+def _registered_elsewhere(case: Case) -> dict[str, Any]:
     points = tuple((point.name, point.value) for point in case.found.entry_points)
-    packages = {_module(value).partition(".")[0] for _, value in points}
-    if _is_own(case):
-        packages.add(_package(case))
-    return loaded_elsewhere(points, tuple(sorted(packages)), tuple(sys.path))
+    return registered_elsewhere(points, tuple(sys.path))
 
 
 def _parameters(case: Case) -> dict[str, inspect.Parameter] | None:

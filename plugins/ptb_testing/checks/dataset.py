@@ -1,12 +1,9 @@
 """What a data set owes: samples that are what its spec says, the same each time, also in another process."""
 
-import json
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -28,6 +25,7 @@ from ptb.internals import (
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.checks.support import on, on_other_device, other_device, unchanged
+from ptb_testing.elsewhere import seen_elsewhere
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import Snapshot, identical
 from ptb_testing.trial import CPU, refused
@@ -36,24 +34,6 @@ SAMPLES = 8
 MANY = 10_000
 SEEDS = 8
 WORDS = tuple("abcdefgh")
-ELSEWHERE = """
-import functools, importlib, json, pickle, sys
-sys.path[:] = pickle.load(sys.stdin.buffer)
-from ptb.internals import cpu_threads, seed_global
-from ptb_testing.checks.dataset import seen
-target, settings = pickle.load(sys.stdin.buffer)
-module, _, attribute = target.partition(":")
-seed_global(1, "conformance")
-with cpu_threads(1):
-    answer = seen(functools.reduce(getattr, attribute.split("."), importlib.import_module(module))(**settings))
-print()
-print(json.dumps(answer))
-"""
-SET_ORDER = """
-import json, sys
-order = json.load(sys.stdin)
-print(all(list(set(given)) != order for given in (order, order[::-1])))
-"""
 
 
 def build(case: Case) -> DataBundle:
@@ -95,14 +75,12 @@ def same_in_another_process(case: Case) -> None:
     here, again, _ = (use.outcome for use in case.observed)
     if here != again:
         raise Skipped("it is another one each time, in this process too")
-    question = pickle.dumps(sys.path) + pickle.dumps((case.record.target, arguments(case.settings)))
-    environment = os.environ | {"PYTHONHASHSEED": _other_hash_seed(case.built.spec.class_names)}
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE], input=question, env=environment, capture_output=True)
-    try:
-        there = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError) as error:
-        errors = " ".join(done.stderr.decode(errors="replace").split())[-300:]
-        raise CheckFailed(f"another process cannot build it, and ends with {done.returncode}: {errors}") from error
+    names = case.built.spec.class_names
+    there = seen_elsewhere(
+        names if len(set(names)) > 1 else [*set(WORDS)], case.record.target, arguments(case.settings)
+    )
+    if "error" in there:
+        raise CheckFailed(f"another process cannot build it: {there['error']}")
     if changed := [name for name in here if here[name] != there[name]]:
         raise CheckFailed(
             f"in another process its {' and '.join(changed)} are others: a set has no fixed order, nor have the files "
@@ -111,25 +89,18 @@ def same_in_another_process(case: Case) -> None:
 
 
 def reading_again_gives_the_same(case: Case) -> None:
-    """A sample that is read twice is the same twice, whatever was read in between."""
+    """A sample that is read twice is the same twice, whatever was read in between; reading draws nothing."""
     for name, split in case.built.splits.items():
         places = _places(split)
-        first = [split[place] for place in places]
-        again = [split[place] for place in reversed(places)]
+        with _drawing_nothing(f"reading the {name} split"):
+            first = [split[place] for place in places]
+            again = [split[place] for place in reversed(places)]
         for place, one, other in zip(places, first, reversed(again), strict=True):
             if not identical(one, other):
                 raise CheckFailed(
                     f"sample {place} of the {name} split is another one when it is read again; what is random belongs "
                     "into augment"
                 )
-
-
-def reading_draws_nothing(case: Case) -> None:
-    """Reading samples leaves the global generators alone, so that the number of workers changes nothing."""
-    for name, split in case.built.splits.items():
-        with _drawing_nothing(f"reading the {name} split", "what is random belongs into augment"):
-            for place in _places(split):
-                split[place]
 
 
 def pickles_for_workers(case: Case) -> str | None:
@@ -160,72 +131,30 @@ def pickles_for_workers(case: Case) -> str | None:
 
 def transform_is_a_function(case: Case) -> None:
     """`transform` gives the same each time and in any batch, draws nothing, and changes nothing in place."""
-    bundle: DataBundle = case.built
-    if bundle.transform is None:
-        raise Skipped("it has no transform")
-    inputs = _raw(bundle)
-    with on("transform"), unchanged(inputs=inputs), _drawing_nothing("transform"):
-        first, again = bundle.transform(inputs), bundle.transform(inputs)
-    if not identical(first, again):
-        raise CheckFailed("transform gives two results for the same inputs; what is random belongs into augment")
-    if len(first) != len(inputs):
-        raise CheckFailed(f"transform makes {len(first)} samples of {len(inputs)}")
-    with on("transform, a batch of one sample"):
-        alone = torch.cat([bundle.transform(one) for one in torch.split(inputs, 1)])
-    if alone.shape != first.shape or not torch.allclose(alone, first, rtol=1e-4, atol=1e-5, equal_nan=True):
-        raise CheckFailed(
-            "transform makes another thing of a sample alone than in a batch: take a mean, or whatever it needs, from "
-            "the training split"
-        )
+    _check_function(case.built, "transform", "take a mean, or whatever it needs, from the training split")
 
 
 def augment_belongs_to_the_sample(case: Case) -> None:
-    """`augment` is decided by the generator that it gets, for each sample by itself, and keeps shape and type."""
-    bundle: DataBundle = case.built
-    if (augment := bundle.augment) is None:
-        raise Skipped("it has no augment")
-    inputs, _ = _loader(bundle, bundle.train).first_batch(SAMPLES)
-
-    def augmented(seed: int, samples: slice = slice(None)) -> Tensor:
-        return augment(inputs[samples], SampleGenerator(seed, 1, torch.arange(len(inputs))[samples]))
-
-    results = []
-    for seed in (1, 2):
-        seed_global(seed, "augment")
-        with on("augment"), unchanged(inputs=inputs), _drawing_nothing("augment", "use the generator it gets"):
-            results.append(augmented(0))
-    whole = results[0]
-    if not identical(*results):
-        raise CheckFailed("augment gives two results for the same generator: use nothing else")
-    if not identical(whole, inputs) and all(identical(whole, augmented(seed)) for seed in range(1, SEEDS)):
+    """`augment` is decided by the generator that it gets, for each sample by itself, and changes nothing in place."""
+    inputs, function = _check_function(case.built, "augment", "draw numbers for each sample: generator.uniform(2)")
+    ends = [function(inputs, seed=seed) for seed in range(SEEDS)]
+    if not identical(ends[0], inputs) and all(identical(ends[0], end) for end in ends):
         raise CheckFailed(
             f"augment changes the inputs in the same way for {SEEDS} seeds: use the generator it gets; what is not "
             "random belongs into transform"
-        )
-    if not identical(augmented(0, slice(1, 2)), whole[1:2]):
-        raise CheckFailed(
-            "augment makes another thing of a sample alone than in a batch: draw numbers for each sample, such as "
-            "generator.uniform(2), and use its own"
         )
 
 
 def works_on_a_device(case: Case) -> str:
     """`transform` and `augment` take inputs of another device and keep them there."""
-    bundle: DataBundle = case.built
     device = other_device()
-    steps: dict[str, Callable[[], Tensor]] = {}
-    if (transform := bundle.transform) is not None:
-        raw = _raw(bundle).to(device)
-        steps["transform"] = lambda: transform(raw)
-    if (augment := bundle.augment) is not None:
-        inputs = _loader(bundle, bundle.train).first_batch(SAMPLES)[0].to(device)
-        numbers = torch.arange(len(inputs), device=device)
-        steps["augment"] = lambda: augment(inputs, SampleGenerator(0, 1, numbers))
+    steps = [name for name in ("transform", "augment") if getattr(case.built, name) is not None]
     if not steps:
         raise Skipped("it has no transform and no augment")
-    for name, step in steps.items():
+    for name in steps:
+        inputs, function = _function(case.built, name)
         with on(name), on_other_device(device, "bring what it holds or draws to the device of the inputs"):
-            result = step()
+            result = function(inputs.to(device))
         if result.device.type != device.type:
             raise CheckFailed(f"{name} takes inputs on {device} and gives some on {result.device}")
     return f"tried on {device}"
@@ -255,7 +184,6 @@ KIT = Kit(
         samples_fit_the_spec,
         same_in_another_process,
         reading_again_gives_the_same,
-        reading_draws_nothing,
         pickles_for_workers,
         transform_is_a_function,
         augment_belongs_to_the_sample,
@@ -283,29 +211,55 @@ def _loader(bundle: DataBundle, split: Dataset[Any]) -> BatchLoader:
     )
 
 
-def _raw(bundle: DataBundle) -> Tensor:
-    """Inputs of the first training samples, as `transform` gets them."""
-    return BatchLoader(make_sources({"train": bundle.train}, CPU)["train"], batch_size=SAMPLES).first_batch(SAMPLES)[0]
+def _function(bundle: DataBundle, name: str) -> tuple[Tensor, Callable[..., Tensor]]:
+    """Inputs of the first training samples, as `transform` or `augment` gets them, and that function of them."""
+    if (given := getattr(bundle, name)) is None:
+        raise Skipped(f"it has no {name}")
+    if name == "transform":
+        inputs, _ = _loader(replace(bundle, transform=None), bundle.train).first_batch(SAMPLES)
+        return inputs, given
+    inputs, _ = _loader(bundle, bundle.train).first_batch(SAMPLES)
+
+    def augment(inputs: Tensor, first: int = 0, seed: int = 0) -> Tensor:
+        numbers = torch.arange(first, first + len(inputs), device=inputs.device)
+        augmented: Tensor = given(inputs, SampleGenerator(seed, 1, numbers))
+        return augmented
+
+    return inputs, augment
+
+
+def _check_function(bundle: DataBundle, name: str, advice: str) -> tuple[Tensor, Callable[..., Tensor]]:
+    """Fails unless it gives the same each time and for each sample alone, whatever the global generators give."""
+    inputs, function = _function(bundle, name)
+    results = []
+    for seed in (1, 2):
+        seed_global(seed, name)
+        with on(name), unchanged(inputs=inputs), _drawing_nothing(name):
+            results.append(function(inputs))
+    if not identical(*results):
+        raise CheckFailed(
+            f"{name} gives two results for the same inputs; what is random comes from augment's generator"
+        )
+    if len(results[0]) != len(inputs):
+        raise CheckFailed(f"{name} makes {len(results[0])} samples of {len(inputs)}")
+    with on(f"{name}, a batch of one sample"):
+        places = {"first": 1} if name == "augment" else {}
+        alone = function(inputs[1:2], **places)
+    if not torch.allclose(alone, results[0][1:2], rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise CheckFailed(f"{name} makes another thing of a sample alone than in a batch: {advice}")
+    return inputs, function
 
 
 @contextmanager
-def _drawing_nothing(what: str, advice: str = "it must be decided by its inputs") -> Iterator[None]:
+def _drawing_nothing(what: str) -> Iterator[None]:
     """The block must leave the global generators alone."""
     before = Snapshot.take()
     yield
     if moved := before.moved_generators(Snapshot.take()):
-        raise CheckFailed(f"{what} draws from the global generator of {listing(moved)}: {advice}")
-
-
-def _other_hash_seed(names: Sequence[str]) -> str:
-    """A seed of Python's hashes under which a set of these names, if there are some, has another order than they."""
-    question = json.dumps(names if len(set(names)) > 1 else list(set(WORDS)))
-    for seed in map(str, range(1, 100)):
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        command = [sys.executable, "-S", "-c", SET_ORDER]
-        if "True" in subprocess.run(command, input=question, env=environment, capture_output=True, text=True).stdout:
-            break
-    return seed
+        raise CheckFailed(
+            f"{what} draws from the global generator of {listing(moved)}; what is random belongs into augment, "
+            "which gets a generator"
+        )
 
 
 def _places(split: Dataset[Any]) -> list[int]:

@@ -1,8 +1,9 @@
 """What a metric owes: figures that depend on the samples it has seen, and on nothing else."""
 
+import functools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,20 +14,18 @@ from ptb.internals import (
     component_state,
     decode,
     encode,
-    generator,
     load_component_state,
     one_line,
 )
-from ptb_testing.case import Case, Kit
+from ptb_testing.case import Case, Check, Kit
 from ptb_testing.checks import common
 from ptb_testing.checks.in_a_run import fits_a_run
-from ptb_testing.checks.support import on_each, on_other_device, other_device, taken_specs, unchanged
+from ptb_testing.checks.support import on_each, on_other_device, other_device, regrouped, taken_specs, unchanged
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.samples import described_scores, scores_of, targets_of
 from ptb_testing.trial import Trial
 
 SAMPLES = 24
-CUTS = (17, 23)  # uneven: the mean of two means is another number than the mean; and a batch of one sample
 METHODS = ("update", "compute", "reset")
 Figures = dict[str, float]
 
@@ -57,6 +56,22 @@ def trials(case: Case) -> Iterator[tuple[str, Trial]]:
         yield described_scores(spec), Trial.of(case, spec)
 
 
+def _same_figures(advice: str) -> Callable[[Callable[[Case, DataSpec], Iterator[Figures]]], Check]:
+    """Makes a check of other ways to the figures of all samples."""
+
+    def decorate(ways: Callable[[Case, DataSpec], Iterator[Figures]]) -> Check:
+        @functools.wraps(ways)
+        def check(case: Case, spec: DataSpec) -> None:
+            whole = _figures(case.build(spec), _samples(spec))
+            for figures in ways(case, spec):
+                if not _close(whole, figures):
+                    raise CheckFailed(f"it gives {_shown(figures)} instead of {_shown(whole)}: {advice}")
+
+        return on_each(described_scores)(check)
+
+    return decorate
+
+
 @on_each(described_scores)
 def figures_are_finite(case: Case, spec: DataSpec) -> None:
     """On valid scores and targets it computes finite numbers: a float or a tensor of one value, or a dict of them."""
@@ -73,94 +88,61 @@ def arguments_are_left_alone(case: Case, spec: DataSpec) -> None:
         _figures(case.build(spec), (scores, targets))
 
 
-@on_each(described_scores)
-def instances_share_nothing(case: Case, spec: DataSpec) -> None:
+@_same_figures("keep state in self")
+def instances_share_nothing(case: Case, spec: DataSpec) -> Iterator[Figures]:
     """Two of them, as one for training and one for evaluation, do not disturb each other."""
     metric, other = case.build(spec), case.build(spec)
-    before = _figures(metric, _samples(spec))
+    _figures(metric, _samples(spec))
     _figures(other, _samples(spec, seed=1))
     other.reset()
-    after = _figures(metric)
-    if not _close(before, after):
-        raise CheckFailed(
-            f"it gives {_shown(before)}, and {_shown(after)} once another one was used: keep state in self"
-        )
+    yield _figures(metric)
 
 
-@on_each(described_scores)
-def batches_add_up(case: Case, spec: DataSpec) -> None:
-    """Two uneven batches, also one of a single sample, give the figures that all samples at once give."""
-    whole = _figures(case.build(spec), _samples(spec))
-    for cut in CUTS:
-        parts = _figures(case.build(spec), *_cut(spec, cut))
-        if not _close(whole, parts):
-            raise CheckFailed(
-                f"all {SAMPLES} samples at once give {_shown(whole)}, {cut} and {SAMPLES - cut} of them "
-                f"{_shown(parts)}: add up sums and counts, and divide in compute()"
-            )
+@_same_figures("add up sums and counts, and divide in compute()")
+def batches_add_up(case: Case, spec: DataSpec) -> Iterator[Figures]:
+    """Two uneven batches, also one of a single sample, and another order give the figures of all samples at once."""
+    for batches in regrouped(*_samples(spec)):
+        yield _figures(case.build(spec), *batches)
 
 
-@on_each(described_scores)
-def order_of_samples_does_not_matter(case: Case, spec: DataSpec) -> None:
-    """The same samples in another order have the same figures."""
-    scores, targets = _samples(spec)
-    order = torch.randperm(SAMPLES, generator=generator(0, "order"))
-    one = _figures(case.build(spec), (scores, targets))
-    other = _figures(case.build(spec), (scores[order], targets[order]))
-    if not _close(one, other):
-        raise CheckFailed(f"it gives {_shown(one)} in one order of the samples and {_shown(other)} in another")
-
-
-@on_each(described_scores)
-def reset_forgets(case: Case, spec: DataSpec) -> None:
+@_same_figures("forget all samples in reset()")
+def reset_forgets(case: Case, spec: DataSpec) -> Iterator[Figures]:
     """After `reset` it gives what a new one gives."""
     metric = case.build(spec)
     _figures(metric, _samples(spec, seed=1))
     metric.reset()
-    after, new = _figures(metric, _samples(spec)), _figures(case.build(spec), _samples(spec))
-    if not _close(after, new):
-        raise CheckFailed(f"after reset() it gives {_shown(after)}, a new one {_shown(new)}")
+    yield _figures(metric, _samples(spec))
 
 
-@on_each(described_scores)
-def computing_changes_nothing(case: Case, spec: DataSpec) -> None:
+@_same_figures("leave in compute() what was added up as it is")
+def computing_changes_nothing(case: Case, spec: DataSpec) -> Iterator[Figures]:
     """`compute` gives the same when it is asked again, and more batches may follow it."""
-    metric, (first_batch, second_batch) = case.build(spec), _cut(spec, CUTS[0])
-    first, again = _figures(metric, first_batch), _figures(metric)
-    if not _close(first, again):
-        raise CheckFailed(f"asked twice, compute() gives {_shown(first)} and then {_shown(again)}")
-    after, whole = _figures(metric, second_batch), _figures(case.build(spec), _samples(spec))
-    if not _close(after, whole):
-        raise CheckFailed(f"with a compute() between two batches it gives {_shown(after)} instead of {_shown(whole)}")
+    metric, (first, second) = case.build(spec), next(regrouped(*_samples(spec)))
+    _figures(metric, first)
+    yield _figures(metric, second)
+    yield _figures(metric)
 
 
-@on_each(described_scores)
-def works_in_evaluation(case: Case, spec: DataSpec) -> None:
+@_same_figures("compute the same in inference mode")
+def works_in_evaluation(case: Case, spec: DataSpec) -> Iterator[Figures]:
     """Used before, reset, and updated in inference mode, it gives the figures that it gives outside of it."""
     metric = case.build(spec)
-    outside = _figures(case.build(spec), _samples(spec))
     with torch.no_grad():
         _figures(metric, _samples(spec, seed=1))
     for _ in range(2):  # two epochs
         with torch.inference_mode():
             metric.reset()
-            inside = _figures(metric, _samples(spec))
-        if not _close(outside, inside):
-            raise CheckFailed(f"it gives {_shown(outside)} outside of inference mode and {_shown(inside)} inside")
+            figures = _figures(metric, _samples(spec))
+        yield figures
 
 
-@on_each(described_scores)
-def state_survives_a_checkpoint(case: Case, spec: DataSpec) -> None:
+@_same_figures("keep its state in state_dict(), or in plain attributes of an object that has no state_dict()")
+def state_survives_a_checkpoint(case: Case, spec: DataSpec) -> Iterator[Figures]:
     """Saved between two batches and loaded into a new one, it gives the figures of one that was not saved."""
-    metric, resumed, (first, second) = case.build(spec), case.build(spec), _cut(spec, CUTS[0])
+    metric, resumed, (first, second) = case.build(spec), case.build(spec), next(regrouped(*_samples(spec)))
     _figures(metric, first)
     load_component_state(resumed, decode(encode(component_state(metric))))
-    whole, parts = _figures(metric, second), _figures(resumed, second)
-    if not _close(whole, parts):
-        raise CheckFailed(
-            f"saved and loaded between two batches it gives {_shown(parts)} instead of {_shown(whole)}: keep its state "
-            "in state_dict(), or in plain attributes of an object that has no state_dict()"
-        )
+    yield _figures(resumed, second)
 
 
 @on_each(described_scores)
@@ -202,7 +184,6 @@ KIT = Kit(
         arguments_are_left_alone,
         instances_share_nothing,
         batches_add_up,
-        order_of_samples_does_not_matter,
         reset_forgets,
         computing_changes_nothing,
         works_in_evaluation,
@@ -210,7 +191,14 @@ KIT = Kit(
         details_are_json,
         works_on_a_device,
     ),
-    gates=(figures_are_finite, fits_a_run, instances_share_nothing, batches_add_up, reset_forgets),
+    gates=(
+        figures_are_finite,
+        fits_a_run,
+        instances_share_nothing,
+        batches_add_up,
+        reset_forgets,
+        computing_changes_nothing,
+    ),
     optional=(details_are_json, works_on_a_device),
     build=build,
     use=use,
@@ -220,12 +208,6 @@ KIT = Kit(
 
 def _samples(spec: DataSpec, seed: int = 0) -> tuple[Tensor, Tensor]:
     return scores_of(spec, SAMPLES, seed), targets_of(spec, SAMPLES, seed)
-
-
-def _cut(spec: DataSpec, place: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The samples in two batches."""
-    scores, targets = _samples(spec)
-    return (scores[:place], targets[:place]), (scores[place:], targets[place:])
 
 
 def _figures(metric: Any, *batches: tuple[Tensor, Tensor]) -> Figures:

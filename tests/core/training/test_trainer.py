@@ -49,9 +49,10 @@ def by_hand(ours, epochs=3, clip_norm=None):
     return losses
 
 
-@pytest.mark.parametrize("clip_norm", [None, 0.3])
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler", "clip_norm"),
+    [("sgd", "exponential", None), ("sgd", "one-cycle", 0.3), ("adam", "exponential", 0.3)],
+)
 def test_a_loop_by_hand_gives_the_same_weights(build, optimizer, scheduler, clip_norm):
     options = {"model": Net, "optimizer": OPTIMIZERS[optimizer], "scheduler": SCHEDULERS[scheduler]}
     twin = build(**options)
@@ -129,8 +130,8 @@ def test_a_scheduler_is_stepped_once_an_optimizer_step(build):
 # ---- ends and stops
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("eval_steps", [0, 2, 5])
+@pytest.mark.parametrize("steps", [1, 3, 5])
+@pytest.mark.parametrize("eval_steps", [0, 5])
 def test_max_steps_ends_a_run_like_its_last_epoch(build, steps, eval_steps):
     ended = []
 
@@ -244,19 +245,6 @@ def test_a_stop_in_the_last_event_leaves_a_run_unfinished_but_saved(build, resum
     assert later.notes.rows == []
 
 
-def test_what_a_callback_evaluates_is_not_stopped_half_way(build):
-    seen = []
-
-    class Evaluates:
-        def on_evaluation(self, trainer, split, metrics):
-            trainer.state.should_stop = True
-            seen.append(trainer.evaluate(split) == metrics)
-
-    ours = build(actors={"evaluates": Evaluates()})
-    assert ours.fit().step == 3
-    assert seen == [True]
-
-
 # ---- who is to blame
 
 
@@ -368,13 +356,8 @@ class Around:
         if "evaluation" in self.fails_at:
             fails()
 
-    def on_evaluation(self, trainer, split, metrics):
-        if "evaluate" in self.fails_at:
-            trainer.evaluate(split)
-            fails()
 
-
-@pytest.mark.parametrize("fails_at", ["step", "evaluation", "evaluate"])
+@pytest.mark.parametrize("fails_at", ["step", "evaluation"])
 def test_an_actor_is_blamed_for_what_it_does_after_it_called_the_trainer(build, fails_at):
     actors = {"outer": Around(), "guilty": Around(fails_at), "inner": Around()}
     with pytest.raises(ComponentFailed) as failed:
@@ -450,7 +433,7 @@ def test_no_step_calls_a_hook(build, monkeypatch):
 
 def test_steps_leave_nothing_behind(build):
     def objects(epochs):
-        ours = build(size=64, batch_size=1, epochs=epochs, splits=())
+        ours = build(size=24, batch_size=1, epochs=epochs, splits=())
         ours.callbacks.attach([], None)
         gc.collect()
         before = len(gc.get_objects())
@@ -459,7 +442,7 @@ def test_steps_leave_nothing_behind(build):
         return len(gc.get_objects()) - before
 
     objects(1)
-    assert objects(4) - objects(2) < 64  # 128 more steps
+    assert objects(4) - objects(2) < 24  # 48 more steps
 
 
 def test_the_collector_skips_what_is_there_before_and_finds_the_cycles_of_steps(build):
@@ -478,7 +461,7 @@ def test_the_collector_skips_what_is_there_before_and_finds_the_cycles_of_steps(
             if trainer.state.step == 1:
                 assert gc.get_freeze_count() > frozen + 10_000
 
-    build(lambda: Cyclic(3, 2), size=1500, batch_size=1, epochs=1, splits=(), recorders=[Watches()]).fit()
+    build(lambda: Cyclic(3, 2), size=1100, batch_size=1, epochs=1, splits=(), recorders=[Watches()]).fit()
     assert max(most) < 1000
     assert gc.get_freeze_count() == 0
 

@@ -8,17 +8,13 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from ptb.config.sections import TrainerSettings
-from ptb.data import sources
 from ptb.data.loader import BatchLoader
+from ptb.data.sources import make_sources
 from ptb.storage.codec import Decoder, Encoder
 from ptb.training.callback_list import CallbackList
 from ptb.training.objective import Objective
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.trainer import Trainer
-
-make_sources = getattr(sources, "make_sources", None) or sources.place
-if not hasattr(BatchLoader, "sample_indices"):
-    BatchLoader.sample_indices = BatchLoader.chosen
 
 CPU = torch.device("cpu")
 

@@ -59,7 +59,7 @@ def test_without_a_number_there_is_none(make):
     assert "val-score" not in trainer.state.labels
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+@pytest.mark.parametrize("stop", [1, 3])
 def test_it_goes_on_with_its_best_value(make, stop):
     values = [1.0, 3.0, 2.0, 2.5, 3.0]
     first, _ = evaluated(make, values)

@@ -344,7 +344,7 @@ def test_a_file_of_a_gigabyte_is_refused_without_reading_it(tmp_path):
         ({"max_length": 5}, "dataset.max_length: belongs to text; .*, got 5"),
         ({"vocabulary": 5}, "dataset.vocabulary: belongs to text; .*, got 5"),
         ({"separator": '"'}, "dataset.separator: cannot be a quote"),
-        ({"separator": "::"}, "must be a string of 1 character"),
+        ({"separator": "::"}, "must have at most 1 character"),
         ({"features": ["x", "x"]}, "dataset.features: names a column twice"),
         ({"split_seed": 1, "val_fraction": 0, "test_fraction": 0}, "dataset.split_seed: chooses what .*, both 0"),
     ],

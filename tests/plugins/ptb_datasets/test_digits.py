@@ -74,8 +74,8 @@ def test_distributions_are_the_smoothed_classes(smoothing):
     ("settings", "message"),
     [
         ({"smoothing": 0.1}, "smoothing: belongs to target=distribution; .*, got 0.1"),
-        ({"target": "distribution", "smoothing": 0.0}, "smoothing: must be a number above 0 and below 1, got 0.0"),
-        ({"target": "distribution", "smoothing": 1.0}, "smoothing: must be a number above 0 and below 1, got 1.0"),
+        ({"target": "distribution", "smoothing": 0.0}, "smoothing: must be above 0, got 0.0"),
+        ({"target": "distribution", "smoothing": 1.0}, "smoothing: must be below 1, got 1.0"),
     ],
     ids=["class", "none", "all"],
 )

@@ -78,14 +78,14 @@ def test_the_spec_counts_the_training_samples_of_each_class(target, counts):
         ({"inputs": "tokens", "input_shape": [3, 4]}, r"tokens is \[length\]"),
         ({"vocabulary": 5}, "dataset.vocabulary: belongs to inputs=tokens, got 5"),
         ({"target": "binary", "output_size": 2}, "dataset.output_size: is 1 for a binary target"),
-        ({"inputs": "vector", "input_shape": [0]}, "must be an integer of at least 1, got 0"),
+        ({"inputs": "vector", "input_shape": [0]}, "must be at least 1, got 0"),
         (
             {"inputs": "vector", "input_shape": [10**9], "samples": 10},
             "10,000,000,000, more than .*: give fewer samples",
         ),
         (
             {"inputs": "tokens", "vocabulary": 2**62},
-            "vocabulary: must be an integer of at least 1 and at most 10000000",
+            "vocabulary: must be at most 10000000",
         ),
         ({"output_size": 1}, "dataset.output_size: is at least 2 for target=class: .* nothing can be learnt, got 1"),
         ({"target": "distribution", "output_size": 1}, "dataset.output_size: is at least 2 for target=distribution"),

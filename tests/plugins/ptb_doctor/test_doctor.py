@@ -33,15 +33,6 @@ def test_a_plugin_without_readable_metadata_is_left_to_the_import(site):
     assert bounds(site) == []
 
 
-def test_an_entry_point_name_of_two_distributions_is_noted(site):
-    site.add("ptb-one", "")
-    site.add("ptb-two", "")
-    (site.path / "ptb_one-1.0.dist-info" / "entry_points.txt").write_text("[ptb]\nacme = ptb_one\n")
-    (site.path / "ptb_two-1.0.dist-info" / "entry_points.txt").write_text("[ptb]\nAcme = ptb_two\n")
-    (finding,) = of_names(find_plugins(site.distributions()), [])
-    assert str(finding).startswith("note: ptb-one 1.0, ptb-two 1.0 have the same entry point name 'acme'")
-
-
 def findings(site, **outcome):
     """Findings about a plugin that was imported with this outcome; a reason makes it a rejected one."""
     (found,) = find_plugins(site.distributions())
@@ -130,7 +121,7 @@ def test_shared_names_are_noted_for_each_third_party_plugin(site):
     site.add("ptb-two", "")
     tiny = (("model", Component("tiny", "a:Tiny")),)
     registry = Registry(LoadedPlugin(found, tiny) for found in find_plugins(site.distributions()))
-    seen = [str(finding) for finding in of_names([], registry.plugins())]
+    seen = [str(finding) for finding in of_names(registry.plugins())]
     assert len(seen) == 2
     assert "note: ptb-one 1.0 shares names: model 'tiny' is also given by ptb-two 1.0; choose with the id" in seen[0]
 

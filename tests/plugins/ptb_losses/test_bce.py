@@ -95,33 +95,29 @@ def test_without_settings_with_logits_is_torch_s(built_in):
     assert torch.equal(ours, F.binary_cross_entropy_with_logits(scores, targets))
 
 
-NUMBER = "a number of at least 1e-18 and at most 1e+18"
-ONE_OR_TWO = f"must be {NUMBER}, or a list of 2 items, each {NUMBER}"
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("bce", {"weight": 0}, f"weight: {ONE_OR_TWO}, got 0"),
-        ("bce", {"weight": "x"}, f'weight: {ONE_OR_TWO}, got "x"'),
-        ("bce", {"weight": 1e39}, f"weight: {ONE_OR_TWO}, got 1e+39"),
+        ("bce", {"weight": 0}, "weight: must be at least 1e-18, or must be a list, got 0"),
+        ("bce", {"weight": "x"}, 'weight: must be a number, or must be a list, got "x"'),
+        ("bce", {"weight": 1e39}, "weight: must be at most 1e+18, or must be a list, got 1e+39"),
         (
             "bce-with-logits",
             {"pos_weight": 1e-50},
-            "pos_weight: must be a number of at least 1e-18 and at most 1e+18, or 'balanced', got 1e-50",
+            "pos_weight: must be at least 1e-18, or must be 'balanced', got 1e-50",
         ),
-        ("bce", {"weight": [1, -1]}, "weight[1]: must be a number of at least 1e-18 and at most 1e+18, got -1"),
-        ("bce", {"weight": [1]}, f"weight: {ONE_OR_TWO}, got [1]"),
-        ("bce", {"weight": [1, 2, 3]}, f"weight: {ONE_OR_TWO}, got [1, 2, 3]"),
+        ("bce", {"weight": [1, -1]}, "weight[1]: must be at least 1e-18, got -1"),
+        ("bce", {"weight": [1]}, "weight: must be a number, or must have at least 2 items, got [1]"),
+        ("bce", {"weight": [1, 2, 3]}, "weight: must be a number, or must have at most 2 items, got [1, 2, 3]"),
         (
             "bce-with-logits",
             {"pos_weight": 0},
-            "pos_weight: must be a number of at least 1e-18 and at most 1e+18, or 'balanced', got 0",
+            "pos_weight: must be at least 1e-18, or must be 'balanced', got 0",
         ),
         (
             "bce-with-logits",
             {"pos_weight": float("inf")},
-            "pos_weight: must be a finite number of at least 1e-18 and at most 1e+18, or 'balanced'",
+            "pos_weight: must be a finite number, or must be 'balanced'",
         ),
         ("bce-with-logits", {"pos_weight": "blanced"}, "'balanced' (did you mean 'balanced'?), got \"blanced\""),
     ],

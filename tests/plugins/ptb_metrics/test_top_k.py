@@ -53,5 +53,5 @@ def test_there_cannot_be_more_guesses_than_classes(built_in):
 
 
 def test_there_is_at_least_one_guess(built_in):
-    with pytest.raises(ConfigError, match=r"metric\.k: must be an integer of at least 1"):
+    with pytest.raises(ConfigError, match=r"metric\.k: must be at least 1"):
         built_in.build("metric", "top-k", SPEC, k=0)

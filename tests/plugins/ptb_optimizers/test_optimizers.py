@@ -226,12 +226,12 @@ def test_it_goes_on_from_a_saved_state_bit_for_bit(built_in, name, options):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("adam", {"lr": -1.0}, r"optimizer.lr: must be a number of at least 0 and at most 1e\+18, got -1"),
-        ("adam", {"betas": [0.9, 1.0]}, r"optimizer.betas\[1\]: must be a number of at least 0 and below 1, got 1.0"),
+        ("adam", {"lr": -1.0}, r"optimizer.lr: must be at least 0, got -1"),
+        ("adam", {"betas": [0.9, 1.0]}, r"optimizer.betas\[1\]: must be below 1, got 1.0"),
         (
             "adam",
             {"betas": [0.9]},
-            r"optimizer.betas: must be a list of 2 items, each a number .* below 1, got \[0.9\]",
+            r"optimizer.betas: must have at least 2 items, got \[0.9\]",
         ),
         ("adam", {"momentum": 0.9}, "optimizer.momentum: unknown key"),
         ("adam", {"foreach": True}, "optimizer.foreach: unknown key"),
@@ -241,35 +241,35 @@ def test_it_goes_on_from_a_saved_state_bit_for_bit(built_in, name, options):
         (
             "sgd",
             {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
-            "optimizer.nesterov: needs .* 0, got nesterov=true and momentum=0.9 and dampening=0.1",
+            "optimizer.nesterov: needs .* 0, got true",
         ),
         ("sgd", {"dampening": 0.1}, "optimizer.dampening: belongs to momentum above 0: .*, got 0.1"),
         ("rprop", {"etas": [1.2, 0.5]}, r"must be one number between 0 and 1 and one above 1, got \[1.2, 0.5\]"),
         ("rprop", {"step_sizes": [1, 0.1]}, "must be the smallest step and then the largest"),
         ("lbfgs", {"line_search_fn": "wolfe"}, "optimizer.line_search_fn: must be 'strong_wolfe'"),
-        ("asgd", {"lambd": -1}, "optimizer.lambd: must be a number of at least 0"),
-        ("asgd", {"alpha": -1}, "optimizer.alpha: must be a number of at least 0"),
-        ("asgd", {"t0": -1}, "optimizer.t0: must be a number of at least 0"),
-        ("rmsprop", {"alpha": 1}, "optimizer.alpha: must be a number of at least 0 and below 1, got 1"),
-        ("lbfgs", {"max_iter": 0}, "optimizer.max_iter: must be an integer of at least 1, got 0"),
-        ("lbfgs", {"max_eval": 0}, "optimizer.max_eval: must be an integer of at least 1, got 0"),
-        ("lbfgs", {"tolerance_grad": -1}, "optimizer.tolerance_grad: must be a number of at least 0"),
-        ("lbfgs", {"tolerance_change": -1}, "optimizer.tolerance_change: must be a number of at least 0"),
-        ("lbfgs", {"history_size": 0}, "optimizer.history_size: must be an integer of at least 1, got 0"),
-        ("sparse-adam", {"lr": 0}, "optimizer.lr: must be a number above 0"),
-        ("sparse-adam", {"eps": 0}, "optimizer.eps: must be a number above 0"),
+        ("asgd", {"lambd": -1}, "optimizer.lambd: must be at least 0"),
+        ("asgd", {"alpha": -1}, "optimizer.alpha: must be at least 0"),
+        ("asgd", {"t0": -1}, "optimizer.t0: must be at least 0"),
+        ("rmsprop", {"alpha": 1}, "optimizer.alpha: must be below 1, got 1"),
+        ("lbfgs", {"max_iter": 0}, "optimizer.max_iter: must be at least 1, got 0"),
+        ("lbfgs", {"max_eval": 0}, "optimizer.max_eval: must be at least 1, got 0"),
+        ("lbfgs", {"tolerance_grad": -1}, "optimizer.tolerance_grad: must be at least 0"),
+        ("lbfgs", {"tolerance_change": -1}, "optimizer.tolerance_change: must be at least 0"),
+        ("lbfgs", {"history_size": 0}, "optimizer.history_size: must be at least 1, got 0"),
+        ("sparse-adam", {"lr": 0}, "optimizer.lr: must be above 0"),
+        ("sparse-adam", {"eps": 0}, "optimizer.eps: must be above 0"),
         (
             "adafactor",
             {"beta2_decay": 0.1},
-            r"optimizer.beta2_decay: must be a number of at least -1e\+18 and at most 0",
+            r"optimizer.beta2_decay: must be at most 0",
         ),
-        ("adafactor", {"d": 0.5}, "optimizer.d: must be a number of at least 1"),
+        ("adafactor", {"d": 0.5}, "optimizer.d: must be at least 1"),
         (
             "adafactor",
             {"eps": -1},
-            "optimizer.eps: must be a number of at least 0 .*, or a list of 2 items, .*, got -1",
+            "optimizer.eps: must be at least 0, got -1",
         ),
-        ("adafactor", {"eps": [-1, 0]}, r"optimizer.eps\[0\]: must be a number of at least 0"),
+        ("adafactor", {"eps": [-1, 0]}, r"optimizer.eps\[0\]: must be at least 0"),
     ],
 )
 def test_a_refusal_says_what_is_valid(built_in, name, options, message):
@@ -314,7 +314,7 @@ def test_no_setting_takes_a_number_of_which_a_step_makes_more_than_32_bits_hold(
     for key, schema in found.model_json_schema()["properties"].items():
         if schema.get("type") != "number":
             continue
-        with pytest.raises(ConfigError, match=f"optimizer.{key}: must be a number "):
+        with pytest.raises(ConfigError, match=f"optimizer.{key}: must be "):
             built_in.build("optimizer", name, [nn.Parameter(torch.zeros(1))], **{key: 1e39})
         model, loss = toy(name)
         largest = {"maximum": schema.get("maximum"), "minimum": schema.get("minimum")}

@@ -11,10 +11,10 @@ import pytest
 from safetensors.torch import save_file
 
 from ptb.kinds import KINDS
-from ptb_testing import parametrize_with_checks
-from ptb_testing.kit import checks_of, minimum
+from ptb_testing.given import Given
+from ptb_testing.kit import cases_of, checks_of, minimum, report_of
 from ptb_testing.samples import reference_models
-from ptb_testing.subject import installed, kind_of, label_of
+from ptb_testing.subject import Subject, installed, kind_of, label_of
 
 FILES = Path(tempfile.mkdtemp(prefix="ptb-built-ins-"))  # settings are needed while tests are collected
 atexit.register(shutil.rmtree, FILES, ignore_errors=True)
@@ -55,39 +55,58 @@ SETTINGS = {
 # Other ways through the same components, where these differ in what the kit looks at.
 OTHERWISE = {
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind", "text": "words"},
-    "dataset/digits": {"size": 8, "target": "distribution"},
     "dataset/random": {"inputs": "tokens", "target": "similarity", "samples": 40},
-    "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
     "model/embedding-bag": {"sparse": True},
-    "model/mlp": {"hidden": [8, 8], "dropout": 0.5},
-    "initializer/weights-file": {"path": str(FILES / "weights.safetensors"), "skip": ["6.*"]},
     "loss/bce": {"weight": [0.5, 2.0], "reduction": "none"},
-    "loss/bce-with-logits": {"pos_weight": "balanced"},
     "loss/cross-entropy": {"weight": "balanced", "label_smoothing": 0.1},
     "loss/kl-div": {"reduction": "batchmean", "log_target": True},
+    "optimizer/lbfgs": {"line_search_fn": "strong_wolfe"},
+    "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
+    "callback/ema": {"warmup": False, "every": 2, "buffers": False},
+}
+MORE = {
+    "dataset/digits": {"size": 8, "target": "distribution"},
+    "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
+    "model/mlp": {"hidden": [8, 8], "dropout": 0.5},
+    "initializer/weights-file": {"path": str(FILES / "weights.safetensors"), "skip": ["6.*"]},
+    "loss/bce-with-logits": {"pos_weight": "balanced"},
     "loss/cosine-embedding": {"margin": 0.3, "reduction": "sum"},
     "optimizer/adam": {"amsgrad": True, "weight_decay": 0.1},
-    "optimizer/lbfgs": {"line_search_fn": "strong_wolfe"},
     "optimizer/rmsprop": {"momentum": 0.9, "centered": True},
-    "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
     "scheduler/cosine": {"warmup_steps": 7, "min_lr": 0.001},
     "scheduler/one-cycle": {"anneal": "linear", "max_factor": 1.5},
     "callback/best-checkpoint": {"monitor": "val/loss", "mode": "min", "label": "low"},
-    "callback/ema": {"warmup": False, "every": 2, "buffers": False},
     "callback/freeze": {"match": ["blocks.*"], "until_epoch": 2},
 }
 ENTRIES = installed("pytorch-basics").entries
-OTHERS = [entry for entry in ENTRIES if label_of(entry) in OTHERWISE]
 
 
-@parametrize_with_checks("pytorch-basics", settings=SETTINGS)
-def test_a_built_in_component_keeps_its_contract(check):
-    check()
+def every_case(settings, *, others=True):
+    """Makes a test of each built-in component; of those alone that are given settings, unless there are ``others``."""
+    entries = tuple(entry for entry in ENTRIES if others or label_of(entry) in settings)
+    cases = cases_of(Subject("pytorch-basics", entries, Given(settings)))
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.label)
 
 
-@parametrize_with_checks(OTHERS, settings=OTHERWISE)
-def test_it_does_so_with_other_settings(check):
-    check()
+def assert_green(report):
+    assert [(result.check, result.message) for result in report.results if result.status == "failed"] == []
+    assert report.shortage == ""
+
+
+@every_case(SETTINGS)
+def test_a_built_in_component_keeps_its_contract(case):
+    assert_green(report_of(case))
+
+
+@every_case(OTHERWISE, others=False)
+def test_it_does_so_with_other_settings(case):
+    assert_green(report_of(case))
+
+
+@pytest.mark.matrix
+@every_case(MORE, others=False)
+def test_it_does_so_with_still_other_settings(case):
+    assert_green(report_of(case))
 
 
 @pytest.mark.parametrize("kind", KINDS)

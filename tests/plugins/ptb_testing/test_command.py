@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -72,7 +71,7 @@ def plugins(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "command"])
 def test_new_writes_a_package_and_says_what_to_type(plugins, tmp_path, kind):
     done = plugins("new", "ptb-acme", "--kind", kind)
     assert done.exit_code == 0, done.output
@@ -83,7 +82,7 @@ def test_new_writes_a_package_and_says_what_to_type(plugins, tmp_path, kind):
         "pip install --no-deps -e ./ptb-acme",
         "ptb plugins check ./ptb-acme",
     ]
-    assert commands[2].startswith("  ptb run --model ")
+    assert commands[2].startswith("  ptb acme-command --model " if kind == "command" else "  ptb run --model ")
     assert f" acme-{kind}" in commands[2]
 
 
@@ -146,11 +145,41 @@ def test_too_few_checks_are_red_and_it_says_what_to_give(plugins, acme):
     done = plugins("check", "./ptb-acme")
     assert done.exit_code == 7
     lines = done.stdout.splitlines()
-    assert lines[1].startswith("loss half: 9 run, 9 passed, 0 failed, 0 expected failures, ")
+    assert lines[1].startswith("loss half: 7 run, 7 passed, 0 failed, 0 expected failures, ")
     assert 'write [tool.ptb.check.settings] "loss/half" = { weight = ... }' in lines[2]
-    assert lines[-3].split()[:3] == ["skipped", "14", "checks"]
+    assert lines[-3].split()[:3] == ["skipped", "13", "checks"]
     assert lines[-2].split()[:2] == ["failed", "enough-checks-ran"]
     assert lines[-1] == "failed: loss half"
+
+
+COMMANDS = """
+import click
+from ptb import Command, hookimpl
+
+@hookimpl
+def ptb_provide_commands():
+    return [Command(name, "acme_commands:fine", "Acme") for name in ("acme", "plugins list")]
+"""
+
+
+def test_commands_are_checked_too(plugins, acme):
+    (acme / "acme_hooks.py").write_text(COMMANDS.replace("import click\n", ""))
+    (acme / "acme_commands.py").write_text('import click\n@click.command()\ndef fine():\n    """Fine."""\n')
+    (acme / "pyproject.toml").write_text(PROJECT)
+    done = plugins("check", "./ptb-acme")
+    assert done.exit_code == 7, done.output
+    assert done.stdout.splitlines() == [
+        "ptb-acme 1.0",
+        "command acme: 8 run, 8 passed, 0 failed, 0 expected failures, 0 skipped",
+        "command plugins list: 8 run, 7 passed, 1 failed, 0 expected failures, 0 skipped",
+        "  failed  name-is-free  'plugins list' is a command of ptb, which stays; choose another name",
+        "failed: command plugins list",
+    ]
+    (acme / "acme_hooks.py").write_text(HOOKS + COMMANDS.replace(', "plugins list"', ","))
+    (acme / "pyproject.toml").write_text(PROJECT + GIVEN)
+    done = plugins("check", "./ptb-acme")
+    count = minimum("loss") + 2
+    assert done.stdout.splitlines()[-1] == f"ok: 1 component, 1 command, {count + 8} checks run, {count + 8} passed"
 
 
 def test_another_file_may_give_the_settings(plugins, acme, tmp_path):
@@ -208,19 +237,13 @@ def test_another_copy_of_the_package_is_not_checked_by_mistake(plugins, acme, tm
     assert f"'acme_hooks' is imported from {elsewhere / 'acme_hooks.py'}, not from ptb-acme" in done.stderr
 
 
-def test_an_installed_plugin_is_checked_by_its_name(tmp_path, site):
+def test_an_installed_plugin_is_checked_by_its_name(plugins, site):
     site.add("ptb-acme", HOOKS, module="acme_hooks")
     site.write("acme_losses.py", LOSS)
     site.write("given.toml", GIVEN)
-    done = subprocess.run(
-        [sys.executable, "-m", "ptb", "plugins", "check", "PTB_Acme", "-c", site.path / "given.toml"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    sys.path.insert(0, str(site.path))
+    done = plugins("check", "PTB_Acme", "-c", site.path / "given.toml")
+    assert done.exit_code == 0, done.output
     assert done.stdout.startswith("ptb-acme 1.0\nloss half: ")
     assert done.stderr == "the hooks speak\nso does the loss\n"
 

@@ -1,5 +1,3 @@
-import os
-import re
 import subprocess
 import sys
 
@@ -46,9 +44,28 @@ def test_the_contract(check):
 """
 
 
+class Ends:
+    """How each test of an inner pytest ended, and what it said."""
+
+    def __init__(self):
+        self.words, self.output = {}, ""
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call":
+            word = "XFAIL" if hasattr(report, "wasxfail") else report.outcome.upper()
+            self.words[report.nodeid.partition("[")[2].removesuffix("]")] = word
+            self.output += f"{getattr(report, 'wasxfail', '')}\n{report.longreprtext}\n"
+
+    def pytest_collectreport(self, report):
+        self.output += report.longreprtext
+
+
 @pytest.fixture
-def run(tmp_path):
-    """Runs pytest on a plugin in a source folder, and gives its exit code and how each check ended."""
+def run(tmp_path, monkeypatch):
+    """Runs pytest on a plugin in a source folder, and gives its exit code, how each check ended, and what was said."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
 
     def make(*arguments, hooks=HOOKS, project=""):
         for name, text in {
@@ -58,16 +75,12 @@ def run(tmp_path):
             "test_acme.py": TEST,
         }.items():
             (tmp_path / name).write_text(text)
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-v", "-rxs", "-p", "no:cacheprovider", "-W", "error", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        ends = dict(re.findall(r"^test_acme.py::test_the_contract\[(\S+)\] ([A-Z]+)", done.stdout, re.M))
-        return done.returncode, ends, done.stdout
+        ends = Ends()
+        options = ["-p", "no:cacheprovider", "-p", "no:terminal", "-W", "error", "--rootdir", tmp_path, tmp_path]
+        code = pytest.main([*map(str, options), *arguments], plugins=[ends])
+        for name in ("acme_hooks", "acme_losses", "test_acme"):
+            sys.modules.pop(name, None)
+        return code, ends.words, ends.output
 
     return make
 

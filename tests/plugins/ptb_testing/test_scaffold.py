@@ -1,3 +1,5 @@
+import importlib
+import json
 import os
 import re
 import subprocess
@@ -6,66 +8,91 @@ import tomllib
 from importlib.metadata import version
 
 import pytest
+from click.testing import CliRunner
 
+from ptb.cli.errors import PtbGroup
 from ptb.errors import ConfigError, StorageError
 from ptb.kinds import KINDS
 from ptb_testing import check_plugin
-from ptb_testing.scaffold import write_plugin
+from ptb_testing.kit import KITS, minimum
+from ptb_testing.scaffold import SAMPLES, write_plugin
 
-
-def run(*command, cwd):
-    # other plugins of pytest are no matter of the package, and take a second to load
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+LETTERS = "abcdefghi"
 
 
 def files_of(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_its_tests_pass_as_generated(tmp_path, kind):
-    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
-    done = run(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=folder)
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """A package of each kind beside each other, with names as long as ptb-acme."""
+    folder = tmp_path_factory.mktemp("packages")
+    return {
+        kind: write_plugin(f"ptb-acm{letter}", kind, folder)[0] for kind, letter in zip(SAMPLES, LETTERS, strict=True)
+    }
+
+
+def test_there_is_a_template_for_every_kind():
+    assert list(SAMPLES) == list(KITS) == [*KINDS, "command"]
+
+
+def test_its_tests_pass_as_generated(packages):
+    # other plugins of pytest are no matter of the package, and take a second to load
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=packages["command"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 18
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > minimum("command")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_is_what_a_careful_author_writes(tmp_path, kind):
-    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
+def test_they_are_what_a_careful_author_writes(packages):
     for check in (("check", "--extend-select", "I,B,UP,SIM,RUF"), ("format", "--check")):
-        done = run(sys.executable, "-m", "ruff", check[0], "--isolated", *check[1:], ".", cwd=folder)
+        command = [sys.executable, "-m", "ruff", *check, "--isolated", "."]
+        done = subprocess.run(command, cwd=packages["model"].parent, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    target = (folder / "ptb_acme" / f"{kind}.py").read_text()
-    assert re.search(r"^\w+ = Annotated\[\w+, Field\(.*description=", target, re.M)
+    for kind in KINDS:
+        target = (packages[kind] / packages[kind].name.replace("-", "_") / f"{kind}.py").read_text()
+        assert re.search(r"^\w+ = Annotated\[\w+, Field\(.*description=", target, re.M), kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_package_has_these_files(tmp_path, kind):
-    folder, _ = write_plugin("ptb-acme", kind, tmp_path)
-    assert folder == tmp_path / "ptb-acme"
-    assert files_of(folder) == sorted(
-        ["README.md", "ptb_acme/__init__.py", f"ptb_acme/{kind}.py", "pyproject.toml", "tests/test_contract.py"]
-    )
-    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    assert (project["name"], project["entry-points"]) == ("ptb-acme", {"ptb": {"acme": "ptb_acme"}})
-    assert project["dependencies"] == [f"pytorch-basics>={version('pytorch-basics')}"]
+def test_the_command_answers_and_refuses(packages, monkeypatch):
+    monkeypatch.syspath_prepend(packages["command"])
+    target = importlib.import_module("ptb_acmi.command").acmi_command
+    done = CliRunner().invoke(target, ["--model", "lenet", "--epochs", "2", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"schema": 1, "sections": {"model": 1, "trainer": 1}})
+    refused = CliRunner().invoke(PtbGroup("ptb", commands=[target]), [target.name])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "error: nothing is set; give options of `ptb run`: --model lenet" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "package", "component", "target"),
     [
         ("ptb-acme", "model", "ptb_acme", "acme-model", "AcmeModel"),
+        ("ptb-acme", "dataset", "ptb_acme", "acme-dataset", "acme_dataset"),
+        ("ptb-acme", "optimizer", "ptb_acme", "acme-optimizer", "AcmeOptimizer"),
+        ("ptb-acme", "callback", "ptb_acme", "acme-callback", "AcmeCallback"),
+        ("ptb-acme", "command", "ptb_acme", "acme-command", "acme_command"),
         ("Acme.Vision_2", "loss", "acme_vision_2", "acme-vision-2-loss", "AcmeVision2Loss"),
         ("ptb-3d", "metric", "ptb_3d", "3d-metric", "Ptb3dMetric"),
         ("ptb-3d", "scheduler", "ptb_3d", "3d-scheduler", "ptb_3d_scheduler"),
         ("PTB_class", "initializer", "ptb_class", "class-initializer", "class_initializer"),
     ],
 )
-def test_names_follow_from_the_name_of_the_distribution(tmp_path, monkeypatch, name, kind, package, component, target):
+def test_it_keeps_its_contract_and_is_named_after_the_distribution(
+    tmp_path, monkeypatch, name, kind, package, component, target
+):
     folder, command = write_plugin(name, kind, tmp_path)
-    assert folder.name == name
+    assert folder == tmp_path / name
+    tests = "tests/test_contract.py"
+    assert files_of(folder) == sorted(
+        ["README.md", f"{package}/__init__.py", f"{package}/{kind}.py", "pyproject.toml", tests]
+    )
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    (points,) = project["entry-points"].values()
+    assert (project["name"], list(points.values())) == (name, [package])
+    assert project["dependencies"] == [f"pytorch-basics>={version('pytorch-basics')}"]
     assert f"{component} " in f"{command} "
     monkeypatch.syspath_prepend(folder)
     try:

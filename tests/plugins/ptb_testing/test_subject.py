@@ -4,7 +4,8 @@ import pytest
 
 from ptb.data.spec import DataSpec
 from ptb.errors import ConfigError, PluginError, UnknownNameError
-from ptb_testing.subject import Folder, Given, Subject, in_folder, installed, read_given, subject_of
+from ptb_testing.given import Given
+from ptb_testing.subject import Folder, Subject, in_folder, installed, subject_of
 
 HOOKS = """
 from ptb import Component, hookimpl
@@ -122,7 +123,10 @@ def test_a_pyproject_that_says_something_else_is_refused(folder, text, message):
     [
         ("raise OSError('gone')", "plugin 'ptb-acme 2.0' cannot be loaded: OSError: gone"),
         ("import ptb", "implements no hook"),
-        (HOOKS.replace('[Component("tiny", "nowhere:Tiny")]', "[]"), "ptb-acme 2.0 provides no component"),
+        (
+            HOOKS.replace('[Component("tiny", "nowhere:Tiny")]', "[]"),
+            "ptb-acme 2.0 provides no component and no command",
+        ),
     ],
 )
 def test_a_plugin_that_cannot_be_loaded_is_told(folder, hooks, message):
@@ -160,7 +164,7 @@ def test_entries_of_a_registry_are_taken_as_they_are(built_in):
 
 
 def test_nothing_is_refused():
-    with pytest.raises(PluginError, match="this list provides no component"):
+    with pytest.raises(PluginError, match="this list provides no component and no command"):
         subject_of([])
 
 
@@ -173,7 +177,7 @@ def test_a_folder_has_the_metadata_of_a_distribution(tmp_path):
 
 
 def test_a_file_without_the_table_gives_nothing(folder):
-    assert read_given(folder / "pyproject.toml") == Given(folder=folder)
+    assert Given.read(folder / "pyproject.toml") == Given(folder=folder)
 
 
 def test_only_what_is_built_from_a_spec_may_have_some(built_in):

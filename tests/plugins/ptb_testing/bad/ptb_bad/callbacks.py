@@ -1,4 +1,4 @@
-import inspect
+import sys
 from contextlib import contextmanager
 
 import torch
@@ -42,8 +42,10 @@ class weights_stay_the_same:
     """It looks for the training itself on the stack."""
 
     def on_step_end(self, trainer, output):
-        found = [frame.frame.f_locals.get("trainer") for frame in inspect.stack()]
-        real = next(each for each in found if each is not None and each is not trainer)
+        frame, real = sys._getframe(), trainer
+        while real is trainer:
+            frame = frame.f_back
+            real = frame.f_locals.get("trainer", trainer)
         with torch.no_grad():
             for parameter in real.model.parameters():
                 parameter.mul_(0.99)

@@ -79,7 +79,7 @@ class Drawing(Listed):
         return super().__getitem__(place)
 
 
-def reading_draws_nothing():
+def reading_again_gives_the_same_2():
     return DataBundle(SPEC, Drawing())
 
 

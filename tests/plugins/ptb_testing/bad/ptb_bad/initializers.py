@@ -23,28 +23,28 @@ def same_seed_same_result(module):
     fill(module, random.SystemRandom().random())
 
 
-def returns_nothing(module):
+def changes_values_only_5(module):
     fill(module)
     return module
 
 
-def parameters_stay_the_same_objects(module):
+def changes_values_only(module):
     for parameter in module.parameters():
         parameter.data = torch.full_like(parameter, 0.1)
 
 
-def parameters_stay_the_same_objects_2(module):
+def changes_values_only_2(module):
     for parameter in module.parameters():
         parameter.fill_(0.1).requires_grad_(False)
 
 
-def touches_parameters_only(module):
+def changes_values_only_3(module):
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.fill_(1)
 
 
-def touches_parameters_only_2(module):
+def changes_values_only_4(module):
     module.eval()
 
 

@@ -33,7 +33,7 @@ def batches_add_up_6(spec):
     return lambda scores, targets: F.mse_loss(scores, targets) + scores.std(0, correction=1).mean()
 
 
-def order_of_samples_does_not_matter(spec):
+def batches_add_up_7(spec):
     def loss(scores, targets):
         weights = torch.arange(1, len(scores) + 1, device=scores.device)[:, None]
         return (weights * (scores - targets) ** 2).mean()

@@ -77,7 +77,7 @@ class batches_add_up_2(_Good):
         super().update(scores if len(scores) > 1 else targets, targets)
 
 
-class order_of_samples_does_not_matter(_Good):
+class batches_add_up_3(_Good):
     first = None
 
     def reset(self):

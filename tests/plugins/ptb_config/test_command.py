@@ -1,19 +1,15 @@
 import json
 import tomllib
 
-import cv2
-import numpy as np
 import pytest
-from safetensors.torch import save_file
 
-from ptb.cli.config import commented
 from ptb.config.layers import RunConfig
 from ptb.config.resolve import draft, resolve
 from ptb.errors import ConfigError
 from ptb.kinds import KINDS
 from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry.registry import Registry
-from ptb.runs.compose import compose
+from ptb_config.writing import commented
 
 ENTRIES = Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN]).components()
 # What a component is checked with, where it does not fit the digits and an mlp.
@@ -30,13 +26,9 @@ PARTNERS = {
     "by-layer": {"model": {"name": "cnn"}},
     "dirac": {"model": {"name": "cnn"}},
 }
-NO_FILES_HERE = {"mnist", "fashion-mnist"}
 
 
-def every(entries, *without):
-    return pytest.mark.parametrize(
-        "entry", [e for e in entries if e.name not in without], ids=lambda e: f"{e.kind}-{e.name}"
-    )
+every_component = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind}-{entry.name}")
 
 
 def chosen(entry):
@@ -95,7 +87,7 @@ def test_init_writes_toml_under_no_other_name(ptb, tmp_path, name):
     assert not (tmp_path / name).exists()
 
 
-@every(ENTRIES)
+@every_component
 def test_the_file_of_every_component_means_the_same_as_its_name(entry, built_in, tmp_path):
     config = chosen(entry)
     (tmp_path / "run.toml").write_text(drafted(config, built_in))
@@ -111,35 +103,6 @@ def test_the_file_of_every_component_means_the_same_as_its_name(entry, built_in,
         resolve(written, built_in)
     assert {problem.key for problem in refused.value.problems} == required
     assert all("is required" in problem.message for problem in refused.value.problems)
-
-
-@every(ENTRIES, *NO_FILES_HERE)
-def test_the_file_of_every_component_passes_the_check_once_it_is_filled_in(entry, built_in, tmp_path):
-    text = drafted(chosen(entry), built_in)
-    if entry.name == "csv":
-        (tmp_path / "table.csv").write_text("a,y\n" + "".join(f"{n},{'xz'[n % 2]}\n" for n in range(40)))
-        text = text.replace("# path = ...", f"path = '{tmp_path / 'table.csv'}'").replace(
-            "# target = ...", "target = 'y'"
-        )
-    if entry.name == "image-folder":
-        for n in range(40):
-            (tmp_path / "pictures" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(tmp_path / "pictures" / "ab"[n % 2] / f"{n}.png"), np.full((8, 8, 3), n, np.uint8))
-        text = text.replace("# root = ...", f"root = '{tmp_path / 'pictures'}'")
-    if entry.name == "arrays":
-        np.save(tmp_path / "x.npy", np.ones((40, 3), np.float32))
-        np.save(tmp_path / "y.npy", np.arange(40) % 3)
-        text = text.replace("# inputs = ...", f"inputs = '{tmp_path / 'x.npy'}'")
-        text = text.replace("# targets = ...", f"targets = '{tmp_path / 'y.npy'}'")
-    if entry.name == "weights-file":
-        model = compose(resolve(RunConfig(model={"name": "mlp"}), built_in)).trainer.model
-        save_file(model.state_dict(), tmp_path / "weights.safetensors")
-        text = text.replace("# path = ...", f"path = '{tmp_path / 'weights.safetensors'}'")
-    text = text.replace("# match = ...", "match = ['*.bias']")
-    text = text.replace("# monitor = ...", "monitor = 'val/accuracy'").replace("# mode = ...", "mode = 'max'")
-    (tmp_path / "run.toml").write_text(text)
-    config = compose(resolve(RunConfig.read([tmp_path / "run.toml"]), built_in)).config
-    assert (entry.kind, entry.id) in [(c.entry.kind, c.entry.id) for c in config.components().values()]
 
 
 def test_what_is_wrong_beside_a_missing_setting_is_told_alone(built_in):

@@ -1,9 +1,11 @@
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
-from ptb_testing.state import SWITCHES, differences, generators, guarded, identical, switches
+
+from ptb_testing.process import SWITCHES, Snapshot, differing, guarded, identical
 
 NAN = float("nan")
 
@@ -22,10 +24,10 @@ NAN = float("nan")
         (np.ones(2), np.zeros(2), False),
         ({"a": [torch.ones(1)]}, {"a": [torch.ones(1)]}, True),
         ({"a": 1}, {"b": 1}, False),
-        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, False),
-        ((1, 2), [1, 2], True),
+        ((1, 2), [1, 2], False),
         ((1, 2), (1,), False),
         (1, 1.0, False),
+        (1, True, False),
         (NAN, NAN, True),
         (None, None, True),
         (None, 0, False),
@@ -35,33 +37,34 @@ def test_identical_is_to_the_last_bit(one, other, same):
     assert identical(one, other) is same
 
 
+def test_what_differs_is_named():
+    assert differing({"a": 1, "b": torch.ones(1), "c": 3}, {"a": 1, "b": torch.zeros(1), "d": 3}) == ["b", "c", "d"]
+
+
 def test_what_the_block_changes_is_put_back():
-    before = generators(), switches()
+    before = Snapshot.take()
     with guarded():
         random.random(), np.random.rand(), torch.rand(1)
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
-        assert differences(before[0], generators()) == ["random", "numpy.random", "torch"]
-        assert differences(before[1], switches()) == ["torch.get_default_dtype()", "torch.is_grad_enabled()"]
-    assert identical(before, (generators(), switches()))
+        inside = Snapshot.take()
+    assert before.moved_generators(inside) == ["random", "numpy.random", "torch"]
+    assert list(before.changed_switches(inside)) == ["torch.get_default_dtype()", "torch.is_grad_enabled()"]
+    after = Snapshot.take()
+    assert (before.moved_generators(after), before.changed_switches(after)) == ([], {})
 
 
 def test_it_is_put_back_after_an_error_too():
-    def broken():
-        with guarded():
-            torch.use_deterministic_algorithms(True)
-            raise ZeroDivisionError
-
-    before = switches()
-    with pytest.raises(ZeroDivisionError):
-        broken()
-    changed = differences(before, switches())
-    assert [name for name in changed if SWITCHES[name].write is not None] == []
+    before = Snapshot.take()
+    with suppress(ZeroDivisionError), guarded():
+        torch.use_deterministic_algorithms(True)
+        raise ZeroDivisionError
+    assert before.changed_switches(Snapshot.take()) == {}
 
 
 def test_writing_a_switch_as_it_stands_changes_nothing():
-    before = switches()
+    before = Snapshot.take()
     for name, switch in SWITCHES.items():
         if switch.write is not None:
-            switch.write(before[name])
-    assert identical(before, switches())
+            switch.write(before.switches[name])
+    assert before.changed_switches(Snapshot.take()) == {}

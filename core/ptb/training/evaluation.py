@@ -1,5 +1,6 @@
 """Figures of a split, and what they say of a training."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,15 @@ def evaluate(
             check_stop()
             objective.calls.now = "dataset"
         return figures.compute()
+
+
+def fresh(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Copies of metrics that were never used, so that no evaluation depends on those before it."""
+    try:
+        return copy.deepcopy(dict(metrics))
+    except Exception:
+        # A component may hold what cannot be copied; its reset() then has to do.
+        return dict(metrics)
 
 
 def sample_losses(objective: Objective, batches: BatchLoader) -> Tensor | None:

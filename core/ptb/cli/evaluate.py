@@ -70,8 +70,10 @@ def evaluate(
     registry = installed(config)
     with stray_output_to_stderr():
         partial = resolve(config, registry)  # every config error is reported before torch is imported
+    from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.runs.evaluate import evaluate_run
 
+    put_off_dynamo()
     with stray_output_to_stderr():
         result = evaluate_run(directory, partial, checkpoint=checkpoint or named, split=split)
     if as_json:

@@ -1,6 +1,7 @@
 """Writes the run directory while a run trains: rows, log, checkpoints, summary."""
 
 import copy
+import hashlib
 import secrets
 import warnings
 from collections.abc import Collection
@@ -46,6 +47,7 @@ class Recorder:
         self.composed = composed
         self.trainer = composed.trainer
         self._progress = progress
+        self._rows = hashlib.sha256()  # of metrics.jsonl
         self._epoch_rows: list[MetricsRow] = []
         self._test_step: int | None = None
         self._reported = set(composed.lost_state)  # sections whose state is not saved
@@ -57,7 +59,7 @@ class Recorder:
         facts = {"step": row.step, "epoch": row.epoch, "split": row.split, "values": row.values, "lr": row.lr}
         if row.samples_per_second is not None:
             facts["samples_per_second"] = row.samples_per_second
-        self.run.append_row(facts)
+        self._rows.update(self.run.append_row(facts))
         self._epoch_rows.append(row)
         if trainer.state.epoch_step:
             self._show_rows(f"step {row.step}  ")
@@ -79,6 +81,7 @@ class Recorder:
             "run": self.id,
             "epoch": state.epoch,
             "labels": dict(state.labels),
+            "rows_sha256": self._rows.hexdigest(),
             "config": self.composed.config.as_config(),
             "observers": list(trainer.callbacks.observers.components),
         }
@@ -108,8 +111,11 @@ class Recorder:
         if lost and not dropped:
             message = f"{checkpoint.path} cannot be restored exactly: {listing(lost, 3)}"
             warnings.warn(f"{message}: the run will not end as if it had not been stopped", stacklevel=2)
-        if not self.run.truncate_rows(trainer.state.rows_logged):
-            warnings.warn(f"{self.run.metrics} has lost rows that were there at step {checkpoint.step}", stacklevel=2)
+        whole = self.run.truncate_rows(trainer.state.rows_logged)
+        self._rows.update(self.run.rows())
+        if not whole or self._rows.hexdigest() != checkpoint.metadata.get("rows_sha256"):
+            how = "has other rows than" if whole else "has lost rows that were there"
+            warnings.warn(f"{self.run.metrics} {how} at step {checkpoint.step}: it was changed since", stacklevel=2)
         how = "nothing is left to train" if trainer.is_over else "resumed"
         self.line(f"{how} after step {checkpoint.step}, from {checkpoint.path.name}")
 

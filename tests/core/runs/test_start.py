@@ -288,6 +288,14 @@ def test_more_figures_than_the_checkpoint_knows_are_cut(stopped, built_in, tmp_p
     ]
 
 
+def test_changed_figures_are_told(stopped, built_in):
+    resumed(stopped, built_in, stop_after=50)
+    rows = stopped / "metrics.jsonl"
+    rows.write_text(rows.read_text().replace('"loss": 2', '"loss": 9', 1))
+    with pytest.warns(UserWarning, match="has other rows than at step 50: it was changed since"):
+        resumed(stopped, built_in)
+
+
 def test_lost_figures_are_told(stopped, built_in):
     resumed(stopped, built_in, stop_after=50)
     (stopped / "metrics.jsonl").write_text("")

@@ -293,7 +293,7 @@ def test_a_locked_run_refuses_plugins_that_changed_and_says_what(ptb, recorded, 
     assert ptb("run", "-c", "first/config.toml", "--dry-run", site=recorded.path).returncode == 0
     gone = ptb("run", "-c", "first/config.toml", "--locked")
     assert gone.returncode == 7
-    assert "ptb-good: not installed any more" in gone.stderr
+    assert "ptb-good: not used or not installed any more" in gone.stderr
     (tmp_path / "plain.toml").write_text("seed = 1\n")
     alone = ptb("run", "-c", "plain.toml", "--model", "mlp", "--locked")
     assert alone.returncode == 2

@@ -24,7 +24,7 @@ from ptb.storage.checkpoint import (
 from ptb.storage.codec import DecodeError, EncodeError, encode
 from ptb.storage.digest import weights_sha256
 from ptb.storage.run_directory import RunDirectory
-from ptb.training.evaluation import MetricsRow, evaluate
+from ptb.training.evaluation import MetricsRow, evaluate, fresh
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.state import load_weights, model_state, preserve_state
 from ptb.training.trainer import Trainer
@@ -199,8 +199,8 @@ class Recorder:
         with preserve_state(model):
             try:
                 load_weights(model, saved["model"])
-                loader = trainer.eval_loaders["test"]
-                return evaluate(trainer.objective, trainer.eval_metrics, loader, trainer.check_stop)
+                metrics, loader = fresh(trainer.eval_metrics), trainer.eval_loaders["test"]
+                return evaluate(trainer.objective, metrics, loader, trainer.check_stop)
             finally:
                 load_weights(model, last)
 

@@ -19,7 +19,7 @@ from ptb.config.sections import TrainerSettings
 from ptb.data.loader import BatchLoader
 from ptb.training.blame import StopRequested, fitting
 from ptb.training.callback_list import CallbackList
-from ptb.training.evaluation import evaluate
+from ptb.training.evaluation import evaluate, fresh
 from ptb.training.finite import FiniteCheck, abort_non_finite, check_scale, non_finite_tensors
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Objective
@@ -179,7 +179,7 @@ class Trainer:
         values = None
         # Suppressed inside: an actor's context manager need not expect exceptions to put its weights back.
         with self.callbacks.evaluation_weights(self), suppress(StopRequested):
-            values = evaluate(self.objective, self.eval_metrics, self.eval_loaders[split], self.check_stop)
+            values = evaluate(self.objective, fresh(self.eval_metrics), self.eval_loaders[split], self.check_stop)
         if values is None:
             raise StopRequested
         self.calls.now = ""

@@ -120,3 +120,11 @@ def update_best(trainer: "Trainer", row: MetricsRow, better: str) -> None:
 def is_due(number: int, every: int) -> bool:
     """Whether something that happens every so often happens now; 0 is never."""
     return every > 0 and number % every == 0
+
+
+def fresh(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Copies of metrics that were never used: what ``reset`` forgets to reset would make a resumed run differ."""
+    try:
+        return copy.deepcopy(dict(metrics))
+    except Exception:  # a component may hold what cannot be copied; reset() then has to do
+        return dict(metrics)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ptb.training.evaluation import evaluate, evaluate_row, is_due, sample_losses, update_best
+from ptb.training.evaluation import evaluate, evaluate_row, fresh, is_due, sample_losses, update_best
 
 
 class Rude(nn.Module):
@@ -134,6 +134,19 @@ class Accuracy:
 
     def compute(self):
         return {"score": self.right / self.count, "wrong": 1 - self.right / self.count}
+
+
+def test_an_evaluation_does_not_depend_on_those_before_it(build):
+    class Forgets(Accuracy):
+        def reset(self):  # does not do its work
+            self.right, self.count = getattr(self, "right", 0), getattr(self, "count", 0)
+
+    trainer = build(metrics=lambda: {"accuracy": Forgets()})
+    assert trainer.evaluate("val") == trainer.evaluate("val")
+    assert trainer.eval_metrics["accuracy"].count == 0
+    uncopied = Accuracy()
+    uncopied.held = (number for number in range(3))
+    assert fresh({"accuracy": uncopied}) == {"accuracy": uncopied}
 
 
 @pytest.mark.parametrize(("figure", "better"), [("accuracy/score", "higher"), ("accuracy/wrong", "lower")])

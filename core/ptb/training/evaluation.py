@@ -59,15 +59,6 @@ def evaluate(
         return figures.compute()
 
 
-def fresh(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """Copies of metrics that were never used, so that no evaluation depends on those before it."""
-    try:
-        return copy.deepcopy(dict(metrics))
-    except Exception:
-        # A component may hold what cannot be copied; its reset() then has to do.
-        return dict(metrics)
-
-
 def sample_losses(objective: Objective, batches: BatchLoader) -> Tensor | None:
     """The loss of each sample ``[N]``, in the order of the split; None where the loss gives one value a batch."""
     losses = []

@@ -44,6 +44,11 @@ def ptb_provide_models():
 """
 
 
+def pytest_collection_modifyitems(items):
+    # Several processes (-n) then come to their end at about the same time.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 class PluginSite:
     """A folder that plays site-packages: ``add`` installs a plugin package into it."""
 

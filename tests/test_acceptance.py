@@ -13,7 +13,7 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 @pytest.mark.slow
 def test_lenet_learns_the_digits_with_the_defaults(built_in, tmp_path):
     accuracies = []
-    for seed in range(5):
+    for seed in range(3):
         config = ptb.RunConfig(model={"name": "lenet"}, seed=seed, device="cpu")
         result = ptb.train(config, registry=built_in, output=tmp_path / str(seed))
         assert result.parameters == 61_706

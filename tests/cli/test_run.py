@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 
 import pytest
@@ -85,7 +84,7 @@ finally:
 """
 
 
-def test_a_command_resolves_its_configuration_once(tmp_path):
+def test_a_command_resolves_its_configuration_once(tmp_path, run_python):
     (tmp_path / "count.py").write_text(COUNTING)
     run = ("run", "--model", "lenet", "--epochs", "1", "--output", "out", "-q")
     for command in (
@@ -94,7 +93,7 @@ def test_a_command_resolves_its_configuration_once(tmp_path):
         ("resume", "out", "--stop-after", "3"),
         ("eval", "out"),
     ):
-        done = subprocess.run([sys.executable, "count.py", *command], cwd=tmp_path, capture_output=True, text=True)
+        done = run_python([sys.executable, "count.py", *command], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         counts = dict(word.split("=") for word in done.stderr.splitlines()[-1].split())
         assert (counts["resolve"], counts["with_target"]) == ("1", "1")

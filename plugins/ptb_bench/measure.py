@@ -22,6 +22,7 @@ from ptb.internals import (
     compose,
     cpu_threads,
     describe_device,
+    listing,
     make_sources,
     resolve,
     resolve_device,
@@ -37,6 +38,9 @@ LOADED = (60_000, 784)
 LOADED_BATCH = 256
 EMPTY_EPOCHS = 200
 NEVER = 10**9
+# Settings of the trainer that change nothing of a step, or that the loops have too.
+ALIKE = {"epochs", "eval_every", "eval_steps", "checkpoint_every", "keep_last", "memory_format", "compile"}
+ALIKE |= {"monitor", "mode", "patience", "max_steps", "max_time"}
 
 
 def training(partial: PartialConfig, rounds: int) -> Comparison:
@@ -48,12 +52,12 @@ def training(partial: PartialConfig, rounds: int) -> Comparison:
     partial = replace(partial, trainer=partial.trainer.model_copy(update={"epochs": 1}))
     composed = compose(partial)
     trainer, settings = composed.trainer, composed.config.trainer
-    special = trainer.needs_closure or trainer.objective.pairs or settings.precision != "fp32"
-    if special or settings.accumulate > 1 or settings.clip_norm or composed.config.callbacks:
-        raise ConfigError(
-            "the loops that a run is measured beside know no lbfgs, no pairs, no callbacks, no precision, accumulate "
-            "or clip_norm; leave them out"
-        )
+    unknown = [f"trainer.{key}" for key in settings.model_dump(exclude=ALIKE, exclude_defaults=True)]
+    unknown += ["callbacks"] * bool(composed.config.callbacks)
+    unknown += [f"the optimizer {composed.config.optimizer.entry.name}"] * trainer.needs_closure
+    unknown += [f"the data set {composed.config.dataset.entry.name}, which has pairs"] * trainer.objective.pairs
+    if unknown:
+        raise ConfigError(f"the loops that a run is measured beside do not know {listing(unknown)}; leave that out")
 
     def each_time(loop: Callable[[ComposedRun], float]) -> Callable[[], float]:
         def timed() -> float:

@@ -155,3 +155,9 @@ def test_these_tests_can_fail(tmp_path):
     assert set(imports(bad, inside_functions=False)) == {"torch", "ptb.runs.compose.compose"}
     with pytest.raises(AssertionError, match="a cycle: a -> b -> a"):
         levels({"a": {"b"}, "b": {"a"}})
+
+
+@pytest.mark.parametrize("folder", [CORE, *PLUGINS], ids=lambda folder: folder.name)
+def test_a_file_is_read_in_one_go(folder):
+    sizes = {path.name: len(path.read_text().splitlines()) for path in folder.rglob("*.py")}
+    assert {name: size for name, size in sizes.items() if size > 400} == {}

@@ -90,7 +90,10 @@ class LoaderSettings(BaseModel, defer_build=True):
 
 
 class TrainerSettings(BaseModel, defer_build=True):
-    """The section ``trainer``."""
+    """The section ``trainer``.
+
+    What a validator says follows the key: "must be ..."; it is shown with the value that was got.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

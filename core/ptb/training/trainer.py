@@ -262,15 +262,15 @@ class Trainer:
     def _check_and_clip(self, loss: Tensor, micro_batches: Sequence[Batch], *, check: bool) -> None:
         """Refuse a step on what is not finite, then apply ``clip_norm`` to the gradients."""
         parameters, clip_norm = self._parameters(), self.settings.clip_norm
-        values = [each.grad for each in parameters if each.grad is not None]
+        checked = gradients = [each.grad for each in parameters if each.grad is not None]
         if clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.get_total_norm(values).detach()
-            values = [norm]  # it is finite where all gradients are, unless it overflows
+            norm = nn.utils.get_total_norm(gradients).detach()
+            checked = [norm]  # it is finite where all gradients are, unless it overflows
         if self.scaler.is_enabled():
-            values = []  # gradients of fp16 may overflow: then the scaler leaves the step out
+            checked = []  # gradients of fp16 may overflow: then the scaler leaves the step out
         # The second condition waits for the device, once a step.
-        if check and not (all(map(isfinite, self.learning_rates)) and self._finite.all_finite([loss, *values])):
+        if check and not (all(map(isfinite, self.learning_rates)) and self._finite.all_finite([loss, *checked])):
             abort_non_finite(self, float(loss), micro_batches)
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)

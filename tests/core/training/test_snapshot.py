@@ -34,7 +34,7 @@ def test_what_it_holds(build):
     snapshot = take_snapshot(trainer)
     assert set(snapshot) == {
         *("train_state", "model", "training_weights", "loss", "optimizer", "scheduler", "scaler", "train_metrics"),
-        *("callbacks", "random"),
+        *("callbacks", "random", "frozen"),
     }
     assert list(snapshot["model"]) == ["weight", "bias"]
     assert snapshot["training_weights"] is None

@@ -1,6 +1,5 @@
 """Writes the run directory while a run trains: rows, log, checkpoints, summary."""
 
-import copy
 import hashlib
 import secrets
 import warnings
@@ -24,9 +23,9 @@ from ptb.storage.checkpoint import (
 from ptb.storage.codec import DecodeError, EncodeError, encode
 from ptb.storage.digest import weights_sha256
 from ptb.storage.run_directory import RunDirectory
-from ptb.training.evaluation import MetricsRow, evaluate, fresh
+from ptb.training.evaluation import MetricsRow
 from ptb.training.snapshot import restore_snapshot, take_snapshot
-from ptb.training.state import load_weights, model_state, preserve_state
+from ptb.training.state import model_state
 from ptb.training.trainer import Trainer
 
 
@@ -171,7 +170,10 @@ class Recorder:
     def _measure_test(self, trainer: Trainer) -> None:
         state = trainer.state
         step = state.labels.get("best", state.step)
-        values = trainer.evaluate("test") if step == state.step else self._evaluate_saved(trainer, step)
+        saved = None
+        if step != state.step:
+            saved = load_checkpoint(resolve_checkpoint(self.run.checkpoints, str(step))).decode(trainer.device)
+        values = trainer.evaluate("test", saved)
         self._test_step = step
         row = MetricsRow(step, state.epoch, "test", values, state.lr)
         state.metrics |= row.named_values
@@ -180,20 +182,6 @@ class Recorder:
         figures = "  ".join(f"{label} {value:.4f}" for label, value in values.items())
         which = "the last" if step == state.step else "the best by " + trainer.settings.monitor
         self.line(f"test  {figures}  (weights of step {step}, {which})")
-
-    def _evaluate_saved(self, trainer: Trainer, step: int) -> dict[str, float]:
-        """The test figures with the weights of a checkpoint; the model is as before afterwards."""
-        saved = load_checkpoint(resolve_checkpoint(self.run.checkpoints, str(step))).decode(trainer.device)
-        model = trainer.model
-        last = copy.deepcopy(model.state_dict())
-        trainer.calls.now = "model"
-        with preserve_state(model):
-            try:
-                load_weights(model, saved["model"])
-                loader = trainer.eval_loaders["test"]
-                return evaluate(trainer.objective, fresh(trainer.eval_metrics), loader, trainer.check_stop)
-            finally:
-                load_weights(model, last)
 
     def _show_rows(self, inside: str = "") -> None:
         """One line: the splits of a boundary beside each other."""

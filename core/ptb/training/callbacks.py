@@ -41,7 +41,10 @@ class Callback:
         """An optimizer step is done."""
 
     def on_evaluation(self, trainer: Any, split: str, metrics: Mapping[str, float]) -> None:
-        """A split was evaluated; ``metrics`` holds its figures, ``{"loss": 0.1, "accuracy": 0.98}``."""
+        """The split ``val`` was evaluated; ``metrics`` holds its figures, ``{"loss": 0.1, "accuracy": 0.98}``.
+
+        Those of the test split are in ``trainer.state.metrics`` when observers get ``on_fit_end``.
+        """
 
     def on_epoch_end(self, trainer: Any) -> None:
         """An epoch is over."""

@@ -2,9 +2,10 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ptb.data.loader import BatchLoader
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Objective
 from ptb.training.protocols import Metric
-from ptb.training.state import preserve_state
+from ptb.training.state import component_state, load_component_state, load_weights, preserve_state
 
 if TYPE_CHECKING:
     from ptb.training.trainer import Trainer
@@ -57,6 +58,20 @@ def evaluate(
             check_stop()
             objective.calls.now = "dataset"
         return figures.compute()
+
+
+@contextmanager
+def borrowed(objective: Objective, saved: Mapping[str, Any]) -> Iterator[None]:
+    """Inside it, model and loss have the state of a checkpoint."""
+    model, loss = objective.model, objective.loss
+    own = copy.deepcopy((model.state_dict(), component_state(loss)))
+    try:
+        load_weights(model, saved["model"])
+        load_component_state(loss, saved["loss"])
+        yield
+    finally:
+        load_weights(model, own[0])
+        load_component_state(loss, own[1])
 
 
 def sample_losses(objective: Objective, batches: BatchLoader) -> Tensor | None:

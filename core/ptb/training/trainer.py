@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from math import isfinite
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from ptb.config.sections import TrainerSettings
 from ptb.data.loader import BatchLoader
 from ptb.training.blame import StopRequested, fitting
 from ptb.training.callback_list import CallbackList
-from ptb.training.evaluation import evaluate, fresh
+from ptb.training.evaluation import borrowed, evaluate, fresh
 from ptb.training.finite import FiniteCheck, abort_non_finite, check_scale, non_finite_tensors
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Objective
@@ -170,15 +171,21 @@ class Trainer:
         self._advance(output)
         callbacks.call_actors("on_step_end", self, output)
 
-    def evaluate(self, split: str) -> dict[str, float]:
-        """The loss and every metric over a split, with the weights that are saved; changes nothing.
+    def evaluate(self, split: str, saved: Mapping[str, Any] | None = None) -> dict[str, float]:
+        """The loss and every metric over a split, with the weights of now or of a checkpoint; changes nothing.
+
+        Args:
+            split: its name.
+            saved: the state of model and loss in a checkpoint.
 
         Raises:
             StopRequested: ``state.should_stop`` was set meanwhile.
         """
         values = None
+        self.calls.now = "model"
+        weights = self.callbacks.evaluation_weights(self) if saved is None else borrowed(self.objective, saved)
         # Suppressed inside: an actor's context manager need not expect exceptions to put its weights back.
-        with self.callbacks.evaluation_weights(self), suppress(StopRequested):
+        with weights, suppress(StopRequested):
             values = evaluate(self.objective, fresh(self.eval_metrics), self.eval_loaders[split], self.check_stop)
         if values is None:
             raise StopRequested

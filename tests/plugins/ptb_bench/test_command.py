@@ -84,7 +84,7 @@ def test_people_get_a_table(small):
 def test_what_the_other_loops_do_not_do_is_refused(change):
     done = CliRunner().invoke(main, ["bench", "train", "--model", "linear", *change])
     assert done.exit_code == 2
-    assert "leave them out" in done.stderr
+    assert "leave that out" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("train", "--modle", "mlp"), ("loader", "--rounds", "0")])

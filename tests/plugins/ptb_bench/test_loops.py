@@ -14,6 +14,7 @@ RUN = {
     "scheduler": {"name": "constant"},
     "trainer": {"epochs": 1},
     "device": "cpu",
+    "threads": torch.get_num_threads(),  # which the loops take
 }
 
 

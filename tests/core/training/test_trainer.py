@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
 from ptb import NumericalError
 from ptb.training.blame import ComponentFailed
+from ptb.training.callbacks import EVENTS
 
 
 class Net(nn.Sequential):
@@ -299,6 +300,7 @@ class AfterClosure(torch.optim.SGD):
         fails()
 
 
+CALLED = [event for event in EVENTS if event != "on_exception"]
 BLAMED = {  # what an adapter returns is often an object of another package
     "a model of torch": ("model", {"model": lambda: nn.Linear(7, 2)}),
     "backward": ("model", {"model": lambda: nn.Sequential(nn.Linear(3, 2), Backward())}),
@@ -318,11 +320,7 @@ BLAMED = {  # what an adapter returns is often an object of another package
     "around_step": ("callbacks.one", {"actors": {"one": failing(Plain(), "around_step")}}),
     "evaluation_weights": ("callbacks.one", {"actors": {"one": failing(Plain(), "evaluation_weights")}}),
     "state_dict": ("callbacks.one", {"actors": {"one": failing(Plain(), "state_dict", "load_state_dict")}}),
-    **{
-        event: ("callbacks.one", {"actors": {"one": failing(Plain(), event)}})
-        for event in EVENTS
-        if event != "on_exception"
-    },
+    **{event: ("callbacks.one", {"actors": {"one": failing(Plain(), event)}}) for event in CALLED},
 }
 
 

@@ -116,14 +116,19 @@ def run_python():
 
 @pytest.fixture
 def ptb(tmp_path, run_python):
-    """Runs ``python -m ptb`` in ``tmp_path``; ``site=`` puts a folder of plugins on its path."""
+    """Runs ``python -m ptb`` in ``tmp_path``; ``site=`` puts a folder of plugins on its path.
 
-    def run(*arguments: object, site: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+    With ``forked=False``, or other options of ``subprocess.run``, torch is not imported before.
+    """
+
+    def run(
+        *arguments: object, site: Path | None = None, forked: bool = True, **options: object
+    ) -> subprocess.CompletedProcess[str]:
         # Before what is on the path already, as when the tests are run on another checkout than the installed one.
         paths = list(filter(None, (str(site or ""), os.environ.get("PYTHONPATH"))))
         environment = os.environ | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})
         command = [sys.executable, "-m", "ptb", *map(str, arguments)]
-        if options.keys() <= {"input", "timeout"}:
+        if forked and options.keys() <= {"input", "timeout"}:
             return run_python(command, cwd=tmp_path, env=environment, **options)
         options = {"capture_output": True, "text": True, "timeout": 120} | options
         return subprocess.run(command, cwd=tmp_path, env=environment, **options)

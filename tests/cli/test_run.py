@@ -307,10 +307,10 @@ def test_a_wrong_key_of_eval_is_told_before_torch_is_imported(ptb, tmp_path, arg
     (tmp_path / "out" / "config.toml").write_text('[model]\nname = "mlp"\n')
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "torch.py").write_text("raise SystemExit('torch was imported')")
-    done = ptb("eval", "out", argument, site=tmp_path / "site")
+    done = ptb("eval", "out", argument, site=tmp_path / "site", forked=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
-    assert "torch was imported" in ptb("eval", "out", site=tmp_path / "site").stderr
+    assert "torch was imported" in ptb("eval", "out", site=tmp_path / "site", forked=False).stderr
 
 
 def test_eval_warns_in_one_line_of_data_that_has_changed(ptb, tmp_path):

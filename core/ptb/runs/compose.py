@@ -69,19 +69,23 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
         bundle = build_dataset(partial.dataset, partial.run.seed)
         config = partial.with_target(bundle.spec.target)
         check_accepts(config, bundle.spec)
-        better = better_figure(config, partial.asked, bundle.splits)
+        # An evaluation may have other metrics than the one that was monitored.
+        better = better_figure(config, partial.asked, bundle.splits) if trains else "lower"
         assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device))
         model = assembly.model()
         trainer = assembly.trainer(model, assembly.loss())
-        check_trainer(trainer, config, partial.asked)
+        if trains:
+            check_trainer(trainer, config, partial.asked)
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset))
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
         to_memory_format(model, MEMORY_FORMATS[memory_format])
         threads = config.run.threads or _threads(operations)
         lost = preflight.lost_state() if trains else {}
+        advice = None
         if trains and config.trainer.compile:
             _compile(trainer, preflight, threads)
-        advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe) if trains else None
+        elif trains:
+            advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe)
     config = config.with_runtime(str(device), threads, memory_format)
     installed = tuple(partial.registry.plugins())
     return ComposedRun(config, bundle.spec, trainer, bundle.splits, installed, lost, advice)

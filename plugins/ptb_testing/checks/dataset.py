@@ -60,7 +60,9 @@ def samples_fit_the_spec(case: Case) -> None:
     bundle: DataBundle = case.built
     loaders = {name: _loader(bundle, split) for name, split in bundle.splits.items()}
     with refused():
-        check_data(loaders, bundle.spec, lambda targets: None, f"data set '{case.record.name}'")
+        check_data(
+            loaders | {"fit": loaders["train"]}, bundle.spec, lambda targets: None, f"data set '{case.record.name}'"
+        )
     wanted = torch.int64 if bundle.spec.inputs == "tokens" else torch.float32
     for name, loader in loaders.items():
         inputs, _ = loader.first_batch(SAMPLES)

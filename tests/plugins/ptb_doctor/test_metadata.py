@@ -120,9 +120,3 @@ def test_a_record_that_says_nothing_of_the_files_is_ignored(tmp_path, content):
     (install(tmp_path) / "RECORD").write_bytes(content)
     (tmp_path / "a").touch()
     assert [f for f in metadata(tmp_path) if "changed" in f.text] == []
-
-
-def test_another_distribution_called_as_ptb_itself_is_no_copy_of_it(tmp_path):
-    install(tmp_path / "a", "pytorch_basics", "0.1", entry_points="[ptb]\nmodels = ptb_models\n")
-    install(tmp_path / "b", "pytorch_basics", "9.0", entry_points="[ptb]\nother = other\n")
-    assert [f for f in metadata(tmp_path / "a", tmp_path / "b") if "twice" in f.text] == []

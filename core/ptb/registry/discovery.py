@@ -104,7 +104,10 @@ def find_plugins(candidates: Iterable[Distribution] | None = None) -> list[Found
     plugins: dict[str, FoundPlugin] = {}
     for dist in distributions() if candidates is None else candidates:
         if plugin := _read(dist):
-            plugins.setdefault(plugin.name, plugin)  # of two copies Python imports the first on the path
+            known = plugins.setdefault(plugin.name, plugin)  # of two copies Python imports the first on the path
+            # What a build leaves in a source folder may be older than what an installer wrote for the same version.
+            if known.version == plugin.version and plugin.recorded and not known.recorded:
+                plugins[plugin.name] = plugin
     return sorted(plugins.values(), key=lambda plugin: (not plugin.built_in, plugin.name))
 
 

@@ -372,3 +372,17 @@ def test_what_is_no_command_is_told(site, returned, told):
     source = COMMAND.replace("import Command", "import Command, Component")
     site.add("ptb-odd", source.replace('[Command("tiny", "nowhere:tiny", "A tiny one.")]', returned))
     assert told in only(site).reason
+
+
+def test_what_a_build_leaves_beside_an_installed_plugin_does_not_hide_it(site):
+    site.add("ptb-acme", GOOD)
+    info = site.path / "ptb_acme-1.0.dist-info"
+    (info / "RECORD").write_text("ptb_acme.py,,\n")
+    source = site.path / "ptb_acme.egg-info"
+    source.mkdir()
+    (source / "PKG-INFO").write_text((info / "METADATA").read_text())
+    (source / "entry_points.txt").write_text((info / "entry_points.txt").read_text())
+    (source / "SOURCES.txt").write_text("LICENSE\n")
+    for dists in (list(site.distributions()), list(site.distributions())[::-1]):
+        (found,) = find_plugins(dists)
+        assert found.dist.read_text("RECORD") is not None

@@ -58,7 +58,8 @@ def test_a_requirement_installs_the_same_again(plugin, site, facts, line):
         ("Name: ptb acme\nVersion: 1.0\n", "# ptb acme 1.0: pip cannot install it by its metadata"),
         (
             "Name: ptb-acme\n",
-            "# ptb-acme unknown: its metadata cannot be read: ValueError: they have no name and version (ptb_acme-1.0.dist-info)",
+            "# ptb-acme unknown: its metadata cannot be read: ValueError: they have no name and version "
+            "(ptb_acme-1.0.dist-info)",
         ),
     ],
 )

@@ -198,7 +198,7 @@ def test_a_config_file_leaves_plugins_out_and_says_so_to_the_run_made_of_it(ptb,
     [
         ('disable = ["ptb-mark"]', 2, "unknown plugin 'ptb-mark' (did you mean 'ptb-marks'?)"),
         ('require = ["ptb-marks>=2"]', 7, "ptb-marks>=2: installed is 1.0"),
-        ('require = ["ptb-mark"]', 7, "ptb-mark: not installed (did you mean 'ptb-marks'?)"),
+        ('require = ["ptb-mark"]', 7, "ptb-mark: not installed as a plugin (did you mean 'ptb-marks'?)"),
     ],
 )
 def test_wishes_that_cannot_be_met_are_told(ptb, site, tmp_path, lines, code, told):

@@ -49,7 +49,7 @@ def test_a_signal_stops_after_the_step_saves_and_says_so(ptb, tmp_path, number, 
     assert f"stopped by {number.name} after step" in told
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
-    evaluated = json.loads(ptb("eval", "out", "--json").stdout)
+    evaluated = json.loads(ptb("eval", "out@last", "--json").stdout)
     assert evaluated["step"] == summary["step"]
 
 

@@ -19,6 +19,12 @@ BOUND = ["pytorch-basics>=0.1"]
 DONE = Ended(0, "done\n")
 
 
+@pytest.fixture(autouse=True)
+def own_ptb_comes_first(monkeypatch):
+    """Otherwise the doctor notes that the ``ptb`` of the shell is that of another Python."""
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])
+
+
 def model(name):
     """The source of a plugin with one model."""
     return f"""

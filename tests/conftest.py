@@ -44,8 +44,16 @@ def ptb_provide_models():
 """
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``-n``, a process that has nothing left to do takes tests from another one."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    # Several processes (-n) then come to their end at about the same time.
+    # The last tests should be short ones.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

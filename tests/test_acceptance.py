@@ -24,7 +24,7 @@ def test_lenet_learns_the_digits_with_the_defaults(built_in, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
-def test_lenet_learns_fashion_mnist_in_five_epochs(built_in, tmp_path):
-    config = ptb.RunConfig(model={"name": "lenet"}, dataset={"name": "fashion-mnist"}, trainer={"epochs": 5})
+def test_lenet_learns_fashion_mnist_in_two_epochs(built_in, tmp_path):
+    config = ptb.RunConfig(model={"name": "lenet"}, dataset={"name": "fashion-mnist"}, trainer={"epochs": 2})
     result = ptb.train(config, registry=built_in, output=tmp_path / "run")
-    assert result.metrics["test/accuracy"] >= 0.87
+    assert result.metrics["test/accuracy"] >= 0.84

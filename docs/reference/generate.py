@@ -10,6 +10,7 @@ the help of the commands is set to a fixed width.
 """
 
 import ast
+import copy
 import inspect
 import sys
 import textwrap
@@ -425,6 +426,8 @@ def commands(registry: Registry) -> Iterator[click.Context]:
             child = group.get_command(context, name)
             assert child is not None
             child = child.load() if isinstance(child, PluginCommand) else child
+            child = copy.copy(child)
+            child._help_option = None  # click keeps that of whoever asked first, which may know no -h
             below.append(click.Context(child, info_name=name, parent=context))
         waiting = below + waiting
 

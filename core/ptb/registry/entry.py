@@ -5,6 +5,7 @@ Nothing is imported but by ``load``, and by ``settings_model`` for a component t
 
 import importlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Registered:
+class _Registered(ABC):
     """What components and commands have in common; ``conflicts`` are other plugins that give the same name."""
 
     found: FoundPlugin
@@ -31,9 +32,9 @@ class _Registered:
         return bool(self.conflicts) and not self.found.built_in
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """Its kind and name."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return f"{self.label} ({self.found})"

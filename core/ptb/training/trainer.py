@@ -119,7 +119,7 @@ class Trainer:
         """
         objective, optimizer, scaler, calls = self.objective, self.optimizer, self.scaler, self.calls
         calls.now = "optimizer"
-        lr = self.learning_rates[0]
+        rates = self.learning_rates
         divisor = objective.divisor(micro_batches)
         # Scores, targets and loss of each micro-batch, for the metrics; they wait until the step is taken.
         seen: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -139,7 +139,7 @@ class Trainer:
                 if not totals:
                     seen.append((scores.detach(), targets, loss.detach()))
             total = shares[0] if len(shares) == 1 else torch.stack(shares).sum()
-            self._check_and_clip(total, micro_batches, check=not totals)
+            self._check_and_clip(total, rates, micro_batches, check=not totals)
             totals.append(total)
             calls.now = "optimizer"
             return total
@@ -158,7 +158,7 @@ class Trainer:
             self.scheduler.step()
         for scores, targets, loss in seen:
             self.train_metrics.add(scores, targets, loss)
-        return StepOutput(totals[0], lr, sum(len(targets) for _, targets in micro_batches), stepped)
+        return StepOutput(totals[0], rates[0], sum(len(targets) for _, targets in micro_batches), stepped)
 
     def try_step(self, micro_batches: Sequence[Batch], *, begin: bool = True) -> None:
         """Take one step as ``fit`` does, with the actors and nobody else, for trials; ``begin`` starts an epoch."""
@@ -266,7 +266,9 @@ class Trainer:
         for parameter in self._parameters():
             parameter.grad = None
 
-    def _check_and_clip(self, loss: Tensor, micro_batches: Sequence[Batch], *, check: bool) -> None:
+    def _check_and_clip(
+        self, loss: Tensor, rates: Sequence[float], micro_batches: Sequence[Batch], *, check: bool
+    ) -> None:
         """Refuse a step on what is not finite, then apply ``clip_norm`` to the gradients."""
         parameters, clip_norm = self._parameters(), self.settings.clip_norm
         checked = gradients = [each.grad for each in parameters if each.grad is not None]
@@ -277,7 +279,7 @@ class Trainer:
         if self.scaler.is_enabled():
             checked = []  # gradients of fp16 may overflow: then the scaler leaves the step out
         # The second condition waits for the device, once a step.
-        if check and not (all(map(isfinite, self.learning_rates)) and self._finite.all_finite([loss, *checked])):
+        if check and not (all(map(isfinite, rates)) and self._finite.all_finite([loss, *checked])):
             abort_non_finite(self, float(loss), micro_batches)
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)

@@ -137,20 +137,26 @@ def _lock(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take_lock(descriptor, path)
             with suppress(FileNotFoundError):  # whoever had it may have removed the file since it was opened
                 if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                     return descriptor
-        except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
-                return descriptor
+        except BaseException:
             os.close(descriptor)
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise StorageError(
-                    f"another process writes the run {path.parent}; wait for it, or end it, and try again"
-                ) from error
             raise
         os.close(descriptor)
+
+
+def _take_lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise StorageError(
+                f"another process writes the run {path.parent}; wait for it, or end it, and try again"
+            ) from error
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
+            raise
 
 
 @contextmanager

@@ -83,9 +83,12 @@ def resume_run(
             if stop_after is not None and stop_after <= checkpoint.step and not trainer.is_over:
                 raise ConfigError(f"--stop-after {stop_after}: the run is at step {checkpoint.step}; name a later one")
             prune_checkpoints(run.checkpoints, trainer.settings.keep_last)  # it may have been killed before
+        entries = list(then.get("resumed", []))
+        # A run that begins at the start is not resumed: the entry would say that it has had a checkpoint.
+        if checkpoint is not None:
+            entries.append({"step": trainer.state.step, "argv": sys.argv, "changes": changed})
         if not trainer.is_over:
-            entry = {"step": trainer.state.step, "argv": sys.argv, "changes": changed}
-            run.write_manifest({**now, **then, "run": recorder.id, "resumed": [*then.get("resumed", []), entry]})
+            run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True
         run.remove_summary()
         return _fit(recorder, stop_after)

@@ -252,6 +252,25 @@ def test_a_run_that_was_stopped_before_anything_was_saved_begins(stopped, built_
     assert "nothing was saved before" in (stopped / "log.txt").read_text()
 
 
+def test_a_run_may_be_killed_twice_before_anything_is_saved(built_in, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("ptb.runs.recorder.save_checkpoint", killed)
+        patch.setattr("ptb.storage.run_directory.RunDirectory.write_summary", killed)
+        with pytest.raises(Killed):
+            start_run(compose(resolve(RunConfig(**SMALL), built_in)), path)
+        with pytest.raises(Killed):
+            resumed(path, built_in)
+    assert resumed(path, built_in).status == "finished"
+    assert "resumed" not in json.loads((path / "manifest.json").read_text())
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

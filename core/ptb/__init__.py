@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ptb.cli.options import json_option, run_options
     from ptb.config.layers import RunConfig
     from ptb.data.sample_rng import SampleGenerator
-    from ptb.data.spec import DataBundle, DataSpec
+    from ptb.data.spec import DataBundle, DataSpec, InputSpec
     from ptb.errors import (
         ConfigError,
         DataError,
@@ -34,8 +34,18 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["hookimpl", "Component", "Command", "DataSpec", "DataBundle", "SampleGenerator", "Registry", "load_registry"]
-__all__ += ["Callback", "StepOutput", "RunConfig", "RunResult", "train", "resume", "evaluate"]
+__all__ = ["hookimpl", "Component", "Command", "DataSpec", "InputSpec", "DataBundle", "SampleGenerator"]
+__all__ += [
+    "Registry",
+    "load_registry",
+    "Callback",
+    "StepOutput",
+    "RunConfig",
+    "RunResult",
+    "train",
+    "resume",
+    "evaluate",
+]
 __all__ += ["run_options", "json_option", "__version__"]
 __all__ += ["PtbError", "ConfigError", "UnknownNameError", "DataError", "IncompatibleError", "NumericalError"]
 __all__ += ["NonFiniteError", "StorageError", "ResourceError", "PluginError", "InterruptedRunError"]
@@ -45,7 +55,7 @@ _NAMES = {
     "registry.hookspecs": ("hookimpl",),
     "registry.component": ("Component", "Command"),
     "registry.registry": ("Registry", "load_registry"),
-    "data.spec": ("DataSpec", "DataBundle"),
+    "data.spec": ("DataSpec", "DataBundle", "InputSpec"),
     "data.sample_rng": ("SampleGenerator",),
     "training.callbacks": ("Callback",),
     "training.step": ("StepOutput", "NonFiniteError"),

@@ -32,7 +32,9 @@ KINDS: dict[str, Kind] = {
     )
 }
 
-INPUT_KINDS = ("image", "vector", "tokens")
-TARGET_KINDS = ("class", "binary", "real", "distribution", "similarity")
-NEEDS = ("closure", "sparse-gradients")
+INPUT_KINDS = ("image", "vector", "tokens", "array")
+TARGET_KINDS = ("class", "binary", "multilabel", "real", "distribution", "similarity", "none")
+# What a component accepts or is the default for: a class at each pixel or token is another task than one a sample.
+TARGET_FORMS = (*TARGET_KINDS, "class+positions")
+NEEDS = ("closure", "sparse-gradients", "named-parameters", "model", "create-graph")
 ROLES = ("observer", "actor")  # of callbacks: one that only looks, and one that changes training

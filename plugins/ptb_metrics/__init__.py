@@ -15,7 +15,7 @@ def ptb_provide_metrics() -> Iterable[Component]:
             summary="Part of the samples whose class is told right",
             settings="ptb_metrics.settings:Accuracy",
             accepts=("class", "binary"),
-            default_for=("class", "binary"),
+            default_for=("class", "class+positions", "binary"),
             better="higher",
         ),
         Component(

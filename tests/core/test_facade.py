@@ -11,6 +11,7 @@ PUBLIC = {
         "Component",
         "Command",
         "DataSpec",
+        "InputSpec",
         "DataBundle",
         "SampleGenerator",
         "Registry",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ptb.kinds import NEEDS, ROLES, TARGET_KINDS
+from ptb.kinds import NEEDS, ROLES, TARGET_FORMS
 
 MAX_SUMMARY = 200
 BETTER = ("higher", "lower")
@@ -32,8 +32,11 @@ class Component:
         requires: optional dependencies as PEP 508 strings, such as ``"timm>=1.0"``.
         extra: the extra of the plugin's distribution that installs them.
         aliases: other names that lead here; ``ptb list`` does not show them.
-        accepts: for losses and metrics, the target kinds they take; empty means any.
-        needs: for optimizers, what they ask of the training: ``"closure"``, ``"sparse-gradients"``.
+        accepts: for losses and metrics, the target kinds they take; empty means any. ``"class+positions"`` is a class
+            at each position.
+        needs: for optimizers, what they ask of the training: ``"closure"``, ``"sparse-gradients"``,
+            ``"named-parameters"`` (``params`` are pairs of name and tensor), ``"model"`` (called with ``model=``),
+            ``"create-graph"`` (the backward pass can be differentiated).
         default_for: the target kinds for which a run takes it where none is named, or ``"*"``. It counts from the
             built-in plugin only, so that installing a plugin changes no run.
         role: for callbacks, which must have one: ``"observer"`` (only looks) or ``"actor"`` (changes training).
@@ -74,9 +77,9 @@ class Component:
             _check_form(owner, "the name", name, _NAME)
         if self.settings is not None:
             _check_form(owner, "settings", self.settings, _REFERENCE)
-        _check_choices(owner, "accepts", self.accepts, TARGET_KINDS)
+        _check_choices(owner, "accepts", self.accepts, TARGET_FORMS)
         _check_choices(owner, "needs", self.needs, NEEDS)
-        _check_choices(owner, "default_for", self.default_for, ("*", *TARGET_KINDS))
+        _check_choices(owner, "default_for", self.default_for, ("*", *TARGET_FORMS))
         _check_choices(owner, "role", () if self.role is None else (self.role,), ROLES)
         if isinstance(self.better, Mapping):  # a copy, which its plugin cannot change later
             object.__setattr__(self, "better", dict(self.better))

@@ -14,10 +14,12 @@ def check_accepts(config: ResolvedConfig, spec: DataSpec) -> None:
     """Refuse a loss or metric that says it does not take the data set's kind of targets."""
     for component in config.components().values():
         accepts, kind = component.entry.component.accepts, component.entry.kind
-        if accepts and spec.target not in accepts:
+        # Metrics get every position as a sample of its own, so those of classes need not know of positions.
+        fits = {spec.target_form, spec.target} if kind == "metric" else {spec.target_form}
+        if accepts and not fits & {*accepts}:
             raise IncompatibleError(
                 f"{name_of(component)} takes targets of kind {' or '.join(accepts)}; those of "
-                f"{name_of(config.dataset)} are '{spec.target}': choose another {kind} (`ptb list {kind}`) or another "
+                f"{name_of(config.dataset)} are '{spec.target_form}': choose another {kind} (`ptb list {kind}`) or another "
                 "data set"
             )
 

@@ -67,7 +67,7 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
     device = resolve_device(partial.run.device, partial.asked.source("device"))
     with preserve_rng_state(), explain_oom(str(device), partial.loader.batch_size, trains):
         bundle = build_dataset(partial.dataset, partial.run.seed)
-        config = partial.with_target(bundle.spec.target)
+        config = partial.with_target(bundle.spec.target_form)
         check_accepts(config, bundle.spec)
         # An evaluation may have other metrics than the one that was monitored.
         better = better_figure(config, partial.asked, bundle.splits) if trains else "lower"

@@ -11,7 +11,7 @@ from ptb import ConfigError, PluginError, RunConfig
 from ptb.config.checks import KEYS
 from ptb.config.resolve import draft, resolve, selection
 from ptb.config.sections import RENAMED
-from ptb.kinds import TARGET_KINDS
+from ptb.kinds import TARGET_FORMS
 
 LENET = {"model": {"name": "lenet"}}
 
@@ -47,7 +47,7 @@ def test_no_metrics_can_be_asked_for(built_in):
     assert resolve(RunConfig(**LENET, metrics={}), built_in).with_target("class").metrics == {}
 
 
-@pytest.mark.parametrize("kind", TARGET_KINDS)
+@pytest.mark.parametrize("kind", TARGET_FORMS)
 def test_every_target_kind_has_a_default_loss_that_takes_it(built_in, kind):
     loss = resolve(RunConfig(**LENET), built_in).with_target(kind).loss.entry
     assert kind in loss.component.accepts

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from ptb.cli.text import columns, printable
     from ptb.config.resolve import ComponentConfig, PartialConfig, ResolvedConfig, draft, resolve
     from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
+    from ptb.data.batch import Batch
     from ptb.data.loader import BatchLoader
-    from ptb.data.sources import Batch, InMemorySamples, Placement, make_sources
+    from ptb.data.sources import InMemorySamples, Placement, make_sources
     from ptb.data.spec import InputKind, TargetKind
     from ptb.device import cpu_threads, describe_device, resolve_device
     from ptb.errors import count, did_you_mean, listing, one_line, tidy

@@ -32,7 +32,7 @@ def steps(trainer: Trainer, batches: Iterable[Batch]) -> None:
     """One pass, with nothing in it but what training is."""
     model, loss, optimizer = trainer.model, trainer.objective.loss, trainer.optimizer
     model.train()
-    for inputs, targets in batches:
+    for inputs, targets, _ in batches:
         optimizer.zero_grad(set_to_none=True)
         loss(model(inputs), targets).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
@@ -59,16 +59,16 @@ def pre_cut(composed: ComposedRun) -> float:
 def gathered(composed: ComposedRun) -> float:
     """The best loop for data in memory: one permutation, and a batch by index from tensors on the device."""
     trainer, loader = composed.trainer, composed.trainer.train_loader
-    held = InMemorySamples.of(composed.splits["train"])
+    held = InMemorySamples.of(composed.bundle.splits["train"])
     if held is None:
         raise ValueError("the samples are not at hand")
     rows = torch.arange(held.size) if held.rows is None else held.rows
-    inputs, targets = held.inputs[rows].to(trainer.device), held.targets[rows].to(trainer.device)
+    inputs, targets = held.tensors.inputs[rows].to(trainer.device), held.tensors.targets[rows].to(trainer.device)
 
     def batches() -> Iterator[Batch]:
         for chosen in torch.split(torch.randperm(len(targets)).to(trainer.device), loader.batch_size):
             batch = inputs[chosen]
-            yield (batch if loader.transform is None else loader.transform(batch)), targets[chosen]
+            yield Batch(batch if loader.transform is None else loader.transform(batch), targets[chosen])
 
     return _timed(trainer, batches())
 
@@ -77,13 +77,13 @@ def data_loader(composed: ComposedRun, num_workers: int = 0) -> float:
     """The loop of the tutorials: a ``Dataset`` that prepares each sample, and a ``DataLoader``."""
     trainer, batches = composed.trainer, composed.trainer.train_loader
     loader = DataLoader(
-        Items(composed.splits["train"], batches.transform),
+        Items(composed.bundle.splits["train"], batches.transform),
         batch_size=batches.batch_size,
         shuffle=True,
         num_workers=num_workers,
         pin_memory=trainer.device.type == "cuda",
     )
-    return _timed(trainer, ((x.to(trainer.device), y.to(trainer.device)) for x, y in loader))
+    return _timed(trainer, (Batch(x.to(trainer.device), y.to(trainer.device)) for x, y in loader))
 
 
 def read_by_loader(inputs: Tensor, targets: Tensor, batch_size: int, device: torch.device) -> float:

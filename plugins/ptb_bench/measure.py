@@ -68,7 +68,7 @@ def training(partial: PartialConfig, rounds: int) -> Comparison:
         return timed
 
     candidates = {"ptb": each_time(trained)}
-    if InMemorySamples.of(composed.splits["train"]) is not None:
+    if InMemorySamples.of(composed.bundle.splits["train"]) is not None:
         candidates["ptb, the steps on batches cut before"] = each_time(loops.train_steps)
         candidates["batches cut before: the floor"] = each_time(loops.pre_cut)
         candidates["tensors and indices"] = each_time(loops.gathered)

@@ -5,6 +5,7 @@ import math
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class MicroBatchOnOom(Callback):
             # A loss over pairs of samples, for example, is another one over the pairs of each piece.
             if getattr(trainer.objective.loss, "couples_samples", False):
                 raise _failure(trainer, "and the loss takes the samples of a batch together") from error
-            largest = max(len(targets) for _, targets in step.micro_batches)
+            largest = max(batch.size for batch in step.micro_batches)
             now = min(self.samples or largest, largest)
             if now == 1:
                 raise _failure(trainer, "with a single sample in the model") from error
@@ -139,13 +140,14 @@ class _Before:
             buffer.copy_(value)
 
 
-def _pieces(micro_batches: Sequence[tuple[Tensor, ...]], most: int) -> list[tuple[Tensor, ...]]:
+def _pieces(micro_batches: Sequence[Any], most: int) -> list[Any]:
     """The same samples in the same order, at most so many in a batch."""
-    pieces: list[tuple[Tensor, ...]] = []
+    pieces = []
     for batch in micro_batches:
-        count = math.ceil(len(batch[1]) / most)
+        count = math.ceil(batch.size / most)
         # Of equal sizes, so that a last piece of one sample, which batch norm cannot take, is rare.
-        pieces += zip(*(torch.tensor_split(each, count) for each in batch), strict=True)
+        bounds = [number * batch.size // count for number in range(count + 1)]
+        pieces += [batch.map(operator.itemgetter(slice(*each))) for each in pairwise(bounds)]
     return pieces
 
 

@@ -45,7 +45,8 @@ class _Finding(NamedTuple):
 
 def _find(trainer: Any, error: NonFiniteError) -> _Finding:
     inputs, targets = (
-        torch.cat([_non_finite_rows(batch[n], len(batch[1])) for batch in error.micro_batches]) for n in (0, 1)
+        torch.cat([_non_finite_rows(part, batch.size) for batch, part in zip(error.micro_batches, parts, strict=True)])
+        for parts in zip(*((batch.inputs, batch.targets) for batch in error.micro_batches), strict=True)
     )
     nowhere, model = torch.zeros_like(inputs), trainer.model
     if inputs.any():
@@ -70,15 +71,15 @@ def _find(trainer: Any, error: NonFiniteError) -> _Finding:
 
 def _take_pass(trainer: Any, model: nn.Module, error: NonFiniteError) -> tuple["_Outputs", str]:
     """What the outputs of the modules are, and why they may not be those of the step."""
-    sizes = [len(targets) for _, targets in error.micro_batches]
+    sizes = [batch.size for batch in error.micro_batches]
     outputs, note = _Outputs(model, sum(sizes)), ""
     before = _random_numbers(trainer.device)
     hooks = [module.register_forward_hook(outputs.look) for module in model.modules()]
     try:
         with torch.no_grad(), _autocast(trainer):
-            for (inputs, _), size in zip(error.micro_batches, sizes, strict=True):
-                outputs.begin(size)
-                _forward(model, inputs)
+            for batch in error.micro_batches:
+                outputs.begin(batch.size)
+                _forward(model, batch.inputs)
     except Exception as failure:  # a model may raise anything
         text = " ".join(str(failure).split())[:LONGEST_TEXT]
         note = f" up to where the forward pass failed ({type(failure).__name__}: {text})"

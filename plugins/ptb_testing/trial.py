@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec, NumericalError, PluginError, Registry, RunConfig
@@ -16,6 +16,7 @@ from ptb.internals import (
     BUILT_IN,
     KINDS,
     Assembly,
+    Batch,
     ComponentConfig,
     Preflight,
     ResolvedConfig,
@@ -69,7 +70,7 @@ class Trial:
         return cls(assembly, f"{kind.section}.{LABEL}" if kind.labelled else kind.section)
 
     @property
-    def batch(self) -> tuple[Tensor, Tensor]:
+    def batch(self) -> Batch:
         """The first training samples."""
         return self.assembly.loaders["fit"].first_batch(BATCH)
 
@@ -82,7 +83,8 @@ class Trial:
         config = replace(config, run=config.run.model_copy(update={"seed": seed}))
         assembly = replace(self.assembly, config=config)
         with refused(), preserve_rng_state():
-            return assembly.trainer(model or assembly.model(), assembly.loss())
+            loss = assembly.loss()
+            return assembly.trainer(model or assembly.model(loss), loss)
 
     def check(self) -> Trainer:
         """What ``ptb run`` checks before the first step; the trainer that has taken one for it.

@@ -50,7 +50,7 @@ def training(model: str, rounds: int, threads: int, names: list[str]) -> Compari
     def theirs(train: Callable[[Work], float]) -> Callable[[], float]:
         def timed() -> float:
             composed = compose(resolve(config, registry))
-            samples = loops.Items(composed.splits["train"], composed.trainer.train_loader.transform)
+            samples = loops.Items(composed.bundle.splits["train"], composed.trainer.train_loader.transform)
             return train(Work(composed.trainer.model, samples, BATCH, LR))
 
         return timed

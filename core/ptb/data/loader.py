@@ -5,6 +5,8 @@ sample. Nothing is drawn from the global generators, so neither workers nor eval
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +19,9 @@ from ptb.seeding import derive_seed, generator
 class BatchLoader:
     """The batches of one split, epoch by epoch.
 
-    ``transform`` is applied to the inputs of each batch on the device, then ``augment``, with random numbers for the
-    samples of that batch.
+    ``transform`` is applied to the inputs of each batch on the device, then ``augment`` to inputs and targets, with
+    random numbers for the samples of that batch. Where the model ``reconstructs``, the inputs between both are the
+    targets. A stream comes in its own order.
     """
 
     def __init__(
@@ -29,17 +32,19 @@ class BatchLoader:
         seed: int = 0,
         shuffle: bool = False,
         drop_last: bool = False,
-        transform: Callable[[Tensor], Tensor] | None = None,
-        augment: Callable[[Tensor, SampleGenerator], Tensor] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        augment: Callable[[Any, Any, SampleGenerator], tuple[Any, Any]] | None = None,
+        reconstructs: bool = False,
     ) -> None:
         self.source = source
         self.size = source.size
         self.batch_size = batch_size
         self.seed = seed
-        self.shuffle = shuffle
+        self.shuffle = shuffle and not source.is_stream
         self.drop_last = drop_last
         self.transform = transform
         self.augment = augment
+        self.reconstructs = reconstructs
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size)
@@ -51,13 +56,17 @@ class BatchLoader:
         return min(len(self) * self.batch_size, self.size)
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Returns the batches ``(inputs[B, *input_shape], targets[B, ...])`` of an epoch from batch ``start``.
+        """Returns the batches of an epoch from batch ``start``.
 
-        Those before ``start`` are not read, and the others are the same as in the whole epoch.
+        Those before ``start`` are not read, but for a stream, and the others are the same as in the whole epoch.
         """
         order = self._order(number, start)
-        batches = self.source.batches(order, self.batch_size, derive_seed(self.seed, "workers", number))
-        return batches if self.transform is None and self.augment is None else self._changed(batches, order, number)
+        batches = self.source.batches(order, self.batch_size, derive_seed(self.seed, "workers", number), number)
+        if self.source.is_stream:
+            batches = islice(batches, len(self) - start)  # without a last one that drop_last leaves out
+        if self.transform is None and self.augment is None and not self.reconstructs:
+            return batches
+        return self._changed(batches, order, number)
 
     def sample_indices(self, number: int, start: int, count: int = 1) -> Tensor:
         """Returns which samples are in ``count`` batches of an epoch from batch ``start``, int64 ``[N]``."""
@@ -65,8 +74,17 @@ class BatchLoader:
 
     def first_batch(self, count: int = 2) -> Batch:
         """Returns the first samples of the split as one batch on the device, transformed but not augmented."""
-        inputs, targets = self.source.take(torch.arange(min(count, self.size)))
-        return (inputs if self.transform is None else self.transform(inputs)), targets
+        return self._transformed(self.source.take(torch.arange(min(count, self.size))))
+
+    def augmented(self, batch: Batch, epoch: int, samples: Tensor) -> Batch:
+        """Returns a batch of these samples (int64 ``[B]``) as it is in a training epoch."""
+        if self.augment is None:
+            return batch
+        device = next(batch.tensors()).device
+        inputs, targets = self.augment(
+            batch.inputs, batch.targets, SampleGenerator(self.seed, epoch, samples.to(device))
+        )
+        return Batch(inputs, targets, batch.weights)
 
     def _order(self, number: int, start: int) -> Tensor:
         """The samples of an epoch from batch ``start``."""
@@ -80,9 +98,9 @@ class BatchLoader:
 
     def _changed(self, batches: Iterator[Batch], order: Tensor, number: int) -> Iterator[Batch]:
         """Transforms and augments batches."""
-        for samples, (inputs, targets) in zip(cut(order, self.batch_size), batches, strict=True):
-            if self.transform is not None:
-                inputs = self.transform(inputs)
-            if self.augment is not None:
-                inputs = self.augment(inputs, SampleGenerator(self.seed, number, samples.to(inputs.device)))
-            yield inputs, targets
+        for samples, batch in zip(cut(order, self.batch_size), batches, strict=True):
+            yield self.augmented(self._transformed(batch), number, samples)
+
+    def _transformed(self, batch: Batch) -> Batch:
+        inputs = batch.inputs if self.transform is None else self.transform(batch.inputs)
+        return Batch(inputs, inputs if self.reconstructs else batch.targets, batch.weights)

@@ -1,28 +1,20 @@
 """Reads samples of a data set one by one, and collates them into a batch."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence, Sized
+from itertools import islice
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, default_collate, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
+from ptb.data.batch import Batch as Batch
 from ptb.device import cpu_threads, is_memory_error
 from ptb.errors import DataError, PtbError, one_line
 from ptb.seeding import GlobalGenerators, seed_host
 
-Batch = tuple[Tensor, Tensor]
+Collate = Callable[[list[Any]], Any]
 # Added to the seed for each sample: 2**64 divided by the golden ratio. Hashing would cost a sixth of the seeding.
 SEED_STEP = 0x9E3779B97F4A7C15
-
-
-def pair(batch: Any) -> Batch:
-    """Returns ``(inputs, targets)``; raises ``DataError`` unless the batch is two tensors."""
-    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
-        got = ", ".join(type(part).__name__ for part in parts)
-        raise DataError(f"a sample must be a pair (inputs, targets) of tensors or numbers, got ({got})")
-    return parts[0], parts[1]
 
 
 class BatchReader:
@@ -32,8 +24,9 @@ class BatchReader:
     would be a twentieth of the time that a small JPEG takes, so it is done only from the first batch on that draws.
     """
 
-    def __init__(self, splits: Mapping[str, Dataset[Any]]) -> None:
+    def __init__(self, splits: Mapping[str, Dataset[Any]], collate: Collate | None = None) -> None:
         self.splits = dict(splits)
+        self.collate = collate
         self._draws = False
         self._generators: GlobalGenerators | None = None
 
@@ -48,11 +41,11 @@ class BatchReader:
         self._generators = self._generators or GlobalGenerators()  # not earlier: it cannot be sent to another process
         with self._generators.preserved(torch.device("cpu")):
             if seed is not None and not self._draws:
-                batch = read_batch(self.splits[split], split, None, samples, before_each)
+                batch = read_batch(self.splits[split], split, None, samples, self.collate, before_each)
                 if not self._generators.used():
                     return batch
                 self._draws = True  # this batch is read again
-            return read_batch(self.splits[split], split, seed, samples, before_each)
+            return read_batch(self.splits[split], split, seed, samples, self.collate, before_each)
 
 
 @cpu_threads(1)  # with more, what a sample computes may differ in its last bits
@@ -61,37 +54,73 @@ def read_batch(
     name: str,
     seed: int | None,
     samples: Sequence[int],
+    collate: Collate | None = None,
     before_each: Callable[[int], object] = lambda sample: None,
 ) -> Batch:
     """Reads samples of the split called ``name`` into one batch on the host.
 
     Before each sample, Python, NumPy and torch are seeded from ``seed`` and the sample; None seeds nothing. Raises
-    ``DataError`` if a sample cannot be read, or the samples are not alike, or they are no pairs.
+    ``DataError`` if a sample cannot be read, or the samples are not alike, or they are no samples.
     """
     read: list[Any] = []
     sample = -1
+    stream = _first_of_stream(split, max(samples)) if isinstance(split, IterableDataset) and samples else None
     try:
         for sample in samples:
             before_each(sample)
             if seed is not None:
-                seed_host((seed + sample * SEED_STEP) % 2**63)
-            read.append(split[sample])
-        _check_alike(read, name, samples)
-        with torch.no_grad():
-            batch = pair(default_collate(read))
-        if get_worker_info() is not None:  # torch would do it in a thread, where an error only loses the batch
-            for tensor in batch:
-                tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return batch
+                seed_sample(seed, sample)
+            read.append(split[sample] if stream is None else stream[sample])
+        return make_batch(read, samples, name, collate)
     except PtbError:
         raise
     except (Exception, SystemExit) as error:
         if is_memory_error(error):
             raise
         failure = f"reading sample {sample} of the {name} split failed"
-        if len(read) == len(samples):
-            failure = f"samples {samples[0]} to {sample} of the {name} split cannot be put into one batch"
         raise DataError(f"{failure}: {one_line(error)}{remedy(str(error))}") from error
+
+
+def make_batch(read: Sequence[Any], samples: Sequence[int], name: str, collate: Collate | None) -> Batch:
+    """Makes one batch of samples that were read; ``samples`` are their numbers.
+
+    Raises:
+        DataError: they cannot be one batch.
+    """
+    if collate is None:
+        _check_alike(read, name, samples)
+    try:
+        with torch.no_grad():
+            batch = Batch.of((collate or default_collate)(list(read)))
+        if get_worker_info() is not None:  # torch would do it in a thread, where an error only loses the batch
+            for tensor in batch.tensors():
+                tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    except PtbError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_memory_error(error):
+            raise
+        raise DataError(
+            f"samples {samples[0]} to {samples[-1]} of the {name} split cannot be put into one batch: "
+            f"{one_line(error)}{remedy(str(error))}"
+        ) from error
+    return batch
+
+
+def seed_sample(seed: int, sample: int) -> None:
+    """Seeds Python, NumPy and torch for one sample."""
+    seed_host((seed + sample * SEED_STEP) % 2**63)
+
+
+def split_size(split: Dataset[Any], name: str) -> int:
+    """The number of samples of a split; a ``DataError`` where it cannot be had."""
+    try:
+        return len(cast(Sized, split))
+    except Exception as error:  # a data set may raise anything
+        raise DataError(
+            f"len() of the {name} split failed: {one_line(error)}; a data set must say how many samples it has, a "
+            "stream how many an epoch has"
+        ) from error
 
 
 def remedy(reason: str) -> str:
@@ -104,6 +133,13 @@ def remedy(reason: str) -> str:
             "loader.num_workers or a smaller loader.batch_size"
         )
     return ""
+
+
+def _first_of_stream(stream: IterableDataset[Any], last: int) -> list[Any]:
+    """The first samples of a stream, up to number ``last``; it cannot begin anywhere else."""
+    if hasattr(stream, "set_epoch"):
+        stream.set_epoch(0)
+    return list(islice(stream, last + 1))
 
 
 def _check_alike(read: Sequence[Any], name: str, samples: Sequence[int]) -> None:
@@ -121,6 +157,8 @@ def _form(part: Any) -> Any:
     """What has to be equal for two samples, or parts of them, to be alike."""
     if isinstance(part, tuple | list):
         return [_form(inner) for inner in part]
+    if isinstance(part, dict):
+        return {name: _form(inner) for name, inner in part.items()}
     return (part.dtype, part.shape) if hasattr(part, "shape") else type(part)
 
 
@@ -128,4 +166,6 @@ def _say(part: Any) -> str:
     """The form for people, such as ``(float32 [3, 32, 32], int)``."""
     if isinstance(part, tuple | list):
         return f"({', '.join(map(_say, part))})"
+    if isinstance(part, dict):
+        return f"{{{', '.join(f'{name}: {_say(inner)}' for name, inner in part.items())}}}"
     return f"{part.dtype} {list(part.shape)}".removeprefix("torch.") if hasattr(part, "shape") else type(part).__name__

@@ -8,14 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, StackDataset, Subset, TensorDataset
 
-from ptb.data.samples import Batch as Batch
-from ptb.data.samples import pair
+from ptb.data.batch import Batch as Batch
+from ptb.data.samples import Collate
 from ptb.data.workers import TIMEOUT, Workers
 from ptb.errors import IncompatibleError
 
@@ -30,50 +31,48 @@ AHEAD = 2
 class InMemorySamples:
     """Samples in memory: sample ``n`` is row ``rows[n]`` of the tensors, or row ``n`` where ``rows`` is None."""
 
-    inputs: Tensor
-    targets: Tensor
+    tensors: Batch
     rows: Tensor | None = None
 
     @classmethod
     def of(cls, split: Dataset[Any]) -> "InMemorySamples | None":
-        """Those of a ``TensorDataset``, or of a ``Subset`` of one; None for what reads its samples itself."""
+        """Those of tensors in a ``TensorDataset`` or ``StackDataset``, or of a ``Subset`` of one; None for others."""
         rows: Tensor | None = None
         while type(split) is Subset:
             chosen = torch.as_tensor(split.indices, dtype=torch.int64)
             chosen = torch.where(chosen < 0, chosen + len(cast(Any, split.dataset)), chosen)
             rows = chosen if rows is None else chosen[rows]
             split = split.dataset
-        if not isinstance(split, TensorDataset) or any(
-            getattr(type(split), name) is not getattr(TensorDataset, name) for name in ("__getitem__", "__len__")
-        ):
+        tensors = _stacked(split)
+        if tensors is None or isinstance(tensors, Tensor):
             return None
-        inputs, targets = pair(split.tensors)
-        if inputs.requires_grad or targets.requires_grad:
-            inputs, targets = inputs.detach(), targets.detach()
-        return cls(inputs, targets, rows)
+        batch = Batch.of(tensors)
+        if any(tensor.requires_grad for tensor in batch.tensors()):
+            batch = batch.map(Tensor.detach)
+        return cls(batch, rows)
 
     @property
     def size(self) -> int:
         """How many samples there are."""
-        return len(self.inputs if self.rows is None else self.rows)
+        return self.tensors.size if self.rows is None else len(self.rows)
 
     @property
     def nbytes(self) -> int:
         """Bytes of these samples; the tensors may hold others too."""
-        return self.size * (self.inputs[:1].nbytes + self.targets[:1].nbytes)
+        return self.size * self.tensors.map(lambda tensor: tensor[:1]).nbytes
 
     def take(self, samples: Tensor) -> Batch:
         """Returns samples (int64 ``[B]``) as one batch; all tensors are on one device."""
         rows = samples if self.rows is None else self.rows.index_select(0, samples)
-        return self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+        return self.tensors.map(lambda tensor: tensor.index_select(0, rows))
 
     def to(self, device: torch.device, moved: dict[int, Tensor]) -> "InMemorySamples":
         """Moves them to a device; ``moved`` has what is there already, by the id of the tensor on the host."""
-        for tensor in (self.inputs, self.targets):
+        for tensor in self.tensors.tensors():
             if id(tensor) not in moved:
                 moved[id(tensor)] = tensor.to(device)
         rows = None if self.rows is None else self.rows.to(device)
-        return InMemorySamples(moved[id(self.inputs)], moved[id(self.targets)], rows)
+        return InMemorySamples(self.tensors.map(lambda tensor: moved[id(tensor)]), rows)
 
 
 class DeviceSource:
@@ -84,6 +83,8 @@ class DeviceSource:
     def __init__(self, held: InMemorySamples, device: torch.device) -> None:
         self._held = held
         self._device = device
+        self.is_stream = False  # its samples can be had in any order
+        self.collate: Collate | None = None
         self.size = held.size
         self.waiting: Callable[[], object] = lambda: None
 
@@ -94,13 +95,14 @@ class DeviceSource:
         """Returns these samples (int64 ``[B]`` on the host) as one batch on the device."""
         return self._held.take(samples.to(self._device))
 
-    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+    def batches(self, order: Tensor, batch_size: int, seed: int, epoch: int = 0) -> Iterator[Batch]:
         """Yields samples (int64 ``[N]`` on the host) in batches on the device, the last one perhaps smaller."""
         held, rows = self._held, order.to(self._device)
         if held.rows is not None:
             rows = held.rows.index_select(0, rows)
+        whole = InMemorySamples(held.tensors)
         for chosen in cut(rows, batch_size):
-            yield held.inputs.index_select(0, chosen), held.targets.index_select(0, chosen)
+            yield whole.take(chosen)
 
     def close(self) -> None:
         """Does nothing: no process was started to read samples."""
@@ -115,7 +117,7 @@ class HostSource(DeviceSource):
         """Returns these samples as one batch on the device."""
         return to_device(self._held.take(samples), self._device)
 
-    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
+    def batches(self, order: Tensor, batch_size: int, seed: int, epoch: int = 0) -> Iterator[Batch]:
         """Yields samples in batches on the device."""
         ahead: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "ptb-host") as pool:
@@ -127,10 +129,9 @@ class HostSource(DeviceSource):
                 yield to_device(ahead.popleft().result(), self._device)
 
     def _cut(self, samples: Tensor) -> Batch:
-        inputs, targets = self._held.take(samples)
-        if self._device.type == "cuda":  # from page-locked memory, the GPU copies while the host goes on
-            inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        return inputs, targets
+        batch = self._held.take(samples)
+        # From page-locked memory, the GPU copies while the host goes on.
+        return batch.map(Tensor.pin_memory) if self._device.type == "cuda" else batch
 
 
 class WorkerSource:
@@ -140,9 +141,11 @@ class WorkerSource:
 
     def __init__(self, workers: Workers, split: str, device: torch.device) -> None:
         self.workers = workers
+        self.collate = workers.collate
+        self.is_stream = isinstance(workers.splits[split], IterableDataset)
         self._split = split
         self._device = device
-        self.size = len(cast(Any, workers.splits[split]))
+        self.size = workers.size(split)
         # Called about once a second while a worker's batch is waited for; what it raises ends the wait.
         self.waiting: Callable[[], object] = lambda: None
 
@@ -154,10 +157,16 @@ class WorkerSource:
         """Returns these samples as one batch on the device; this process reads them."""
         return to_device(self.workers.take(self._split, samples), self._device)
 
-    def batches(self, order: Tensor, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Yields samples in batches on the device; ``seed`` is for a data set that draws while it is read."""
-        for batch in self.workers.batches(self._split, cut(order, batch_size), seed, self.waiting):
-            yield to_device(batch, self._device)
+    def batches(self, order: Tensor, batch_size: int, seed: int, epoch: int = 0) -> Iterator[Batch]:
+        """Yields samples in batches on the device; ``seed`` is for a data set that draws while it is read.
+
+        A stream has an order of its own in each ``epoch``: ``order`` only says with which sample to begin.
+        """
+        batches: Iterator[Batch] = self.workers.batches(self._split, cut(order, batch_size), seed, self.waiting)
+        if self.is_stream:
+            whole = self.workers.stream(self._split, batch_size, seed, epoch, self.waiting)
+            batches = islice(whole, int(order[0]) // batch_size if len(order) else 0, None)
+        yield from (to_device(batch, self._device) for batch in batches)
 
     def close(self) -> None:
         """Ends the workers; reading again starts new ones."""
@@ -178,33 +187,42 @@ def make_sources(
     persistent_workers: bool = True,
     multiprocessing_context: str | None = None,
     timeout: float = TIMEOUT,
+    collate: Collate | None = None,
 ) -> dict[str, Source]:
     """Chooses where the samples of a data set's splits are kept, the same for all of them.
 
     ``auto`` takes the first placement that is possible: ``device``, if each split is a ``TensorDataset`` or a
     ``Subset`` of one and they need at most a quarter of the free memory of a GPU (of the machine's memory, for other
     devices); ``host``, if each split is that; ``workers``. The other arguments are for ``workers``, and mean what they
-    mean in torch's ``DataLoader``; None takes as many workers as are worth it, and page-locked memory for a GPU.
+    mean in torch's ``DataLoader``; None takes as many workers as are worth it, and page-locked memory for a GPU. With
+    ``collate``, and for streams, only ``workers`` are possible.
 
     Raises:
         IncompatibleError: only ``workers`` can read the samples.
-        DataError: the samples are no pairs.
+        DataError: the samples are none that a batch can hold.
     """
-    held = {name: InMemorySamples.of(split) for name, split in splits.items()}
+    held = {name: None if collate else InMemorySamples.of(split) for name, split in splits.items()}
     in_memory = {name: split for name, split in held.items() if split is not None}
     if placement == "auto":
         placement = "workers" if len(in_memory) < len(held) else "device" if _fits(in_memory, device) else "host"
     if placement == "workers":
         pin_device = device if device.type == "cuda" and pin_memory is not False else None
         workers = Workers(
-            splits, num_workers, prefetch_factor, pin_device, persistent_workers, multiprocessing_context, timeout
+            splits,
+            num_workers,
+            prefetch_factor,
+            pin_device,
+            persistent_workers,
+            multiprocessing_context,
+            timeout,
+            collate,
         )
         return {name: WorkerSource(workers, name, device) for name in splits}
     if len(in_memory) < len(held):
         read = ", ".join(name for name in held if name not in in_memory)
         raise IncompatibleError(
-            f"loader.placement={placement} needs samples that are in memory, in a TensorDataset; the data set reads "
-            f"those of {read} one by one: leave loader.placement out"
+            f"loader.placement={placement} needs samples that are in memory, in a TensorDataset and without a "
+            f"collate; the data set reads those of {read} one by one: leave loader.placement out"
         )
     if placement == "host":
         return {name: HostSource(split, device) for name, split in in_memory.items()}
@@ -219,11 +237,31 @@ def cut(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Moves a batch; where it is in page-locked memory, a GPU copies it while the host goes on."""
-    return batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
+    return batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _stacked(split: Any) -> Any:
+    """What a data set of tensors holds: a tensor, or a tuple or dict of them; None where it computes its samples."""
+    if isinstance(split, Tensor):
+        return split
+    overrides = any(
+        getattr(type(split), name) is not getattr(kind, name)
+        for kind in (TensorDataset, StackDataset)
+        if isinstance(split, kind)
+        for name in ("__getitem__", "__len__")
+    )
+    if overrides or not isinstance(split, TensorDataset | StackDataset):
+        return None
+    held = split.tensors if isinstance(split, TensorDataset) else split.datasets
+    if isinstance(held, dict):
+        found = {name: _stacked(each) for name, each in held.items()}
+        return found if all(isinstance(each, Tensor) for each in found.values()) else None
+    parts = tuple(map(_stacked, held))
+    return parts if all(isinstance(each, Tensor | dict) for each in parts) else None
 
 
 def _fits(held: Mapping[str, InMemorySamples], device: torch.device) -> bool:
-    tensors = {id(tensor): tensor for split in held.values() for tensor in (split.inputs, split.targets)}
+    tensors = {id(tensor): tensor for split in held.values() for tensor in split.tensors.tensors()}
     needed = sum(tensor.nbytes for tensor in tensors.values())
     return needed <= DEVICE_SHARE * _free_memory(device)
 

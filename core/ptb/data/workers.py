@@ -1,10 +1,10 @@
 """Reads batches in this process, or in worker processes with torch's ``DataLoader``, with the same bits.
 
-The ``DataLoader`` goes on for as long as its workers live: its sampler hands out keys, ``(epoch, split, seed,
-samples)``, each for a whole batch. So one pool of workers serves all splits and epochs, and an epoch can start at any
-batch.
+The ``DataLoader`` goes on for as long as its workers live: its sampler hands out keys, each for a whole batch. So one
+pool of workers serves all splits and epochs, and an epoch can start at any batch.
 """
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -19,14 +19,17 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 from torch.utils.data._utils import signal_handling
 
-from ptb.data.samples import Batch, BatchReader, remedy
+from ptb.data.batch import Batch
+from ptb.data.samples import BatchReader, Collate, remedy, split_size
+from ptb.data.streams import StreamPart, StreamReader, batches_of_stream
 from ptb.device import is_memory_error
 from ptb.errors import DataError, PtbError, one_line
 
-Key = tuple[int, str, int, list[int]]
+Wanted = list[int] | StreamPart  # numbers of samples, or the next ones of a stream
+Key = tuple[int, str, int, Wanted]  # epoch of the pool, split, seed, what is wanted
 # Workers are started for an epoch that would take longer than this without them, seconds.
 WORTH_WORKERS = 2.0
 MOST_WORKERS = 8
@@ -56,9 +59,12 @@ class Workers:
         persistent_workers: bool = True,
         multiprocessing_context: str | None = None,
         timeout: float = TIMEOUT,
+        collate: Collate | None = None,
     ) -> None:
         self.splits = dict(splits)
-        self._reader = BatchReader(splits)
+        self.collate = collate
+        self._sizes = {name: split_size(split, name) for name, split in splits.items()}
+        self._reader = _Reader(splits, collate)
         self._wanted = num_workers
         self._prefetch_factor = prefetch_factor
         self._pin_device = pin_device
@@ -77,14 +83,21 @@ class Workers:
         """The setting; without it 0 where an epoch was seen to be read quickly, and one a core where not."""
         if self._wanted is not None:
             return self._wanted
-        samples = max(len(cast(Any, split)) for split in self.splits.values())
+        # Of a stream they decide the order, so only the setting can start some.
+        if any(isinstance(split, IterableDataset) for split in self.splits.values()):
+            return 0
+        samples = max(self._sizes.values())
         slow = WORTH_WORKERS < self._seconds_per_sample * samples < float("inf")
         return min(cores(), MOST_WORKERS) if slow else 0
+
+    def size(self, split: str) -> int:
+        """The number of samples in a split."""
+        return self._sizes[split]
 
     def take(self, split: str, samples: Tensor) -> Batch:
         """Reads samples (int64 ``[B]``) in this process; nothing is seeded for them."""
         start = perf_counter()
-        batch = self._reader.read(split, None, samples.tolist())
+        batch = self._reader.samples.read(split, None, samples.tolist())
         seconds = (perf_counter() - start) / max(len(samples), 1)
         self._seconds_per_sample = min(self._seconds_per_sample, seconds)  # the first read may import and open much
         return batch
@@ -100,24 +113,67 @@ class Workers:
         Raises:
             DataError: a sample cannot be read, or a worker died or gave no batch in time; no worker is left then.
         """
+        wanted = [part.tolist() for part in parts]
+        yield from self._read(split, seed, wanted.__getitem__, len(wanted), waiting)
+        if not self._persistent:
+            self.close()
+
+    def stream(
+        self, split: str, batch_size: int, seed: int, epoch: int, waiting: Callable[[], object] = lambda: None
+    ) -> Iterator[Batch]:
+        """Yields the batches of one epoch of a stream on the host, full ones but for the last.
+
+        Each worker reads its own share of the samples, so their order depends on the number of workers.
+
+        Raises:
+            DataError: as ``batches``; or the stream gives another number of samples than its length.
+        """
+        number = self.num_workers or 1
+
+        def part(turn: int) -> StreamPart:
+            return StreamPart(epoch, turn // number, batch_size, turn % number, number)
+
+        replies = self._read(split, seed, part, None, waiting)
+        yield from batches_of_stream(replies, batch_size, number, self._sizes[split], split, self.collate)
+        self._keys.ahead = iter(())
+        if not self._persistent:
+            self.close()
+
+    def _read(
+        self,
+        split: str,
+        seed: int,
+        wanted: Callable[[int], Wanted],
+        count: int | None,
+        waiting: Callable[[], object],
+    ) -> Iterator[Any]:
+        """Yields the reply to ``wanted(0)``, ``wanted(1)`` and so on; ``count`` of them, or without an end."""
         epoch = 0
-        for number, part in enumerate(parts):
+        for number in itertools.count() if count is None else range(count):
             if self.num_workers and (not self._processes or epoch != self._epoch):
                 epoch = self._epoch = self._epoch + 1
-                self._keys.ahead = iter([(epoch, split, seed, part.tolist()) for part in parts[number:]])
+                self._keys.ahead = self._keys_from(number, epoch, split, seed, wanted, count)
                 if not self._processes:
                     self._start()
             if not self._processes:
-                batch = self._reader.read(split, seed, part.tolist())
+                reply = self._reader.read(split, seed, wanted(number))
             else:
                 try:
-                    batch = self._receive(split, waiting)
+                    reply = self._receive(split, waiting)
                 except BaseException:
                     self.close()
                     raise
-            yield batch
-        if not self._persistent:
-            self.close()
+            yield reply
+
+    def _keys_from(
+        self, first: int, epoch: int, split: str, seed: int, wanted: Callable[[int], Wanted], count: int | None
+    ) -> Iterator[Key | None]:
+        for number in itertools.count(first) if count is None else range(first, count):
+            part = wanted(number)
+            # Workers take turns, and that of another one is let pass.
+            while isinstance(part, StreamPart) and self._keys.given % part.workers != part.worker:
+                yield None
+            yield epoch, split, seed, part
 
     def close(self) -> None:
         """Ends the workers. Reading again starts new ones."""
@@ -129,7 +185,8 @@ class Workers:
         method = self._context or multiprocessing.get_start_method()
         if method not in (methods := multiprocessing.get_all_start_methods()):
             method = methods[0]  # joblib sets one of its own, with which a DataLoader starts nothing
-        self._samples = _WorkerSamples(self.splits, self.num_workers)
+        self._samples = _WorkerSamples(self.splits, self.num_workers, self.collate)
+        self._keys.given = 0
         others = set(multiprocessing.active_children())
         pinning = torch.cuda.device(self._pin_device) if self._pin_device else nullcontext()
         try:
@@ -155,8 +212,10 @@ class Workers:
             if not isinstance(error, Exception):
                 raise
             # A daemonic process may have no children, a data set cannot be pickled, or the system has no more.
-            self._wanted = 0
             reason = f"{one_line(error)}{remedy(str(error))}"
+            if any(isinstance(split, IterableDataset) for split in self.splits.values()):
+                raise DataError(f"workers cannot be started: {reason}; loader.num_workers=0 needs none") from error
+            self._wanted = 0
             warnings.warn(f"workers cannot be started, so this process reads the samples: {reason}", stacklevel=3)
             return
         # When a worker dies, torch's handler of SIGCHLD would raise wherever this process is, be it in a save.
@@ -167,8 +226,8 @@ class Workers:
         # With a priority it comes before multiprocessing waits for its children, at the exit of any process.
         self._end = Finalize(self, _kill, (self._processes,), exitpriority=0)
 
-    def _receive(self, split: str, waiting: Callable[[], object]) -> Batch:
-        """Waits for the next batch of the epoch, and lets go what was read ahead of earlier ones."""
+    def _receive(self, split: str, waiting: Callable[[], object]) -> Any:
+        """Waits for the next reply of the epoch, and lets go what was read ahead of earlier ones."""
         waited = 0.0
         while True:
             try:
@@ -197,7 +256,7 @@ class Workers:
                 continue
             if isinstance(reply[1], Exception):
                 raise reply[1]
-            return cast(Batch, tuple(reply[1]))
+            return reply[1]
 
     def _raise_if_dead(self, split: str) -> None:
         for worker, process in enumerate(self._processes):
@@ -223,25 +282,44 @@ def cores() -> int:
 class _Keys:
     """The sampler of the ``DataLoader``: never ends, and gives None where there is nothing to read."""
 
-    ahead: Iterator[Key] = iter(())
+    ahead: Iterator[Key | None] = iter(())
+    given = 0  # keys so far; the next one is for worker ``given % num_workers``
 
     def __iter__(self) -> Iterator[Key | None]:
         while True:
-            yield next(self.ahead, None)
+            key = next(self.ahead, None)
+            self.given += 1
+            yield key
+
+
+class _Reader:
+    """Reads in one process whatever is wanted, from map-style data sets and from streams."""
+
+    def __init__(self, splits: Mapping[str, Dataset[Any]], collate: Collate | None) -> None:
+        self.samples = BatchReader(splits, collate)
+        self._streams = StreamReader(splits, collate)
+
+    def read(
+        self, split: str, seed: int, wanted: Wanted, before_each: Callable[[int], object] = lambda sample: None
+    ) -> Any:
+        """A batch; of a stream at its end a list of samples."""
+        if isinstance(wanted, StreamPart):
+            return self._streams.read(split, seed, wanted, before_each)
+        return self.samples.read(split, seed, wanted, before_each)
 
 
 class _WorkerSamples(Dataset[Any]):
     """The data set of the ``DataLoader``: epoch and batch of a key, or epoch and the error that reading ended with."""
 
-    def __init__(self, splits: Mapping[str, Dataset[Any]], num_workers: int) -> None:
-        self._reader = BatchReader(splits)
+    def __init__(self, splits: Mapping[str, Dataset[Any]], num_workers: int, collate: Collate | None) -> None:
+        self._reader = _Reader(splits, collate)
         self._names = list(splits)
         self._last = multiprocessing.RawArray("q", [-1] * 2 * num_workers)  # shared: of each worker, split and sample
 
-    def __getitem__(self, key: Key | None) -> tuple[int, Batch | Exception] | None:
+    def __getitem__(self, key: Key | None) -> tuple[int, Any] | None:
         if key is None:
             return None
-        epoch, split, seed, samples = key
+        epoch, split, seed, wanted = key
         worker, number = cast(Any, get_worker_info()).id, self._names.index(split)
 
         def note(sample: int) -> None:
@@ -249,7 +327,7 @@ class _WorkerSamples(Dataset[Any]):
             self._last[2 * worker + 1] = sample
 
         try:
-            return epoch, self._reader.read(split, seed, samples, note)
+            return epoch, self._reader.read(split, seed, wanted, note)
         except PtbError as error:  # perhaps of a class that cannot be pickled
             return epoch, DataError(str(error))
         except Exception as error:  # all but running out of memory has become a DataError

@@ -25,6 +25,7 @@ from ptb.training.protocols import Metric, Scheduler
 from ptb.training.trainer import Trainer
 
 SHAPING = ("size", "input_shape", "height", "width")  # settings of a data set to change where a shape does not fit
+POSITIONS = "class+positions"
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -54,6 +55,12 @@ class Assembly:
         return self.bundle.spec
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the training samples have weights."""
+        source = self.loaders["fit"].source
+        return source.size > 0 and source.take(torch.arange(1)).weights is not None
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         trainer = self.config.trainer
@@ -67,13 +74,13 @@ class Assembly:
         shaping = [f"dataset.{key}" for key in settings if key in SHAPING and self.spec.inputs == "image"]
         return "".join(f"change {key} or " for key in shaping) + "choose another model"
 
-    def model(self) -> nn.Module:
-        """The model, initialized, on the device; the same bits each time."""
+    def model(self, loss: object = None) -> nn.Module:
+        """The model for a loss, initialized, on the device; the same bits each time."""
         config, component = self.config, self.config.model
         seed_global(config.run.seed, "model")
         inputs = f"the inputs of {name_of(config.dataset)}, of shape {self.spec.input_shape}"
         with building(component, inputs, f"; {self.shape_remedy}"):
-            model = component.build(self.spec)
+            model = component.build(self.spec.with_output(getattr(loss, "output_size", self.spec.output_size)))
         if not isinstance(model, nn.Module):
             raise PluginError(f"{component.entry} must give an nn.Module, it gives {type(model).__name__}")
         tensors = (*model.named_parameters(), *model.named_buffers())
@@ -91,25 +98,36 @@ class Assembly:
         return model
 
     def loss(self) -> Any:
-        """The loss, on the device."""
+        """The loss, on the device; it comes before the model, whose output it may want to be wider."""
         component = self.config.loss
+        seed_global(self.config.run.seed, "loss")
         with building(component, name_of(self.config.dataset)):
             loss = component.build(self.spec)
-        if not isinstance(loss, nn.Module):
-            return loss
-        if any(parameter.requires_grad for parameter in loss.parameters()):
-            raise IncompatibleError(
-                f"{name_of(component)} has parameters of its own, which nothing would train; choose another loss"
+        if not callable(loss):
+            raise PluginError(
+                f"{component.entry} must give a callable (scores, targets), it gives {type(loss).__name__}"
             )
-        return loss.to(self.device)
+        # A loss that can give one value a sample does so where samples have weights.
+        if self.has_weights and getattr(loss, "reduction", None) == "mean":
+            loss.reduction = "none"
+        return loss.to(self.device) if isinstance(loss, nn.Module) else loss
 
     def trainer(self, model: nn.Module, loss: Any) -> Trainer:
         """A trainer over a model and a loss, with everything else built anew."""
         config = self.config
         optimizer = build_optimizer(config, model)
+        whole = {label for label, each in config.metrics.items() if POSITIONS in each.entry.component.accepts}
         needs_closure = "closure" in config.optimizer.entry.component.needs or asks_for_closure(optimizer)
         return Trainer(
-            Objective(model, loss, self.device, autocast=self._autocast(), pairs=self.spec.target == "similarity"),
+            Objective(
+                model,
+                loss,
+                self.device,
+                autocast=self._autocast(),
+                pairs=self.spec.target == "similarity",
+                positions=self.spec.target_form == POSITIONS,
+                whole=frozenset(whole if self.spec.positions else ()),
+            ),
             optimizer,
             self._scheduler(optimizer),
             self.loaders["fit"],
@@ -128,7 +146,8 @@ class Assembly:
         except Exception as error:
             if is_memory_error(error):
                 raise
-            copies = (self.model(), self.loss())
+            loss = self.loss()
+            copies = (self.model(loss), loss)
         return self.trainer(to_memory_format(copies[0], memory_format), copies[1])
 
     def _scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:
@@ -168,9 +187,10 @@ def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.devic
     """Batches of every split for evaluation, in the order of the data set; and those to fit on, under ``"fit"``."""
     loader = config.loader
     reading = loader.model_dump(exclude={"batch_size", "shuffle", "drop_last"})
-    sources = make_sources(bundle.splits, device, **reading)
+    sources = make_sources(bundle.splits, device, **reading, collate=bundle.collate)
+    reconstructs = bundle.spec.target == "none"
     loaders = {
-        split: BatchLoader(source, batch_size=loader.batch_size, transform=bundle.transform)
+        split: BatchLoader(source, batch_size=loader.batch_size, transform=bundle.transform, reconstructs=reconstructs)
         for split, source in sources.items()
     }
     loaders["fit"] = BatchLoader(
@@ -181,6 +201,7 @@ def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.devic
         drop_last=loader.drop_last,
         transform=bundle.transform,
         augment=bundle.augment,
+        reconstructs=reconstructs,
     )
     return loaders
 

@@ -19,8 +19,8 @@ def check_accepts(config: ResolvedConfig, spec: DataSpec) -> None:
         if accepts and not fits & {*accepts}:
             raise IncompatibleError(
                 f"{name_of(component)} takes targets of kind {' or '.join(accepts)}; those of "
-                f"{name_of(config.dataset)} are '{spec.target_form}': choose another {kind} (`ptb list {kind}`) or another "
-                "data set"
+                f"{name_of(config.dataset)} are '{spec.target_form}': choose another {kind} (`ptb list {kind}`) or "
+                "another data set"
             )
 
 

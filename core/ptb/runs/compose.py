@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 
 import torch
-from torch.utils.data import Dataset
 
 from ptb.config.resolve import PartialConfig, ResolvedConfig
-from ptb.data.spec import DataSpec
+from ptb.data.spec import DataBundle, DataSpec
 from ptb.device import cpu_threads, describe_device, resolve_device
 from ptb.errors import IncompatibleError, count
 from ptb.registry.registry import PluginInfo
@@ -30,12 +29,16 @@ class ComposedRun:
     """A run whose parts are built and fit each other; nothing is trained and nothing is written."""
 
     config: ResolvedConfig  # with what was chosen on this machine
-    spec: DataSpec
     trainer: Trainer  # ready to fit
-    splits: dict[str, Dataset[object]]
+    bundle: DataBundle
     installed: tuple[PluginInfo, ...]  # all plugins, used or not
     lost_state: dict[str, str] = field(default_factory=dict)  # what each component would lose in a checkpoint
     advice: str | None = None  # about CPU threads
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the samples look like."""
+        return self.bundle.spec
 
     @property
     def parameters(self) -> int:
@@ -72,8 +75,9 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
         # An evaluation may have other metrics than the one that was monitored.
         better = better_figure(config, partial.asked, bundle.splits) if trains else "lower"
         assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device))
-        model = assembly.model()
-        trainer = assembly.trainer(model, assembly.loss())
+        loss = assembly.loss()
+        model = assembly.model(loss)
+        trainer = assembly.trainer(model, loss)
         if trains:
             check_trainer(trainer, config, partial.asked)
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset))
@@ -88,7 +92,7 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
             advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe)
     config = config.with_runtime(str(device), threads, memory_format)
     installed = tuple(partial.registry.plugins())
-    return ComposedRun(config, bundle.spec, trainer, bundle.splits, installed, lost, advice)
+    return ComposedRun(config, trainer, bundle, installed, lost, advice)
 
 
 def _fitted(assembly: Assembly, trainer: Trainer, trains: bool) -> tuple[Preflight, str, float]:

@@ -1,16 +1,19 @@
 """Checks before training that the samples of a data set are what its spec says."""
 
+import operator
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ptb.data.batch import Batch
 from ptb.data.loader import BatchLoader
-from ptb.data.sample_rng import SampleGenerator
-from ptb.data.spec import DataSpec
-from ptb.errors import DataError, count
+from ptb.data.spec import MAIN, DataSpec, InputSpec
+from ptb.errors import DataError, count, tidy
 from ptb.runs.blame import explaining
 from ptb.seeding import preserve_rng_state
+from ptb.training.objective import HIDDEN
 
 PROBE_SAMPLES = 2
 # Reading samples one by one takes long: then so many are looked at. Of those in memory all are, CHUNK at a time, or
@@ -19,13 +22,13 @@ SCAN_SAMPLES = 64
 SCAN_BYTES = 1 << 30
 CHUNK = 4096
 
-Ignored = Callable[[Tensor], "Tensor | None"]
+Ignored = Callable[[Any], "Tensor | None"]
 
 
 def check_data(loaders: Mapping[str, BatchLoader], spec: DataSpec, ignored: Ignored, dataset: str) -> None:
     """Compare samples of every split with the spec.
 
-    ``ignored`` says which samples of a batch of targets the loss leaves out, as a mask ``[B]`` or None.
+    ``ignored`` says which targets of a batch the loss leaves out, as a mask ``[B, *positions]`` or None.
     """
     for name, batches in loaders.items():
         split = "train" if name == "fit" else name
@@ -44,94 +47,141 @@ def check_data(loaders: Mapping[str, BatchLoader], spec: DataSpec, ignored: Igno
             _check_values(batches, spec, place, ignored)
 
 
-def first_samples(batches: BatchLoader, place: str) -> tuple[Tensor, Tensor]:
+def first_samples(batches: BatchLoader, place: str) -> Batch:
     """The first samples of a split as a batch."""
     with explaining(DataError, f"{place}: reading the first samples failed"), preserve_rng_state():
         return batches.first_batch(PROBE_SAMPLES)
 
 
-def form(tensor: object) -> str:
+def form(tree: object) -> str:
     """Type and shape for people: ``float32 [2, 3]``."""
-    if not isinstance(tensor, Tensor):
-        return type(tensor).__name__
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    if isinstance(tree, dict):
+        return f"{{{', '.join(f'{name}: {form(each)}' for name, each in tree.items())}}}"
+    if not isinstance(tree, Tensor):
+        return type(tree).__name__
+    return f"{str(tree.dtype).removeprefix('torch.')} {list(tree.shape)}"
 
 
 def _check_form(batches: BatchLoader, spec: DataSpec, place: str) -> None:
-    inputs, targets = first_samples(batches, place)
-    size = len(inputs)
-    shape = (2, *spec.input_shape) if spec.target == "similarity" else spec.input_shape
-    if tuple(inputs.shape[1:]) != shape:
-        raise DataError(f"{place}: the spec says inputs of shape {shape}, the samples have {tuple(inputs.shape[1:])}")
-    wanted = torch.empty((size, spec.output_size), dtype=torch.float32, device="meta")
-    if spec.target in ("class", "similarity"):
-        wanted = torch.empty(size, dtype=torch.int64 if spec.target == "class" else torch.float32, device="meta")
-    if form(targets) != form(wanted):
+    batch = first_samples(batches, place)
+    varies = batches.source.collate is not None
+    _check_inputs(batch.inputs, spec, place, varies)
+    has_targets = isinstance(batches.source.take(torch.arange(1)).targets, Tensor)
+    if spec.target == "none":
+        if has_targets:
+            raise DataError(
+                f"{place}: the spec says target 'none', and the samples have targets; give the inputs alone"
+            )
+        return
+    dtype = torch.int64 if spec.target == "class" else torch.float32
+    width = () if spec.target in ("class", "similarity") else (spec.output_size,)
+    positions = spec.positions
+    if varies and isinstance(batch.targets, Tensor):
+        positions = tuple(map(min, positions, batch.targets.shape[1 + len(width) :]))
+    wanted = torch.empty((batch.size, *width, *positions), dtype=dtype, device="meta")
+    if form(batch.targets) != form(wanted):
         raise DataError(
-            f"{place}: targets of kind '{spec.target}' are {form(wanted)}; the first {count(size, 'sample')} give "
-            f"{form(targets)}"
+            f"{place}: targets of kind '{spec.target}' are {form(wanted)}; the first {count(batch.size, 'sample')} give "
+            + (form(batch.targets) if has_targets else "none")
         )
+
+
+def _check_inputs(inputs: Any, spec: DataSpec, place: str, varies: bool) -> None:
+    """Each input must have the shape that the spec says, or at most that where a ``collate`` makes the batches."""
+    wanted = spec.all_inputs()
+    named = inputs if isinstance(inputs, dict) else {MAIN: inputs}
+    if isinstance(inputs, dict) != bool(spec.fields) or named.keys() != wanted.keys():
+        raise DataError(
+            f"{place}: by the spec, the inputs are "
+            f"{'a dict of ' + ', '.join(wanted) if spec.fields else 'one tensor'}; the samples give {form(inputs)}"
+        )
+    for name, each in wanted.items():
+        shape = (2, *each.shape) if spec.target == "similarity" else each.shape
+        got = tuple(named[name].shape[1:])
+        smaller = varies and len(got) == len(shape) and all(map(operator.le, got, shape))
+        if got != shape and not smaller:
+            what = "inputs" if not spec.fields else f"'{name}'"
+            raise DataError(f"{place}: the spec says {what} of shape {shape}, the samples have {got}")
 
 
 def _check_augment(batches: BatchLoader, place: str) -> None:
     if batches.augment is None:
         return
-    inputs, _ = first_samples(batches, place)
+    batch = first_samples(batches, place)
     with explaining(DataError, f"{place}: augment failed"), preserve_rng_state():
-        augmented = batches.augment(inputs, SampleGenerator(0, 1, torch.arange(len(inputs), device=inputs.device)))
-    if form(augmented) != form(inputs):
-        raise DataError(
-            f"{place}: augment makes {form(augmented)} of inputs {form(inputs)}; it must keep shape and type"
-        )
+        augmented = batches.augmented(batch, 1, torch.arange(batch.size))
+    for before, after, what in zip(batch, augmented, ("inputs", "targets"), strict=False):
+        if form(after) != form(before):
+            raise DataError(
+                f"{place}: augment makes {form(after)} of {what} {form(before)}; it must keep shape and type"
+            )
 
 
 def _check_values(batches: BatchLoader, spec: DataSpec, place: str, ignored: Ignored) -> None:
     """Look for inputs and targets that are not valid, and name the first sample that has some."""
     order = _scanned(batches)
-    left_out = 0
+    used = 0
     for indices in torch.split(order, CHUNK):
         with explaining(DataError, f"{place}: reading {count(len(order), 'sample')} failed"), preserve_rng_state():
-            inputs, targets = batches.source.take(indices)
-        wrong, valid = _wrong_targets(targets, spec)
-        if (mask := ignored(targets)) is not None:
-            wrong, left_out = wrong & ~mask, left_out + int(mask.sum())
-        if (bad := _first(wrong)) is not None:
-            shown = targets[bad].tolist()
-            raise DataError(f"{place}: the target of sample {int(indices[bad])} is {shown}; valid are {valid}")
-        if inputs.is_floating_point() and (bad := _first(~torch.isfinite(inputs).flatten(1).all(1))) is not None:
-            raise DataError(f"{place}: sample {int(indices[bad])} holds inputs that are not finite")
-        if spec.inputs == "tokens" and spec.vocabulary is not None:
-            outside = ((inputs < 0) | (inputs >= spec.vocabulary)).flatten(1).any(1)
-            if (bad := _first(outside)) is not None:
-                raise DataError(f"{place}: sample {int(indices[bad])} has tokens outside 0 to {spec.vocabulary - 1}")
-    if left_out == len(order):
+            inputs, targets, weights = batches.source.take(indices)
+        if spec.target != "none":
+            wrong, valid = _wrong_targets(targets, spec)
+            mask = ignored(targets)
+            mask = torch.zeros_like(wrong) if mask is None else mask.view(*mask.shape, *(1,) * (wrong.ndim - mask.ndim))
+            used += int((~mask).sum())
+            if (bad := _first(wrong & ~mask)) is not None:
+                shown = targets[bad].tolist()
+                shown = sorted({*targets[bad].flatten().tolist()}) if spec.positions else shown
+                raise DataError(
+                    f"{place}: the target of sample {int(indices[bad])} is {tidy(str(shown), 80)}; valid are {valid}"
+                )
+        if weights is not None and (bad := _first(~(torch.isfinite(weights) & (weights >= 0)))) is not None:
+            raise DataError(
+                f"{place}: the weight of sample {int(indices[bad])} is {weights[bad]}; it must be 0 or more"
+            )
+        named = inputs if isinstance(inputs, dict) else {MAIN: inputs}
+        for name, each in spec.all_inputs().items():
+            _check_input(named[name], each, "" if name == MAIN else f" in '{name}'", indices, place)
+    if not used and spec.target != "none":
         raise DataError(f"{place}: the loss ignores every sample")
+
+
+def _check_input(values: Tensor, spec: InputSpec, where: str, indices: Tensor, place: str) -> None:
+    if values.is_floating_point() and (bad := _first(~torch.isfinite(values))) is not None:
+        raise DataError(f"{place}: sample {int(indices[bad])} holds inputs that are not finite{where}")
+    if spec.kind == "tokens" and spec.vocabulary is not None:
+        outside = (values < 0) | (values >= spec.vocabulary)
+        if (bad := _first(outside)) is not None:
+            raise DataError(f"{place}: sample {int(indices[bad])} has tokens outside 0 to {spec.vocabulary - 1}{where}")
 
 
 def _scanned(batches: BatchLoader) -> Tensor:
     """The indices of the samples that are looked at."""
     order = torch.arange(batches.size)
+    if batches.source.is_stream:
+        return order[:SCAN_SAMPLES]
     if batches.source.placement == "workers":
         return order[:: max(batches.size // SCAN_SAMPLES, 1)]
-    inputs, targets = batches.source.take(order[:1])
-    large = batches.size * (inputs.nbytes + targets.nbytes) > SCAN_BYTES
+    large = batches.size * batches.source.take(order[:1]).nbytes > SCAN_BYTES
     return order[:: max(batches.size // CHUNK, 1)] if large else order
 
 
 def _wrong_targets(targets: Tensor, spec: DataSpec) -> tuple[Tensor, str]:
-    """Which targets are not valid (a mask ``[N]``), and what is."""
+    """Which targets are not valid, a mask of their shape or ``[N]``, and what is."""
     if spec.target == "class":
-        return (targets < 0) | (targets >= spec.output_size), f"0 to {spec.output_size - 1}"
-    if spec.target == "binary":
-        return ((targets != 0) & (targets != 1)).flatten(1).any(1), "0 and 1"
+        hidden = f", and {HIDDEN} for a position without a class" if spec.positions else ""
+        return (targets < 0) | (targets >= spec.output_size), f"0 to {spec.output_size - 1}{hidden}"
+    if spec.target in ("binary", "multilabel"):
+        return (targets != 0) & (targets != 1), "0 and 1"
     if spec.target == "similarity":
         return (targets != 1) & (targets != -1), "+1 and -1"
     if spec.target == "distribution":
         close = torch.isclose(targets.sum(1), torch.ones(()), atol=1e-4)
         return ~(close & (targets >= 0).all(1)), "rows of probabilities that sum to 1"
-    return ~torch.isfinite(targets).flatten(1).all(1), "finite numbers"
+    return ~torch.isfinite(targets), "finite numbers"
 
 
 def _first(mask: Tensor) -> int | None:
-    """Where the first True stands."""
-    return int(mask.int().argmax()) if bool(mask.any()) else None
+    """The first sample with a True."""
+    found = mask.flatten(1).any(1) if mask.ndim > 1 else mask
+    return int(found.int().argmax()) if bool(found.any()) else None

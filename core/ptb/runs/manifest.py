@@ -137,4 +137,4 @@ def git_commit() -> str | None:
 
 def _fingerprint(composed: ComposedRun) -> str:
     seed_global(composed.config.run.seed, "fingerprint")  # samples may be changed at random when they are read
-    return fingerprint(composed.splits)
+    return fingerprint(composed.bundle.splits, composed.bundle.collate)

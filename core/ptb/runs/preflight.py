@@ -6,17 +6,22 @@ state is saved and loaded by the trainer's own code, and what does not come back
 
 import warnings
 from functools import partial
+from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ptb.data.batch import map_leaves
 from ptb.device import is_memory_error
 from ptb.errors import IncompatibleError, PtbError, count, listing, one_line
 from ptb.runs.assembly import Assembly
 from ptb.runs.blame import explaining, name_of
 from ptb.runs.data_check import first_samples, form
 from ptb.runs.state_check import lost_state
+from ptb.training.metrics import RunningMetrics
+from ptb.training.objective import scores_of
 
 
 class Preflight:
@@ -27,7 +32,7 @@ class Preflight:
         self._names = {section: name_of(each) for section, each in assembly.config.components().items()}
         self._trial = partial(assembly.trial, model, loss, memory_format)
         self.trainer = self._trial()
-        self._inputs, self._targets = first_samples(self.trainer.train_loader, self._names["dataset"])
+        self._batch = first_samples(self.trainer.train_loader, self._names["dataset"])
 
     def check_forward(self) -> None:
         """Send two training samples through the model, the loss and the metrics, in eval mode."""
@@ -40,19 +45,23 @@ class Preflight:
                 f"{names['model']} raised on samples of {names['dataset']}, of shape {self._assembly.spec.input_shape}",
                 f"; if that shape does not suit it, {self._assembly.shape_remedy}",
             ):
-                scores = trainer.objective.forward(self._inputs)
+                outputs = trainer.objective.forward(self._batch.inputs)
             if made := [name for name, each in trainer.model.named_parameters() if id(each) not in known]:
                 raise IncompatibleError(
                     f"{names['model']} makes parameters in its forward pass ({listing(made)}), which no optimizer "
                     "would train; make them in its constructor"
                 )
-            self._check_scores(scores)
-            self._check_loss(scores)
+            self._check_scores(outputs)
+            loss = self._check_loss(outputs)
+            with explaining(IncompatibleError, f"predictions() of {names['loss']} cannot take the scores"):
+                scores = trainer.objective.predictions(outputs)
             for label, metric in trainer.eval_metrics.items():
-                message = f"metric '{label}' cannot take the scores and targets"
+                message = f"metric '{label}' cannot take the scores {form(scores)} and targets"
                 with explaining(IncompatibleError, message), warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # two samples are too few for many a figure
-                    metric.update(scores, self._targets)
+                    figures = RunningMetrics(trainer.objective, {label: metric})
+                    figures.add(scores, self._batch, loss.detach())
+                    figures.flush()
                     metric.compute()
                     metric.reset()
 
@@ -63,7 +72,7 @@ class Preflight:
         counter = FlopCounterMode(display=False)
         try:
             with counter:
-                trainer.try_step([(self._inputs, self._targets)])
+                trainer.try_step([self._batch])
         except (Exception, SystemExit) as error:  # a component may raise anything
             if isinstance(error, PtbError) or is_memory_error(error):
                 raise
@@ -71,30 +80,70 @@ class Preflight:
         self._warn_of_missing_gradients()
         self._check_smallest_batch()
         batch = trainer.train_loader.batch_size * trainer.settings.accumulate
-        return counter.get_total_flops() / len(self._inputs) * batch
+        return counter.get_total_flops() / self._batch.size * batch
 
     def lost_state(self) -> dict[str, str]:
         """What each component would lose in a checkpoint after that step, by its section."""
-        return lost_state(self.trainer, self._trial(), [(self._inputs, self._targets)], self._names)
+        return lost_state(self.trainer, self._trial(), [self._batch], self._names)
 
-    def _check_scores(self, scores: object) -> None:
-        names = self._names
-        pair = (2,) if self.trainer.objective.pairs else ()
-        wanted = (len(self._inputs), *pair, self._assembly.spec.output_size)
-        if not isinstance(scores, Tensor) or tuple(scores.shape) != wanted:
-            got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    def _check_scores(self, outputs: object) -> None:
+        names, spec, targets = self._names, self._assembly.spec, self._batch.targets
+        if isinstance(outputs, dict) and "scores" not in outputs:
             raise IncompatibleError(
-                f"{names['model']} must give scores of shape {wanted} for {names['dataset']}, it gives {got}"
+                f"{names['model']} returns a dict of {listing(list(outputs))}; what the loss takes must be in it under "
+                "'scores'"
+            )
+        scores = outputs["scores"] if isinstance(outputs, dict) else outputs
+        if not isinstance(scores, Tensor):
+            raise IncompatibleError(f"{names['model']} must give a tensor of scores, it gives {type(scores).__name__}")
+        if spec.target == "none":  # only the loss knows what it takes
+            return
+        pair = (2,) if self.trainer.objective.pairs else ()
+        positions = targets.shape[len(targets.shape) - len(spec.positions) :]
+        width = getattr(self.trainer.objective.loss, "output_size", spec.output_size)
+        wanted = (self._batch.size, *pair, width, *positions)
+        if tuple(scores.shape) != wanted:
+            raise IncompatibleError(
+                f"{names['model']} must give scores of shape {wanted} for {names['dataset']}, it gives "
+                f"{tuple(scores.shape)}"
             )
 
-    def _check_loss(self, scores: Tensor) -> None:
-        objective, names, targets = self.trainer.objective, self._names, self._targets
-        parties = f"scores {form(scores)} with the targets of {names['dataset']} {form(targets)}"
+    def _check_loss(self, outputs: Any) -> Tensor:
+        objective, names, batch = self.trainer.objective, self._names, self._batch
+        parties = f"scores {form(scores_of(outputs))} with the targets of {names['dataset']} {form(batch.targets)}"
         with explaining(IncompatibleError, f"{names['loss']} cannot take {parties}"):
-            value = objective.loss(scores, targets)
-        if not isinstance(value, Tensor) or (value.ndim and len(value) != len(scores)):
+            value = objective.loss_values(outputs, batch.targets)
+        if not isinstance(value, Tensor) or (value.ndim and len(value) != batch.size):
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise IncompatibleError(f"{names['loss']} must give a scalar tensor or one value a sample, it gives {got}")
+        if batch.weights is not None and not value.ndim:
+            raise IncompatibleError(
+                f"{names['loss']} gives one value for a batch, and the samples of {names['dataset']} have weights: "
+                "choose a loss that can give one value a sample (reduction 'none')"
+            )
+        with explaining(IncompatibleError, f"the term 'loss' of {names['model']} cannot be added"):
+            loss = objective.mean_loss(outputs, batch)
+        if self.trainer.settings.accumulate > 1:
+            self._check_shares(outputs, loss)
+        return loss
+
+    def _check_shares(self, outputs: Any, whole: Tensor) -> None:
+        """Gradients can only be accumulated where the loss of a batch is made of those of its parts."""
+        objective, batch = self.trainer.objective, self._batch
+        ones = range(batch.size)
+        parts = [batch.map(itemgetter(slice(n, n + 1))) for n in ones]
+        outputs_of = [map_leaves(itemgetter(slice(n, n + 1)), outputs) for n in ones]
+        losses = [objective.mean_loss(each, part) for each, part in zip(outputs_of, parts, strict=True)]
+        divisor = objective.divisor(parts)
+        shares = [objective.share(loss, part, divisor) for loss, part in zip(losses, parts, strict=True)]
+        if getattr(objective.loss, "couples_samples", False) or not torch.isclose(
+            torch.stack(shares).sum(), whole, rtol=1e-3
+        ):
+            raise IncompatibleError(
+                f"the loss of a batch by {self._names['loss']} is not made of the losses of its samples, so gradients "
+                "cannot be accumulated: leave trainer.accumulate out, and choose loader.batch_size as large as it "
+                "should be"
+            )
 
     def _explanation(self, section: str, error: BaseException) -> str:
         """Why no step can be taken, with the component that was being called."""
@@ -127,7 +176,7 @@ class Preflight:
         if train.samples % train.batch_size != 1 and train.batch_size != 1:
             return
         try:
-            self.trainer.objective.forward(self._inputs[:1])
+            self.trainer.objective.forward(map_leaves(lambda tensor: tensor[:1], self._batch.inputs))
         except ValueError as error:
             raise IncompatibleError(
                 f"{self._names['model']} cannot train on a batch of one sample, and with loader.batch_size="

@@ -52,9 +52,10 @@ def evaluate(
         objective.model.eval()
         figures = RunningMetrics(objective, metrics)
         objective.calls.now = "dataset"
-        for inputs, targets in batches.epoch():
-            scores = objective.forward(inputs)
-            figures.add(scores, targets, objective.mean_loss(scores, targets))
+        for batch in batches.epoch():
+            outputs = objective.forward(batch.inputs)
+            loss = objective.mean_loss(outputs, batch)
+            figures.add(objective.predictions(outputs), batch, loss)
             check_stop()
             objective.calls.now = "dataset"
         return figures.compute()
@@ -79,11 +80,11 @@ def sample_losses(objective: Objective, batches: BatchLoader) -> Tensor | None:
     losses = []
     with preserve_state(objective.model, objective.loss), torch.inference_mode():
         objective.model.eval()
-        for inputs, targets in batches.epoch():
-            loss = objective.loss(objective.forward(inputs), targets)
+        for batch in batches.epoch():
+            loss = objective.loss_values(objective.forward(batch.inputs), batch.targets)
             if loss.ndim == 0:
                 return None
-            losses.append(loss.flatten(1).mean(1) if loss.ndim > 1 else loss)
+            losses.append(objective.by_sample(loss, batch.targets))
     return torch.cat(losses)
 
 

@@ -1,12 +1,13 @@
 """The mean loss and the metrics of one pass over a split, without a wait for the device before its end."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ptb.data.batch import Batch, leaves
 from ptb.training.objective import Objective
 from ptb.training.protocols import Metric
 from ptb.training.state import component_state, load_component_state
@@ -26,18 +27,18 @@ class RunningMetrics:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._held: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._held: list[tuple[Tensor, Any, Tensor | None, Tensor]] = []
         self._most = 0
         self._sum = torch.zeros((), device=self._objective.device)
         self._count: Tensor | int = 0
         for _, metric in self._called_metrics():
             metric.reset()
 
-    def add(self, scores: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Take in a batch: its scores and its loss, a scalar, both without gradients, and its targets."""
+    def add(self, scores: Tensor, batch: Batch, loss: Tensor) -> None:
+        """Take in a batch, with the scores that metrics get and its loss, a scalar, both without gradients."""
         if not self._held:
             self._most = min(HELD_BATCHES, HELD_VALUES // max(scores.numel(), 1))
-        self._held.append((scores, targets, loss))
+        self._held.append((scores, batch.targets, batch.weights, loss))
         if len(self._held) >= self._most:
             self.flush()
 
@@ -45,11 +46,11 @@ class RunningMetrics:
         """Give the batches that wait to the metrics."""
         if not self._held:
             return
-        scores, targets, losses = (list(column) for column in zip(*self._held, strict=True))
+        scores, targets, weights, losses = (list(column) for column in zip(*self._held, strict=True))
         self._held = []
-        self._add_losses(torch.stack(losses), targets)
+        self._add_losses(torch.stack(losses), [Batch(*each) for each in zip(targets, targets, weights, strict=True)])
         if self.metrics:
-            self._update(torch.cat(scores), torch.cat(targets))
+            self._update(scores, targets)
 
     def compute(self) -> dict[str, float]:
         """The mean loss over all samples, as if they were one batch, and every metric; waits for the device.
@@ -78,14 +79,14 @@ class RunningMetrics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
-        self._held = [(scores, targets, loss) for scores, targets, loss in state["held"]]
+        self._held = [(scores, targets, weights, loss) for scores, targets, weights, loss in state["held"]]
         self._most, self._sum, self._count = int(state["most"]), state["sum"], state["count"]
         for label, metric in self._called_metrics():
             load_component_state(metric, state["metrics"][label])
 
-    def _add_losses(self, losses: Tensor, targets: list[Tensor]) -> None:
+    def _add_losses(self, losses: Tensor, batches: list[Batch]) -> None:
         self._objective.calls.now = "loss"
-        counts = [self._objective.denominator(each) for each in targets]
+        counts = [self._objective.denominator(each) for each in batches]
         if all(isinstance(each, int) for each in counts):
             # Numbers go to the device in one transfer for all batches, which nobody waits for.
             weights = torch.tensor(counts, dtype=losses.dtype).to(losses.device, non_blocking=True)
@@ -95,17 +96,50 @@ class RunningMetrics:
             self._count = self._count + weights.sum()
         self._sum += (losses if self._objective.sums else losses * weights).sum()
 
-    def _update(self, scores: Tensor, targets: Tensor) -> None:
+    def _update(self, scores: list[Tensor], targets: list[Any]) -> None:
         """Metrics get all samples that the loss uses; copies, so that writing into them changes nothing else."""
-        ignored = self._objective.ignored(targets)
-        if ignored is not None:
-            scores, targets = scores[~ignored], targets[~ignored]
-        if len(targets):
-            for _, metric in self._called_metrics():
-                metric.update(scores, targets)
+        objective, whole = self._objective, self._objective.whole
+        if whole:
+            for each_scores, each_targets in _joined(scores, targets):
+                self._update_each(each_scores, each_targets, whole & self.metrics.keys())
+        if self.metrics.keys() <= whole:
+            return
+        masks = [objective.ignored(each) for each in targets]
+        if objective.positions:
+            scores, targets = [each.movedim(1, -1).flatten(0, -2) for each in scores], [*map(torch.flatten, targets)]
+            masks = [None if mask is None else mask.flatten() for mask in masks]
+        for each_scores, each_targets in _joined(scores, targets, masks):
+            self._update_each(each_scores, each_targets, self.metrics.keys() - whole)
+
+    def _update_each(self, scores: Tensor, targets: Any, labels: Collection[str]) -> None:
+        if len(scores):
+            for label, metric in self._called_metrics():
+                if label in labels:
+                    metric.update(scores, targets)
 
     def _called_metrics(self) -> Iterator[tuple[str, Metric]]:
         """The metrics by label, each noted as the component that is being called."""
         for label, metric in self.metrics.items():
             self._objective.calls.now = f"metrics.{label}"
             yield label, metric
+
+
+def _joined(
+    scores: Sequence[Tensor], targets: Sequence[Any], masks: Sequence[Tensor | None] = ()
+) -> Iterator[tuple[Tensor, Any]]:
+    """All batches as one, without the samples of the masks; where they differ in shape, one by one."""
+    kept = [None if mask is None else ~mask for mask in masks or [None] * len(scores)]
+    pairs = [
+        (each_scores, each_targets) if keep is None else (each_scores[keep], each_targets[keep])
+        for each_scores, each_targets, keep in zip(scores, targets, kept, strict=True)
+    ]
+    shapes = {(each.shape[1:], *(leaf.shape[1:] for leaf in leaves(target))) for each, target in pairs}
+    if len(shapes) > 1:
+        yield from pairs
+        return
+    scores, targets = zip(*pairs, strict=True)
+    first = targets[0]
+    if isinstance(first, dict):
+        yield torch.cat(scores), {name: torch.cat([each[name] for each in targets]) for name in first}
+    else:
+        yield torch.cat(scores), torch.cat(targets)

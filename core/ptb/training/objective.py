@@ -1,20 +1,37 @@
 """What a step minimises: the model's scores, the loss of them, and what the loss divides by."""
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ptb.data.batch import Batch, map_leaves
 from ptb.training.blame import Calls
-from ptb.training.protocols import Batch, Loss
+from ptb.training.protocols import Loss
 
 # No divisor is smaller: a batch may hold ignored samples only.
 TINY = torch.finfo(torch.float32).tiny
+# The class of a position that loss and metrics leave out, as in torch: padding, or a pixel without a label.
+HIDDEN = -100
 
 
 class Objective:
-    """A model and a loss, called with the autocast of the run, each noted as the component that is being called."""
+    """A model and a loss, called with the autocast of the run, each noted as the component that is being called.
+
+    What a model returns, its outputs, are scores, or a dict with ``scores`` in it. A value ``loss`` in that dict is
+    added to the loss.
+
+    Args:
+        model: the model.
+        loss: what is minimised.
+        device: of both.
+        autocast: dtype of the forward pass where that is safe; None is that of the weights.
+        pairs: inputs are pairs ``[B, 2, *input_shape]``, and the model embeds both halves.
+        positions: targets are classes at positions, some of which may be hidden.
+        whole: labels of the metrics that take batches with positions as they are.
+    """
 
     def __init__(
         self,
@@ -24,61 +41,138 @@ class Objective:
         *,
         autocast: torch.dtype | None = None,
         pairs: bool = False,
+        positions: bool = False,
+        whole: frozenset[str] = frozenset(),
     ) -> None:
         self.model = model
         self.loss = loss
         self.device = device
         self.calls = Calls()
-        self.autocast_dtype = autocast  # of the forward pass where that is safe; None is the type of the weights
-        self.pairs = pairs  # inputs are pairs [B, 2, *input_shape], and the model embeds both halves
+        self.autocast_dtype = autocast
+        self.pairs = pairs
+        self.positions = positions
+        self.whole = whole
         # The model by torch.compile, for full training batches only: every new shape would be compiled anew.
-        self.compiled: Callable[[Tensor], Tensor] | None = None
+        self.compiled: Callable[[Any], Any] | None = None
         self.compiled_size = 0
         reduction = getattr(loss, "reduction", "mean")
         self.sums = reduction == "sum"
+        self._takes_outputs = "outputs" in _parameters(loss)
         own = getattr(loss, "denominator", None)
         # A mean over values that the loss left unreduced is one over samples.
-        self.denominator: Callable[[Tensor], Tensor | int] = own if callable(own) and reduction == "mean" else len
+        self._denominator: Callable[[Tensor], Tensor | int] | None = None
+        if reduction == "mean":
+            self._denominator = own if callable(own) else _visible if positions else None
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The model's scores ``[B, output_size]``; for pairs its embeddings ``[B, 2, output_size]``."""
+    def forward(self, inputs: Any) -> Any:
+        """The outputs of the model: scores ``[B, output_size, *positions]``, for pairs embeddings ``[B, 2, E]``."""
         self.calls.now = "model"
         if self.autocast_dtype is None:
-            return self._scores(inputs)
+            return self._outputs(inputs)
         with torch.autocast(self.device.type, self.autocast_dtype):
-            return self._scores(inputs).float()
+            return map_leaves(_in_full, self._outputs(inputs))
 
-    def mean_loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch as a scalar."""
+    def loss_values(self, outputs: Any, targets: Any) -> Tensor:
+        """What the loss gives: a scalar, or a value for each sample or element."""
         self.calls.now = "loss"
-        loss = self.loss(scores, targets)
-        return loss.mean() if loss.ndim else loss
+        return self.loss(scores_of(outputs), targets, **({"outputs": outputs} if self._takes_outputs else {}))
+
+    def mean_loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """The loss of a batch as a scalar."""
+        loss = self.loss_values(outputs, batch.targets)
+        if batch.weights is not None:
+            each = self.by_sample(loss, batch.targets) * batch.weights
+            loss = each.sum() if self.sums else each.sum() / batch.weights.sum().clamp(min=TINY)
+        elif loss.ndim:
+            loss = loss.mean()
+        if isinstance(outputs, dict) and "loss" in outputs:
+            loss = loss + outputs["loss"].mean()
+        return loss
+
+    def by_sample(self, loss: Tensor, targets: Any) -> Tensor:
+        """The loss of each sample ``[B]``, from a value for each sample or element."""
+        if loss.ndim == 1:
+            return loss
+        ignored = self.ignored(targets)
+        if ignored is None or ignored.shape != loss.shape:
+            return loss.flatten(1).mean(1)
+        return loss.flatten(1).sum(1) / (~ignored).flatten(1).sum(1).clamp(min=1)
+
+    def predictions(self, outputs: Any) -> Tensor:
+        """Scores in the target's own form, without gradients: what metrics get."""
+        scores = scores_of(outputs).detach()
+        if (own := getattr(self.loss, "predictions", None)) is None:
+            return scores
+        self.calls.now = "loss"
+        with torch.no_grad():
+            return cast(Tensor, own(scores))
+
+    def denominator(self, batch: Batch) -> Tensor | int:
+        """What the mean over a batch divides by: its samples, or the sum of their weights."""
+        if batch.weights is not None:
+            return batch.weights.sum()
+        return batch.size if self._denominator is None else self._denominator(batch.targets)
 
     def divisor(self, micro_batches: Sequence[Batch]) -> Tensor | int | None:
-        """What the mean over all micro-batches divides by: their samples, or the sum of their weights.
+        """What the mean over all micro-batches divides by.
 
         None where the losses simply add up: of one micro-batch, or of a loss that sums.
         """
         if len(micro_batches) == 1 or self.sums:
             return None
         self.calls.now = "loss"
-        whole = sum(self.denominator(targets) for _, targets in micro_batches)
+        whole = sum(map(self.denominator, micro_batches))
         return whole.float().clamp(min=TINY) if isinstance(whole, Tensor) else whole
 
-    def share(self, loss: Tensor, targets: Tensor, divisor: Tensor | int | None) -> Tensor:
+    def share(self, loss: Tensor, batch: Batch, divisor: Tensor | int | None) -> Tensor:
         """What a micro-batch contributes to the mean over all of them."""
-        return loss if divisor is None else loss * (self.denominator(targets) / divisor)
+        return loss if divisor is None else loss * (self.denominator(batch) / divisor)
 
-    def ignored(self, targets: Tensor) -> Tensor | None:
-        """Which samples ``[B]`` the loss leaves out; None where it uses all."""
+    def ignored(self, targets: Any) -> Tensor | None:
+        """Which targets the loss leaves out, a mask ``[B, *positions]``; None where it uses all."""
         own = getattr(self.loss, "ignored", None)
-        return cast("Tensor | None", own(targets)) if callable(own) else None
+        mask = cast("Tensor | None", own(targets)) if callable(own) else None
+        if not self.positions:
+            return mask
+        hidden: Tensor = targets == HIDDEN
+        return hidden if mask is None else mask | hidden
 
-    def _scores(self, inputs: Tensor) -> Tensor:
-        model: Callable[[Tensor], Tensor] = self.model
-        if self.compiled is not None and self.model.training and len(inputs) == self.compiled_size:
+    def _outputs(self, inputs: Any) -> Any:
+        model: Callable[[Any], Any] = self.model
+        if self.compiled is not None and self.model.training and size_of(inputs) == self.compiled_size:
             model = self.compiled
         if not self.pairs:
             return model(inputs)
-        embeddings = model(inputs.flatten(0, 1))
-        return embeddings.view(-1, 2, *embeddings.shape[1:])
+        outputs = model(map_leaves(lambda tensor: tensor.flatten(0, 1), inputs))
+        return map_leaves(_in_pairs, outputs)
+
+
+def scores_of(outputs: Any) -> Tensor:
+    """The scores among what a model returned."""
+    return cast(Tensor, outputs["scores"] if isinstance(outputs, dict) else outputs)
+
+
+def size_of(inputs: Any) -> int:
+    """How many samples inputs hold."""
+    return Batch(inputs, {}).size
+
+
+# A model may return other things beside tensors.
+def _in_full(output: Any) -> Any:
+    return output.float() if isinstance(output, Tensor) and output.is_floating_point() else output
+
+
+def _in_pairs(output: Any) -> Any:
+    return output.view(-1, 2, *output.shape[1:]) if isinstance(output, Tensor) and output.ndim else output
+
+
+def _visible(targets: Tensor) -> Tensor:
+    return (targets != HIDDEN).sum()
+
+
+def _parameters(loss: object) -> Sequence[str]:
+    """The names of the parameters of a loss's call."""
+    try:
+        return [*inspect.signature(loss.forward if isinstance(loss, nn.Module) else cast(Any, loss)).parameters]
+    except (TypeError, ValueError):  # what is written in C may show none
+        return []

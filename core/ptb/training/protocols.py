@@ -4,16 +4,18 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-Batch = tuple[Tensor, Tensor]
-"""Inputs ``[B, *input_shape]`` and targets ``[B, ...]``."""
+from ptb.data.batch import Batch as Batch
 
 
 class Loss(Protocol):
-    """What is minimised.
+    """What is minimised. If its call has a parameter ``outputs``, it gets all that the model returned.
 
     It may say more of itself: ``reduction`` (``"mean"``, ``"sum"`` or ``"none"``, as in torch; ``"mean"`` where it is
-    absent), ``denominator(targets)`` (what its mean divides by, where that is not the number of samples) and
-    ``ignored(targets)`` (a mask ``[B]`` of the samples that it leaves out, or None).
+    absent), ``denominator(targets)`` (what its mean divides by, where that is not the number of targets),
+    ``ignored(targets)`` (a mask, of the shape of class targets, of those that it leaves out, or None), ``output_size``
+    (how many scores it wants, where that is not the width of the targets), ``predictions(scores)`` (scores in the
+    target's own form, for metrics) and ``couples_samples`` (True where the loss of a batch is not made of those of its
+    samples: gradients cannot be accumulated then).
     """
 
     def __call__(self, scores: Tensor, targets: Tensor, /) -> Tensor:

@@ -121,23 +121,23 @@ class Trainer:
         calls.now = "optimizer"
         rates = self.learning_rates
         divisor = objective.divisor(micro_batches)
-        # Scores, targets and loss of each micro-batch, for the metrics; they wait until the step is taken.
-        seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        # Of each micro-batch, for the metrics; they wait until the step is taken.
+        seen: list[tuple[Tensor, Batch, Tensor]] = []
         totals: list[Tensor] = []
 
         # LBFGS calls it several times a step, with other weights: only the first call measures the step.
         def compute_gradients() -> Tensor:
             shares = []
             self._zero_gradients()  # 3 zero the gradients
-            for inputs, targets in micro_batches:
-                scores = objective.forward(inputs)  # 4 forward: [B, C]
-                loss = objective.mean_loss(scores, targets)  # 5 loss: a scalar
-                share = objective.share(loss, targets, divisor)
+            for batch in micro_batches:
+                outputs = objective.forward(batch.inputs)  # 4 forward: [B, C]
+                loss = objective.mean_loss(outputs, batch)  # 5 loss: a scalar
+                share = objective.share(loss, batch, divisor)
                 calls.now = "model"
                 scaler.scale(share).backward()  # type: ignore[no-untyped-call]  # 6 backward
                 shares.append(share.detach())
                 if not totals:
-                    seen.append((scores.detach(), targets, loss.detach()))
+                    seen.append((objective.predictions(outputs), batch, loss.detach()))
             total = shares[0] if len(shares) == 1 else torch.stack(shares).sum()
             self._check_and_clip(total, rates, micro_batches, check=not totals)
             totals.append(total)
@@ -156,9 +156,9 @@ class Trainer:
         if stepped:
             calls.now = "scheduler"
             self.scheduler.step()
-        for scores, targets, loss in seen:
-            self.train_metrics.add(scores, targets, loss)
-        return StepOutput(totals[0], rates[0], sum(len(targets) for _, targets in micro_batches), stepped)
+        for scores, batch, loss in seen:
+            self.train_metrics.add(scores, batch, loss)
+        return StepOutput(totals[0], rates[0], sum(batch.size for batch in micro_batches), stepped)
 
     def try_step(self, micro_batches: Sequence[Batch], *, begin: bool = True) -> None:
         """Take one step as ``fit`` does, with the actors and nobody else, for trials; ``begin`` starts an epoch."""

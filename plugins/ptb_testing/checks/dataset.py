@@ -65,7 +65,7 @@ def samples_fit_the_spec(case: Case) -> None:
         )
     wanted = torch.int64 if bundle.spec.inputs == "tokens" else torch.float32
     for name, loader in loaders.items():
-        inputs, _ = loader.first_batch(SAMPLES)
+        inputs = loader.first_batch(SAMPLES).inputs
         if inputs.dtype != wanted:
             raise CheckFailed(
                 f"inputs of the {name} split are {inputs.dtype}, models take {wanted}: cast them in transform"
@@ -127,7 +127,7 @@ def pickles_for_workers(case: Case) -> str | None:
             (batch,) = sources[name].batches(torch.arange(len(split)), len(split), 0)
     finally:
         sources[name].close()
-    _check_same(split, name, list(zip(*batch, strict=True)), "when a worker process reads it")
+    _check_same(split, name, list(zip(batch.inputs, batch.targets, strict=True)), "when a worker process reads it")
     return None
 
 
@@ -170,7 +170,7 @@ def class_counts_are_those_of_train(case: Case) -> None:
         raise Skipped("its spec has no class_counts")
     size, held = len(cast(Sized, bundle.train)), InMemorySamples.of(bundle.train)
     if held is not None:
-        _, targets = held.take(torch.arange(size))
+        targets = held.take(torch.arange(size)).targets
     elif size <= MANY:
         targets = torch.stack([torch.as_tensor(bundle.train[place][1]) for place in range(size)])
     else:
@@ -218,13 +218,13 @@ def _function(bundle: DataBundle, name: str) -> tuple[Tensor, Callable[..., Tens
     if (given := getattr(bundle, name)) is None:
         raise Skipped(f"it has no {name}")
     if name == "transform":
-        inputs, _ = _loader(replace(bundle, transform=None), bundle.train).first_batch(SAMPLES)
-        return inputs, given
-    inputs, _ = _loader(bundle, bundle.train).first_batch(SAMPLES)
+        return _loader(replace(bundle, transform=None), bundle.train).first_batch(SAMPLES).inputs, given
+    inputs, targets, _ = _loader(bundle, bundle.train).first_batch(SAMPLES)
 
     def augment(inputs: Tensor, first: int = 0, seed: int = 0) -> Tensor:
         numbers = torch.arange(first, first + len(inputs), device=inputs.device)
-        augmented: Tensor = given(inputs, SampleGenerator(seed, 1, numbers))
+        given_targets = targets[first : first + len(inputs)].to(inputs.device)
+        augmented: Tensor = given(inputs, given_targets, SampleGenerator(seed, 1, numbers))[0]
         return augmented
 
     return inputs, augment

@@ -10,7 +10,7 @@ from torch.autograd.gradcheck import GradcheckError
 from torch.autograd.gradcheck import gradcheck as torch_gradcheck
 
 from ptb import DataSpec
-from ptb.internals import Objective, RunningMetrics, one_line
+from ptb.internals import Batch, Objective, RunningMetrics, one_line
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
@@ -154,5 +154,6 @@ def _mean(loss: Any, *batches: tuple[Tensor, Tensor]) -> float:
     objective = Objective(nn.Identity(), loss, CPU)
     running = RunningMetrics(objective, {})
     for scores, targets in batches:
-        running.add(scores, targets, objective.mean_loss(scores, targets).detach())
+        batch = Batch(scores, targets)
+        running.add(scores, batch, objective.mean_loss(scores, batch).detach())
     return running.compute()["loss"]

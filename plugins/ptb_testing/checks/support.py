@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ptb import DataSpec
-from ptb.internals import Batch, generator, one_line
+from ptb.internals import generator, one_line
 from ptb_testing.case import Case, Check
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import identical
@@ -110,7 +110,7 @@ def check_taken(case: Case, taken: Iterable[object], refused: Mapping[str, str])
             raise CheckFailed(f"it refuses everything that it was tried on; on {what} it says: {reason}")
 
 
-def regrouped(scores: Tensor, targets: Tensor) -> Iterator[list[Batch]]:
+def regrouped(scores: Tensor, targets: Tensor) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The same samples in two uneven batches, in two of which one is a single sample, and in another order."""
     for cut in (2 * len(targets) // 3 + 1, len(targets) - 1):  # the mean of two means is another number than the mean
         yield [(scores[:cut], targets[:cut]), (scores[cut:], targets[cut:])]

@@ -81,8 +81,8 @@ def _check_form(batches: BatchLoader, spec: DataSpec, place: str) -> None:
     wanted = torch.empty((batch.size, *width, *positions), dtype=dtype, device="meta")
     if form(batch.targets) != form(wanted):
         raise DataError(
-            f"{place}: targets of kind '{spec.target}' are {form(wanted)}; the first {count(batch.size, 'sample')} give "
-            + (form(batch.targets) if has_targets else "none")
+            f"{place}: targets of kind '{spec.target}' are {form(wanted)}; the first {count(batch.size, 'sample')} "
+            f"give {form(batch.targets) if has_targets else 'none'}"
         )
 
 

@@ -100,9 +100,10 @@ def make_batch(read: Sequence[Any], samples: Sequence[int], name: str, collate: 
     except (Exception, SystemExit) as error:
         if is_memory_error(error):
             raise
+        form = "; tensors, numbers and dicts of them can be; others need a collate in the DataBundle that makes tensors"
         raise DataError(
             f"samples {samples[0]} to {samples[-1]} of the {name} split cannot be put into one batch: "
-            f"{one_line(error)}{remedy(str(error))}"
+            f"{one_line(error)}{remedy(str(error)) or ('' if collate else form)}"
         ) from error
     return batch
 

@@ -100,6 +100,11 @@ def check_config(run: RunDirectory, checkpoint: Checkpoint | None, composed: Com
     gone = {*saved.get("callbacks", ())} - {*config.callbacks}
     free = tuple(f"callbacks.{label}." for label in observers | gone)
     changed = [key for key in then if now.get(key) != then[key]] + [key for key in written if key not in then]
+    key = "loader.num_workers"
+    if composed.trainer.train_loader.source.is_stream and now.get(key) != then.get(key):
+        before, value = then.get(key, "not set"), now.get(key, "not set")
+        why = f"is {value}, and was {before} before: each worker reads its share of a stream, so it decides the order"
+        raise ConfigError(Problem(key, f"{why}; set it as it was"))
     problems = [
         Problem(
             key,

@@ -319,7 +319,7 @@ def test_two_runs_that_differ_are_seen_to_differ(lives, whole, tmp_path):
 NEVER_CHECK = "recorder.differences = lambda *_: []\nptb.runs.compose.Preflight.lost_state = lambda _: {}\n"
 MUTANTS = {
     "no random numbers": NEVER_CHECK + "ptb.training.snapshot.set_random_state = lambda *_: None",
-    "no optimizer": NEVER_CHECK + "ptb.training.snapshot._load_optimizer = lambda *_: None",
+    "no optimizer": NEVER_CHECK + "ptb.training.snapshot.load_optimizer = lambda *_: None",
     "no metrics": NEVER_CHECK + "ptb.training.metrics.RunningMetrics.load_state_dict = lambda *_: None",
     "rows stay": "RunDirectory.truncate_rows = lambda *_: True",
     "temporary files stay": "atomic.remove_temporaries = lambda _: None",

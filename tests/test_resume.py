@@ -649,7 +649,7 @@ def test_a_run_goes_on_in_another_process_with_the_same_bits(registry, site, ptb
     ("forgotten", "differs"),
     [
         ("ptb.training.snapshot.set_random_state", "model."),
-        ("ptb.training.snapshot._load_optimizer", "optimizer"),
+        ("ptb.training.snapshot.load_optimizer", "optimizer"),
         ("ptb.training.snapshot.load_weights", "model."),
         ("ptb.training.metrics.RunningMetrics.load_state_dict", "metrics.jsonl"),
         ("ptb.training.metrics.load_component_state", "metrics.jsonl"),

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     )
     from ptb.cli.progress import ProgressBar
     from ptb.cli.text import columns, printable
-    from ptb.config.resolve import ComponentConfig, PartialConfig, ResolvedConfig, draft, resolve
-    from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
+    from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, ResolvedConfig, draft, resolve
+    from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings, TrainerSettings
     from ptb.data.batch import Batch
     from ptb.data.loader import BatchLoader
     from ptb.data.sources import InMemorySamples, Placement, make_sources

@@ -23,7 +23,8 @@ NAMES = {
     *(
         "SHARED_SECTIONS",
         "ComponentConfig",
-        "Grouping",
+        "GroupConfig",
+        "ParameterGroup",
         "PartialConfig",
         "ResolvedConfig",
         "TrainerSettings",

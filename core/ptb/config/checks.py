@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,15 @@ from pydantic import BaseModel
 
 from ptb.config.files import LONGEST_KEY, KeyPath
 from ptb.config.layers import FLAGS, RunConfig
-from ptb.config.sections import CORE_SECTIONS, RENAMED, SHARED_SECTIONS, Grouping, RunSettings, TrainerSettings
+from ptb.config.sections import (
+    CORE_SECTIONS,
+    RENAMED,
+    SHARED_SECTIONS,
+    Grouping,
+    ParameterGroup,
+    RunSettings,
+    TrainerSettings,
+)
 from ptb.errors import ConfigError, PluginError, Problem, closest, listing, tidy
 from ptb.kinds import KINDS, Kind
 from ptb.registry.entry import RegisteredComponent
@@ -38,6 +46,28 @@ class ComponentConfig:
     def as_config(self) -> dict[str, Any]:
         """The section of a config file that makes this choice again."""
         return {"name": self.entry.key, **plain_values(self.settings)}
+
+
+@dataclass(frozen=True)
+class GroupConfig:
+    """One of ``optimizer.groups``: which parameters, and the optimizer that takes them, with all of its settings."""
+
+    members: ParameterGroup
+    optimizer: ComponentConfig
+    given: tuple[str, ...]  # the settings that stand in the group itself
+
+    def as_config(self) -> dict[str, Any]:
+        """The table of a config file that means the same."""
+        members, settings = plain_values(self.members), self.optimizer.as_config()
+        return {**settings, **members, "name": settings["name"]} if self.members.name else members | {
+            key: settings[key] for key in self.given if key in settings
+        }
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the group of parameters has beside them: nothing where they have an optimizer of their own."""
+        settings = arguments(self.optimizer.settings)
+        return {} if self.members.name else {key: settings[key] for key in self.given}
 
 
 class Checker:
@@ -77,8 +107,10 @@ class Checker:
         for name in CORE_SECTIONS:
             with self._collecting():
                 parts[name] = self.core_section(name)
+        if parts["optimizer"] and "grouping" in parts:
+            parts["groups"] = self._groups(parts["optimizer"], parts["grouping"].groups)
         self.finish()
-        self._check_together(parts["optimizer"], parts["grouping"], parts["trainer"])
+        self._check_needs(parts["optimizer"], parts["groups"], parts["trainer"])
         self.finish()
         return parts
 
@@ -110,9 +142,11 @@ class Checker:
                     chosen[path[0]][path[1]] = component
         return chosen
 
-    def add_fields(self, path: KeyPath, entry: RegisteredComponent, model: type[BaseModel]) -> None:
+    def add_fields(
+        self, path: KeyPath, entry: RegisteredComponent, model: type[BaseModel], own: Sequence[str] | None = None
+    ) -> None:
         """Notes the settings of a component, beside the core's own keys of its section."""
-        own = self.fields.get(path, [])
+        own = self.fields.get(path, []) if own is None else own
         if both := set(own) & set(model.model_fields):
             raise PluginError(f"{entry}: a setting cannot be called {listing(sorted(both))}")
         self.fields[path] = [*model.model_fields, *own]
@@ -264,32 +298,55 @@ class Checker:
                 return candidates[match]
         return ""
 
-    def _check_together(self, optimizer: ComponentConfig, grouping: Grouping, trainer: TrainerSettings) -> None:
-        """What each key allows and both together do not."""
-        if "closure" in optimizer.entry.component.needs:
-            for key, message in closure_problems(optimizer.entry.name, trainer).items():
-                self._add_problem(("trainer", key), message)
-        source = self.config.source("optimizer", "groups")
-        common = plain_values(optimizer.settings) if grouping.groups else {}
-        for number, group in enumerate(grouping.groups):
-            own = group.model_dump(exclude={"match"}, exclude_none=True)
-            try:
-                validate(type(optimizer.settings), common | own)
-            except SettingsError as error:
-                for problem in error.problems:
-                    if problem.key in own:
-                        place = f"optimizer.groups[{number}].{problem.key}"
-                        self.problems.append(Problem(place, problem.message, source))
+    def _groups(self, optimizer: ComponentConfig, tables: Iterable[dict[str, Any]]) -> tuple[GroupConfig, ...]:
+        """The checked tables of ``optimizer.groups``."""
+        common = plain_values(optimizer.settings) if tables else {}
+        groups = []
+        for number, table in enumerate(tables):
+            with self._collecting():
+                groups.append(self._group(("optimizer", f"groups[{number}]"), table, optimizer, common))
             if len(self.problems) > MOST_PROBLEMS:
-                return
+                break
+        return tuple(groups)
+
+    def _group(
+        self, path: KeyPath, table: Mapping[str, Any], optimizer: ComponentConfig, common: Mapping[str, Any]
+    ) -> GroupConfig:
+        """One of them, whose settings are laid over the ``common`` ones, or are those of an optimizer of its own."""
+        entry, model = optimizer.entry, type(optimizer.settings)
+        if "name" in table:
+            entry = self._look_up("optimizer", table["name"], (*path, "name"))
+            entry.check_dependencies()
+            model, common = entry.settings_model(), {}
+        self.add_fields(path, entry, model, [*ParameterGroup.model_fields])
+        own = {key: value for key, value in table.items() if key in ParameterGroup.model_fields}
+        given = {key: value for key, value in table.items() if key not in own}
+        members: Any = None
+        with self._collecting():
+            members = self._validated(ParameterGroup, own, path)
+        settings = self._validated(model, {**common, **given}, path)
+        return GroupConfig(members, ComponentConfig(entry, settings), tuple(given))
+
+    def _check_needs(
+        self, optimizer: ComponentConfig, groups: Iterable[GroupConfig], trainer: TrainerSettings
+    ) -> None:
+        """What each key allows and the needs of the optimizers do not."""
+        for component in (optimizer, *(group.optimizer for group in groups if group.members.name)):
+            record = component.entry
+            for key, message in step_problems(record.name, record.component.needs, trainer).items():
+                self._add_problem(("trainer", key), message)
 
 
-def closure_problems(optimizer: str, trainer: TrainerSettings) -> dict[str, str]:
-    """Messages, by keys of ``trainer``, about what an optimizer that needs a closure cannot do."""
-    why = f"'{optimizer}' evaluates the loss several times a step"
+def step_problems(optimizer: str, needs: Collection[str], trainer: TrainerSettings) -> dict[str, str]:
+    """Messages, by keys of ``trainer``, about what an optimizer with these needs cannot do."""
     problems = {}
-    if trainer.accumulate > 1:
-        problems["accumulate"] = f"must be 1, got {trainer.accumulate}: {why}"
-    if trainer.precision == "fp16":
-        problems["precision"] = f"must be fp32 or bf16, got fp16: {why}, which no loss scaler allows"
+    if "closure" in needs:
+        why = f"'{optimizer}' evaluates the loss several times a step"
+        if trainer.accumulate > 1:
+            problems["accumulate"] = f"must be 1, got {trainer.accumulate}: {why}"
+        if trainer.precision == "fp16":
+            problems["precision"] = f"must be fp32 or bf16, got fp16: {why}, which no loss scaler allows"
+    elif "create-graph" in needs and trainer.precision == "fp16":
+        why = f"'{optimizer}' differentiates the gradients, which a loss scaler scales"
+        problems["precision"] = f"must be fp32 or bf16, got fp16: {why}"
     return problems

@@ -10,7 +10,8 @@ from typing import Any, Self
 from ptb.config.checks import KEYS as KEYS
 from ptb.config.checks import SECTIONS, Checker
 from ptb.config.checks import ComponentConfig as ComponentConfig
-from ptb.config.checks import closure_problems as closure_problems
+from ptb.config.checks import GroupConfig as GroupConfig
+from ptb.config.checks import step_problems as step_problems
 from ptb.config.layers import RunConfig
 from ptb.config.sections import CORE_SECTIONS, Grouping, LoaderSettings, PluginSettings, RunSettings, TrainerSettings
 from ptb.registry.registry import Registry
@@ -28,6 +29,7 @@ class _Sections:
     initializer: ComponentConfig
     optimizer: ComponentConfig
     grouping: Grouping  # the core's own keys of the section ``optimizer``
+    groups: tuple[GroupConfig, ...]  # its ``groups``, checked
     scheduler: ComponentConfig
     callbacks: dict[str, ComponentConfig]
     loader: LoaderSettings
@@ -43,6 +45,9 @@ class _Sections:
                 found |= {f"{section}.{label}": component for label, component in chosen.items()}
             elif chosen is not None:
                 found[section] = chosen
+        for number, group in enumerate(self.groups):
+            if group.members.name:
+                found[f"optimizer.groups[{number}]"] = group.optimizer
         return found
 
     def as_config(self) -> dict[str, Any]:
@@ -54,7 +59,8 @@ class _Sections:
                 written[section] = {label: component.as_config() for label, component in chosen.items()}
             elif chosen is not None:
                 written[section] = chosen.as_config()
-        written["optimizer"] |= plain_values(self.grouping)
+        groups = {"groups": [group.as_config() for group in self.groups]}
+        written["optimizer"] |= plain_values(self.grouping) | groups
         for name in CORE_SECTIONS:
             written[name] = getattr(self, name).model_dump(exclude_none=True, exclude_defaults=name == "plugins")
         return {section: values for section, values in written.items() if (section, values) != ("plugins", {})}

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -157,15 +157,21 @@ class TrainerSettings(BaseModel, defer_build=True):
 
 
 class ParameterGroup(BaseModel, defer_build=True):
-    """One of ``optimizer.groups``: parameters with a learning rate or a weight decay of their own."""
+    """Which parameters one of ``optimizer.groups`` holds; its other keys are settings of their optimizer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    match: str = Field(
-        description="Pattern of parameter names, such as conv*.weight; the first group that matches counts"
+    match: str | None = Field(None, description="Pattern of parameter names, such as conv*.weight; without it all")
+    ndim: int | None = Field(
+        None, ge=0, description="Number of dimensions of the parameters: 2 for matrices; without it any"
     )
-    lr: float | None = Field(None, ge=0, allow_inf_nan=False, description="Their learning rate")
-    weight_decay: float | None = Field(None, ge=0, allow_inf_nan=False, description="Their weight decay")
+    name: str | None = Field(None, description="Another optimizer for these parameters, with settings of its own")
+
+    @model_validator(mode="after")
+    def _chooses(self) -> "ParameterGroup":
+        if self.match is None and self.ndim is None:
+            raise ValueError("needs match, a pattern of parameter names, or ndim, their number of dimensions")
+        return self
 
 
 class Grouping(BaseModel, defer_build=True):
@@ -176,7 +182,9 @@ class Grouping(BaseModel, defer_build=True):
     no_decay_on_norms_and_biases: bool = Field(
         False, description="No weight decay on parameters of one dimension, which are norms and biases"
     )
-    groups: list[ParameterGroup] = Field([], description="Parameters with a learning rate or weight decay of their own")
+    groups: list[dict[str, Any]] = Field(
+        [], description="Parameters with settings of their own, or with another optimizer"
+    )
 
 
 class PluginSettings(BaseModel, defer_build=True):

@@ -111,7 +111,8 @@ class RegisteredComponent(_Registered):
         if self.component.settings is None:
             target = self.load()
             try:
-                return derive_model(self.kind, f"'{self.id}'", target)
+                passed = ("model",) if "model" in self.component.needs else ()
+                return derive_model(self.kind, f"'{self.id}'", target, passed)
             except PluginError:
                 raise
             except Exception as error:  # the annotations of a third-party target may raise anything

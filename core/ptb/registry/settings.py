@@ -8,7 +8,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -44,16 +44,19 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def derive_model(kind: str, label: str, target: Callable[..., Any]) -> type[BaseModel]:
+def derive_model(kind: str, label: str, target: Callable[..., Any], passed: Collection[str] = ()) -> type[BaseModel]:
     """The settings of a target that names no model: its parameters after the runtime ones, with their annotations.
 
-    A parameter that no config file could fill (a tensor, a callable) is left to its default.
+    Those in ``passed`` are no settings: the core passes them by keyword. A parameter that no config file could fill (a
+    tensor, a callable) is left to its default.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())[len(KINDS[kind].runtime) :]
     except (TypeError, ValueError):  # some classes written in C show no signature: they have nothing to set
         parameters = []
-    parameters = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    parameters = [
+        p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in passed
+    ]
     check_names(f"{kind} {label}", [parameter.name for parameter in parameters])
     fields: dict[str, Any] = {}
     for parameter, hint in zip(parameters, _hints(target, parameters), strict=True):

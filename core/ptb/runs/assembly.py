@@ -16,8 +16,8 @@ from ptb.data.sources import make_sources
 from ptb.data.spec import DataBundle, DataSpec
 from ptb.device import is_memory_error
 from ptb.errors import ConfigError, IncompatibleError, PluginError, Problem, count, listing
-from ptb.runs.blame import building, name_of
-from ptb.runs.optimizer import asks_for_closure, build_optimizer
+from ptb.runs.blame import building, explaining, name_of
+from ptb.runs.optimizer import build_optimizer, needs
 from ptb.seeding import seed_global
 from ptb.training.callback_list import CallbackList
 from ptb.training.objective import Objective
@@ -115,19 +115,20 @@ class Assembly:
     def trainer(self, model: nn.Module, loss: Any) -> Trainer:
         """A trainer over a model and a loss, with everything else built anew."""
         config = self.config
-        optimizer = build_optimizer(config, model)
         whole = {label for label, each in config.metrics.items() if POSITIONS in each.entry.component.accepts}
-        needs_closure = "closure" in config.optimizer.entry.component.needs or asks_for_closure(optimizer)
+        objective = Objective(
+            model,
+            loss,
+            self.device,
+            autocast=self._autocast(),
+            pairs=self.spec.target == "similarity",
+            positions=self.spec.target_form == POSITIONS,
+            whole=frozenset(whole if self.spec.positions else ()),
+        )
+        optimizer = build_optimizer(config, model, loss, objective.calls)
+        asked = needs(config, optimizer)
         return Trainer(
-            Objective(
-                model,
-                loss,
-                self.device,
-                autocast=self._autocast(),
-                pairs=self.spec.target == "similarity",
-                positions=self.spec.target_form == POSITIONS,
-                whole=frozenset(whole if self.spec.positions else ()),
-            ),
+            objective,
             optimizer,
             self._scheduler(optimizer),
             self.loaders["fit"],
@@ -136,7 +137,8 @@ class Assembly:
             train_metrics=self._metrics(),
             eval_metrics=self._metrics(),
             callbacks=self._callbacks(),
-            needs_closure=needs_closure,
+            needs_closure="closure" in asked,
+            create_graph="create-graph" in asked,
         )
 
     def trial(self, model: nn.Module, loss: Any, memory_format: torch.memory_format) -> Trainer:
@@ -153,8 +155,14 @@ class Assembly:
     def _scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:
         component = self.config.scheduler
         with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
-            scheduler: Scheduler = component.build(optimizer, self.total_steps)
-        return scheduler
+            if all("lr" in group for group in optimizer.param_groups):
+                scheduler: Scheduler = component.build(optimizer, self.total_steps)
+                return scheduler
+            message = f"{name_of(component)} cannot change the learning rate of {name_of(self.config.optimizer)}, whose "
+            message += "param_groups hold no lr"
+            with explaining(IncompatibleError, message, "; add --scheduler constant"):
+                scheduler = component.build(optimizer, self.total_steps)
+                return scheduler
 
     def _metrics(self) -> dict[str, Metric]:
         metrics: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from ptb.config.layers import RunConfig
-from ptb.config.resolve import ResolvedConfig, closure_problems
+from ptb.config.resolve import ResolvedConfig, step_problems
 from ptb.data.spec import DataSpec
 from ptb.errors import ConfigError, IncompatibleError, Problem, listing
 from ptb.runs.blame import name_of
@@ -54,7 +54,7 @@ def check_trainer(trainer: Trainer, config: ResolvedConfig, asked: RunConfig) ->
             problems.append(Problem(".".join(section), message, asked.source(*section)))
     # Only the built optimizer says that it needs a closure, where its plugin does not.
     if trainer.needs_closure:
-        found = closure_problems(config.optimizer.entry.name, config.trainer)
+        found = step_problems(config.optimizer.entry.name, ["closure"], config.trainer)
         problems += [Problem(f"trainer.{key}", text, asked.source("trainer", key)) for key, text in found.items()]
     if problems:
         raise ConfigError(*problems)

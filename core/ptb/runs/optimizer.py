@@ -1,7 +1,7 @@
-"""The optimizer of a run: parameter groups, and the fused kernels of torch where they compute the same."""
+"""The optimizers of a run: parameter groups, and the fused kernels of torch where they compute the same."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,60 +9,134 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ptb.config.resolve import ResolvedConfig
-from ptb.config.sections import Grouping
-from ptb.errors import ConfigError, PluginError, Problem, listing
+from ptb.config.resolve import ComponentConfig, ResolvedConfig
+from ptb.config.sections import ParameterGroup
+from ptb.errors import ConfigError, IncompatibleError, PluginError, Problem, listing
 from ptb.runs.blame import building, name_of
+from ptb.training.blame import Calls
+from ptb.training.optimizers import CombinedOptimizer, with_modes
 
 # They compute the same with and without `fused`, but for the last bits, on every device that a run can have.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+METHODS = ("step", "state_dict", "load_state_dict")
+Named = list[tuple[str, nn.Parameter]]
 
 
-def build_optimizer(config: ResolvedConfig, model: nn.Module) -> Optimizer:
-    """The optimizer over the model's parameters."""
-    component = config.optimizer
-    grouping = config.grouping
-    parameters = _parameters(model, grouping)
-    remedy = "; perhaps it takes no optimizer.groups: leave them out" if isinstance(parameters, list) else ""
-    with building(component, name_of(config.model), remedy):
-        optimizer = component.build(parameters)
-        if _can_be_fused(component.entry.load(), optimizer, model):
-            optimizer = component.build(_parameters(model, grouping), fused=True)
-    if not isinstance(optimizer, Optimizer):
-        raise PluginError(f"{component.entry} must give a torch Optimizer, it gives {type(optimizer).__name__}")
-    if optimizer.defaults.get("fused") and "momentum" in optimizer.defaults:
-        optimizer.register_step_pre_hook(_begin_momentum)
+def build_optimizer(config: ResolvedConfig, model: nn.Module, loss: object, calls: Calls) -> Optimizer:
+    """The optimizer over the parameters of model and loss, in its mode for training.
+
+    Several, and one that does not derive from torch's, are a ``CombinedOptimizer``, which notes in ``calls`` the one
+    that is called.
+    """
+    named = [*model.named_parameters()]
+    if isinstance(loss, nn.Module):
+        named += [(f"loss.{name}", parameter) for name, parameter in loss.named_parameters()]
+    shares = _shares(config, named)
+    components = {"optimizer": config.optimizer} | {s: c for s, c in config.components().items() if s in shares}
+    built = {section: _build(components[section], groups, config, model) for section, groups in shares.items()}
+    only = built.get("optimizer")
+    if len(built) == 1 and isinstance(only, Optimizer):
+        optimizer = only
+    else:
+        if len(built) > 1 and (alone := [name_of(c) for s, c in components.items() if _needs(c, built[s], "closure")]):
+            raise IncompatibleError(f"{alone[0]} evaluates the loss in its step and cannot be one of several optimizers")
+        parameters = {
+            section: [parameter for group in groups for _, parameter in group["params"]]
+            for section, groups in shares.items()
+        }
+        optimizer = CombinedOptimizer(built, parameters, calls)
+    # Once for all: whatever is evaluated or saved puts this mode back.
+    for each in with_modes(optimizer):
+        with building(config.optimizer):
+            each.train()
     return optimizer
 
 
-def asks_for_closure(optimizer: Optimizer) -> bool:
+def needs(config: ResolvedConfig, optimizer: Optimizer) -> set[str]:
+    """What the optimizers of a run ask of a step; one that cannot do without a closure need not say so."""
+    components = [config.optimizer, *(group.optimizer for group in config.groups if group.members.name)]
+    found = {need for component in components for need in component.entry.component.needs}
+    inner = [*optimizer.optimizers.values()] if isinstance(optimizer, CombinedOptimizer) else [optimizer]
+    return found | ({"closure"} if any(map(asks_for_closure, inner)) else set())
+
+
+def asks_for_closure(optimizer: Any) -> bool:
     """Whether ``step`` cannot do without a closure, which makes ``torch.optim:LBFGS`` a target that need not say so."""
     parameter = inspect.signature(optimizer.step).parameters.get("closure")
     return parameter is not None and parameter.default is parameter.empty
 
 
-def _parameters(model: nn.Module, grouping: Grouping) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
-    """The model's parameters, in groups where the section ``optimizer`` asks for some; the plain ones come first."""
-    if not grouping.groups and not grouping.no_decay_on_norms_and_biases:
-        return model.parameters()
-    members: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        number = next((n for n, group in enumerate(grouping.groups) if fnmatchcase(name, group.match)), -1)
-        bare = grouping.no_decay_on_norms_and_biases and parameter.ndim < 2
-        members.setdefault((number, bare), []).append(parameter)
-    names = [name for name, _ in model.named_parameters()]
-    for number, group in enumerate(grouping.groups):
+def _shares(config: ResolvedConfig, named: Named) -> dict[str, list[dict[str, Any]]]:
+    """The parameter groups of each optimizer by its section, parameters with their names; the plain ones come first."""
+    bare_apart = config.grouping.no_decay_on_norms_and_biases
+    members: dict[tuple[int, bool], Named] = {}
+    for name, parameter in named:
+        groups = enumerate(config.groups)
+        number = next((n for n, group in groups if _is_in(group.members, name, parameter)), -1)
+        members.setdefault((number, bare_apart and parameter.ndim < 2), []).append((name, parameter))
+    for number, group in enumerate(config.groups):
         if not any(owner == number for owner, _ in members):
-            message = f"'{group.match}' matches no parameter that earlier groups have left; there are: {listing(names)}"
-            raise ConfigError(Problem(f"optimizer.groups[{number}].match", message))
-    return [
-        {
-            "params": parameters,
-            **(grouping.groups[number].model_dump(exclude={"match"}, exclude_none=True) if number >= 0 else {}),
-            **({"weight_decay": 0.0} if bare else {}),
-        }
-        for (number, bare), parameters in sorted(members.items())
-    ]
+            given = group.members.model_dump(exclude={"name"}, exclude_none=True)
+            what = " and ".join(f"{key} {value!r}" for key, value in given.items())
+            message = f"{what} matches no parameter that earlier groups have left; there are: "
+            place = f"optimizer.groups[{number}].{next(iter(given))}"
+            raise ConfigError(Problem(place, message + listing([name for name, _ in named])))
+    shares: dict[str, list[dict[str, Any]]] = {}
+    for (number, bare), parameters in sorted(members.items(), key=lambda each: each[0]):
+        group = config.groups[number] if number >= 0 else None
+        section = f"optimizer.groups[{number}]" if group and group.members.name else "optimizer"
+        options = (group.options if group else {}) | ({"weight_decay": 0.0} if bare else {})
+        shares.setdefault(section, []).append({"params": parameters, **options})
+    if "optimizer" not in shares:
+        message = f"leave no parameter to {name_of(config.optimizer)}: name that of a group in optimizer.name instead"
+        raise ConfigError(Problem("optimizer.groups", message))
+    return {"optimizer": shares.pop("optimizer"), **shares}
+
+
+def _is_in(group: ParameterGroup, name: str, parameter: nn.Parameter) -> bool:
+    matches = group.match is None or fnmatchcase(name, group.match)
+    return matches and group.ndim in (None, parameter.ndim)
+
+
+def _build(
+    component: ComponentConfig, groups: Sequence[Mapping[str, Any]], config: ResolvedConfig, model: nn.Module
+) -> Any:
+    """One optimizer over its parameters: a plain list of them where no group has options of its own."""
+    asked = component.entry.component.needs
+    # Without groups it need not know any.
+    grouped = len(groups) > 1 or len(groups[0]) > 1
+    remedy = "; perhaps it takes no optimizer.groups: leave them out" if grouped else ""
+    given = {"model": model} if "model" in asked else {}
+
+    def parameters() -> list[Any]:
+        named = "named-parameters" in asked
+        made = [{**g, "params": [pair if named else pair[1] for pair in g["params"]]} for g in groups]
+        return made if grouped else made[0]["params"]
+
+    with building(component, name_of(config.model), remedy):
+        optimizer = component.build(parameters(), **given)
+        if _can_be_fused(component.entry.load(), optimizer, model):
+            optimizer = component.build(parameters(), **given, fused=True)
+    if missing := [method for method in METHODS if not callable(getattr(optimizer, method, None))]:
+        made = type(optimizer).__name__
+        raise PluginError(
+            f"{component.entry} must give an optimizer with {listing(METHODS)}; it gives a {made} without "
+            f"{listing(missing)}"
+        )
+    defaults = getattr(optimizer, "defaults", None) or {}
+    options = {key for group in groups for key in group} - {"params", "weight_decay", *defaults}
+    if defaults and options:
+        raise IncompatibleError(
+            f"{name_of(component)} has no {listing(sorted(options))} in its parameter groups: set it for all parameters "
+            "in the section optimizer"
+        )
+    if isinstance(optimizer, Optimizer) and defaults.get("fused") and "momentum" in defaults:
+        optimizer.register_step_pre_hook(_begin_momentum)
+    return optimizer
+
+
+def _needs(component: ComponentConfig, optimizer: Any, need: str) -> bool:
+    return need in component.entry.component.needs or (need == "closure" and asks_for_closure(optimizer))
 
 
 def _can_be_fused(target: object, optimizer: Any, model: nn.Module) -> bool:
@@ -74,7 +148,8 @@ def _can_be_fused(target: object, optimizer: Any, model: nn.Module) -> bool:
     # With dampening, the first step is not dampened, whenever a parameter takes it: the kernel knows no such thing.
     dampened = any(group.get("dampening") for group in optimizer.param_groups)
     sparse = any(getattr(module, "sparse", False) for module in model.modules())
-    return not dampened and not sparse and all(each.is_floating_point() for each in model.parameters())
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return not dampened and not sparse and all(each.is_floating_point() for each in parameters)
 
 
 def _begin_momentum(optimizer: Optimizer, *_: Any) -> None:

@@ -1,5 +1,6 @@
 """Writes the run directory while a run trains: rows, log, checkpoints, summary."""
 
+import copy
 import hashlib
 import secrets
 import warnings
@@ -25,7 +26,7 @@ from ptb.storage.digest import weights_sha256
 from ptb.storage.run_directory import RunDirectory
 from ptb.training.evaluation import MetricsRow
 from ptb.training.snapshot import restore_snapshot, take_snapshot
-from ptb.training.state import model_state
+from ptb.training.state import load_weights, model_state
 from ptb.training.trainer import Trainer
 
 
@@ -127,6 +128,9 @@ class Recorder:
             self.line(f"{skipped}: their fp16 gradients overflowed")
         with trainer.callbacks.evaluation_weights(trainer):
             weights = weights_sha256(model_state(trainer.model))
+            evaluated = copy.deepcopy(trainer.model.state_dict()) if trainer.callbacks.change_weights(trainer) else None
+        if evaluated is not None:
+            load_weights(trainer.model, evaluated)
         result = RunResult(
             output=self.run.path,
             status=status,

@@ -15,6 +15,7 @@ from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, Listeners, listeners
 from ptb.training.evaluation import MetricsRow, epoch_rows, evaluate_row, is_due, update_best
 from ptb.training.finite import check_rows, check_weights
 from ptb.training.observers import Observers
+from ptb.training.optimizers import evaluation_mode, with_modes
 from ptb.training.state import component_state
 
 if TYPE_CHECKING:
@@ -118,10 +119,17 @@ class CallbackList:
         if self._saver is not None:
             self._call_all("on_checkpoint", trainer, self._saver(trainer))
 
+    def change_weights(self, trainer: "Trainer") -> bool:
+        """Whether the weights that are evaluated and saved may be others than those that are trained."""
+        return bool(self.actor_methods["evaluation_weights"] or with_modes(trainer.optimizer))
+
     @contextmanager
     def evaluation_weights(self, trainer: "Trainer") -> Iterator[None]:
-        """Inside it, the model has the weights that are evaluated and saved: those that actors put there."""
+        """Inside it, the model has the weights that are evaluated and saved: of the optimizer's ``eval()``, of actors."""
         with ExitStack() as stack:
+            trainer.calls.now = "optimizer"
+            if with_modes(trainer.optimizer):
+                stack.enter_context(evaluation_mode(trainer.optimizer))
             for section, method in self.actor_methods["evaluation_weights"]:
                 stack.enter_context(_blamed(trainer, section, method))
             yield

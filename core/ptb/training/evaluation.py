@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetricsRow:
-    """What was measured on one split at one step; ``lr`` is the learning rate of that step."""
+    """What was measured on one split at one step; ``lr`` is the learning rate of that step, if there is one."""
 
     step: int
     epoch: int
     split: str
     values: dict[str, float]
-    lr: float
+    lr: float | None
     samples_per_second: float | None = None
 
     @property

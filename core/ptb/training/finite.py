@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ptb.errors import NumericalError, listing
+from ptb.training.optimizers import learning_rates
 from ptb.training.protocols import Batch
 from ptb.training.step import NonFiniteError
 
@@ -54,7 +55,7 @@ def non_finite_tensors(model: nn.Module) -> set[str]:
 
 def abort_non_finite(trainer: "Trainer", loss: float, micro_batches: Sequence[Batch]) -> NoReturn:
     """Raises a ``NonFiniteError`` that says what of a step is not finite."""
-    state, accumulate, rates = trainer.state, trainer.settings.accumulate, trainer.learning_rates
+    state, accumulate, rates = trainer.state, trainer.settings.accumulate, learning_rates(trainer.optimizer)
     names = non_finite({name: each.grad for name, each in trainer.model.named_parameters() if each.grad is not None})
     if not math.isfinite(loss):
         what = f"the loss is {loss}"
@@ -65,7 +66,7 @@ def abort_non_finite(trainer: "Trainer", loss: float, micro_batches: Sequence[Ba
     else:
         what = "the norm of the gradients overflows"
     error = NonFiniteError(
-        f"{what} at step {state.step + 1} (epoch {state.epoch + 1}), and the step was not taken; {_advice(rates[0])} "
+        f"{what} at step {state.step + 1} (epoch {state.epoch + 1}), and the step was not taken; {_advice(rates[0] if rates else None)} "
         "(--callback non-finite-report finds the first module and the samples)"
     )
     error.loss, error.parameters, error.micro_batches = loss, tuple(names), micro_batches
@@ -105,11 +106,9 @@ def check_weights(trainer: "Trainer") -> None:
         )
 
 
-def _advice(lr: float) -> str:
-    return (
-        f"the learning rate is {lr:g}: try a smaller optimizer.lr or trainer.clip_norm=1, or look for values in the "
-        "data that are too large"
-    )
+def _advice(lr: float | None) -> str:
+    smaller = "" if lr is None else f"the learning rate is {lr:g}: try a smaller optimizer.lr or "
+    return f"{smaller or 'try '}trainer.clip_norm=1, or look for values in the data that are too large"
 
 
 def _real_values(tensor: Tensor) -> Tensor:

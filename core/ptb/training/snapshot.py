@@ -4,9 +4,8 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch.optim import Optimizer
-
 from ptb.seeding import random_state, set_random_state
+from ptb.training.optimizers import load_optimizer
 from ptb.training.state import component_state, load_component_state, load_weights
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
     calls.now = "model"
     # Saved as the model are the weights that are evaluated; where training has others, they lie beside them.
     weights, training_weights = dict(trainer.model.state_dict()), None
-    if callbacks.actor_methods["evaluation_weights"]:
+    if callbacks.change_weights(trainer):
         training_weights = weights
         with callbacks.evaluation_weights(trainer):
             weights = dict(copy.deepcopy(trainer.model.state_dict()))
@@ -49,7 +48,7 @@ def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
     for section, component in _components(trainer).items():
         calls.now = section
         if section == "optimizer":
-            _load_optimizer(trainer.optimizer, state[section])
+            load_optimizer(trainer.optimizer, state[section])
         else:
             load_component_state(component, state[section])
     for label, callback in trainer.callbacks.components().items():
@@ -69,15 +68,3 @@ def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
 
 def _components(trainer: "Trainer") -> dict[str, object]:
     return {"loss": trainer.objective.loss, "optimizer": trainer.optimizer, "scheduler": trainer.scheduler}
-
-
-def _load_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
-    """Keep the type of every value: torch casts all of them to that of their parameter."""
-    optimizer.load_state_dict(dict(saved))
-    if type(optimizer).load_state_dict is not Optimizer.load_state_dict:
-        return
-    numbers = [number for group in saved["param_groups"] for number in group["params"]]
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for number, parameter in zip(numbers, parameters, strict=True):
-        if number in saved["state"]:
-            optimizer.state[parameter] = saved["state"][number]

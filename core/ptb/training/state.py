@@ -21,6 +21,7 @@ from ptb.seeding import preserve_rng_state
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, np.ndarray, np.generic)
 _GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 _NOT_SAVED = ("should_stop", "stop_signal")
+_OR_NONE: dict[str, tuple[type, ...]] = {"best_step": (int, type(None)), "lr": (float, type(None))}
 _OF_MODULES = set(vars(nn.Module()))  # what torch keeps in every module
 
 
@@ -36,7 +37,7 @@ class TrainState:
     last_event_step: int = 0  # the last step after which something was due and is done
     seconds: float = 0.0  # spent on batches and steps, without callbacks, evaluations and checkpoints
     epoch_start_time: float = 0.0  # ``seconds`` when the epoch began
-    lr: float = 0.0  # learning rate of the last step
+    lr: float | None = 0.0  # learning rate of the last step; None if the optimizer has none
     metrics: dict[str, float] = field(default_factory=dict)  # the newest figures: {"val/accuracy": 0.98}
     best_step: int | None = None  # the step with the best monitored figure
     best_value: float = math.nan  # that figure
@@ -47,7 +48,7 @@ class TrainState:
     should_stop: bool = False  # set it to stop after this step, saved
     stop_signal: int = 0  # the number of the signal that asked for that
 
-    def advance(self, samples: int, lr: float, seconds: float) -> None:
+    def advance(self, samples: int, lr: float | None, seconds: float) -> None:
         """Count a step."""
         self.step += 1
         self.epoch_step += 1
@@ -70,7 +71,7 @@ class TrainState:
         if state.keys() != expected.keys():
             raise ValueError(f"train_state has {sorted(state)}, expected {sorted(expected)}")
         for name, value in state.items():
-            kinds = (int, type(None)) if name == "best_step" else (type(expected[name]),)
+            kinds = _OR_NONE.get(name, (type(expected[name]),))
             if type(value) not in kinds or (type(value) is int and value < 0):
                 raise ValueError(f"train_state.{name} is {value!r}")
             setattr(self, name, copy.copy(value))

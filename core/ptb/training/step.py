@@ -15,7 +15,7 @@ class StepOutput:
     """What one optimizer step gave."""
 
     loss: Tensor  # the mean over all samples of the step, a scalar on the device, without gradients
-    lr: float  # learning rate of the first parameter group
+    lr: float | None  # learning rate of the first parameter group that has one
     samples: int  # how many the step saw
     stepped: bool  # whether the weights moved; not where fp16 gradients overflowed
 

@@ -4,6 +4,7 @@ One epoch, in the order of every PyTorch tutorial: train mode (1), a batch on th
 forward (4), loss (5), backward (6), optimizer step (7).
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,6 +25,7 @@ from ptb.training.evaluation import borrowed, evaluate, fresh
 from ptb.training.finite import FiniteCheck, abort_non_finite, check_scale, non_finite_tensors
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Objective
+from ptb.training.optimizers import closure_after, learning_rates
 from ptb.training.protocols import Batch, Metric, Scheduler
 from ptb.training.state import TrainState
 from ptb.training.step import StepOutput, wrap_step
@@ -45,6 +47,7 @@ class Trainer:
         eval_metrics: Mapping[str, Metric] | None = None,
         callbacks: CallbackList | None = None,
         needs_closure: bool = False,
+        create_graph: bool = False,
     ) -> None:
         self.model = objective.model
         self.objective = objective
@@ -66,6 +69,7 @@ class Trainer:
         self.finished = False  # training has come to its end, and on_fit_end was called
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=objective.autocast_dtype is torch.float16)
         self.needs_closure = needs_closure  # the optimizer evaluates the loss several times a step (LBFGS)
+        self.create_graph = create_graph  # it differentiates the gradients (AdaHessian)
         # A mask may hold infinities from the start.
         self.initially_non_finite = non_finite_tensors(self.model)
         self._finite = FiniteCheck(self.device)
@@ -119,13 +123,13 @@ class Trainer:
         """
         objective, optimizer, scaler, calls = self.objective, self.optimizer, self.scaler, self.calls
         calls.now = "optimizer"
-        rates = self.learning_rates
+        rates = learning_rates(optimizer)
         divisor = objective.divisor(micro_batches)
         # Of each micro-batch, for the metrics; they wait until the step is taken.
         seen: list[tuple[Tensor, Batch, Tensor]] = []
         totals: list[Tensor] = []
 
-        # LBFGS calls it several times a step, with other weights: only the first call measures the step.
+        # Optimizers with a closure call it again, with other weights: only the first call measures the step.
         def compute_gradients() -> Tensor:
             shares = []
             self._zero_gradients()  # 3 zero the gradients
@@ -134,7 +138,7 @@ class Trainer:
                 loss = objective.mean_loss(outputs, batch)  # 5 loss: a scalar
                 share = objective.share(loss, batch, divisor)
                 calls.now = "model"
-                scaler.scale(share).backward()  # type: ignore[no-untyped-call]  # 6 backward
+                self._backward(scaler.scale(share))  # 6 backward
                 shares.append(share.detach())
                 if not totals:
                     seen.append((objective.predictions(outputs), batch, loss.detach()))
@@ -145,10 +149,11 @@ class Trainer:
             return total
 
         scale = scaler.get_scale()
+        first = compute_gradients()
         if self.needs_closure:
-            optimizer.step(compute_gradients)  # type: ignore[arg-type]  # it returns a tensor
+            closure = closure_after(first, compute_gradients, self._parameters())
+            optimizer.step(closure)  # type: ignore[arg-type]  # it returns a tensor
         else:
-            compute_gradients()
             scaler.step(optimizer)  # 7 step; without fp16 the scaler does nothing else
             scaler.update()
         # The scaler leaves out a step on fp16 gradients that overflowed, and makes its scale smaller.
@@ -158,7 +163,8 @@ class Trainer:
             self.scheduler.step()
         for scores, batch, loss in seen:
             self.train_metrics.add(scores, batch, loss)
-        return StepOutput(totals[0], rates[0], sum(batch.size for batch in micro_batches), stepped)
+        samples = sum(batch.size for batch in micro_batches)
+        return StepOutput(first, rates[0] if rates else None, samples, stepped)
 
     def try_step(self, micro_batches: Sequence[Batch], *, begin: bool = True) -> None:
         """Take one step as ``fit`` does, with the actors and nobody else, for trials; ``begin`` starts an epoch."""
@@ -219,11 +225,6 @@ class Trainer:
         return self.state.epoch_step >= self.epoch_steps or self._limit_reached
 
     @property
-    def learning_rates(self) -> list[float]:
-        """Those of the next step, one for each parameter group."""
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
-
-    @property
     def _limit_reached(self) -> bool:
         """Whether ``max_steps`` or ``max_time`` ends training here."""
         steps, seconds = self.settings.max_steps, self.settings.max_time
@@ -256,6 +257,15 @@ class Trainer:
     def _parameters(self) -> list[nn.Parameter]:
         """Those of the optimizer, which an actor may have given others."""
         return [each for group in self.optimizer.param_groups for each in group["params"]]
+
+    def _backward(self, loss: Tensor) -> None:
+        if not self.create_graph:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return
+        with warnings.catch_warnings():
+            # The cycle that it warns of ends with the next step, which drops the gradients.
+            warnings.filterwarnings("ignore", "Using backward.* with create_graph=True")
+            loss.backward(create_graph=True)  # type: ignore[no-untyped-call]
 
     def _zero_gradients(self) -> None:
         self.calls.now = "optimizer"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptb.internals import Grouping, Trainer, seed_global
+from ptb.internals import ComponentConfig, GroupConfig, ParameterGroup, Trainer, seed_global
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
@@ -85,8 +85,9 @@ def takes_parameter_groups(case: Case) -> None:
     lr = float(_trial(case).trainer().optimizer.param_groups[0]["lr"])
     ends = []
     for factor in (1.0, 0.5):
-        groups = {"groups": [{"match": "second.*", "lr": factor * lr}]}
-        trial = _trial(case, grouping=Grouping.model_validate(groups))
+        settings = case.settings.model_copy(update={"lr": factor * lr})
+        group = GroupConfig(ParameterGroup(match="second.*"), ComponentConfig(case.component, settings), ("lr",))
+        trial = _trial(case, groups=(group,))
         try:
             trainer = trial.trainer(_pair(trial))
         except CheckFailed as error:

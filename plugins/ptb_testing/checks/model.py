@@ -14,18 +14,22 @@ from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
 from ptb_testing.checks.support import check_taken, on_each, on_other_device, other_device, refusals, unchanged
 from ptb_testing.outcome import CheckFailed
 from ptb_testing.process import Snapshot, identical
-from ptb_testing.samples import LARGE_FORMS, described, inputs_of, specs
+from ptb_testing.samples import LARGE_FORMS, described, inputs_of, position_specs, specs
 from ptb_testing.trial import CPU, Trial
 
 SHAKES = 16
 
 
 def build(case: Case) -> list[DataSpec]:
-    """The specs that it takes: all that are given, else some of the kit's; large pictures if it takes no small ones."""
+    """The specs that it takes: all that are given, else some of the kit's.
+
+    Large pictures if it takes no small ones, targets at each position if it takes no others.
+    """
     refused: dict[str, str] = {}
     taken = _taken(case, case.specs or list(specs()), refused)
     if not case.specs and not any(spec.inputs == "image" for spec in taken):
         taken += _taken(case, list(specs(LARGE_FORMS)), refused)
+    taken = taken or _taken(case, position_specs(), refused)
     check_taken(case, taken, refused)
     return taken
 

@@ -95,7 +95,7 @@ def taken_specs(case: Case, problem: Callable[[Any], str]) -> list[DataSpec]:
                 raise CheckFailed(wrong)
             taken.append(spec)
     check_taken(case, taken, refused)
-    if set(declared) - {spec.target for spec in taken} and not case.specs:
+    if set(declared) - {spec.target_form for spec in taken} and not case.specs:
         what, reason = next(iter(refused.items()))
         raise CheckFailed(f"it declares accepts={declared}, and refuses {what}: {reason}")
     return taken

@@ -1,5 +1,6 @@
 """The settings of the built-in losses, with the names and defaults of ``torch.nn``."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -48,9 +49,10 @@ class BCE(Reduced):
 class BCEWithLogits(Reduced):
     """Settings of ``bce-with-logits``."""
 
-    pos_weight: Weight | Literal["balanced"] | None = Field(
+    pos_weight: Weight | list[Weight] | Literal["balanced"] | None = Field(
         None,
-        description="Factor of the samples that are 1; or balanced: training samples that are 0 / those that are 1",
+        description="Factor of the targets that are 1, or one for each label; or balanced: for binary training samples "
+        "that are 0 / those that are 1, for multilabel n / (K * n_k), from n_k samples of label k and their sum n",
     )
 
 
@@ -62,7 +64,9 @@ class CrossEntropy(Reduced):
         description="A factor for each class; or balanced: n / (C * n_c), from the training samples n, of class c n_c",
     )
     ignore_index: int | None = Field(
-        None, description="Samples of this class count neither in the loss nor in its mean; without it all count"
+        None,
+        description="Targets of this class count neither in the loss nor in its mean; without it all count, but for "
+        "-100 where there is a class at each position",
     )
     label_smoothing: float = Field(
         0.0, ge=0, le=1, description="Part of each target that is spread evenly over all classes"
@@ -101,4 +105,66 @@ class CosineEmbedding(Reduced):
 
     margin: float = Field(
         0.0, ge=-1, le=1, description="Cosine up to which a pair that is not alike costs nothing; try 0 to 0.5"
+    )
+
+
+Part = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Focal(BaseModel, defer_build=True):
+    """Settings of ``focal``."""
+
+    reduction: Reduction = Field("mean", description="mean or sum of the values; none gives one for each target")
+    gamma: float = Field(
+        2.0, ge=0, le=100, description="How much less a target costs that is predicted well; 0 makes it cross-entropy"
+    )
+    alpha: Part | list[Weight] | Literal["balanced"] | None = Field(
+        None,
+        description="Weights: for binary and multilabel that of 1, where 0 has 1 - alpha; for class one a class, "
+        "or balanced: n / (C * n_c), from the training samples n, of class c n_c",
+    )
+
+
+class Dice(BaseModel, defer_build=True):
+    """Settings of ``dice``."""
+
+    per_sample: bool = Field(
+        False, description="Compare each sample by itself and take the mean, else all pixels of a batch together"
+    )
+    squared: bool = Field(
+        True,
+        description="Square the probabilities in the denominator, as in the paper; many others add them as they are",
+    )
+    smooth: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        description="Added above and below the line, so that classes that are not there count as right",
+    )
+
+
+class Quantile(BaseModel, defer_build=True):
+    """Settings of ``quantile``."""
+
+    reduction: Reduction = Field("mean", description="mean or sum of the values; none gives one for each score")
+    quantiles: list[Part] = Field(
+        [0.1, 0.5, 0.9],
+        min_length=1,
+        description="Those that are predicted, in ascending order, each above 0 and below 1",
+    )
+
+    @model_validator(mode="after")
+    def _ascend(self) -> Self:
+        if any(high <= low for low, high in pairwise(self.quantiles)):
+            raise ValueError(f"quantiles must ascend, and are {self.quantiles}")
+        return self
+
+
+class GaussianNLL(BaseModel, defer_build=True):
+    """Settings of ``gaussian-nll``."""
+
+    reduction: Reduction = Field("mean", description="mean or sum of the values; none gives one for each target")
+    full: bool = Field(False, description="Include the constant log(2 pi) / 2, which changes no gradient")
+    eps: float = Field(
+        1e-6, gt=0, le=1, description="The least variance, which bounds the gradients; in squared units of the targets"
     )

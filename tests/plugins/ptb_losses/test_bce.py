@@ -104,7 +104,7 @@ def test_without_settings_with_logits_is_torch_s(built_in):
         (
             "bce-with-logits",
             {"pos_weight": 1e-50},
-            "pos_weight: must be at least 1e-18, or must be 'balanced', got 1e-50",
+            "pos_weight: must be at least 1e-18, or must be a list, or must be 'balanced', got 1e-50",
         ),
         ("bce", {"weight": [1, -1]}, "weight[1]: must be at least 1e-18, got -1"),
         ("bce", {"weight": [1]}, "weight: must be a number, or must have at least 2 items, got [1]"),
@@ -112,12 +112,12 @@ def test_without_settings_with_logits_is_torch_s(built_in):
         (
             "bce-with-logits",
             {"pos_weight": 0},
-            "pos_weight: must be at least 1e-18, or must be 'balanced', got 0",
+            "pos_weight: must be at least 1e-18, or must be a list, or must be 'balanced', got 0",
         ),
         (
             "bce-with-logits",
             {"pos_weight": float("inf")},
-            "pos_weight: must be a finite number, or must be 'balanced'",
+            "pos_weight: must be a finite number, or must be a list, or must be 'balanced'",
         ),
         ("bce-with-logits", {"pos_weight": "blanced"}, "'balanced' (did you mean 'balanced'?), got \"blanced\""),
     ],
@@ -136,3 +136,39 @@ def test_scores_that_are_not_a_number_have_a_loss_that_is_none(built_in, reducti
     loss = built_in.build("loss", "bce", SPEC, reduction=reduction)(scores, targets)
     assert loss.isnan().tolist() == ([[False], [True]] if reduction == "none" else True)
     loss.sum().backward()
+
+
+LABELS = DataSpec((4,), "vector", "multilabel", 3, class_counts=(30, 10, 20))
+LOGITS, MARKS = torch.tensor(random.randn(8, 3)), torch.tensor((random.rand(8, 3) > 0.5) * 1.0)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(
+    ("weight", "numbers"),
+    [(None, [1, 1, 1]), (2.5, [2.5, 2.5, 2.5]), ([0.5, 1, 4], [0.5, 1, 4]), ("balanced", [60 / 90, 60 / 30, 60 / 60])],
+    ids=str,
+)
+def test_with_labels_it_is_torch_s_with_a_weight_for_each(built_in, weight, numbers, reduction):
+    settings = {} if weight is None else {"pos_weight": weight}
+    loss = built_in.build("loss", "bce-with-logits", LABELS, reduction=reduction, **settings)
+    pos_weight = torch.tensor(numbers, dtype=torch.float64)
+    wanted = F.binary_cross_entropy_with_logits(LOGITS, MARKS, pos_weight=pos_weight, reduction=reduction)
+    torch.testing.assert_close(loss(LOGITS, MARKS), wanted, rtol=1e-12, atol=0)
+    assert loss(LOGITS.to("meta"), MARKS.to("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize(("spec", "count"), [(LABELS, 2), (LABELS, 4), (SPEC, 2)], ids=["two", "four", "binary"])
+def test_there_must_be_as_many_weights_as_labels(built_in, spec, count):
+    with pytest.raises(ValueError, match=f"pos_weight has {count} numbers for {spec.target_size} "):
+        built_in.build("loss", "bce-with-logits", spec, pos_weight=[1.0] * count)
+
+
+def test_labels_are_balanced_only_where_they_are_counted(built_in):
+    for counts in ((), (30, 0, 20)):
+        with pytest.raises(ValueError, match="pos_weight='balanced'"):
+            built_in.build(
+                "loss",
+                "bce-with-logits",
+                DataSpec((4,), "vector", "multilabel", 3, class_counts=counts),
+                pos_weight="balanced",
+            )

@@ -134,3 +134,55 @@ def test_there_must_be_as_many_weights_as_classes(built_in, count):
 def test_settings_out_of_range_are_refused(built_in, settings):
     with pytest.raises(ConfigError, match=f"loss.{next(iter(settings))}"):
         built_in.build("loss", "cross-entropy", SPEC, **settings)
+
+
+PIXELS = DataSpec((3, 4, 6), "image", "class", CLASSES, class_counts=SPEC.class_counts, positions=(4, 6))
+MAPS = torch.tensor(random.randn(2, CLASSES, 4, 6))
+MASKS = torch.tensor(random.randint(0, CLASSES, (2, 4, 6)))
+MASKS[0, :2] = -100
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weight", [None, WEIGHT, "balanced"], ids=["plain", "weighted", "balanced"])
+def test_at_each_position_it_is_torch_s_which_leaves_out_minus_100(built_in, weight, smoothing, reduction):
+    settings = {"reduction": reduction, "label_smoothing": smoothing} | ({} if weight is None else {"weight": weight})
+    scores, again = MAPS.clone().requires_grad_(), MAPS.clone().requires_grad_()
+    value = built_in.build("loss", "cross-entropy", PIXELS, **settings)(scores, MASKS)
+    numbers = BALANCED if weight == "balanced" else weight
+    numbers = None if numbers is None else torch.tensor(numbers, dtype=torch.float64)
+    wanted = F.cross_entropy(again, MASKS, numbers, reduction=reduction, label_smoothing=smoothing)
+    torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-12)
+    value.sum().backward()
+    wanted.sum().backward()
+    torch.testing.assert_close(scores.grad, again.grad, rtol=1e-12, atol=1e-12)
+    assert not scores.grad[0, :, :2].any()
+
+
+@pytest.mark.parametrize(("ignored", "left"), [(None, (MASKS >= 0)), (2, (MASKS >= 0) & (MASKS != 2))])
+def test_the_mean_over_positions_is_one_over_those_that_count(built_in, ignored, left):
+    loss = built_in.build("loss", "cross-entropy", PIXELS, **({} if ignored is None else {"ignore_index": ignored}))
+    assert torch.equal(loss.ignored(MASKS), ~left)
+    assert int(loss.denominator(MASKS)) == int(left.sum()) < MASKS.numel()
+    each = F.cross_entropy(MAPS, MASKS.clamp(min=0), reduction="none")
+    torch.testing.assert_close(loss(MAPS, MASKS), each[left].mean(), rtol=1e-12, atol=0)
+    nothing = loss(MAPS.clone().requires_grad_(), torch.full_like(MASKS, -100))
+    nothing.backward()
+    assert nothing == 0
+
+
+def test_balanced_positions_weigh_as_their_classes(built_in):
+    loss = built_in.build("loss", "cross-entropy", PIXELS, weight="balanced")
+    known = MASKS[MASKS >= 0]
+    assert float(loss.denominator(MASKS)) == pytest.approx(sum(BALANCED[y] for y in known.tolist()), rel=1e-6)
+
+
+def test_positions_of_a_sequence_and_large_scores(built_in):
+    spec = DataSpec((7,), "tokens", "class", CLASSES, vocabulary=9, positions=(7,), padding=0)
+    scores = torch.tensor(random.randn(3, CLASSES, 7) * 1e4, dtype=torch.float32, requires_grad=True)
+    targets = torch.tensor(random.randint(0, CLASSES, (3, 7)))
+    targets[1, 4:] = -100
+    value = built_in.build("loss", "cross-entropy", spec)(scores, targets)
+    torch.testing.assert_close(value, F.cross_entropy(scores, targets))
+    value.backward()
+    assert torch.isfinite(scores.grad).all()

@@ -82,3 +82,28 @@ def test_where_nothing_is_wrong_there_is_nothing_to_change(built_in, name):
 def test_beta_is_a_number_from_0_on(built_in, beta):
     with pytest.raises(ConfigError, match=r"loss\.beta"):
         built_in.build("loss", "smooth-l1", SPEC, beta=beta)
+
+
+@every_case
+def test_the_inputs_of_an_autoencoder_may_have_another_form_than_its_scores(built_in, name, settings, formula):
+    loss = built_in.build("loss", name, DataSpec((1, 2, 4), "image", "none", 8), **settings)
+    inputs, scores = torch.tensor(random.randn(5, 1, 2, 4)), torch.tensor(random.randn(5, 8))
+    wanted = formula((scores - inputs.flatten(1)).numpy())[0].mean()
+    assert float(loss(scores, inputs)) == pytest.approx(wanted, rel=1e-12)
+    assert float(loss(scores.view(5, 1, 2, 4), inputs)) == pytest.approx(wanted, rel=1e-12)
+
+
+@every_case
+def test_numbers_at_each_position_are_averaged_alike(built_in, name, settings, formula):
+    loss = built_in.build("loss", name, DataSpec((1, 4, 6), "image", "real", 2, positions=(4, 6)), **settings)
+    scores, targets = random.randn(3, 2, 4, 6), random.randn(3, 2, 4, 6)
+    wanted = formula(scores - targets)[0].mean()
+    assert float(loss(torch.tensor(scores), torch.tensor(targets))) == pytest.approx(wanted, rel=1e-12)
+
+
+@every_case
+@pytest.mark.parametrize("target", ["real", "none"])
+def test_scores_of_another_shape_are_refused_rather_than_repeated(built_in, name, settings, formula, target):
+    loss = built_in.build("loss", name, DataSpec((3,), "vector", target, 3), **settings)
+    with pytest.raises(ValueError, match=r"the scores \[4, 1\] must have the shape of the targets \[4, 3\]"):
+        loss(torch.zeros(4, 1), torch.zeros(4, 3))

@@ -6,8 +6,8 @@ from ptb import DataSpec
 
 
 def number_of_classes(spec: DataSpec) -> int:
-    """2 for a binary target, whose output size is 1."""
-    return 2 if spec.target == "binary" else spec.output_size
+    """Classes or labels; 2 for a binary target, whose size is 1."""
+    return 2 if spec.target == "binary" else spec.target_size
 
 
 def classes(spec: DataSpec, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,8 @@ import torch
 
 from ptb import DataSpec
 
+AVERAGED = ("precision", "recall", "f1")
+LABELLED = {"class": 5, "binary": 1, "multilabel": 5}
 CASES = {
     "accuracy": ("accuracy", "class", 5, {}),
     "accuracy-binary": ("accuracy", "binary", 1, {}),
@@ -13,6 +15,15 @@ CASES = {
     "rmse": ("rmse", "real", 3, {}),
     "class-report": ("class-report", "class", 5, {}),
     "class-report-binary": ("class-report", "binary", 1, {}),
+    **{f"{name}-{kind}": (name, kind, size, {}) for name in AVERAGED for kind, size in LABELLED.items()},
+    "f1-micro": ("f1", "multilabel", 5, {"average": "micro"}),
+    "roc-auc": ("roc-auc", "class", 5, {}),
+    "roc-auc-binary": ("roc-auc", "binary", 1, {}),
+    "roc-auc-multilabel": ("roc-auc", "multilabel", 5, {}),
+    "r2": ("r2", "real", 3, {}),
+    "mean-iou": ("mean-iou", "class", 5, {}),
+    "balanced-accuracy": ("balanced-accuracy", "class", 5, {}),
+    "balanced-accuracy-binary": ("balanced-accuracy", "binary", 1, {}),
 }
 IGNORING = {name: case for name, case in CASES.items() if case[1] == "class"}
 
@@ -37,7 +48,7 @@ def batches(target, size):
         if target == "class":
             return torch.randint(size, (count,), generator=random)
         values = torch.randn(count, size, generator=random)
-        return (values > 0).float() if target == "binary" else values
+        return (values > 0).float() if target in ("binary", "multilabel") else values
 
     return [(torch.randn(count, size, generator=random), targets(count)) for count in (8, 8, 3)]
 
@@ -62,7 +73,7 @@ def test_compute_changes_nothing_and_reset_forgets(make, batches):
     assert shown(metric, batches[2:]) == shown(make(), batches) == metric.compute()
     metric.reset()
     assert math.isnan(metric.compute())
-    assert shown(metric, batches[2:]) == shown(make(), batches[2:])
+    assert shown(metric, batches[2:]) == pytest.approx(shown(make(), batches[2:]), abs=0, nan_ok=True)
 
 
 @every_metric

@@ -63,7 +63,7 @@ def list_components(kind: str | None, glob: str | None, plugin: str | None, as_j
         click.echo("no component matches; `ptb list` without arguments lists all", err=True)
         return
     header = ("KIND", "NAME", "PLUGIN", "STATUS", "SUMMARY")
-    table = [(e.kind, e.name, f"{e.plugin} {e.version}", e.status, e.summary) for e in entries]
+    table = [(e.kind, e.name, str(e.found), e.status, e.summary) for e in entries]
     click.echo(columns([header, *table]))
 
 
@@ -146,7 +146,7 @@ def _head(entry: "RegisteredComponent") -> str:
 
 def _shown(entry: "RegisteredComponent") -> list[tuple[str, str]]:
     facts = _facts(entry)
-    lines = [("id", entry.id), ("plugin", f"{entry.plugin} {entry.version}"), ("target", entry.target)]
+    lines = [("id", entry.id), ("plugin", str(entry.found)), ("target", entry.target)]
     if facts["file"]:
         lines.append(("source", f"{facts['file']}:{facts['line']}"))
     if entry.status != "ok":

@@ -143,7 +143,7 @@ def _flush_c_output() -> None:
 
 
 def plugin_options(command: Callable[..., Any], hidden: bool = True) -> Callable[..., Any]:
-    """``-p no:NAME``, ``--no-plugins`` and ``--strict-plugins``: remembered for ``installed``.
+    """``-p``, ``--no-plugins`` and ``--strict-plugins``: remembered for ``installed``.
 
     They may stand before a command, where the help shows them, and after it.
     """
@@ -151,7 +151,12 @@ def plugin_options(command: Callable[..., Any], hidden: bool = True) -> Callable
     switch = shared | {"is_flag": True}
     decorators = [
         click.option(
-            "-p", "disabled", multiple=True, metavar="no:NAME", help="Do not use this plugin. Repeatable.", **shared
+            "-p",
+            "named",
+            multiple=True,
+            metavar="FILE.py|no:NAME",
+            help="Use this file as a plugin too; do not use this plugin. Repeatable.",
+            **shared,
         ),
         click.option("--no-plugins", help="Use the built-in plugin only.", **switch),
         click.option("--strict-plugins", help="Exit with code 7 where a plugin cannot be loaded.", **switch),
@@ -160,20 +165,21 @@ def plugin_options(command: Callable[..., Any], hidden: bool = True) -> Callable
 
 
 def _remember_plugins(ctx: click.Context, option: click.Parameter, value: Any) -> None:
-    if option.name == "disabled":
+    if option.name == "named":
         for text in value:
-            if not text.startswith("no:") or not text[3:]:
-                raise click.BadParameter(f"must be no:NAME, got '{text}'; installed plugins take part without it")
+            if text == "no:" or not (text.startswith("no:") or text.endswith(".py") or os.sep in text):
+                message = f"must be a file such as ./mynet.py, or no:NAME, got '{text}'"
+                raise click.BadParameter(f"{message}; installed plugins take part without it")
     if value:
         asked = ctx.meta.setdefault(_PLUGINS, {})
-        asked[option.name] = (*asked.get(option.name, ()), *(value if option.name == "disabled" else ()))
+        asked[option.name] = (*asked.get(option.name, ()), *(value if option.name == "named" else ()))
 
 
 def plugin_arguments() -> list[str]:
     """These options as they were given, for another command."""
     asked = click.get_current_context().meta.get(_PLUGINS, {})
     switches = {"no_plugins": "--no-plugins", "strict_plugins": "--strict-plugins"}
-    named = [word for text in asked.get("disabled", ()) for word in ("-p", text)]
+    named = [word for text in asked.get("named", ()) for word in ("-p", text)]
     return named + [flag for name, flag in switches.items() if name in asked]
 
 
@@ -185,13 +191,16 @@ def refuse_plugin_options(why: str) -> None:
 
 def asked_selection(ctx: click.Context) -> "Selection":
     """Which plugins the options ask for."""
+    from ptb.registry.local import found_locally
     from ptb.registry.selection import PluginRequest, Selection
 
     asked = ctx.meta.get(_PLUGINS, {})
+    named = asked.get("named", ())
     return Selection(
         only=() if "no_plugins" in asked else None,
-        disable=tuple(PluginRequest(text.removeprefix("no:"), f"-p {text}") for text in asked.get("disabled", ())),
+        disable=tuple(PluginRequest(text[3:], f"-p {text}") for text in named if text.startswith("no:")),
         strict="strict_plugins" in asked,
+        local=tuple(found_locally(text) for text in named if not text.startswith("no:")),
     )
 
 

@@ -23,6 +23,7 @@ from ptb.config.sections import (
 from ptb.errors import ConfigError, PluginError, Problem, closest, listing, tidy
 from ptb.kinds import KINDS, Kind
 from ptb.registry.entry import RegisteredComponent
+from ptb.registry.local import advice
 from ptb.registry.registry import Registry
 from ptb.registry.settings import SettingsError, arguments, plain_values, validate
 
@@ -241,7 +242,10 @@ class Checker:
         try:
             return self.owners.get((kind, name)) or self.registry.get(kind, name)
         except ConfigError as error:
-            raise ConfigError(self._problem(path, error.problems[0].message)) from None
+            message, owner = error.problems[0].message, name.rpartition(":")[0]
+            if owner.endswith(".py") and all(found.name != owner for found in self.registry.found()):
+                message = f"{kind} '{name}' is in a plugin file: {advice(owner, self.config.files)}"
+            raise ConfigError(self._problem(path, message)) from None
 
     def _settings(self, model: type[BaseModel], path: KeyPath) -> BaseModel:
         """The validated settings of the component at ``path``."""

@@ -4,9 +4,11 @@ Each plugin gets a pluggy manager of its own: one that breaks the contract leave
 """
 
 import inspect
-from collections.abc import Iterable, Iterator
-from types import FunctionType, ModuleType
-from typing import TypeVar
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -45,8 +47,31 @@ def ask_hooks(modules: Iterable[ModuleType]) -> tuple[tuple[tuple[str, Component
             _check_hook(f"{module.__name__}.{name}", name, value)
         manager.register(module)
     if not any(getattr(manager.hook, hook).get_hookimpls() for hook in HOOKS):
-        raise ContractError(f"implements no hook; there are: {', '.join(HOOKS)}")
+        raise ContractError(_lines_for_modules(vars(module)) or f"implements no hook; there are: {', '.join(HOOKS)}")
     return tuple(_components(manager)), tuple(_commands(manager))
+
+
+def component_name(attribute: str) -> str:
+    """``"my-net"`` for ``"MyNet"`` or ``"my_net"``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", "-", attribute.strip("_")).lower()
+
+
+def _lines_for_modules(names: Mapping[str, Any]) -> str:
+    """The hook that a file lacks, written for the last ``nn.Module`` class in it; nothing where it has none."""
+    torch = sys.modules.get("torch")
+    own = [
+        name
+        for name, value in names.items()
+        if isinstance(value, type) and value.__module__ == names["__name__"] and torch and issubclass(value, torch.nn.Module)
+    ]
+    if not own:
+        return ""
+    return (
+        f"class {own[-1]} is there, and no hook names it; add these lines:\n"
+        "from ptb import Component, hookimpl\n\n"
+        "@hookimpl\ndef ptb_provide_models():\n"
+        f'    return [Component("{component_name(own[-1])}", f"{{__name__}}:{own[-1]}")]'
+    )
 
 
 class _Manager(pluggy.PluginManager):
@@ -57,7 +82,7 @@ class _Manager(pluggy.PluginManager):
 
 def _check_hook(place: str, name: str, value: object) -> None:
     """Pluggy passes over a hook without its mark, a mark on what is no hook, and a parameter with a default."""
-    if not isinstance(value, FunctionType) or not hasattr(value, f"{PROJECT}_impl"):
+    if not isinstance(value, FunctionType | MethodType) or not hasattr(value, f"{PROJECT}_impl"):
         if name.startswith("ptb_provide_"):
             raise ContractError(f"{place} is not marked: put @hookimpl (from ptb) above it")
         return

@@ -23,7 +23,7 @@ BUILT_IN = "pytorch-basics"
 
 @dataclass(frozen=True)
 class FoundPlugin:
-    """An installed distribution with an entry point in the group ``ptb``; nothing of it has been imported."""
+    """An installed distribution with an entry point in the group ``ptb``, or what ``local`` makes; nothing of it has run."""
 
     name: str  # in its one spelling, see ``normalize``
     version: str
@@ -31,6 +31,7 @@ class FoundPlugin:
     dist: Distribution
     needs: tuple[str, ...] = ()  # its requirements on ptb itself, as PEP 508 strings
     fault: str = ""  # what is wrong with the metadata, so that nothing can be loaded
+    source: bytes | None = None  # of a plugin that is not installed: its file, empty for an object
 
     @property
     def built_in(self) -> bool:
@@ -71,7 +72,7 @@ class FoundPlugin:
         return str(Path(str(self.dist.locate_file(""))))
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version}"
+        return f"{self.name} {self.version}".rstrip()
 
 
 @dataclass(frozen=True)

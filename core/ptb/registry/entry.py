@@ -136,7 +136,7 @@ class RegisteredComponent(_Registered):
     def check_dependencies(self) -> None:
         """Raises a ``PluginError`` with the line that installs what is missing, if something is."""
         if missing := self.missing():
-            extra = self.component.extra
+            extra = self.component.extra if self.found.source is None else None
             packages = f"'{self.plugin}[{extra}]'" if extra else " ".join(f"'{text}'" for text in missing)
             raise PluginError(
                 f"{self} needs {', '.join(missing)}, which is not installed; run\n"

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ptb.errors import ConfigError, Problem, UnknownNameError, did_you_mean, listing
+from ptb.errors import ConfigError, Problem, UnknownNameError, did_you_mean, listing, tidy
 from ptb.kinds import KINDS
 from ptb.registry.discovery import FoundPlugin, LoadedPlugin, RejectedPlugin, normalize
 from ptb.registry.entry import RegisteredCommand, RegisteredComponent
+from ptb.registry.local import found_locally, instead_of_code
 from ptb.registry.selection import PluginRequest, Selection
 
 
@@ -115,6 +116,8 @@ class Registry:
         _check_kind(kind)
         distribution, colon, short = name.rpartition(":")
         if colon:
+            if (kind, name) in self._by_id:  # the name of a file has one spelling
+                return self._by_id[kind, name]
             name = f"{normalize(distribution)}:{short}"
             if (kind, name) in self._by_id:
                 return self._by_id[kind, name]
@@ -123,7 +126,7 @@ class Registry:
                     raise UnknownNameError(f"{kind} '{name}' cannot be used: plugin '{plugin.found}' {plugin.why}")
         claims = self._by_name.get((kind, name), [])
         if not claims:
-            raise UnknownNameError(self._unknown(kind, name))
+            raise UnknownNameError(self._unknown(kind, f"{distribution}{colon}{short}"))
         third_party = [entry for entry in claims if not entry.found.built_in]
         if third_party and len(claims) > 1:
             owners = ", ".join(f"'{entry.id}' ({entry.found})" for entry in third_party)
@@ -173,6 +176,8 @@ class Registry:
     def _unknown(self, kind: str, name: str) -> Problem:
         names = [entry.key if entry.conflict else entry.name for entry in self.components(kind)]
         answers = [n for (k, n) in self._by_name if k == kind] + names
+        if hint := instead_of_code(kind, name):
+            return Problem("", f"'{tidy(name, 60)}' is no name of a {kind}{hint}")
         message = f"unknown {kind} '{name}'{did_you_mean(name, answers)}"
         if others := [k for k in KINDS if (k, name) in self._by_name]:
             message += f"; '{name}' is a {' and a '.join(others)}"
@@ -184,7 +189,12 @@ class Registry:
 
 
 def load_registry(
-    *, only: Sequence[str] | None = None, disable: Sequence[str] = (), require: Sequence[str] = (), strict: bool = False
+    *,
+    only: Sequence[str] | None = None,
+    disable: Sequence[str] = (),
+    require: Sequence[str] = (),
+    strict: bool = False,
+    plugins: Sequence[object] = (),
 ) -> Registry:
     """A fresh registry of what is installed; plugins that cannot be used are listed by ``Registry.plugins``.
 
@@ -196,21 +206,27 @@ def load_registry(
         disable: names of those that may not; they are not imported.
         require: PEP 508 requirements of plugins, such as ``"ptb-acme>=1.2"``.
         strict: a plugin that cannot be loaded is an error.
+        plugins: more that are not installed: paths of Python files, modules, and objects or classes whose methods are
+            hooks. Their components name classes of a notebook as ``f"{__name__}:MyNet"``.
 
     Raises:
-        ConfigError: there is no plugin of such a name.
-        PluginError: a required plugin is missing or has another version; or, if strict, one cannot be loaded.
+        ConfigError: there is no plugin of such a name, or no such file.
+        PluginError: a required plugin is missing or has another version; one of ``plugins`` cannot be loaded, or, if
+            strict, any other.
         TypeError: names are given as something else than a sequence of strings.
     """
     for argument, names in (("only", only), ("disable", disable), ("require", require)):
         if isinstance(names, str) or not all(isinstance(name, str) for name in names or ()):
             raise TypeError(f"{argument} must be a list of strings, got {names!r}")
+    if isinstance(plugins, str):
+        raise TypeError(f"plugins must be a list, got {plugins!r}")
     importlib.invalidate_caches()  # what was installed a moment ago is found too
     wanted = Selection(
         None if only is None else tuple(map(PluginRequest, only)),
         tuple(map(PluginRequest, disable)),
         tuple(map(PluginRequest, require)),
         strict,
+        tuple(map(found_locally, plugins)),
     )
     return load_selected(wanted)
 

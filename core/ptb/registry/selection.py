@@ -19,6 +19,7 @@ from ptb.registry.discovery import (
     load_plugin,
     normalize,
 )
+from ptb.registry.local import explain
 
 ONLY = "PTB_PLUGINS"
 STRICT = "PTB_STRICT_PLUGINS"
@@ -45,6 +46,7 @@ class Selection:
     disable: tuple[PluginRequest, ...] = ()  # those that may not
     require: tuple[PluginRequest, ...] = ()  # PEP 508 requirements without which nothing runs
     strict: bool = False  # a plugin that cannot be loaded is an error, not a warning
+    local: tuple[FoundPlugin, ...] = ()  # those that are not installed; one that cannot be loaded is always an error
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] | None = None) -> "Selection":
@@ -63,7 +65,8 @@ class Selection:
         if other.only is not None:
             allowed = {request.name for request in other.only}
             only = other.only if only is None else tuple(request for request in only if request.name in allowed)
-        return Selection(only, self.disable + other.disable, self.require + other.require, self.strict or other.strict)
+        both = self.disable + other.disable, self.require + other.require
+        return Selection(only, *both, self.strict or other.strict, self.local + other.local)
 
     def load(self, found: Sequence[FoundPlugin] | None = None) -> list[LoadedPlugin | RejectedPlugin]:
         """Loads what is to be used, of the installed plugins or of ``found``; what is disabled is not imported."""
@@ -75,7 +78,11 @@ class Selection:
             else load_plugin(plugin)
             for plugin in found
         ]
+        plugins += map(load_plugin, self._check_local())
         self._check_required(plugins)
+        for plugin in plugins:
+            if isinstance(plugin, RejectedPlugin) and plugin.found.source is not None:
+                raise PluginError(f"plugin '{plugin.found}' cannot be used: {explain(plugin)}") from plugin.cause
         broken = [p for p in plugins if isinstance(p, RejectedPlugin) and p.status != "disabled"]
         if self.strict and broken:
             lines = "\n".join(f"  plugin '{p.found}': {p.reason}" for p in broken)
@@ -107,6 +114,15 @@ class Selection:
                 why = f"by {self.only[0].source or 'the caller'}, which names only {names}"
             reasons = dict.fromkeys(set(installed) - {request.name for request in self.only}, why)
         return reasons | {request.name: f"by {request.source or 'the caller'}" for request in self.disable}
+
+    def _check_local(self) -> Iterable[FoundPlugin]:
+        """Those that are not installed, each once; two of one name would have the same ids."""
+        by_module: dict[str, FoundPlugin] = {}
+        for plugin in self.local:
+            known = by_module.setdefault(plugin.entry_points[0].module, plugin)
+            if known.location != plugin.location:
+                raise ConfigError(f"{known.location} and {plugin.location} are plugins of one name: rename one")
+        return by_module.values()
 
     def _check_required(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:
         if not self.require:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ptb.errors import PluginError, listing
 from ptb.registry.discovery import FoundPlugin
+from ptb.registry.local import advice
 from ptb.storage.run_directory import RunDirectory
 
 # What an installer writes beside the files of the plugin itself.
@@ -16,6 +17,8 @@ _NOT_CONTENT = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache
 
 def content_hashes(plugin: FoundPlugin) -> dict[str, str]:
     """The SHA-256 of each file of a plugin: those that its installer recorded, else all of its packages."""
+    if plugin.source is not None:
+        return {plugin.name: hashlib.sha256(plugin.source).hexdigest()} if plugin.source else {}
     recorded = plugin.recorded and not plugin.editable
     files = dict(_recorded_files(plugin) if recorded else _source_files(plugin))
     return {name: _sha256(path) for name, path in sorted(files.items()) if path.suffix != ".pyc" and path.is_file()}
@@ -39,6 +42,8 @@ def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> set[str
         raise PluginError(f"{manifest} does not say which files the plugins of the run had")
     now = {found.name: record(found) for found in installed if found.name in records}
     if changed := plugin_changes(records, now):
+        missing = [name for name in records if name not in now and name.endswith(".py")]
+        changed += [f"{name} is a file: {advice(name, [manifest])}" for name in missing]
         lines = "\n".join(f"  {line}" for line in changed)
         raise PluginError(f"the plugins are not those of the run that wrote {manifest}:\n{lines}")
     return set(records)

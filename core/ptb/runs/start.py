@@ -31,6 +31,7 @@ def start_run(
         check_output(run.path)  # another process may have made a run here since
         run.write_config(config.as_config())
         recorder.started = True  # without a config.toml a summary.json would only be in the way of the next try
+        _keep_plugin_files(composed, run)
         run.write_manifest(manifest.describe(composed) | {"run": recorder.id})
         recorder.line(composed.summary_line())
         recorder.line(f"run directory: {run.path}")
@@ -87,11 +88,21 @@ def resume_run(
         # A run that begins at the start is not resumed: the entry would say that it has had a checkpoint.
         if checkpoint is not None:
             entries.append({"step": trainer.state.step, "argv": sys.argv, "changes": changed})
+        if not then:
+            _keep_plugin_files(composed, run)
         if not trainer.is_over:
             run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True
         run.remove_summary()
         return _fit(recorder, stop_after)
+
+
+def _keep_plugin_files(composed: ComposedRun, run: RunDirectory) -> None:
+    """Copy the files that the run uses as plugins into its directory, from which nothing runs them by itself."""
+    found = {component.entry.found.name: component.entry.found for component in composed.config.components().values()}
+    for name, plugin in found.items():
+        if plugin.source:
+            run.write_plugin(name, plugin.source)
 
 
 def _check_lost_state(recorder: Recorder) -> None:

@@ -31,6 +31,7 @@ class RunDirectory:
         self.summary = path / "summary.json"
         self.log = path / "log.txt"
         self.checkpoints = path / "checkpoints"
+        self.plugins = path / "plugins"
 
     @classmethod
     def create(cls, output: Path | None, model: str, dataset: str) -> "RunDirectory":
@@ -74,6 +75,12 @@ class RunDirectory:
     def write_config(self, values: Mapping[str, Any]) -> None:
         """Write the resolved config, itself a config file."""
         atomic.write_atomically(self.config, tomlkit.dumps(values))
+
+    def write_plugin(self, name: str, source: bytes) -> None:
+        """Keep a copy of a plugin file."""
+        with atomic.storage_errors(self.plugins):
+            atomic.make_folders(self.plugins)
+        atomic.write_atomically(self.plugins / name, source)
 
     def read_manifest(self) -> dict[str, Any]:
         """What the run was made with; empty without a readable manifest."""

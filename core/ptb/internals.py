@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         own_version,
     )
     from ptb.registry.entry import RegisteredCommand, RegisteredComponent
+    from ptb.registry.local import found_locally
     from ptb.registry.registry import PluginInfo
     from ptb.registry.selection import ONLY, Selection
     from ptb.registry.settings import SettingsError, arguments, derive_model, describe, plain_values, validate

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ptb_testing.report import ComponentReport, Report
     from ptb_testing.subject import Subject
 
-COLOURS = {"failed": "red", "expected failure": "yellow", "skipped": "yellow", "passed": "green"}
+COLOURS = {"failed": "red", "note": "yellow", "expected failure": "yellow", "skipped": "yellow", "passed": "green"}
 
 
 @click.command()
@@ -65,7 +65,8 @@ def new(name: str, kind: str) -> None:
 def check(context: click.Context, plugin: str, file: Path | None, as_json: bool, verbose: bool) -> None:
     """Check that the components and commands of a plugin keep the contract of their kinds.
 
-    DIST is an installed distribution; PATH, which has a slash or begins with a dot, a source folder, installed or not.
+    DIST is an installed distribution; PATH, which has a slash or begins with a dot, a source folder, installed or not,
+    or a plugin file.
     Exit code 7 says that a check failed, or that fewer ran than the minimum of the kind.
 
     \b
@@ -96,12 +97,15 @@ def check(context: click.Context, plugin: str, file: Path | None, as_json: bool,
 
 def _subject(plugin: str, file: Path | None) -> "Subject":
     from ptb_testing.given import Given
-    from ptb_testing.subject import in_folder, installed
+    from ptb_testing.subject import in_file, in_folder, installed
 
     if not _is_path(plugin):
         subject = installed(plugin)
     else:
         folder = Path(plugin)
+        if folder.suffix == ".py":
+            subject = in_file(folder)
+            return subject.with_given(Given.read(file)) if file else subject
         if not folder.is_dir():
             raise ConfigError(f"there is no folder {plugin}; a name without a slash is that of an installed plugin")
         sys.path[:0] = [str(path.resolve()) for path in (folder, folder / "src") if path.is_dir()]
@@ -132,6 +136,7 @@ def _print_component(report: "ComponentReport", verbose: bool) -> None:
     click.echo(
         f"{report.label}: {counts['run']} run, {counts['passed']} passed, {counts['failed']} failed, "
         f"{counts['expected_failures']} expected failures, {counts['skipped']} skipped"
+        + (f", {count(counts['notes'], 'note')}" if counts["notes"] else "")
     )
     rows = [(r.status, name, r.message) for r, name in _merged(report.results) if verbose or r.status != "passed"]
     if report.shortage:

@@ -24,7 +24,7 @@ from ptb_testing.checks import (
     scheduler,
 )
 from ptb_testing.given import Given
-from ptb_testing.outcome import CheckFailed, Result, Skipped
+from ptb_testing.outcome import CheckFailed, Noted, Result, Skipped
 from ptb_testing.process import guarded
 from ptb_testing.report import ComponentReport, Report
 from ptb_testing.subject import Entry, Subject, kind_of, label_of, subject_of
@@ -143,6 +143,8 @@ def _behind_gates(case: Case, check: Check) -> Result:
             remark = check(case) or ""
     except Skipped as error:
         return Result(name, "skipped", str(error), error)
+    except Noted as error:
+        return Result(name, "note" if reason is None else "expected failure", _explained(str(error), reason), error)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a component may raise anything, or call sys.exit()

@@ -1,13 +1,17 @@
-"""How a check ends: it returns, or raises one of these two; and the record of it."""
+"""How a check ends: it returns, or raises one of these three; and the record of it."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Status = Literal["passed", "failed", "skipped", "expected failure"]
+Status = Literal["passed", "failed", "note", "skipped", "expected failure"]
 
 
 class CheckFailed(Exception):
     """A component breaks its contract: the message says what happened, with which value, and what to do."""
+
+
+class Noted(Exception):
+    """Something that could be better and breaks no contract; the message says how."""
 
 
 class Skipped(Exception):

@@ -40,6 +40,7 @@ class ComponentReport:
             "run": sum(result.ran for result in self.results),
             "passed": ends["passed"],
             "failed": ends["failed"],
+            "notes": ends["note"],
             "skipped": ends["skipped"],
             "expected_failures": ends["expected failure"],
         }

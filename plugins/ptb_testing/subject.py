@@ -14,6 +14,7 @@ from ptb.internals import (
     RegisteredComponent,
     did_you_mean,
     find_plugins,
+    found_locally,
     listing,
     load_plugin,
     normalize,
@@ -116,6 +117,11 @@ def in_folder(folder: Path) -> Subject:
     requires = [text for text in project.get("dependencies", ()) if isinstance(text, str)]
     dist = Folder(name, str(version), points, folder.resolve(), requires)
     return _loaded(dist.found()).with_given(Given.read(file))
+
+
+def in_file(file: Path) -> Subject:
+    """The plugin in a Python file, as ``ptb -p FILE.py`` takes it."""
+    return _loaded(found_locally(file))
 
 
 def loaded(found: FoundPlugin) -> LoadedPlugin:

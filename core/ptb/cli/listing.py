@@ -106,13 +106,14 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
         return
     section = f"{KINDS[kind].section}.{entry.name}" if KINDS[kind].labelled else KINDS[kind].section
     click.echo(_head(entry))
+    note = f"\n\n{model.__doc__}" if entry.component.settings is None and model.__doc__ else ""
     if not rows:
-        click.echo("\nno settings")
+        click.echo(f"\nno settings{note}")
         return
     names = [f"{section}.{row.name}" for row in rows]
     header = SettingRow("SETTING", "TYPE", "BOUNDS", "DEFAULT", "DESCRIPTION")
     table = [(name, row.type, row.bounds, row.default, row.description) for name, row in zip(names, rows, strict=True)]
-    click.echo("\n" + columns([tuple(vars(header).values()), *table]))
+    click.echo("\n" + columns([tuple(vars(header).values()), *table]) + note)
 
 
 def _known_plugin(registry: "Registry", name: str) -> str:

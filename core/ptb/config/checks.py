@@ -42,7 +42,8 @@ class ComponentConfig:
 
     def build(self, *runtime: Any, **switches: Any) -> Any:
         """Calls ``target(*runtime, **settings, **switches)``; a switch changes how the target computes, not what."""
-        return self.entry.load()(*runtime, **(arguments(self.settings) | switches))
+        target = self.entry.load()
+        return target(*runtime, **(arguments(self.settings, target) | switches))
 
     def as_config(self) -> dict[str, Any]:
         """The section of a config file that makes this choice again."""

@@ -62,7 +62,10 @@ def _lines_for_modules(names: Mapping[str, Any]) -> str:
     own = [
         name
         for name, value in names.items()
-        if isinstance(value, type) and value.__module__ == names["__name__"] and torch and issubclass(value, torch.nn.Module)
+        if isinstance(value, type)
+        and value.__module__ == names["__name__"]
+        and torch
+        and issubclass(value, torch.nn.Module)
     ]
     if not own:
         return ""

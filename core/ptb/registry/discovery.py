@@ -23,7 +23,7 @@ BUILT_IN = "pytorch-basics"
 
 @dataclass(frozen=True)
 class FoundPlugin:
-    """An installed distribution with an entry point in the group ``ptb``, or what ``local`` makes; nothing of it has run."""
+    """A distribution with an entry point in the group ``ptb``, or what ``local`` makes; nothing of it has been run."""
 
     name: str  # in its one spelling, see ``normalize``
     version: str

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ptb.errors import PluginError, listing, one_line
+from ptb.kinds import KINDS
 from ptb.registry.component import Command, Component
 from ptb.registry.discovery import FoundPlugin
 
@@ -131,7 +132,26 @@ class RegisteredComponent(_Registered):
         target = self._import(self.target)
         if not callable(target):
             raise PluginError(f"{self}: target {self.target!r} cannot be called")
+        made_by = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009
+        if str(getattr(made_by, "__module__", "")).partition(".")[0] == "torch" and (hint := self.spec_hint(target)):
+            raise PluginError(f"{self}: {hint}")
         return target  # type: ignore[no-any-return]  # a third-party object: callable is all that is known
+
+    def spec_hint(self, target: Any) -> str:
+        """What to write where a target does not take the spec, which the core passes first; empty where it may do."""
+        from ptb.registry.settings import parameters_of
+
+        parameters = [parameter.name for parameter in parameters_of(target)]
+        if KINDS[self.kind].runtime != ("spec",) or "spec" in "".join(parameters[:1]):
+            return ""
+        name = self.target.rpartition(":")[2].rpartition(".")[2]
+        path = self.target.replace(":", ".") if self.target.startswith("torch.") else name
+        made = f"{path}()  # its settings become parameters of make" if isinstance(target, type) else path
+        return (
+            f"a {self.kind} is called as {name}(spec, **settings), its first argument is the DataSpec, "
+            f"and {name} takes {parameters[0] if parameters else 'none'} there; name a function as the target:\n"
+            f"  def make(spec):\n      return {made}"
+        )
 
     def check_dependencies(self) -> None:
         """Raises a ``PluginError`` with the line that installs what is missing, if something is."""

@@ -78,7 +78,9 @@ def _of_file(path: Path) -> FoundPlugin:
         if not path.exists():
             raise ConfigError(f"-p {path}: there is no such file")
         if not _FILE_NAME.fullmatch(path.name):
-            raise ConfigError(f"-p {path}: a plugin is a file whose name ends in .py and has no spaces, as in ./mynet.py")
+            raise ConfigError(
+                f"-p {path}: a plugin is a file whose name ends in .py and has no spaces, as in ./mynet.py"
+            )
         source = path.read_bytes()
     except (OSError, ValueError) as error:
         raise ConfigError(f"-p {str(path)[:80]!r} cannot be read: {one_line(error)}") from error
@@ -146,7 +148,7 @@ def _run(name: str, path: Path, source: bytes) -> ModuleType:
 
 
 def _offer_to_processes(name: str, source: bytes) -> None:
-    """Lets processes that are spawned import the module too: they get ``sys.path``, so a copy lies alone in a folder."""
+    """Lets processes that are spawned import the module: they get ``sys.path``, so a copy lies alone in a folder."""
     folder = tempfile.mkdtemp(prefix="ptb-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Path(folder, f"{name}.py").write_bytes(source)

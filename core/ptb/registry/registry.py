@@ -154,7 +154,8 @@ class Registry:
             raise ConfigError(
                 *(Problem(".".join(filter(None, (kind, p.key))), p.message) for p in error.problems)
             ) from None
-        return entry.load()(*runtime, **arguments(checked))
+        target = entry.load()
+        return target(*runtime, **arguments(checked, target))
 
     def plugins(self) -> list[PluginInfo]:
         """Every installed plugin, those that are not used too; the built-in one first, then by name."""
@@ -176,12 +177,16 @@ class Registry:
     def _unknown(self, kind: str, name: str) -> Problem:
         names = [entry.key if entry.conflict else entry.name for entry in self.components(kind)]
         answers = [n for (k, n) in self._by_name if k == kind] + names
-        if hint := instead_of_code(kind, name):
+        owner = name.rpartition(":")[0]
+        absent = owner and owner not in [plugin.found.name for plugin in self._plugins]
+        if (absent or not owner) and (hint := instead_of_code(kind, name)):
             return Problem("", f"'{tidy(name, 60)}' is no name of a {kind}{hint}")
         message = f"unknown {kind} '{name}'{did_you_mean(name, answers)}"
         if others := [k for k in KINDS if (k, name) in self._by_name]:
             message += f"; '{name}' is a {' and a '.join(others)}"
         message += f"; available: {listing(names)}" if names else f"; no plugin provides a {kind}"
+        if absent:
+            message += f"; there is no plugin '{owner}': install it, or give it to ptb.load_registry(plugins=[...])"
         rejected = [f"'{p.found}' ({'failed to load' if p.status == 'failed' else p.status})" for p in self.rejected()]
         if rejected:
             message += f"; perhaps a plugin that is not used provides it: {listing(rejected, 5)}"

@@ -120,8 +120,9 @@ class Selection:
         by_module: dict[str, FoundPlugin] = {}
         for plugin in self.local:
             known = by_module.setdefault(plugin.entry_points[0].module, plugin)
-            if known.location != plugin.location:
-                raise ConfigError(f"{known.location} and {plugin.location} are plugins of one name: rename one")
+            if known is not plugin and not (plugin.source and known.location == plugin.location):
+                places = f"{known.location}, {plugin.location}"
+                raise ConfigError(f"two plugins have the name '{plugin}' ({places}): rename one")
         return by_module.values()
 
     def _check_required(self, plugins: Iterable[LoadedPlugin | RejectedPlugin]) -> None:

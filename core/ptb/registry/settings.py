@@ -6,6 +6,7 @@ a list may fill a tuple. Unknown keys are forbidden whatever the model itself sa
 
 import inspect
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -13,12 +14,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
 from pydantic_core import PydanticUndefined
 
-from ptb.errors import PluginError, Problem, one_line
+from ptb.errors import ConfigError, PluginError, Problem, listing, one_line
 from ptb.kinds import KINDS
 
+OPTIONS = "options"  # the setting whose items are passed on to a target that takes any keyword argument
 DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
 
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
@@ -48,29 +61,33 @@ def derive_model(kind: str, label: str, target: Callable[..., Any], passed: Coll
     """The settings of a target that names no model: its parameters after the runtime ones, with their annotations.
 
     Those in ``passed`` are no settings: the core passes them by keyword. A parameter that no config file could fill (a
-    tensor, a callable) is left to its default.
+    tensor, a callable) is left to its default, and named in the model's docstring. ``**kwargs`` become a table
+    ``options``.
     """
-    try:
-        parameters = list(inspect.signature(target).parameters.values())[len(KINDS[kind].runtime) :]
-    except (TypeError, ValueError):  # some classes written in C show no signature: they have nothing to set
-        parameters = []
-    parameters = [
-        p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in passed
-    ]
+    parameters = [p for p in parameters_of(target)[len(KINDS[kind].runtime) :] if p.name not in passed]
+    parameters = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     check_names(f"{kind} {label}", [parameter.name for parameter in parameters])
     fields: dict[str, Any] = {}
+    unset: list[str] = []
     for parameter, hint in zip(parameters, _hints(target, parameters), strict=True):
         required = parameter.default is parameter.empty
         annotation = _plain(hint)
         if annotation is not None:
-            fields[parameter.name] = (annotation, ... if required else parameter.default)
+            fields[parameter.name] = (annotation, ... if required else _default(parameter.default))
         elif required:
             raise PluginError(
                 f"{kind} {label}: parameter '{parameter.name}' has no default and its type {hint} cannot be written in "
                 "a config file"
             )
+        else:
+            unset.append(parameter.name)
+    if _takes_options(target):
+        text = "Further keyword arguments of the target, by name"
+        fields[OPTIONS] = (dict[str, Any], Field(default_factory=dict, description=text))
     config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), arbitrary_types_allowed=True)
-    return create_model("Settings", __config__=config, __module__=str(getattr(target, "__module__", "")), **fields)
+    note = f"No config file can hold these parameters, which keep their defaults: {listing(unset)}." if unset else None
+    module = str(getattr(target, "__module__", ""))
+    return create_model("Settings", __config__=config, __module__=module, __doc__=note, **fields)
 
 
 def check_names(owner: str, names: Iterable[str]) -> None:
@@ -101,9 +118,19 @@ def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
             raise SettingsError(format_errors(error, model, values)) from None
 
 
-def arguments(settings: BaseModel) -> dict[str, Any]:
-    """The settings as keyword arguments of the target."""
-    return {name: getattr(settings, name) for name in type(settings).model_fields}
+def arguments(settings: BaseModel, target: Callable[..., Any]) -> dict[str, Any]:
+    """The settings as keyword arguments of the target; one with ``**kwargs`` gets the items of ``options`` as such.
+
+    Raises:
+        ConfigError: an item of ``options`` has the name of a setting.
+    """
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    if OPTIONS not in values or not _takes_options(target):
+        return values
+    options = dict(values.pop(OPTIONS))
+    if both := sorted(values.keys() & options):
+        raise ConfigError(Problem(f"{OPTIONS}.{both[0]}", f"is a setting of its own; write it without '{OPTIONS}.'"))
+    return values | options
 
 
 def plain_values(settings: BaseModel) -> dict[str, Any]:
@@ -150,6 +177,21 @@ def _naming(model: type[BaseModel]) -> Iterator[None]:
         ) from error
 
 
+def parameters_of(target: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Its parameters; some classes written in C show none, and have nothing to set."""
+    try:
+        return list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def _takes_options(target: Callable[..., Any]) -> bool:
+    """Whether it takes any keyword argument, and has no parameter ``options`` of its own."""
+    parameters = parameters_of(target)
+    own = any(p.name == OPTIONS and p.kind is not p.VAR_KEYWORD for p in parameters)
+    return not own and any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
 def _hints(target: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[Any]:
     """The annotations of these parameters only: others may name types that exist for the type checker alone."""
     function: Any = getattr(target, "__init__") if isinstance(target, type) else inspect.unwrap(target)  # noqa: B009
@@ -174,6 +216,9 @@ def _plain(annotation: Any) -> Any:
         return None if None in inner_parts else types.GenericAlias(tuple, tuple(inner_parts))
     if annotation in (None, types.NoneType):
         return types.NoneType
+    torch = sys.modules.get("torch")
+    if torch is not None and annotation is torch.dtype:
+        return Annotated[annotation, *_AS_DTYPE]
     is_model = isinstance(annotation, type) and (
         issubclass(annotation, BaseModel) or hasattr(annotation, "__dataclass_fields__")
     )
@@ -183,6 +228,27 @@ def _plain(annotation: Any) -> Any:
     except (PydanticUserError, TypeError):  # no JSON form, or no schema at all
         return None
     return annotation
+
+
+def _default(value: Any) -> Any:
+    """A default that JSON cannot hold comes from a factory: pydantic would warn of it in every schema."""
+    return Field(default_factory=lambda: value) if type(value).__module__ == "torch" else value
+
+
+def _dtype(value: Any) -> Any:
+    """The dtype of a text such as ``"bfloat16"`` or ``"torch.bfloat16"``."""
+    torch = sys.modules["torch"]
+    dtype = getattr(torch, str(value).removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError('must be the name of a torch.dtype, such as "bfloat16"')
+    return dtype
+
+
+_AS_DTYPE = (
+    PlainValidator(_dtype),
+    PlainSerializer(lambda dtype: str(dtype).removeprefix("torch."), return_type=str),
+    WithJsonSchema({"type": "string"}),
+)
 
 
 def _has_null(value: Any) -> bool:

@@ -46,7 +46,8 @@ def building(component: ComponentConfig, party: str = "", remedy: str = "") -> I
         if isinstance(error, ValueError) and party:
             raise IncompatibleError(f"{name_of(component)} does not fit {party}: {error}{remedy}") from error
         kind = DataError if entry.kind == "dataset" and isinstance(error, OSError | ValueError) else PluginError
-        raise kind(f"{entry}: building it failed: {one_line(error)}") from error
+        hint = entry.spec_hint(entry.load()) if isinstance(error, AttributeError | TypeError) else ""
+        raise kind(f"{entry}: building it failed: {one_line(error)}" + (f"; {hint}" if hint else "")) from error
 
 
 @contextmanager

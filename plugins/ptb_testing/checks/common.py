@@ -29,12 +29,14 @@ from ptb.internals import (
 )
 from ptb_testing.case import Case, Check
 from ptb_testing.imports import changes_of_importing, registered_elsewhere
-from ptb_testing.outcome import CheckFailed, Skipped
+from ptb_testing.outcome import CheckFailed, Noted, Skipped
 from ptb_testing.process import Snapshot, differing, guarded, identical
 
 
 def registration_is_light(case: Case) -> str:
     """The entry point, its hooks and the settings model import no torch, NumPy, cv2, pandas or scikit-learn."""
+    if case.found.source is not None:
+        return "a plugin file is run by the commands that name it only, and may import what it likes"
     answer, settings = _registered_elsewhere(case), _module(getattr(case.record, "settings", None) or "")
     if "reason" in answer:
         raise CheckFailed(f"in a fresh process it cannot be loaded: {answer['reason']}")
@@ -104,7 +106,7 @@ def settings_agree_with_target(case: Case) -> str | None:
             raise CheckFailed(f"the target's parameter '{name}' has no default, and is no setting: add it to the model")
     if _is_own(case):  # a library's target may have more options than are worth showing
         settable = derive_model(case.kind, f"'{case.entry.id}'", case.target).model_fields
-        left_out = [name for name in settable if name not in fields]
+        left_out = [name for name in settable if name in parameters and name not in fields]
         if left_out:
             raise CheckFailed(
                 f"the target's {listing(left_out)} cannot be set: add to the settings model, or remove it"
@@ -120,12 +122,12 @@ def settings_agree_with_target(case: Case) -> str | None:
 
 
 def settings_are_described(case: Case) -> None:
-    """Every setting has a description, as `ptb show` prints it."""
+    """Every setting has a description, as `ptb show` prints it; a note where one has none."""
     if case.component.component.settings is None and not _is_own(case):
         raise Skipped(f"they are read from {case.record.target}, which this plugin did not write")
     bare = [name for name, field in case.model.model_fields.items() if not (field.description or "").strip()]
     if bare:
-        raise CheckFailed(
+        raise Noted(
             f"{listing(bare)} has no description: write Field(..., description=...), in the settings model or as "
             "Annotated[TYPE, Field(...)] in the signature"
         )

@@ -79,7 +79,7 @@ def same_in_another_process(case: Case) -> None:
         raise Skipped("it is another one each time, in this process too")
     names = case.built.spec.class_names
     there = seen_elsewhere(
-        names if len(set(names)) > 1 else [*set(WORDS)], case.record.target, arguments(case.settings)
+        names if len(set(names)) > 1 else [*set(WORDS)], case.record.target, arguments(case.settings, case.target)
     )
     if "error" in there:
         raise CheckFailed(f"another process cannot build it: {there['error']}")

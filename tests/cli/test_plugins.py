@@ -216,7 +216,7 @@ def test_wishes_that_cannot_be_met_are_told(ptb, site, tmp_path, lines, code, to
 def test_p_takes_no_name_only(ptb, value):
     done = ptb("list", "-p", value)
     assert done.returncode == 2
-    assert "must be no:NAME" in done.stderr
+    assert "must be a file such as ./mynet.py, or no:NAME, got" in done.stderr
 
 
 def test_listing_by_pattern_and_by_plugin(ptb, bad_day):

@@ -14,7 +14,7 @@ NAMES = {
     *("KINDS", "TARGET_KINDS", "Kind", "EVENTS", "ACTOR_EVENTS", "listeners"),
     *("BUILT_IN", "FoundPlugin", "LoadedPlugin", "RejectedPlugin", "PluginInfo"),
     *("RegisteredCommand", "RegisteredComponent"),
-    *("find_plugins", "load_plugin", "normalize", "own_version", "ONLY", "Selection"),
+    *("find_plugins", "found_locally", "load_plugin", "normalize", "own_version", "ONLY", "Selection"),
     *("SettingsError", "arguments", "derive_model", "describe", "plain_values", "validate"),
     *("UserPath", "draft", "plugin_options", "CORE_SECTIONS", "RunSettings"),
     *("CORE", "main", "installed", "plugin_arguments", "refuse_plugin_options", "stray_output_to_stderr"),

@@ -92,6 +92,20 @@ def test_the_page_shows_every_command_and_file_that_it_needs():
     assert commands.count(["python", "-m", "pytest"]) == 2
 
 
+def test_one_file_goes_as_the_page_shows(tmp_path, shell):
+    section = WRITE.read_text(encoding="utf-8").split("## A package")[0]
+    file, notebook = re.findall(r"^```python\n(.*?)^```$", section, re.S | re.M)
+    (tmp_path / "mynet.py").write_text(file)
+    (tmp_path / "notebook.py").write_text("import ptb\n" + file.partition("@hookimpl")[0] + notebook)
+    commands = "".join(re.findall(r"^```sh\n(.*?)^```$", section, re.S | re.M)).splitlines()
+    assert [command.split()[3] for command in commands] == ["run", "show", "resume"]
+    commands[0] += " --epochs 1 --output RUN"
+    for command in (*commands, "python notebook.py"):
+        done = shell(command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert "model.width" in shell(commands[1]).stdout
+
+
 def test_the_tree_is_what_is_written(tmp_path):
     folder, _ = write_plugin("ptb-acme", "model", tmp_path)
     (tree,) = re.findall(r"^ptb-acme/\n(.*?)^```$", WRITE.read_text(encoding="utf-8"), re.S | re.M)

@@ -141,15 +141,16 @@ class RegisteredComponent(_Registered):
         """What to write where a target does not take the spec, which the core passes first; empty where it may do."""
         from ptb.registry.settings import parameters_of
 
-        parameters = [parameter.name for parameter in parameters_of(target)]
-        if KINDS[self.kind].runtime != ("spec",) or "spec" in "".join(parameters[:1]):
+        first = next((each for each in parameters_of(target) if each.kind is not each.VAR_KEYWORD), None)
+        taken = first is not None and ("spec" in first.name or first.kind is first.VAR_POSITIONAL)
+        if KINDS[self.kind].runtime != ("spec",) or taken:
             return ""
         name = self.target.rpartition(":")[2].rpartition(".")[2]
         path = self.target.replace(":", ".") if self.target.startswith("torch.") else name
         made = f"{path}()  # its settings become parameters of make" if isinstance(target, type) else path
         return (
             f"a {self.kind} is called as {name}(spec, **settings), its first argument is the DataSpec, "
-            f"and {name} takes {parameters[0] if parameters else 'none'} there; name a function as the target:\n"
+            f"and {name} takes {first.name if first else 'none'} there; name a function as the target:\n"
             f"  def make(spec):\n      return {made}"
         )
 

@@ -60,7 +60,7 @@ def instead_of_code(kind: str, name: str) -> str:
     file = module if module.endswith(".py") else f"./{module.replace('.', '/')}.py"
     if not attribute:
         attribute = "NAME"
-    elif attribute == attribute.lower() and not Path(file).is_file():
+    elif attribute == attribute.lower().replace("_", "") and not Path(file).is_file():  # it may be an id
         return ""
     else:
         attribute = component_name(attribute)

@@ -723,7 +723,7 @@ main(prog_name="ptb")
             "run",
             ("a.json", b'{"model": {"name": "canary:attack", "_target_": "canary.attack"}}'),
             [],
-            "unknown model 'canary",
+            "'canary:attack' is no name of a model",
         ),
         ("check", ("a.json", b'{"a\\ud800": "\\u0000", "model": {"name": "lenet"}}'), [], "unknown section or key"),
         ("run", None, ["model.pool=\udcff"], "cannot be shown"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, PlainSerializer, field_validator, model_validator
 
-from ptb import PluginError
+from ptb import ConfigError, PluginError
 from ptb.registry.settings import SettingsError, arguments, derive_model, describe, json_schema, plain_values, validate
 
 
@@ -200,8 +200,8 @@ def test_settings_that_no_schema_describes_are_checked_all_the_same():
 
 def test_an_integer_is_a_number_and_a_list_fills_a_tuple():
     checked = validate(Options, {"rate": 1, "betas": [0, 0.5]})
-    assert arguments(checked)["rate"] == 1.0
-    assert arguments(checked)["betas"] == (0.0, 0.5)
+    assert arguments(checked, dict)["rate"] == 1.0
+    assert arguments(checked, dict)["betas"] == (0.0, 0.5)
 
 
 def test_what_is_none_is_left_out_of_a_config_and_comes_back_as_the_default():
@@ -255,11 +255,52 @@ class Net:
 
 def test_settings_are_read_off_a_signature():
     model = derive_model("model", "net", Net)
-    assert list(model.model_fields) == ["width", "scale", "untyped"]
-    assert arguments(validate(model, {})) == {"width": 16, "scale": 1.0, "untyped": 3}
+    assert list(model.model_fields) == ["width", "scale", "untyped", "options"]
+    assert arguments(validate(model, {}), Net) == {"width": 16, "scale": 1.0, "untyped": 3}
     assert problems(model, {"width": 0}) == {"width": "must be above 0, got 0"}
     assert problems(model, {"untyped": "x"}) == {"untyped": 'must be an integer, got "x"'}
     assert json.dumps(model.model_json_schema())
+
+
+def test_what_no_config_file_can_hold_is_named():
+    assert derive_model("model", "net", Net).__doc__.endswith("which keep their defaults: hook.")
+
+
+class WithOptions(BaseModel):
+    width: int = 3
+    options: dict[str, Any] = {}
+
+
+def test_the_items_of_options_are_keyword_arguments_of_a_target_that_takes_any():
+    def takes_any(spec, *, width: int = 3, **rest): ...
+    def has_its_own(spec, *, options: dict[str, Any], **rest): ...
+    def takes_two(spec, *, width: int = 3, options: dict[str, Any]): ...
+
+    values = {"width": 2, "options": {"rate": 0.5}}
+    for model in (WithOptions, derive_model("model", "net", takes_any)):
+        assert arguments(validate(model, values), takes_any) == {"width": 2, "rate": 0.5}
+    assert arguments(validate(WithOptions, values), takes_two) == values
+    own = derive_model("model", "net", has_its_own)
+    assert arguments(validate(own, {"options": {"a": 1}}), has_its_own) == {"options": {"a": 1}}
+    with pytest.raises(ConfigError, match=r"options\.width: is a setting of its own; write it without 'options\.'"):
+        arguments(validate(WithOptions, {"options": {"width": 1}}), takes_any)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_dtype_is_set_by_its_name():
+    def target(spec, *, dtype: torch.dtype = torch.float32, other: torch.dtype | None = None): ...
+
+    model = derive_model("model", "net", target)
+    assert [(row.name, row.type, row.default) for row in describe(model)] == [
+        ("dtype", "string", '"torch.float32"'),
+        ("other", "string | none", "none"),
+    ]
+    given = validate(model, {"dtype": "bfloat16", "other": "torch.float16"})
+    assert arguments(given, target) == {"dtype": torch.bfloat16, "other": torch.float16}
+    assert plain_values(given) == {"dtype": "bfloat16", "other": "float16"}
+    assert plain_values(validate(model, {})) == {"dtype": "float32"}
+    for wrong in ("foo", "nn", 3):
+        assert 'must be the name of a torch.dtype, such as "bfloat16"' in problems(model, {"dtype": wrong})["dtype"]
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "LBFGS"])
@@ -269,7 +310,7 @@ def test_an_optimizer_of_torch_needs_no_settings_model(name):
     assert "lr" in model.model_fields
     assert "params" not in model.model_fields
     parameter = torch.nn.Parameter(torch.ones(2))
-    given = arguments(validate(model, {"lr": 0.5}))
+    given = arguments(validate(model, {"lr": 0.5}), target)
     assert target([parameter], **given).param_groups[0]["lr"] == 0.5
     assert describe(model)
 

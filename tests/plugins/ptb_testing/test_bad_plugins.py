@@ -14,7 +14,6 @@ BAD = Path(__file__).parent / "bad"
 sys.path.insert(0, str(BAD))
 CASES = cases_of(in_folder(BAD))
 sys.path.remove(str(BAD))
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 
 
 @pytest.fixture(autouse=True)

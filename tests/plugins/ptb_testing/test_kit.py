@@ -363,6 +363,6 @@ def test_check_plugin_gives_the_report_of_all_components(built_in):
     facts = report.as_json()
     assert (facts["schema"], facts["status"]) == (1, "ok")
     assert facts["run"] == sum(component["run"] for component in facts["components"])
-    keys = "kind name id status minimum run passed failed skipped expected_failures checks"
+    keys = "kind name id status minimum run passed failed notes skipped expected_failures checks"
     assert facts["components"][0].keys() == set(keys.split())
     assert facts["components"][0]["checks"][0].keys() == {"check", "status", "message"}

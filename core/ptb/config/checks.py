@@ -68,7 +68,7 @@ class GroupConfig:
     @property
     def options(self) -> dict[str, Any]:
         """What the group of parameters has beside them: nothing where they have an optimizer of their own."""
-        settings = arguments(self.optimizer.settings)
+        settings = arguments(self.optimizer.settings, self.optimizer.entry.load())
         return {} if self.members.name else {key: settings[key] for key in self.given}
 
 

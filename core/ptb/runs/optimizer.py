@@ -83,9 +83,9 @@ def _shares(config: ResolvedConfig, named: Named) -> dict[str, list[dict[str, An
             raise ConfigError(Problem(place, message + listing([name for name, _ in named])))
     shares: dict[str, list[dict[str, Any]]] = {}
     for (number, bare), parameters in sorted(members.items(), key=lambda each: each[0]):
-        group = config.groups[number] if number >= 0 else None
-        section = f"optimizer.groups[{number}]" if group and group.members.name else "optimizer"
-        options = (group.options if group else {}) | ({"weight_decay": 0.0} if bare else {})
+        chosen = config.groups[number] if number >= 0 else None
+        section = f"optimizer.groups[{number}]" if chosen and chosen.members.name else "optimizer"
+        options = (chosen.options if chosen else {}) | ({"weight_decay": 0.0} if bare else {})
         shares.setdefault(section, []).append({"params": parameters, **options})
     if "optimizer" not in shares:
         message = f"leave no parameter to {name_of(config.optimizer)}: name that of a group in optimizer.name instead"

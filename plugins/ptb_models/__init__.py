@@ -39,4 +39,22 @@ def ptb_provide_models() -> Iterable[Component]:
             summary="Mean, sum or maximum of token vectors: the baseline for texts, with sparse gradients if wanted",
             settings="ptb_models.settings:EmbeddingBag",
         ),
+        Component(
+            "resnet",
+            "ptb_models.resnet:ResNet",
+            summary="Residual network of 18 to 152 layers, in the form for 32x32 pixels or for 224x224",
+            settings="ptb_models.settings:ResNet",
+        ),
+        Component(
+            "rnn",
+            "ptb_models.rnn:RNN",
+            summary="LSTM or GRU over tokens or vectors, one score vector a sequence or at each place of it",
+            settings="ptb_models.settings:RNN",
+        ),
+        Component(
+            "unet",
+            "ptb_models.unet:UNet",
+            summary="Scores at each pixel of pictures of any size: segmentation and the like",
+            settings="ptb_models.settings:UNet",
+        ),
     ]

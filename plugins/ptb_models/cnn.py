@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ptb import DataSpec
 from ptb_models.activations import ACTIVATIONS
+from ptb_models.forms import check_one_vector
 from ptb_models.settings import Activation
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -37,7 +38,8 @@ class CNN(nn.Module):
         activation: the function after each convolution.
 
     Raises:
-        ValueError: the inputs are no pictures, or nothing is left of them after some block.
+        ValueError: the inputs are no pictures, or nothing is left of them after some block; or there are targets
+            at each position, or further inputs.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class CNN(nn.Module):
         super().__init__()
         if spec.inputs != "image":
             raise ValueError(f"cnn takes pictures (channels, height, width), these inputs are of kind '{spec.inputs}'")
+        check_one_vector("cnn", spec)
         size: Size = spec.input_shape[1], spec.input_shape[2]
         blocks: list[nn.Module] = []
         for before, after in pairwise((spec.input_shape[0], *channels)):

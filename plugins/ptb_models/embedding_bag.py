@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ptb import DataSpec
+from ptb_models.forms import check_one_vector
 
 PADDING = 0
 
@@ -13,12 +14,12 @@ PADDING = 0
 class EmbeddingBag(nn.Module):
     """One vector for each token, reduced over the sample's tokens, then a linear layer.
 
-    Token 0 is padding: it is left out of the bag, and a sample of padding alone has a bag of zeros.
+    ``spec.padding``, else token 0, is left out of the bag; a sample of padding alone has a bag of zeros.
     https://docs.pytorch.org/docs/stable/generated/torch.nn.EmbeddingBag.html; as a classifier of texts: Joulin et al.,
     2016, arXiv:1607.01759.
 
     Args:
-        spec: tokens, int64 in [0, vocabulary); shorter samples are filled up with 0.
+        spec: tokens, int64 in [0, vocabulary); shorter samples are filled up with padding.
         embedding_dim: size of each token's vector.
         mode: how the vectors are reduced, ``"mean"``, ``"sum"`` or ``"max"``.
         sparse: give sparse gradients, which hold only the rows of the tokens in the batch, for optimizers that take
@@ -26,7 +27,8 @@ class EmbeddingBag(nn.Module):
             bag alone: each token's vector has ``output_size`` values, and their mean or sum is the scores.
 
     Raises:
-        ValueError: the inputs are no tokens, or ``sparse`` is asked for with mode ``"max"``.
+        ValueError: the inputs are no tokens, or ``sparse`` is asked for with mode ``"max"``; or there are targets
+            at each position, or further inputs.
     """
 
     def __init__(
@@ -40,13 +42,15 @@ class EmbeddingBag(nn.Module):
         super().__init__()
         if spec.vocabulary is None:
             raise ValueError(f"embedding-bag takes tokens, these inputs are of kind '{spec.inputs}'")
+        check_one_vector("embedding-bag", spec)
         if sparse and mode == "max":
             raise ValueError("embedding-bag has no sparse gradients with mode max: choose mode mean or sum")
         checks: Any = torch.sparse.check_sparse_tensor_invariants
         if sparse and not checks.is_enabled():
             checks.disable()  # off as they are, but said aloud: else torch warns in the first step of some optimizers
         width = spec.output_size if sparse else embedding_dim
-        self.embedding = nn.EmbeddingBag(spec.vocabulary, width, mode=mode, sparse=sparse, padding_idx=PADDING)
+        padding = PADDING if spec.padding is None else spec.padding
+        self.embedding = nn.EmbeddingBag(spec.vocabulary, width, mode=mode, sparse=sparse, padding_idx=padding)
         self.head = None if sparse else nn.Linear(width, spec.output_size)
 
     def forward(self, inputs: Tensor) -> Tensor:

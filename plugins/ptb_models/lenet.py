@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ptb import DataSpec
 from ptb_models.activations import ACTIVATIONS
+from ptb_models.forms import check_one_vector
 from ptb_models.settings import Activation
 
 KERNEL = 5
@@ -24,7 +25,8 @@ class LeNet(nn.Module):
         activation: the function after each layer but the last.
 
     Raises:
-        ValueError: the inputs are no pictures, or too small ones.
+        ValueError: the inputs are no pictures, or too small ones; or there are targets
+            at each position, or further inputs.
     """
 
     def __init__(self, spec: DataSpec, *, pool: Literal["max", "avg"] = "max", activation: Activation = "relu") -> None:
@@ -33,6 +35,7 @@ class LeNet(nn.Module):
             raise ValueError(
                 f"lenet takes pictures (channels, height, width), these inputs are of kind '{spec.inputs}'"
             )
+        check_one_vector("lenet", spec)
         channels, height, width = spec.input_shape
         if min(height, width) < SMALLEST:
             raise ValueError(f"lenet needs pictures of at least {SMALLEST}x{SMALLEST}, these are {height}x{width}")

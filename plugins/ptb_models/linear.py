@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from ptb import DataSpec
+from ptb_models.forms import check_one_vector
 
 
 class Linear(nn.Module):
@@ -15,13 +16,15 @@ class Linear(nn.Module):
         spec: images or vectors of any shape; they are flattened.
 
     Raises:
-        ValueError: the inputs are tokens, which need an embedding.
+        ValueError: the inputs are tokens, which need an embedding; or there are targets
+            at each position, or further inputs.
     """
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
         if spec.inputs == "tokens":
             raise ValueError("linear takes images or vectors, these inputs are tokens; embedding-bag takes tokens")
+        check_one_vector("linear", spec)
         self.linear = nn.Linear(spec.input_size, spec.output_size)
 
     def forward(self, inputs: Tensor) -> Tensor:

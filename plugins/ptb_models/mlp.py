@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ptb import DataSpec
 from ptb_models.activations import ACTIVATIONS
+from ptb_models.forms import check_one_vector
 from ptb_models.settings import Activation
 
 
@@ -21,7 +22,8 @@ class MLP(nn.Module):
             https://jmlr.org/papers/v15/srivastava14a.html); 0 adds no layer.
 
     Raises:
-        ValueError: the inputs are tokens, which need an embedding.
+        ValueError: the inputs are tokens, which need an embedding; or there are targets
+            at each position, or further inputs.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class MLP(nn.Module):
         super().__init__()
         if spec.inputs == "tokens":
             raise ValueError("mlp takes images or vectors, these inputs are tokens; embedding-bag takes tokens")
+        check_one_vector("mlp", spec)
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise((spec.input_size, *hidden)):
             layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]

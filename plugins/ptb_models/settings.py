@@ -10,6 +10,7 @@ Units = Annotated[int, Field(gt=0, le=10_000_000)]
 Channels = Annotated[int, Field(gt=0, le=100_000)]
 Side = Annotated[int, Field(gt=0, le=4096)]
 Padding = Annotated[int, Field(ge=0, le=4096)]
+ResNetDepth = Literal[18, 20, 32, 34, 44, 50, 56, 101, 110, 152]
 
 
 class Linear(BaseModel, defer_build=True):
@@ -93,3 +94,31 @@ class EmbeddingBag(BaseModel, defer_build=True):
                 "sparse has no use for embedding_dim, its vectors have output_size values: drop one of them"
             )
         return self
+
+
+class ResNet(BaseModel, defer_build=True):
+    """Settings of ``resnet``."""
+
+    depth: ResNetDepth = Field(
+        20,
+        description="Layers with weights: 20, 32, 44, 56, 110 for small pictures, 18, 34, 50, 101, 152 for large",
+    )
+
+
+class RNN(BaseModel, defer_build=True):
+    """Settings of ``rnn``."""
+
+    cell: Literal["lstm", "gru"] = Field("lstm", description="What a layer is made of")
+    hidden: Channels = Field(128, description="Size of a layer's state")
+    layers: int = Field(1, ge=1, le=100, description="How many layers lie on each other")
+    bidirectional: bool = Field(False, description="Read in both directions, each with a state of its own")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Part of each layer's outputs that training sets to 0")
+    embedding_dim: Channels = Field(64, description="Size of each token's vector; other inputs are vectors already")
+
+
+class UNet(BaseModel, defer_build=True):
+    """Settings of ``unet``."""
+
+    depth: int = Field(4, ge=1, le=8, description="How often the sides of the pictures are halved")
+    width: int = Field(64, ge=1, le=1024, description="Channels at the first level; each level below has twice as many")
+    batch_norm: bool = Field(True, description="Normalise each channel over the batch after each convolution")

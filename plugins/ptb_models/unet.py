@@ -14,7 +14,7 @@ class UNet(nn.Module):
     Each level halves the sides and doubles the channels; on the way back, what a level saw is joined to what comes from
     below. As in the paper there are 23 convolutions with the defaults: two 3x3 each at 5 levels down and 4 up, a 2x2 up
     between two levels, and a 1x1 at the end. Unlike there, convolutions pad with zeros, so that scores have the size of
-    the pictures; sides that are no multiple of ``2**depth`` are filled up with zeros, and the scores cut off again. With
+    the pictures; sides that are no multiple of ``2**depth`` are filled up with zeros, the scores cut off again. With
     the defaults there are 31 million parameters; ``width=16`` has a sixteenth of them and is enough for much.
 
     Batch norm (Ioffe and Szegedy, 2015, arXiv:1502.03167), which the paper lacks, takes the place of the biases.

@@ -41,6 +41,18 @@ def ptb_provide_schedulers() -> Iterable[Component]:
             settings="ptb_schedulers.settings:MultiStep",
         ),
         Component(
+            "cosine-restarts",
+            "ptb_schedulers.cosine_restarts:cosine_restarts",
+            summary="Falls along half a cosine, then starts again: periods in parts of the run or in optimizer steps",
+            settings="ptb_schedulers.settings:CosineRestarts",
+        ),
+        Component(
+            "plateau",
+            "ptb_schedulers.plateau:plateau",
+            summary="Falls by a factor when evaluations do not make the monitored figure better any more",
+            settings="ptb_schedulers.settings:Plateau",
+        ),
+        Component(
             "one-cycle",
             "ptb_schedulers.one_cycle:one_cycle",
             summary="Climbs to a high learning rate and falls to almost none, momentum the other way: for short runs",

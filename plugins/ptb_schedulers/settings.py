@@ -111,3 +111,29 @@ class OneCycle(Warmup):
                 f"max_momentum={self.max_momentum}"
             )
         return self
+
+
+class Plateau(Warmup):
+    """Settings of ``plateau``."""
+
+    factor: float = Field(0.1, gt=0, lt=1, description="What the learning rate is multiplied by when it falls")
+    patience: int = Field(
+        10, ge=0, description="Evaluations without a better figure that are let pass; the next one makes it fall"
+    )
+    threshold: float = Field(1e-4, ge=0, le=LARGEST, description="How much better a figure must be to count")
+    threshold_mode: Literal["rel", "abs"] = Field(
+        "rel", description="Whether threshold is a part of the best figure so far or a difference to it"
+    )
+    cooldown: int = Field(0, ge=0, description="Evaluations after a fall that do not count")
+    min_lr: float = Field(0.0, ge=0, le=LARGEST, description="No learning rate falls below it")
+    eps: float = Field(1e-8, ge=0, le=LARGEST, description="A fall by no more than this is left out")
+
+
+class CosineRestarts(Warmup):
+    """Settings of ``cosine-restarts``."""
+
+    period: Part | Steps = Field(
+        0.25, description="From the start to the first restart: a part of the run (0.25) or optimizer steps (500)"
+    )
+    period_factor: int = Field(1, ge=1, description="How many times as long each period is as the one before")
+    min_lr: float = Field(0.0, ge=0, le=LARGEST, description="The learning rate at the end of each period")

@@ -1,10 +1,27 @@
 """For large models, large batches and optimizers that begin blind: a linear climb before any other schedule."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from torch.optim import Optimizer, Rprop
-from torch.optim.lr_scheduler import LRScheduler
+
+
+class Schedule(Protocol):
+    """What can come after a warm-up: a scheduler that has set the first ``lr`` of its optimizer."""
+
+    optimizer: Optimizer
+
+    def step(self) -> Any:
+        """Moves on by one optimizer step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands."""
+
+    def load_state_dict(self, state: Any, /) -> None:
+        """Takes that up again."""
+
+
+AnySchedule = TypeVar("AnySchedule", bound=Schedule)
 
 
 class WarmUp:
@@ -16,7 +33,7 @@ class WarmUp:
         start: where the climb begins, as a factor of ``first``.
     """
 
-    def __init__(self, schedule: LRScheduler, steps: int, start: float) -> None:
+    def __init__(self, schedule: Schedule, steps: int, start: float) -> None:
         self._schedule = schedule
         self._steps = steps
         self._start = start
@@ -48,6 +65,15 @@ class WarmUp:
             group["lr"] = first * factor
 
 
+class ListeningWarmUp(WarmUp):
+    """A warm-up before a schedule that listens to evaluations: those of the climb do not count."""
+
+    def on_evaluation(self, metrics: Mapping[str, float], *, monitor: str, better: str) -> None:
+        """Passes the figures on after the climb."""
+        if self._done >= self._steps:
+            self._schedule.on_evaluation(metrics, monitor=monitor, better=better)  # type: ignore[attr-defined]
+
+
 def check_follows_lr(optimizer: Optimizer) -> None:
     """Refuses an optimizer whose steps no schedule changes.
 
@@ -59,8 +85,8 @@ def check_follows_lr(optimizer: Optimizer) -> None:
 
 
 def with_warmup(
-    build: Callable[[int], LRScheduler], total_steps: int, warmup_steps: int, warmup_start: float
-) -> LRScheduler | WarmUp:
+    build: Callable[[int], AnySchedule], total_steps: int, warmup_steps: int, warmup_start: float
+) -> AnySchedule | WarmUp:
     """A schedule over the steps that a warm-up leaves it; without a warm-up the schedule itself.
 
     Args:
@@ -79,4 +105,6 @@ def with_warmup(
             f"warmup_steps is {warmup_steps} and the run has {total_steps} optimizer step{'s' * (total_steps != 1)}; "
             "warm up for fewer steps, or train for more"
         )
-    return WarmUp(build(total_steps - warmup_steps), warmup_steps, warmup_start)
+    schedule = build(total_steps - warmup_steps)
+    kind = ListeningWarmUp if hasattr(schedule, "on_evaluation") else WarmUp
+    return kind(schedule, warmup_steps, warmup_start)

@@ -61,9 +61,11 @@ class GroupConfig:
     def as_config(self) -> dict[str, Any]:
         """The table of a config file that means the same."""
         members, settings = plain_values(self.members), self.optimizer.as_config()
-        return {**settings, **members, "name": settings["name"]} if self.members.name else members | {
-            key: settings[key] for key in self.given if key in settings
-        }
+        return (
+            {**settings, **members, "name": settings["name"]}
+            if self.members.name
+            else members | {key: settings[key] for key in self.given if key in settings}
+        )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -105,12 +107,11 @@ class Checker:
             parts["run"] = self._validated(RunSettings, {k: values[k] for k in RunSettings.model_fields if k in values})
         with self._collecting():
             given = {key: value for key, value in self._table("optimizer").items() if key in Grouping.model_fields}
+            parts["groups"] = self._groups(parts["optimizer"], given.get("groups"))
             parts["grouping"] = self._validated(Grouping, given, ("optimizer",))
         for name in CORE_SECTIONS:
             with self._collecting():
                 parts[name] = self.core_section(name)
-        if parts["optimizer"] and "grouping" in parts:
-            parts["groups"] = self._groups(parts["optimizer"], parts["grouping"].groups)
         self.finish()
         self._check_needs(parts["optimizer"], parts["groups"], parts["trainer"])
         self.finish()
@@ -303,8 +304,10 @@ class Checker:
                 return candidates[match]
         return ""
 
-    def _groups(self, optimizer: ComponentConfig, tables: Iterable[dict[str, Any]]) -> tuple[GroupConfig, ...]:
-        """The checked tables of ``optimizer.groups``."""
+    def _groups(self, optimizer: ComponentConfig | None, tables: Any) -> tuple[GroupConfig, ...]:
+        """The checked tables of ``optimizer.groups``; none where they are no tables, or the optimizer is not known."""
+        if optimizer is None or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            return ()
         common = plain_values(optimizer.settings) if tables else {}
         groups = []
         for number, table in enumerate(tables):
@@ -332,9 +335,7 @@ class Checker:
         settings = self._validated(model, {**common, **given}, path)
         return GroupConfig(members, ComponentConfig(entry, settings), tuple(given))
 
-    def _check_needs(
-        self, optimizer: ComponentConfig, groups: Iterable[GroupConfig], trainer: TrainerSettings
-    ) -> None:
+    def _check_needs(self, optimizer: ComponentConfig, groups: Iterable[GroupConfig], trainer: TrainerSettings) -> None:
         """What each key allows and the needs of the optimizers do not."""
         for component in (optimizer, *(group.optimizer for group in groups if group.members.name)):
             record = component.entry

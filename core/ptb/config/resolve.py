@@ -59,8 +59,7 @@ class _Sections:
                 written[section] = {label: component.as_config() for label, component in chosen.items()}
             elif chosen is not None:
                 written[section] = chosen.as_config()
-        groups = {"groups": [group.as_config() for group in self.groups]}
-        written["optimizer"] |= plain_values(self.grouping) | groups
+        written["optimizer"] |= plain_values(self.grouping) | {"groups": [group.as_config() for group in self.groups]}
         for name in CORE_SECTIONS:
             written[name] = getattr(self, name).model_dump(exclude_none=True, exclude_defaults=name == "plugins")
         return {section: values for section, values in written.items() if (section, values) != ("plugins", {})}

@@ -158,7 +158,9 @@ class Assembly:
             if all("lr" in group for group in optimizer.param_groups):
                 scheduler: Scheduler = component.build(optimizer, self.total_steps)
                 return scheduler
-            message = f"{name_of(component)} cannot change the learning rate of {name_of(self.config.optimizer)}, whose "
+            message = (
+                f"{name_of(component)} cannot change the learning rate of {name_of(self.config.optimizer)}, whose "
+            )
             message += "param_groups hold no lr"
             with explaining(IncompatibleError, message, "; add --scheduler constant"):
                 scheduler = component.build(optimizer, self.total_steps)

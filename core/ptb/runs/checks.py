@@ -52,6 +52,14 @@ def check_trainer(trainer: Trainer, config: ResolvedConfig, asked: RunConfig) ->
         if isinstance(monitor, str) and (message := _unreported(monitor, config, trainer.eval_loaders)):
             section = ("callbacks", label, "monitor")
             problems.append(Problem(".".join(section), message, asked.source(*section)))
+    if hasattr(trainer.scheduler, "on_evaluation"):
+        settings = config.trainer
+        message = _unreported(settings.monitor, config, trainer.eval_loaders)
+        if not (settings.eval_every or settings.eval_steps):
+            message = "there are no evaluations; set trainer.eval_every or trainer.eval_steps"
+        if message:
+            text = f"'{config.scheduler.entry.name}' waits for {settings.monitor}, and {message}"
+            problems.append(Problem("scheduler.name", text, asked.source("scheduler", "name")))
     # Only the built optimizer says that it needs a closure, where its plugin does not.
     if trainer.needs_closure:
         found = step_problems(config.optimizer.entry.name, ["closure"], config.trainer)

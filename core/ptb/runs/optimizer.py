@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from ptb.config.resolve import ComponentConfig, ResolvedConfig
 from ptb.config.sections import ParameterGroup
-from ptb.errors import ConfigError, IncompatibleError, PluginError, Problem, listing
+from ptb.errors import ConfigError, IncompatibleError, PluginError, Problem, count, listing
 from ptb.runs.blame import building, name_of
 from ptb.training.blame import Calls
 from ptb.training.optimizers import CombinedOptimizer, with_modes
@@ -39,7 +39,9 @@ def build_optimizer(config: ResolvedConfig, model: nn.Module, loss: object, call
         optimizer = only
     else:
         if len(built) > 1 and (alone := [name_of(c) for s, c in components.items() if _needs(c, built[s], "closure")]):
-            raise IncompatibleError(f"{alone[0]} evaluates the loss in its step and cannot be one of several optimizers")
+            raise IncompatibleError(
+                f"{alone[0]} evaluates the loss in its step and cannot be one of several optimizers"
+            )
         parameters = {
             section: [parameter for group in groups for _, parameter in group["params"]]
             for section, groups in shares.items()
@@ -76,11 +78,11 @@ def _shares(config: ResolvedConfig, named: Named) -> dict[str, list[dict[str, An
         members.setdefault((number, bare_apart and parameter.ndim < 2), []).append((name, parameter))
     for number, group in enumerate(config.groups):
         if not any(owner == number for owner, _ in members):
-            given = group.members.model_dump(exclude={"name"}, exclude_none=True)
-            what = " and ".join(f"{key} {value!r}" for key, value in given.items())
-            message = f"{what} matches no parameter that earlier groups have left; there are: "
-            place = f"optimizer.groups[{number}].{next(iter(given))}"
-            raise ConfigError(Problem(place, message + listing([name for name, _ in named])))
+            match, ndim = group.members.match, group.members.ndim
+            what = f"'{match}' matches no parameter" if match else "there is no parameter"
+            what += "" if ndim is None else f" of {count(ndim, 'dimension')}"
+            message = f"{what} that earlier groups have left; there are: {listing([name for name, _ in named])}"
+            raise ConfigError(Problem(f"optimizer.groups[{number}].{'match' if match else 'ndim'}", message))
     shares: dict[str, list[dict[str, Any]]] = {}
     for (number, bare), parameters in sorted(members.items(), key=lambda each: each[0]):
         chosen = config.groups[number] if number >= 0 else None
@@ -118,19 +120,19 @@ def _build(
         if _can_be_fused(component.entry.load(), optimizer, model):
             optimizer = component.build(parameters(), **given, fused=True)
     if missing := [method for method in METHODS if not callable(getattr(optimizer, method, None))]:
-        made = type(optimizer).__name__
         raise PluginError(
-            f"{component.entry} must give an optimizer with {listing(METHODS)}; it gives a {made} without "
-            f"{listing(missing)}"
+            f"{component.entry} must give an object with {listing(METHODS)}, as torch.optim.Optimizer has them; it "
+            f"gives {type(optimizer).__name__} without {listing(missing)}"
         )
-    defaults = getattr(optimizer, "defaults", None) or {}
-    options = {key for group in groups for key in group} - {"params", "weight_decay", *defaults}
-    if defaults and options:
+    # What an optimizer reads from its groups stands in all of them.
+    options = {key for group in groups for key in group} - {"params", "weight_decay"}
+    made = getattr(optimizer, "param_groups", [])
+    if unused := sorted(key for key in options if not all(key in group for group in made)):
         raise IncompatibleError(
-            f"{name_of(component)} has no {listing(sorted(options))} in its parameter groups: set it for all parameters "
-            "in the section optimizer"
+            f"{name_of(component)} reads no {listing(unused)} from its parameter groups: set it in the section "
+            "optimizer, for all parameters"
         )
-    if isinstance(optimizer, Optimizer) and defaults.get("fused") and "momentum" in defaults:
+    if isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["fused"]:
         optimizer.register_step_pre_hook(_begin_momentum)
     return optimizer
 

@@ -125,7 +125,7 @@ class CallbackList:
 
     @contextmanager
     def evaluation_weights(self, trainer: "Trainer") -> Iterator[None]:
-        """Inside it, the model has the weights that are evaluated and saved: of the optimizer's ``eval()``, of actors."""
+        """Inside it, the model has the weights that are evaluated and saved: those of the optimizer's or of actors."""
         with ExitStack() as stack:
             trainer.calls.now = "optimizer"
             if with_modes(trainer.optimizer):

@@ -65,8 +65,9 @@ def abort_non_finite(trainer: "Trainer", loss: float, micro_batches: Sequence[Ba
         what = f"the learning rate is {listing([*map(str, rates)])}"
     else:
         what = "the norm of the gradients overflows"
+    advice = _advice(rates[0] if rates else None)
     error = NonFiniteError(
-        f"{what} at step {state.step + 1} (epoch {state.epoch + 1}), and the step was not taken; {_advice(rates[0] if rates else None)} "
+        f"{what} at step {state.step + 1} (epoch {state.epoch + 1}), and the step was not taken; {advice} "
         "(--callback non-finite-report finds the first module and the samples)"
     )
     error.loss, error.parameters, error.micro_batches = loss, tuple(names), micro_batches

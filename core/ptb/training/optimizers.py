@@ -17,15 +17,13 @@ class CombinedOptimizer(Optimizer):
     """Some optimizers as one, whose parameter groups are theirs, so that a scheduler works on all of them.
 
     Args:
-        optimizers: by the section of each. They need ``step``, ``state_dict`` and ``load_state_dict``; ``zero_grad`` and
-            ``param_groups`` if they have them.
+        optimizers: by the section of each. They need ``step``, ``state_dict`` and ``load_state_dict``, and may have
+            ``zero_grad`` and ``param_groups``.
         parameters: those of each, for one without ``param_groups``.
         calls: where the one that is being called is noted.
     """
 
-    def __init__(
-        self, optimizers: Mapping[str, Any], parameters: Mapping[str, Sequence[Tensor]], calls: Calls
-    ) -> None:
+    def __init__(self, optimizers: Mapping[str, Any], parameters: Mapping[str, Sequence[Tensor]], calls: Calls) -> None:
         self.optimizers = dict(optimizers)
         self._made_up = {section: [{"params": [*own]}] for section, own in parameters.items()}
         self._calls = calls
@@ -107,7 +105,10 @@ def evaluation_mode(optimizer: Optimizer) -> Iterator[None]:
     states = [dict(getattr(each, "state", {})) for each in modes]
     tables = [*groups, *(entry for state in states for entry in state.values() if isinstance(entry, dict))]
     rows = [dict(table) for table in tables]
-    leaves = [*tree_leaves([group["params"] for group in groups]), *tree_leaves([[*state.values()] for state in states])]
+    leaves = [
+        *tree_leaves([group["params"] for group in groups]),
+        *tree_leaves([[*state.values()] for state in states]),
+    ]
     tensors = [(leaf, leaf.detach().clone()) for leaf in leaves if isinstance(leaf, Tensor)]
     with preserve_state(*modes):
         try:

@@ -86,7 +86,9 @@ def takes_parameter_groups(case: Case) -> None:
     ends = []
     for factor in (1.0, 0.5):
         settings = case.settings.model_copy(update={"lr": factor * lr})
-        group = GroupConfig(ParameterGroup(match="second.*"), ComponentConfig(case.component, settings), ("lr",))
+        group = GroupConfig(
+            ParameterGroup.model_validate({"match": "second.*"}), ComponentConfig(case.component, settings), ("lr",)
+        )
         trial = _trial(case, groups=(group,))
         try:
             trainer = trial.trainer(_pair(trial))

@@ -57,6 +57,8 @@ def training(components: Mapping[str, ComponentConfig]) -> Iterator[None]:
         yield
     except ComponentFailed as failed:
         error = failed.__cause__ or failed
+        if is_memory_error(error):
+            raise
         if failed.section not in components:  # it is ptb itself
             raise error from None
         kind = DataError if failed.section == "dataset" else PluginError
@@ -72,6 +74,11 @@ def explain_oom(device: str, batch_size: int, trains: bool = True) -> Iterator[N
         cause = error.__cause__ if isinstance(error, ComponentFailed) else error
         if cause is None or not is_memory_error(cause):
             raise
+        if isinstance(error, ComponentFailed) and error.section.startswith("optimizer"):
+            raise ResourceError(
+                f"out of memory on {device} in the step of the optimizer: its state grows with the model and not with "
+                "the batch; try an optimizer that keeps less (`ptb list optimizer`), or a smaller model"
+            ) from error
         split = "or --callback micro-batch-on-oom, " if trains else ""
         raise ResourceError(
             f"out of memory on {device} with loader.batch_size={batch_size}; try {max(batch_size // 2, 1)}, {split}or "

@@ -7,7 +7,7 @@ import torch
 from ptb.config.resolve import PartialConfig, ResolvedConfig
 from ptb.data.spec import DataBundle, DataSpec
 from ptb.device import cpu_threads, describe_device, resolve_device
-from ptb.errors import IncompatibleError, count
+from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
 from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
 from ptb.runs.blame import explain_oom, explaining, name_of
@@ -85,6 +85,8 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
         to_memory_format(model, MEMORY_FORMATS[memory_format])
         threads = config.run.threads or _threads(operations)
         lost = preflight.lost_state() if trains else {}
+        if reason := lost.get(""):
+            raise PluginError(f"the run cannot be saved: {reason}")
         advice = None
         if trains and config.trainer.compile:
             _compile(trainer, preflight, threads)

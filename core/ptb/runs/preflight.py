@@ -20,6 +20,7 @@ from ptb.runs.assembly import Assembly
 from ptb.runs.blame import explaining, name_of
 from ptb.runs.data_check import first_samples, form
 from ptb.runs.state_check import lost_state
+from ptb.training.blame import ComponentFailed
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import scores_of
 
@@ -74,8 +75,10 @@ class Preflight:
             with counter:
                 trainer.try_step([self._batch])
         except (Exception, SystemExit) as error:  # a component may raise anything
-            if isinstance(error, PtbError) or is_memory_error(error):
+            if isinstance(error, PtbError):
                 raise
+            if is_memory_error(error):
+                raise ComponentFailed(trainer.calls.now) from error
             raise IncompatibleError(self._explanation(trainer.calls.now, error)) from error
         self._warn_of_missing_gradients()
         self._check_smallest_batch()
@@ -148,7 +151,7 @@ class Preflight:
     def _explanation(self, section: str, error: BaseException) -> str:
         """Why no step can be taken, with the component that was being called."""
         names = self._names
-        if section in ("optimizer", "scheduler"):
+        if section == "scheduler" or section.startswith("optimizer"):
             what = f"{names[section]} cannot take a step on {names['model']}"
         elif section.startswith(("metrics.", "callbacks.")):
             what = f"{names[section]} cannot be used"

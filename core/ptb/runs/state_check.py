@@ -42,7 +42,7 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
         restore_snapshot(fresh, decode(encode(snapshot), trainer.device))
     except EncodeError as error:
         return {"": f"{error}, which no checkpoint can hold"}
-    except Exception as error:  # a component may raise anything on its own state
+    except (Exception, SystemExit) as error:  # a component may raise anything on its own state
         section = fresh.calls.now
         lost[section] = f"{names.get(section, 'the training')} cannot load its own state: {one_line(error)}"
         return lost
@@ -51,14 +51,18 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
             with preserve_rng_state():
                 each.try_step(batches, begin=begin)
                 each.train_metrics.flush()
-    except Exception:  # two samples may be learned in one step, and there is none to take after that
+    except (Exception, SystemExit):  # two samples may be learned in one step, and there is none to take after that
         return lost
     seen: set[int] = set()
+    moved: dict[str, str] = {}
     others = _components(fresh)
     for section, component in _components(trainer).items():
         if places := list(_differences(component, others[section], "", seen)):
             lost.setdefault(section, f"{names[section]} keeps state that is in no state_dict: {listing(places, SHOWN)}")
-    return lost
+            if section == "model" and all(place.endswith("_parameters") for place in places):
+                moved[section] = lost.pop(section)
+    # Weights are always saved: where they differ after the step, something that trains them has lost its state.
+    return lost or moved
 
 
 def drop_unsavable(snapshot: dict[str, Any], trainer: Trainer) -> dict[str, str]:
@@ -117,6 +121,8 @@ def _inside(owner: Any) -> dict[Any, Any]:
     if isinstance(owner, list | tuple | deque):
         return dict(enumerate(owner))
     held = dict(getattr(owner, "__dict__", {}))
+    if isinstance(groups := held.get("param_groups"), list):  # the parameters in them are the model's
+        held["param_groups"] = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     if isinstance(owner, Optimizer):
         held.pop("defaults")  # of groups that are added later; torch changes them when it loads a state
         held.pop("_numel_cache", None)  # of LBFGS, which computes it when it needs it

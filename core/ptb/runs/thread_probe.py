@@ -31,7 +31,10 @@ def thread_advice(trainer: Trainer, total_steps: int, threads: int, always: bool
             return None
         with cpu_threads(most):
             other = _seconds(trainer, batch)
-    except Exception:  # repeated steps on one batch may come to an end; the run itself will say what is wrong
+    except (
+        Exception,
+        SystemExit,
+    ):  # repeated steps on one batch may come to an end; the run itself will say what is wrong
         return None
     if own / other < WORTH_SAYING:
         return None

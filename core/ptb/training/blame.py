@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ptb.device import is_memory_error
 from ptb.errors import PtbError
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def fitting(trainer: "Trainer") -> Iterator[None]:
         section = trainer.calls.now  # callbacks are called now, and change it
         trainer.callbacks.on_exception(trainer, error)
         # Errors that say themselves what to do, and what no component is to blame for, pass as they are.
-        if not isinstance(error, Exception | SystemExit) or isinstance(error, PtbError) or is_memory_error(error):
+        if not isinstance(error, Exception | SystemExit) or isinstance(error, PtbError):
             raise
         raise ComponentFailed(section) from error
     finally:

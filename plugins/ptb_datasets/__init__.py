@@ -30,6 +30,7 @@ def ptb_provide_datasets() -> Iterable[Component]:
         ),
         _component("diabetes", "shipped_tables:diabetes", "442 patients, 10 measurements, real target; no download"),
         _component("image-folder", "image_folder:image_folder", "Your own pictures, one folder for each class"),
+        _component("image-masks", "image_masks:image_masks", "Your own pictures, with a mask of classes for each"),
         _component("arrays", "arrays:arrays", "Your own arrays: two NumPy files, of any size"),
         Component(
             "csv",

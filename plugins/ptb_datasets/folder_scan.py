@@ -39,8 +39,8 @@ class Scan(NamedTuple):
     has_split_folders: bool
 
 
-def find_folder(root: str) -> Path:
-    """The folder, with every link resolved.
+def find_folder(root: str, setting: str = "root") -> Path:
+    """The folder, with every link resolved; ``setting`` is where its name comes from.
 
     Raises:
         DataError: there is none.
@@ -48,9 +48,9 @@ def find_folder(root: str) -> Path:
     try:
         top = Path(root).expanduser().resolve()
         if not top.is_dir():
-            raise DataError(f"dataset.root={root} is {'no folder' if top.exists() else 'not there'}")
+            raise DataError(f"dataset.{setting}={root} is {'no folder' if top.exists() else 'not there'}")
     except (OSError, RuntimeError, ValueError) as error:  # no such home, a loop of links, a NUL in the name
-        raise DataError(f"dataset.root={root}: {error}") from error
+        raise DataError(f"dataset.{setting}={root}: {error}") from error
     return top
 
 
@@ -101,7 +101,7 @@ def _check_split_names(top: Path, folders: list[Path]) -> None:
         raise DataError(f"{top}: folders of splits are called train, val and test; rename {wrong}")
 
 
-def _entries(top: Path, folder: Path, refused: list[Refused]) -> Iterable["os.DirEntry[str]"]:
+def entries(top: Path, folder: Path, refused: list[Refused]) -> Iterable["os.DirEntry[str]"]:
     """What is in a folder, by name, without hidden files and without links that lead out of ``top``."""
     try:
         with os.scandir(folder) as found:
@@ -126,7 +126,7 @@ def _name(entry: "os.DirEntry[str]") -> str:
 def _inside(top: Path, folder: Path, refused: list[Refused]) -> list[Path]:
     """The folders in ``folder``; pictures that lie beside them belong to no class."""
     folders = []
-    for entry in _entries(top, folder, refused):
+    for entry in entries(top, folder, refused):
         path = Path(entry.path)
         if entry.is_dir():
             folders.append(path)
@@ -136,7 +136,7 @@ def _inside(top: Path, folder: Path, refused: list[Refused]) -> list[Path]:
 
 
 def _files(top: Path, folder: Path, refused: list[Refused]) -> Iterable[Path]:
-    for entry in _entries(top, folder, refused):
+    for entry in entries(top, folder, refused):
         path = Path(entry.path)
         if entry.is_dir():
             refused.append(Refused(path, "a folder inside the folder of a class"))

@@ -5,7 +5,6 @@ FOLDER/dog/1.jpg                    FOLDER/val/cat/2.png
                                     FOLDER/test/cat/3.png
 """
 
-import warnings
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec
 from ptb_datasets.folder_scan import SPLITS, Refused, Sample, Scan, find_folder, scan, shown
+from ptb_datasets.folder_splits import fractions_to_draw, report
 from ptb_datasets.images import Normalize
 from ptb_datasets.mapped import machine_memory
 from ptb_datasets.picture_cache import cached, decoded, in_threads, keep
@@ -25,8 +25,6 @@ from ptb_datasets.picture_file import BadPicture, Form, opencv, read_bytes, read
 from ptb_datasets.splits import class_counts, stratified_split
 from ptb_datasets.subsets import subsets
 
-DEFAULT_FRACTION = 0.15
-SHOWN = 10
 # Of the machine's memory: as long as the decoded pictures need no more, they are kept there.
 KEPT_SHARE = 0.25
 
@@ -113,7 +111,7 @@ def image_folder(
     every = [sample for members in found.samples.values() for sample in members]
     pixels, reasons = _read([sample.path for sample in every], top, form, check, cache)
     if refused := found.refused + [Refused(every[row].path, reason) for row, reason in reasons.items()]:
-        _report(top, refused, len(every) - len(reasons), on_bad_sample)
+        report(top, refused, len(every) - len(reasons), on_bad_sample)
     good = {split: [s for s in members if s.row not in reasons] for split, members in found.samples.items()}
     parts = _splits(found._replace(samples=good), {"val": val_fraction, "test": test_fraction}, split_seed)
     splits: list[Dataset[Any] | None]
@@ -154,32 +152,10 @@ def _fault(path: Path, form: Form) -> str | None:
     return None
 
 
-def _report(top: Path, refused: list[Refused], good: int, on_bad_sample: str) -> None:
-    lines = [f"{shown(item.path.relative_to(top))}: {item.reason}" for item in refused[:SHOWN]]
-    if len(refused) > SHOWN:
-        lines.append(f"and {len(refused) - SHOWN} more")
-    total = good + len(refused)
-    count = f"{len(refused)} of {total} file{'s' * (total != 1)} in {top}"
-    if on_bad_sample == "skip":
-        warnings.warn(f"left out {count}: {'; '.join(lines)}", UserWarning, stacklevel=3)
-        return
-    remedy = "mend or remove them, or add dataset.on_bad_sample=skip to train on the rest"
-    raise DataError("\n  ".join([f"{count} cannot be used:", *lines]) + f"\n{remedy}")
-
-
 def _splits(found: Scan, fractions: dict[str, float | None], seed: int) -> dict[str, list[Sample]]:
     """The samples of each split: those of its folder, or drawn from those of train."""
     parts = dict(found.samples)
-    to_draw = {}
-    for split, fraction in fractions.items():
-        if split not in parts:
-            to_draw[split] = (0.0 if found.has_split_folders else DEFAULT_FRACTION) if fraction is None else fraction
-        elif fraction is not None:
-            raise ConfigError(f"dataset.{split}_fraction: {found.top / split} is that split; leave the fraction out")
-        elif not parts[split]:
-            raise DataError(f"{found.top / split} holds no pictures that can be used")
-    if seed and not any(to_draw.values()):
-        raise ConfigError(f"dataset.split_seed={seed}: no split is drawn at random; leave it out")
+    to_draw = fractions_to_draw(found.top, parts, found.has_split_folders, fractions, seed)
     pool = parts["train"]
     labels = np.array([sample.label for sample in pool], dtype=np.int64)
     _check_classes(found.class_names, labels, np.arange(len(labels)), "train")

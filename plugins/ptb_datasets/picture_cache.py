@@ -21,6 +21,7 @@ from ptb_datasets.mapped import expect_random_reads
 from ptb_datasets.npy import BadNpy, map_npy
 from ptb_datasets.picture_file import UNREADABLE, BadPicture, Form, opencv, read_bytes, read_picture
 
+S = TypeVar("S")
 T = TypeVar("T")
 FORMAT = 1  # of the files below; also to be raised when pictures of the same files come out otherwise
 MOST_THREADS = 8
@@ -100,16 +101,16 @@ def decoded(paths: Sequence[Path], form: Form) -> Iterator[np.ndarray | str]:
     return in_threads(read, paths)
 
 
-def in_threads(work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
-    """What ``work`` makes of each path, in order; OpenCV decodes without holding the interpreter."""
+def in_threads(work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """What ``work`` makes of each item, in order; OpenCV decodes without holding the interpreter."""
     threads = min(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_THREADS
     )
     tasks: deque[Future[list[T]]] = deque()
     with ThreadPoolExecutor(threads, "ptb-decode") as pool:
         try:
-            for start in range(0, len(paths), AT_ONCE):
-                tasks.append(pool.submit(lambda some: [work(path) for path in some], paths[start : start + AT_ONCE]))
+            for start in range(0, len(items), AT_ONCE):
+                tasks.append(pool.submit(lambda some: [work(each) for each in some], items[start : start + AT_ONCE]))
                 if len(tasks) > threads * TASKS_AHEAD:
                     yield from tasks.popleft().result()
             while tasks:

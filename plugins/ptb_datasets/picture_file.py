@@ -42,9 +42,14 @@ def read_picture(path: Path, form: Form) -> np.ndarray:
     Raises:
         BadPicture: with the reason.
     """
-    pixels = resized(decode(read_bytes(path, form.max_pixels), form.colour, form.max_pixels), form)
-    planes = pixels[..., ::-1].transpose(2, 0, 1) if form.colour else pixels[None]  # from blue, green, red
-    return np.ascontiguousarray(planes)
+    return planes(decode(read_bytes(path, form.max_pixels), form.colour, form.max_pixels), form)
+
+
+def planes(pixels: np.ndarray, form: Form) -> np.ndarray:
+    """Decoded pixels as uint8 ``[3, H, W]`` (red, green, blue) or ``[1, H, W]``, stretched to the size, writable."""
+    pixels = resized(pixels, form)
+    channels = pixels[..., ::-1].transpose(2, 0, 1) if form.colour else pixels[None]  # from blue, green, red
+    return np.ascontiguousarray(channels)
 
 
 def opencv(max_pixels: int) -> ModuleType:
@@ -93,8 +98,10 @@ def read_bytes(path: Path, max_pixels: int) -> bytes:
     return data
 
 
-def decode(data: bytes, colour: bool, max_pixels: int) -> np.ndarray:
+def decode(data: bytes, colour: bool | None, max_pixels: int) -> np.ndarray:
     """The pixels: uint8 ``[H, W, 3]`` in OpenCV's order blue, green, red, or ``[H, W]``; turned as its EXIF data says.
+
+    Where ``colour`` is None, they are as they are stored, of 8 or 16 bits, perhaps with a fourth channel; not turned.
 
     Raises:
         BadPicture: with the reason.
@@ -102,8 +109,9 @@ def decode(data: bytes, colour: bool, max_pixels: int) -> np.ndarray:
     cv2 = opencv(max_pixels)
     if is_cut_jpeg(data):
         raise BadPicture("cannot be decoded: it is cut short")
+    flags = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}[colour]
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise BadPicture("cannot be decoded") from error
     if pixels is None:

@@ -143,6 +143,61 @@ class ImageFolder(BaseModel, defer_build=True):
         return self
 
 
+Value = Annotated[int, Field(ge=0, lt=2**16)]
+Byte = Annotated[int, Field(ge=0, lt=2**8)]
+Colour = tuple[Byte, Byte, Byte]
+
+
+class ImageMasks(BaseModel, defer_build=True):
+    """Settings of ``image-masks``."""
+
+    images: Location = Field(description="The folder of the pictures, or of the folders train, val and test of them")
+    masks: Location = Field(description="The same for the masks, whose files have the names of their pictures")
+    mask_suffix: str = Field("", description="What the name of a mask has after that of its picture, such as _mask")
+    size: Side | tuple[Side, Side] = Field(128, description="Height and width of both; one number is both")
+    colour: Literal["grey", "colour"] = Field("colour", description="Three channels (red, green, blue), or one")
+    values: list[Value] | list[Colour] | None = Field(
+        None,
+        description="The pixel value of each class in masks, as [0, 255], or its colour, as [[0, 0, 0], [255, 0, 0]]; "
+        "without it the values are the numbers of the classes, from 0 without gaps",
+    )
+    unlabelled: Value | Colour | None = Field(
+        None, description="Value or colour of pixels that nobody labelled, which count for nothing; often 255"
+    )
+    class_names: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, min_length=2, description="Names of the classes in the order of their numbers"
+    )
+    flip: bool = Field(False, description="Turn half of the training samples left to right, anew in each epoch")
+    val_fraction: FractionOrNone | None = Field(
+        None, description="Part of the pictures for validation, 0: none; without it 0.15, or none with split folders"
+    )
+    test_fraction: FractionOrNone | None = Field(
+        None, description="Part of the pictures for the last test, 0: none; without it 0.15, or none with split folders"
+    )
+    split_seed: Seed = _SPLIT_SEED
+    on_bad_sample: Literal["error", "skip"] = Field(
+        "error", description="Stop and list the files that cannot be used, or train on the others"
+    )
+    max_pixels: int = Field(64_000_000, ge=1, le=2**30, description="A picture with more pixels is refused")
+
+    @model_validator(mode="after")
+    def _values_go_together(self) -> "ImageMasks":
+        values = [] if self.values is None else list(self.values)
+        if self.values is not None and len(values) < 2:
+            raise ValueError(f"values must list at least 2 classes, got {len(values)}")
+        if len({str(value) for value in values}) < len(values):
+            raise ValueError("values names one twice; each class has its own")
+        if self.unlabelled is not None and self.unlabelled in values:
+            raise ValueError("unlabelled is one of values; a pixel has a class, or none")
+        if values and self.unlabelled is not None and isinstance(values[0], int) != isinstance(self.unlabelled, int):
+            raise ValueError("values and unlabelled must both be pixel values, or both colours")
+        if not values and isinstance(self.unlabelled, tuple):
+            raise ValueError("unlabelled is a colour, so the classes are colours too: list them in values")
+        if values and self.class_names is not None and len(self.class_names) != len(values):
+            raise ValueError(f"there are {len(self.class_names)} class_names for {len(values)} values")
+        return self
+
+
 class Arrays(BaseModel, defer_build=True):
     """Settings of ``arrays``."""
 

@@ -42,6 +42,10 @@ class Dice(nn.Module):
             return loss
         return loss.sum() if self.reduction == "sum" else loss.mean()
 
+    def denominator(self, targets: Tensor) -> int:
+        """By what a mean over several batches divides: the number of samples, however many positions count."""
+        return len(targets)
+
     def ignored(self, targets: Tensor) -> Tensor:
         """Which targets cost nothing, a mask of their shape."""
         return targets == HIDDEN

@@ -31,13 +31,14 @@ class GaussianNLL(nn.Module):
     def __init__(self, spec: DataSpec, *, reduction: Reduction = "mean", full: bool = False, eps: float = 1e-6) -> None:
         super().__init__()
         self.reduction = reduction
+        self.target_size = spec.target_size
         self.output_size = 2 * spec.target_size
         self.full = full
         self.eps = eps
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of scores ``[B, 2 D, *positions]``."""
-        mean, free = scores.chunk(2, dim=1)
+        mean, free = self._apart(scores)
         variance = F.softplus(free) + self.eps
         losses = (variance.log() + (targets - mean).square() / variance) / 2
         if self.full:
@@ -48,4 +49,8 @@ class GaussianNLL(nn.Module):
 
     def predictions(self, scores: Tensor) -> Tensor:
         """The means ``[B, D, *positions]``."""
-        return scores.chunk(2, dim=1)[0]
+        return self._apart(scores)[0]
+
+    def _apart(self, scores: Tensor) -> tuple[Tensor, ...]:
+        """Means and scores of variances, ``[B, D, *positions]`` each."""
+        return scores.view(len(scores), 2, self.target_size, *scores.shape[2:]).unbind(1)

@@ -31,6 +31,7 @@ class Quantile(nn.Module):
         super().__init__()
         self.reduction = reduction
         self.quantiles = tuple(quantiles)
+        self.target_size = spec.target_size
         self.output_size = spec.target_size * len(self.quantiles)
         self._q = DeviceNumbers(self.quantiles)
 
@@ -50,4 +51,4 @@ class Quantile(nn.Module):
 
     def _apart(self, scores: Tensor) -> Tensor:
         """The scores as ``[B, D, Q, *positions]``."""
-        return scores.view(len(scores), -1, len(self.quantiles), *scores.shape[2:])
+        return scores.view(len(scores), self.target_size, len(self.quantiles), *scores.shape[2:])

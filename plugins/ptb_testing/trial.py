@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec, NumericalError, PluginError, Registry, RunConfig
@@ -63,8 +63,8 @@ class Trial:
         """
         kind = KINDS[case.kind]
         tried = {kind.section: {LABEL: case.config} if kind.labelled else case.config}
-        config = replace(_plain_run(spec.inputs, spec.target), **(tried | sections))
-        samples, val = (TensorDataset(inputs_of(spec, size), targets_of(spec, size)) for size in (train, VAL))
+        config = replace(_plain_run(spec.inputs, spec.target_form, bool(spec.positions)), **(tried | sections))
+        samples, val = (TensorDataset(*_sample_tensors(spec, size)) for size in (train, VAL))
         bundle = DataBundle(spec, samples, val)
         assembly = Assembly(config, bundle, CPU, "lower", make_loaders(config, bundle, CPU))
         return cls(assembly, f"{kind.section}.{LABEL}" if kind.labelled else kind.section)
@@ -131,10 +131,23 @@ def built_in() -> Registry:
     return Registry([loaded(found) for found in find_plugins() if found.name == BUILT_IN])
 
 
+def _sample_tensors(spec: DataSpec, count: int) -> tuple[Tensor, ...]:
+    """Inputs and targets; inputs alone where they are the targets."""
+    inputs = inputs_of(spec, count)
+    return (inputs,) if spec.target == "none" else (inputs, targets_of(spec, count))
+
+
+def _plain_model(inputs: str, positions: bool) -> dict[str, Any]:
+    """A small model for these inputs, and targets at each position if there are some."""
+    if positions:
+        return {"name": "unet", "depth": 1, "width": 4} if inputs == "image" else {"name": "rnn", "hidden": 8}
+    return {"name": "embedding-bag" if inputs == "tokens" else "linear"}
+
+
 @cache
-def _plain_run(inputs: str, target: str) -> ResolvedConfig:
+def _plain_run(inputs: str, target: str, positions: bool) -> ResolvedConfig:
     config = RunConfig(
-        model={"name": "embedding-bag" if inputs == "tokens" else "linear"},
+        model=_plain_model(inputs, positions),
         optimizer={"name": "sgd", "lr": 0.01},
         scheduler={"name": "constant"},
         loader={"batch_size": BATCH},

@@ -17,7 +17,7 @@ from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
 from ptb_testing.checks.support import on_each, on_other_device, other_device, regrouped, taken_specs, unchanged
 from ptb_testing.outcome import CheckFailed
 from ptb_testing.process import identical
-from ptb_testing.samples import described_scores, scores_of, targets_of
+from ptb_testing.samples import BATCH, described_scores, scores_of, targets_of
 from ptb_testing.trial import CPU, Trial
 
 SCALES = (1.0, 100.0)
@@ -66,10 +66,11 @@ def value_is_finite(case: Case, spec: DataSpec) -> None:
 def gradcheck(case: Case, spec: DataSpec) -> None:
     """Its gradient is that of finite differences, in float64."""
     loss, targets = case.build(spec), targets_of(spec)
+    scores = _scores(loss, spec).double().requires_grad_()
     loss = loss.double() if isinstance(loss, nn.Module) else loss
     targets = targets.double() if targets.is_floating_point() else targets
     try:
-        torch_gradcheck(lambda scores: loss(scores, targets), scores_of(spec).double().requires_grad_())
+        torch_gradcheck(lambda scores: loss(scores, targets), scores)
     except GradcheckError as error:
         what = one_line(error).partition(",")[0]  # then come the numbers, all of them
         raise CheckFailed(f"backward() does not give the gradient of the values: {what}") from error
@@ -78,15 +79,17 @@ def gradcheck(case: Case, spec: DataSpec) -> None:
 @on_each(described_scores)
 def arguments_are_left_alone(case: Case, spec: DataSpec) -> None:
     """It changes neither the scores nor the targets, which the metrics get after it."""
-    scores, targets = scores_of(spec), targets_of(spec)
+    loss = case.build(spec)
+    scores, targets = _scores(loss, spec), targets_of(spec)
     with unchanged(scores=scores, targets=targets):
-        case.build(spec)(scores, targets)
+        loss(scores, targets)
 
 
 @on_each(described_scores)
 def same_value_in_evaluation(case: Case, spec: DataSpec) -> None:
     """In inference mode, in which the core evaluates, it gives the value that it gives in training."""
-    loss, scores, targets = case.build(spec), scores_of(spec), targets_of(spec)
+    loss, targets = case.build(spec), targets_of(spec)
+    scores = _scores(loss, spec)
     trained = loss(scores.requires_grad_(), targets).detach()
     with torch.inference_mode():
         evaluated = loss(scores.detach(), targets)
@@ -95,17 +98,22 @@ def same_value_in_evaluation(case: Case, spec: DataSpec) -> None:
 
 
 @on_each(described_scores)
-def batches_add_up(case: Case, spec: DataSpec) -> None:
+def batches_add_up(case: Case, spec: DataSpec) -> str | None:
     """Uneven batches, counted by samples or `denominator`, and another order have the loss of all samples at once."""
-    whole = _mean(case.build(spec), (scores_of(spec, SAMPLES), targets_of(spec, SAMPLES)))
-    for batches in regrouped(scores_of(spec, SAMPLES), targets_of(spec, SAMPLES)):
-        parts, sizes = _mean(case.build(spec), *batches), " and ".join(str(len(targets)) for _, targets in batches)
+    loss = case.build(spec)
+    if getattr(loss, "couples_samples", False):
+        return "it couples the samples of a batch, so that two halves differ from the whole"
+    scores, targets = _scores(loss, spec, SAMPLES), targets_of(spec, SAMPLES)
+    whole = _mean(loss, spec, (scores, targets))
+    for batches in regrouped(scores, targets):
+        parts, sizes = _mean(case.build(spec), spec, *batches), " and ".join(str(len(some)) for _, some in batches)
         if not math.isclose(whole, parts, rel_tol=1e-4, abs_tol=1e-6):
             raise CheckFailed(
                 f"all {SAMPLES} samples at once have the loss {whole:g}, the same in batches of {sizes} {parts:g}: is "
                 "a `[B]` broadcast against a `[B, 1]`? A mean that is not over samples needs a method "
                 "denominator(targets), which gives one number"
             )
+    return None
 
 
 @on_each(described_scores)
@@ -115,7 +123,7 @@ def moves_to_a_device(case: Case, spec: DataSpec) -> str:
     loss = case.build(spec)
     loss = loss.to(device) if isinstance(loss, nn.Module) else loss
     with on_other_device(device):
-        loss(scores_of(spec).to(device), targets_of(spec).to(device))
+        loss(_scores(loss, spec).to(device), targets_of(spec).to(device))
     return f"tried on {device}"
 
 
@@ -142,16 +150,21 @@ KIT = Kit(
 
 def _value_and_gradient(loss: Any, spec: DataSpec, scale: float = 1.0) -> tuple[Tensor, Tensor]:
     """The loss, and its gradient with respect to the scores; zeros where none reaches them."""
-    scores = (scale * scores_of(spec)).requires_grad_()
+    scores = (scale * _scores(loss, spec)).requires_grad_()
     value = loss(scores, targets_of(spec))
     if value.requires_grad:
         value.mean().backward()
     return value.detach(), torch.zeros_like(scores) if scores.grad is None else scores.grad
 
 
-def _mean(loss: Any, *batches: tuple[Tensor, Tensor]) -> float:
+def _scores(loss: Any, spec: DataSpec, count: int = BATCH) -> Tensor:
+    """As many scores as the loss asks for."""
+    return scores_of(spec.with_output(getattr(loss, "output_size", spec.output_size)), count)
+
+
+def _mean(loss: Any, spec: DataSpec, *batches: tuple[Tensor, Tensor]) -> float:
     """The loss over batches, as a run adds it up."""
-    objective = Objective(nn.Identity(), loss, CPU)
+    objective = Objective(nn.Identity(), loss, CPU, positions=spec.target_form == "class+positions")
     running = RunningMetrics(objective, {})
     for scores, targets in batches:
         batch = Batch(scores, targets)

@@ -70,3 +70,8 @@ def test_what_makes_it_smallest_is_mean_and_variance_of_the_targets():
 def test_the_least_variance_is_above_0(built_in, eps):
     with pytest.raises(ConfigError, match=r"loss\.eps"):
         built_in.build("loss", "gaussian-nll", SPECS["numbers"], eps=eps)
+
+
+def test_scores_of_another_width_are_refused_rather_than_repeated():
+    with pytest.raises(RuntimeError, match="shape"):
+        GaussianNLL(SPECS["numbers"])(torch.zeros(5, 2), torch.zeros(5, 3))

@@ -78,3 +78,8 @@ def test_values_and_gradients_are_finite_for_large_errors():
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(scores.grad).all()
+
+
+def test_scores_of_another_width_are_refused_rather_than_repeated():
+    with pytest.raises(RuntimeError, match="shape"):
+        Quantile(SPECS["numbers"])(torch.zeros(5, 3), torch.zeros(5, 2))

@@ -34,6 +34,11 @@ def write_files():
         for number in range(10):
             picture = random.randint(0, 256, (20, 20, 3)).astype(np.uint8)
             cv2.imwrite(str(FILES / "pictures" / label / f"{number}.png"), picture)
+    for number in range(12):
+        picture = random.randint(0, 256, (20, 20, 3)).astype(np.uint8)
+        for folder, pixels in (("images", picture), ("masks", np.where(picture[..., 0] > 128, 255, 0))):
+            (FILES / folder).mkdir(exist_ok=True)
+            cv2.imwrite(str(FILES / folder / f"{number}.png"), pixels.astype(np.uint8))
     rows = [f"{i % 7},{i * i % 11},{'some words here' if i % 2 else 'other text'},{'abc'[i % 3]}" for i in range(40)]
     (FILES / "table.csv").write_text("\n".join(["x,y,words,kind", *rows]) + "\n")
     np.save(FILES / "inputs.npy", random.randn(40, 3).astype(np.float32))
@@ -42,10 +47,13 @@ def write_files():
 
 
 write_files()
+MASKS = {"images": str(FILES / "images"), "masks": str(FILES / "masks"), "size": 8, "values": [0, 255]}
 SETTINGS = {
+    "model/unet": {"depth": 1, "width": 4},
     "dataset/mnist": {"root": str(FILES), "val_size": 10},
     "dataset/fashion-mnist": {"root": str(FILES), "val_size": 10},
     "dataset/image-folder": {"root": str(FILES / "pictures"), "size": 8},
+    "dataset/image-masks": MASKS,
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind"},
     "dataset/arrays": {"inputs": str(FILES / "inputs.npy"), "targets": str(FILES / "targets.npy")},
     "initializer/weights-file": {"path": str(FILES / "weights.safetensors")},
@@ -55,11 +63,19 @@ SETTINGS = {
 # Other ways through the same components, where these differ in what the kit looks at.
 OTHERWISE = {
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind", "text": "words"},
+    "dataset/image-masks": MASKS | {"flip": True, "colour": "grey"},
     "dataset/random": {"inputs": "tokens", "target": "similarity", "samples": 40},
     "model/embedding-bag": {"sparse": True},
+    "model/rnn": {"cell": "gru", "layers": 2, "bidirectional": True, "dropout": 0.5},
+    "model/unet": {"depth": 2, "width": 4, "batch_norm": False},
     "loss/bce": {"weight": [0.5, 2.0], "reduction": "none"},
     "loss/cross-entropy": {"weight": "balanced", "label_smoothing": 0.1},
+    "loss/dice": {"per_sample": True, "squared": False},
+    "loss/quantile": {"quantiles": [0.2, 0.5, 0.7, 0.8]},
+    "loss/gaussian-nll": {"full": True, "eps": 0.01},
     "loss/kl-div": {"reduction": "batchmean", "log_target": True},
+    "metric/f1": {"average": "micro"},
+    "metric/precision": {"average": "weighted"},
     "optimizer/lbfgs": {"line_search_fn": "strong_wolfe"},
     "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
     "callback/ema": {"warmup": False, "every": 2, "buffers": False},
@@ -68,6 +84,7 @@ MORE = {
     "dataset/digits": {"size": 8, "target": "distribution"},
     "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
     "model/mlp": {"hidden": [8, 8], "dropout": 0.5},
+    "model/resnet": {"depth": 18},
     "initializer/weights-file": {"path": str(FILES / "weights.safetensors"), "skip": ["6.*"]},
     "loss/bce-with-logits": {"pos_weight": "balanced"},
     "loss/cosine-embedding": {"margin": 0.3, "reduction": "sum"},

@@ -12,8 +12,11 @@ import ptb
 from ptb.config.resolve import resolve
 from ptb.runs.compose import compose
 
-MODELS = ["linear", "mlp", "lenet", "cnn", "embedding-bag"]
-LOSSES = ["bce", "bce-with-logits", "cross-entropy", "mse", "l1", "smooth-l1", "kl-div", "cosine-embedding"]
+MODELS = ["linear", "mlp", "lenet", "cnn", "embedding-bag", "resnet", "rnn", "unet"]
+LOSSES = [
+    *("bce", "bce-with-logits", "cross-entropy", "mse", "l1", "smooth-l1", "kl-div", "cosine-embedding"),
+    *("focal", "dice", "quantile", "gaussian-nll"),
+]
 OPTIMIZERS = [
     *("asgd", "adadelta", "adagrad", "adam", "adamw", "adamax", "lbfgs", "rmsprop", "rprop", "sgd", "sparse-adam"),
     *("nadam", "radam", "adafactor"),
@@ -30,6 +33,7 @@ DATASETS = {
     "breast-cancer": {},
     "diabetes": {},
     "image-folder": {"size": 16},
+    "image-masks": {"size": 16, "values": [0, 255]},
     "arrays": {},
     "csv": {"target": "kind"},
     "csv-text": {"name": "csv", "target": "kind", "text": "words"},
@@ -38,6 +42,12 @@ DATASETS = {
     | {"inputs": "tokens", "input_shape": [5], "vocabulary": 9, "target": "class", "output_size": 3},
     "random-binary": RANDOM | {"inputs": "tokens", "input_shape": [5], "vocabulary": 9, "target": "binary"},
     "random-real": RANDOM | {"inputs": "vector", "input_shape": [5], "target": "real", "output_size": 2},
+    "random-multilabel": RANDOM | {"inputs": "array", "input_shape": [5, 2], "target": "multilabel", "output_size": 3},
+    "random-positions": RANDOM
+    | {"inputs": "tokens", "input_shape": [5], "vocabulary": 9, "positions": True, "output_size": 3},
+    "random-real-positions": RANDOM
+    | {"inputs": "image", "input_shape": [1, 16, 16], "target": "real", "positions": True, "output_size": 2},
+    "random-none": RANDOM | {"inputs": "image", "input_shape": [1, 16, 16], "target": "none"},
     "random-distribution": RANDOM
     | {"inputs": "vector", "input_shape": [5], "target": "distribution", "output_size": 3},
     "random-similarity": RANDOM
@@ -45,7 +55,12 @@ DATASETS = {
 }
 # Without a line search LBFGS leaps out of range on batches of eight samples, and the run ends as numerical.
 OPTIMIZER_SETTINGS = {"lbfgs": {"line_search_fn": "strong_wolfe"}}
-MODEL_SETTINGS = {"embedding-bag": {}, "embedding-bag-sparse": {"name": "embedding-bag", "sparse": True}}
+MODEL_SETTINGS = {
+    "embedding-bag": {},
+    "embedding-bag-sparse": {"name": "embedding-bag", "sparse": True},
+    "rnn": {"hidden": 8},
+    "unet": {"depth": 2, "width": 4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +82,11 @@ def files(tmp_path_factory):
             cv2.imwrite(
                 str(root / "pictures" / label / f"{number}.png"), random.randint(0, 256, (20, 20)).astype(np.uint8)
             )
+    for number in range(15):
+        picture = random.randint(0, 256, (20, 20)).astype(np.uint8)
+        for folder, pixels in (("images", picture), ("masks", (picture > 128) * np.uint8(255))):
+            (root / folder).mkdir(exist_ok=True)
+            cv2.imwrite(str(root / folder / f"{number}.png"), pixels)
     rows = [
         f"{random.rand():.3f},{random.rand():.3f},{'some words here' if i % 2 else 'other text'},{'ab'[i % 2]}"
         for i in range(40)
@@ -78,6 +98,7 @@ def files(tmp_path_factory):
         "mnist": {"root": str(root)},
         "fashion-mnist": {"root": str(root)},
         "image-folder": {"root": str(root / "pictures")},
+        "image-masks": {"images": str(root / "images"), "masks": str(root / "masks")},
         "arrays": {"inputs": str(root / "inputs.npy"), "targets": str(root / "targets.npy")},
         "csv": {"path": str(root / "table.csv")},
     }
@@ -167,6 +188,7 @@ def test_the_whole_product_trains_or_is_refused(built_in, files):
 
 def test_every_data_set_trains_with_what_fits_it(built_in, files):
     models = {"csv-text": "embedding-bag", "random-tokens": "embedding-bag", "random-binary": "embedding-bag"}
+    models |= {"image-masks": "unet", "random-positions": "rnn", "random-real-positions": "unet"}
     for dataset in DATASETS:
         assert outcome(built_in, files, dataset, models.get(dataset, "mlp")) == "trained", dataset
 
@@ -177,6 +199,7 @@ TARGETS = {
     "breast-cancer": "binary",
     "digit-pairs": "similarity",
     "digits-distribution": "distribution",
+    "random-multilabel": "multilabel",
 }
 
 

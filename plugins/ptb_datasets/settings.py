@@ -285,15 +285,24 @@ class Csv(BaseModel, defer_build=True):
 class Random(BaseModel, defer_build=True):
     """Settings of ``random``."""
 
-    inputs: Literal["image", "vector", "tokens"] = Field("image", description="What the samples are")
+    inputs: Literal["image", "vector", "tokens", "array"] = Field("image", description="What the samples are")
     input_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        None, min_length=1, max_length=8, description="Shape of a sample; without it [1, 28, 28], [16] or [32]"
+        None, min_length=1, max_length=8, description="Shape of a sample; without it [1, 28, 28], [16], [32] or [12, 4]"
     )
-    target: Literal["class", "binary", "real", "distribution", "similarity"] = Field(
-        "class", description="What is predicted"
+    target: Literal["class", "binary", "multilabel", "real", "distribution", "similarity", "none"] = Field(
+        "class", description="What is predicted; none: the inputs themselves"
+    )
+    positions: bool = Field(
+        False,
+        description="A target at each pixel of images, token, or row of arrays; for class, where some are hidden, and "
+        "real",
     )
     output_size: int | None = Field(
-        None, ge=1, le=1_000_000, description="Classes, dimensions or embedding size; without it 10, 1 or 16"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Classes, labels, dimensions or embedding size; without it 10, 1 or 16, for none the values of a "
+        "sample",
     )
     vocabulary: int | None = Field(
         None, ge=1, le=10_000_000, description="With tokens: different tokens; without it 100"
@@ -313,9 +322,15 @@ class Random(BaseModel, defer_build=True):
             raise ValueError("vocabulary belongs to inputs=tokens")
         if self.target == "binary" and self.output_size not in (None, 1):
             raise ValueError("output_size is 1 for a binary target")
+        if self.positions and (self.inputs == "vector" or self.target not in ("class", "real")):
+            raise ValueError("positions belong to images, tokens and arrays, with target=class or target=real")
+        if self.target == "none" and self.inputs == "tokens":
+            raise ValueError("target none is for numbers, and tokens are none; choose other inputs")
         if self.target in ("class", "distribution") and self.output_size == 1:
             raise ValueError(f"output_size is at least 2 for target={self.target}: of one class nothing can be learnt")
-        values = self.samples * max(prod(self.input_shape or (1000,)), self.output_size or 1)
+        each = prod(self.input_shape or (1000,))
+        width = (self.output_size or 1) * (each if self.positions and self.target == "real" else 1)
+        values = self.samples * max(each, width)
         if values > 2**30:
             raise ValueError(
                 f"samples times the values of each are {values:,}, more than {2**30:,}: give fewer samples, or smaller "

@@ -4,8 +4,13 @@ import torch
 from ptb import ConfigError
 from ptb_datasets.random_data import random_data
 
-INPUTS = {"image": (torch.uint8, (2, 5, 6)), "vector": (torch.float32, (7,)), "tokens": (torch.int64, (9,))}
-TARGETS = ["class", "binary", "real", "distribution", "similarity"]
+INPUTS = {
+    "image": (torch.uint8, (2, 5, 6)),
+    "vector": (torch.float32, (7,)),
+    "tokens": (torch.int64, (9,)),
+    "array": (torch.float32, (3, 4, 2)),
+}
+TARGETS = ["class", "binary", "multilabel", "real", "distribution", "similarity"]
 
 
 def splits_equal(first, second):
@@ -40,7 +45,7 @@ def check_targets(targets, kind, count, size):
         return
     assert targets.dtype == torch.float32
     assert targets.shape == ((count,) if kind == "similarity" else (count, size))
-    if kind == "binary":
+    if kind in ("binary", "multilabel"):
         assert targets.unique().tolist() == [0, 1]
     elif kind == "similarity":
         assert targets.unique().tolist() == [-1, 1]
@@ -65,10 +70,59 @@ def test_the_data_depend_on_their_seed_alone():
     assert not splits_equal(first, random_data(samples=5, data_seed=4))
 
 
+@pytest.mark.parametrize(
+    ("inputs", "places"), [("image", (5, 6)), ("tokens", (9,)), ("array", (3,))], ids=["image", "tokens", "array"]
+)
+def test_targets_may_be_at_each_position(built_in, inputs, places):
+    form = {
+        "inputs": inputs,
+        "input_shape": list(INPUTS[inputs][1]),
+        "positions": True,
+        "output_size": 4,
+        "samples": 40,
+    }
+    numbers = built_in.build("dataset", "random", **form, target="real")
+    assert numbers.spec.positions == places
+    assert numbers.train.tensors[1].shape == (40, 4, *places)
+    classes = built_in.build("dataset", "random", **form)
+    targets = classes.train.tensors[1]
+    assert (targets.dtype, targets.shape) == (torch.int64, (40, *places))
+    assert targets.unique().tolist() == [-100, 0, 1, 2, 3]
+    assert classes.spec.class_counts == tuple(torch.bincount(targets[targets >= 0]).tolist())
+    assert sum(classes.spec.class_counts) == targets.numel() - 20
+
+
+@pytest.mark.parametrize("inputs", ["image", "vector", "array"])
+def test_samples_without_targets_are_inputs_alone(built_in, inputs):
+    bundle = built_in.build("dataset", "random", inputs=inputs, target="none", samples=4)
+    assert bundle.spec.output_size == bundle.spec.input_size
+    assert [tensor.shape for tensor in bundle.train.tensors] == [(4, *bundle.spec.input_shape)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"positions": True, "inputs": "vector"},
+        {"positions": True, "target": "multilabel"},
+        {"target": "none", "inputs": "tokens"},
+    ],
+    ids=str,
+)
+def test_forms_that_no_data_set_has_are_refused(built_in, settings):
+    with pytest.raises(ConfigError, match="dataset"):
+        built_in.build("dataset", "random", **settings)
+
+
 @pytest.mark.parametrize(("target", "counts"), [("class", (3, 2, 2)), ("binary", (4, 3)), ("real", ())])
 def test_the_spec_counts_the_training_samples_of_each_class(target, counts):
     bundle = random_data(target=target, output_size=1 if target == "binary" else 3, samples=7)
     assert bundle.spec.class_counts == counts
+
+
+def test_the_spec_counts_the_training_samples_that_have_each_label():
+    bundle = random_data(target="multilabel", samples=7)
+    assert bundle.spec.class_counts == tuple(bundle.train.tensors[1].sum(0).tolist())
+    assert 0 < sum(bundle.spec.class_counts) < 35
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ PARTS = """
 
 
     def drawn(*, samples: int = 14):
-        def augment(inputs, draws):
-            return inputs + draws.normal(6) / 8
+        def augment(inputs, targets, draws):
+            return inputs + draws.normal(6) / 8, targets
 
         spec = DataSpec((6,), "vector", "class", 3)
         return DataBundle(spec, Drawn(samples), Drawn(6), Drawn(3), augment=augment)

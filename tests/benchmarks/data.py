@@ -120,7 +120,7 @@ def pictures(rounds):
         def read(splits, num_workers):
             source = make_sources(splits, CPU, num_workers=num_workers)["train"]
             batches = BatchLoader(source, batch_size=BATCH, shuffle=True)
-            assert sum(len(targets) for _, targets in batches.epoch(1)) == PICTURES
+            assert sum(len(targets) for _, targets, _ in batches.epoch(1)) == PICTURES
             source.close()
 
         def theirs(workers):

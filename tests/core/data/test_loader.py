@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, Subset, TensorDataset
 
@@ -36,7 +36,7 @@ def batches_of(split, placement="auto", num_workers=None, **options):
 
 
 def listed(batches, epoch=1):
-    return [targets.tolist() for _, targets in batches.epoch(epoch)]
+    return [targets.tolist() for _, targets, _ in batches.epoch(epoch)]
 
 
 @given(size=st.integers(1, 40), batch_size=st.integers(1, 12), drop_last=st.booleans(), shuffle=st.booleans())
@@ -76,12 +76,12 @@ def test_every_placement_and_number_of_workers_gives_the_same_batches(way, drop_
     options = {"batch_size": 4, "seed": 5, "shuffle": True, "drop_last": drop_last}
     options |= {
         "transform": lambda inputs: inputs / 255,
-        "augment": lambda inputs, generator: inputs + generator.uniform(1),
+        "augment": lambda inputs, targets, generator: (inputs + generator.uniform(1), targets),
     }
     expected = BatchLoader(make_sources({"train": data}, CPU)["train"], **options)
     chosen = batches_of(**WAYS[way](data), **options)
     for epoch in (1, 2):
-        for (x1, y1), (x2, y2) in zip(expected.epoch(epoch), chosen.epoch(epoch), strict=True):
+        for (x1, y1, _), (x2, y2, _) in zip(expected.epoch(epoch), chosen.epoch(epoch), strict=True):
             assert x1.dtype == x2.dtype
             assert torch.equal(x1, x2)
             assert torch.equal(y1, y2)
@@ -107,14 +107,14 @@ def test_nothing_is_drawn_from_the_global_generators(workers):
 
 
 def test_inputs_are_transformed_then_augmented_with_numbers_of_the_epoch():
-    def augment(inputs, generator):
+    def augment(inputs, targets, generator):
         assert inputs.dtype == torch.float32
-        return inputs + generator.uniform(1)
+        return inputs + generator.uniform(1), targets
 
     batches = batches_of(
         numbered(6), batch_size=2, seed=1, shuffle=True, transform=lambda inputs: inputs.float(), augment=augment
     )
-    epochs = [torch.cat([x for x, _ in batches.epoch(number)]) for number in (1, 1, 2)]
+    epochs = [torch.cat([x for x, _, _ in batches.epoch(number)]) for number in (1, 1, 2)]
     assert torch.equal(epochs[0], epochs[1])
     assert not torch.equal(epochs[0], epochs[2])
     assert len((epochs[0] % 1).unique()) == 6
@@ -122,9 +122,9 @@ def test_inputs_are_transformed_then_augmented_with_numbers_of_the_epoch():
 
 def test_augmentation_belongs_to_the_sample_not_to_its_batch_or_its_place():
     def noise(**options):
-        batches = batches_of(numbered(12), seed=3, augment=lambda inputs, generator: generator.uniform(1), **options)
+        batches = batches_of(numbered(12), seed=3, augment=lambda x, y, generator: (generator.uniform(1), y), **options)
         drawn = {}
-        for values, targets in batches.epoch(2):
+        for values, targets, _ in batches.epoch(2):
             drawn |= dict(zip(targets.tolist(), values.flatten().tolist(), strict=True))
         return drawn
 
@@ -145,17 +145,21 @@ class Noisy(Listed):
     changed=st.booleans(),
     data=st.data(),
 )
+@settings(deadline=None)  # it starts threads
 def test_an_epoch_from_a_batch_on_is_the_rest_of_the_whole_one(
     size, batch_size, drop_last, shuffle, placement, changed, data
 ):
     options = {"batch_size": batch_size, "seed": 3, "shuffle": shuffle, "drop_last": drop_last}
     if changed:
-        options |= {"transform": lambda inputs: inputs / 255, "augment": lambda x, generator: x + generator.uniform(1)}
+        options |= {
+            "transform": lambda inputs: inputs / 255,
+            "augment": lambda x, y, generator: (x + generator.uniform(1), y),
+        }
     split = Noisy(numbered(size)) if placement == "workers" else numbered(size)
     batches = batches_of(split, placement, 0 if placement == "workers" else None, **options)
     start = data.draw(st.integers(0, len(batches)))
     rest = list(batches.epoch(2, start))
-    for (x1, y1), (x2, y2) in zip(list(batches.epoch(2))[start:], rest, strict=True):
+    for (x1, y1, _), (x2, y2, _) in zip(list(batches.epoch(2))[start:], rest, strict=True):
         assert torch.equal(x1, x2)
         assert torch.equal(y1, y2)
 
@@ -172,11 +176,16 @@ def test_sample_indices_name_the_samples_of_any_batches_of_an_epoch(size, batch_
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_an_epoch_that_goes_on_does_not_depend_on_the_number_of_processes(workers):
-    options = {"batch_size": 2, "seed": 7, "shuffle": True, "augment": lambda x, generator: x + generator.uniform(1)}
+    options = {
+        "batch_size": 2,
+        "seed": 7,
+        "shuffle": True,
+        "augment": lambda x, y, generator: (x + generator.uniform(1), y),
+    }
     whole = batches_of(Noisy(numbered(9)), num_workers=0, **options)
     batches = batches_of(Noisy(numbered(9)), num_workers=workers, **options)
     for start in (0, 1, 4, 5):
-        for (x1, y1), (x2, y2) in zip(list(whole.epoch(3))[start:], batches.epoch(3, start), strict=True):
+        for (x1, y1, _), (x2, y2, _) in zip(list(whole.epoch(3))[start:], batches.epoch(3, start), strict=True):
             assert torch.equal(x1, x2)
             assert torch.equal(y1, y2)
     batches.source.close()
@@ -206,7 +215,7 @@ def test_an_epoch_cannot_begin_where_it_has_no_batch(start):
 def test_what_a_data_set_draws_while_it_is_read_differs_by_epoch_and_by_seed():
     def drawn(seed, epoch):
         batches = batches_of(Noisy(numbered(4)), batch_size=2, seed=seed, num_workers=1)
-        return torch.cat([x for x, _ in batches.epoch(epoch)]).flatten().tolist()
+        return torch.cat([x for x, _, _ in batches.epoch(epoch)]).flatten().tolist()
 
     assert drawn(1, 1) == drawn(1, 1)
     assert len({str(drawn(seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}) == 4
@@ -215,7 +224,7 @@ def test_what_a_data_set_draws_while_it_is_read_differs_by_epoch_and_by_seed():
 def test_what_a_data_set_draws_belongs_to_the_sample_whatever_the_workers_and_the_batches():
     def drawn(**options):
         batches = batches_of(Noisy(numbered(9)), seed=1, **options)
-        return [str(x.tolist()) for x in sorted((row for x, _ in batches.epoch(1) for row in x), key=str)]
+        return [str(x.tolist()) for x in sorted((row for x, _, _ in batches.epoch(1) for row in x), key=str)]
 
     alone = drawn(num_workers=0, batch_size=2)
     assert len(set(alone)) == 9
@@ -229,7 +238,7 @@ def test_a_data_set_that_draws_late_gets_the_same_numbers_in_any_process():
 
     def drawn(workers):
         batches = batches_of(Late(numbered(9)), seed=1, batch_size=2, num_workers=workers)
-        numbers = torch.cat([x for x, _ in batches.epoch(1)])
+        numbers = torch.cat([x for x, _, _ in batches.epoch(1)])
         batches.source.close()
         return numbers
 
@@ -242,25 +251,27 @@ def test_a_data_set_that_draws_late_gets_the_same_numbers_in_any_process():
 def test_augmentation_follows_the_seed_without_shuffling_too():
     def augmented(seed):
         batches = batches_of(
-            numbered(4), batch_size=2, seed=seed, augment=lambda inputs, generator: generator.uniform(1)
+            numbered(4), batch_size=2, seed=seed, augment=lambda x, y, generator: (generator.uniform(1), y)
         )
-        return torch.cat([x for x, _ in batches.epoch(1)]).flatten().tolist()
+        return torch.cat([x for x, _, _ in batches.epoch(1)]).flatten().tolist()
 
     assert augmented(1) == augmented(1) != augmented(2)
 
 
 def test_the_first_batch_is_transformed_but_neither_shuffled_nor_augmented():
-    batches = batches_of(numbered(6), batch_size=2, seed=1, shuffle=True, augment=lambda x, generator: 1 / 0)
-    assert batches.first_batch(2)[1].tolist() == [0, 1]
-    assert batches_of(numbered(1), batch_size=2).first_batch(2)[1].tolist() == [0]
+    batches = batches_of(numbered(6), batch_size=2, seed=1, shuffle=True, augment=lambda x, y, generator: 1 / 0)
+    assert batches.first_batch(2).targets.tolist() == [0, 1]
+    assert batches_of(numbered(1), batch_size=2).first_batch(2).targets.tolist() == [0]
 
 
-@pytest.mark.parametrize("sample", [3, (1,), (1, 2, 3), ("text", 1), {"x": 1, "y": 2}])
-def test_a_sample_that_is_no_pair_is_told(sample):
-    with pytest.raises(DataError, match="pair"):
+@pytest.mark.parametrize(
+    "sample", ["text", (), ("text", 1), (1, {"x": 1}), (1, 2, 3, 4), ({"x": {"y": 1}}, 2)], ids=str
+)
+def test_what_is_no_sample_is_refused(sample):
+    with pytest.raises(DataError, match="a sample must be"):
         batches_of(Listed([sample]), batch_size=1).first_batch()
 
 
-def test_a_tensor_dataset_of_three_is_told():
-    with pytest.raises(DataError, match="pair"):
-        batches_of(TensorDataset(*[torch.zeros(1)] * 3), batch_size=1)
+def test_a_tensor_dataset_of_four_is_refused():
+    with pytest.raises(DataError, match=r"a sample must be .*got \(Tensor, Tensor, Tensor, Tensor\)"):
+        batches_of(TensorDataset(*[torch.zeros(1)] * 4), batch_size=1)

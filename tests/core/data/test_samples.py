@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 from ptb import DataError
 from ptb.data import samples as module
-from ptb.data.samples import pair, read_batch, remedy
+from ptb.data.samples import read_batch, remedy
 from ptb.device import cpu_threads
 
 
@@ -31,8 +31,8 @@ def well():
 
 
 def test_samples_become_a_batch():
-    inputs, targets = read(well)
-    assert (inputs.shape, targets.tolist()) == ((3, 2), [3, 4, 5])
+    inputs, targets, weights = read(well)
+    assert (inputs.shape, targets.tolist(), weights) == ((3, 2), [3, 4, 5], None)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,7 @@ def test_each_sample_is_noted_before_it_is_read():
         raise KeyError(str(noted))
 
     with pytest.raises(DataError, match=r"reading sample 4 .*\[3, 4\]"):
-        read_batch(Odd(fails), "train", 0, [3, 4, 5], noted.append)
-
-
-def test_a_pair_may_be_a_list():
-    inputs, targets = torch.zeros(1), torch.ones(1)
-    assert pair([inputs, targets]) == (inputs, targets)
+        read_batch(Odd(fails), "train", 0, [3, 4, 5], before_each=noted.append)
 
 
 @pytest.mark.parametrize(

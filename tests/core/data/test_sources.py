@@ -64,8 +64,8 @@ def test_a_placement_that_is_not_possible_is_refused(placement):
 def test_a_subset_of_a_subset_is_cut_from_the_tensors_themselves():
     inner = Subset(tensors(), [5, 3, 1])
     held = InMemorySamples.of(Subset(inner, [2, 0]))
-    assert held.inputs is inner.dataset.tensors[0]
-    assert held.take(torch.tensor([0, 1]))[1].tolist() == [1, 5]
+    assert held.tensors.inputs is inner.dataset.tensors[0]
+    assert held.take(torch.tensor([0, 1])).targets.tolist() == [1, 5]
 
 
 class Doubled(TensorDataset):
@@ -77,7 +77,7 @@ class Doubled(TensorDataset):
 def test_a_tensor_dataset_that_changes_its_samples_is_asked_for_each():
     source = make_sources({"train": Doubled(*tensors().tensors)}, CPU)["train"]
     assert source.placement == "workers"
-    assert torch.cat([x for x, _ in read(source)]).flatten().tolist() == [0, 2, 4, 6, 8, 10]
+    assert torch.cat([x for x, _, _ in read(source)]).flatten().tolist() == [0, 2, 4, 6, 8, 10]
 
 
 def test_the_host_cuts_ahead_in_a_thread_that_ends_with_the_epoch():
@@ -97,7 +97,7 @@ def test_nothing_is_read_of_nothing():
 def test_negative_places_of_a_subset_count_from_the_end():
     source = make_sources({"train": Subset(tensors(), [-1, 0])}, CPU)["train"]
     assert source.placement == "device"
-    assert torch.cat([y for _, y in read(source)]).tolist() == [5, 0]
+    assert torch.cat([y for _, y, _ in read(source)]).tolist() == [5, 0]
 
 
 class Short(TensorDataset):
@@ -114,7 +114,7 @@ def test_a_tensor_dataset_with_a_length_of_its_own_is_asked_for_each():
 def test_gradients_of_the_data_are_left_behind(placement):
     data = TensorDataset(torch.ones(2, 1, requires_grad=True), torch.arange(2))
     source = make_sources({"train": data}, CPU, placement, num_workers=1 if placement == "workers" else None)["train"]
-    assert not any(x.requires_grad for x, _ in read(source))
+    assert not any(x.requires_grad for x, _, _ in read(source))
     source.close()
 
 

@@ -58,11 +58,11 @@ def read(workers, split="train", batch_size=2, seed=0, **options):
 
 
 def seen(workers, split="train", batch_size=2):
-    return [targets.tolist() for _, targets in read(workers, split, batch_size)]
+    return [targets.tolist() for _, targets, _ in read(workers, split, batch_size)]
 
 
 def readers(workers, split="train"):
-    return {int(pid) for inputs, _ in read(workers, split) for pid in inputs}
+    return {int(pid) for inputs, _, _ in read(workers, split) for pid in inputs}
 
 
 def alive(pid):
@@ -114,7 +114,7 @@ def test_workers_that_are_not_persistent_end_with_each_epoch():
 def test_an_epoch_goes_on_after_others_came_between(number):
     with closing(Workers({"train": Read(20), "val": Read(5)}, number)) as workers:
         targets = []
-        for place, (_, more) in enumerate(workers.batches("train", torch.arange(20).split(2), 0)):
+        for place, (_, more, _) in enumerate(workers.batches("train", torch.arange(20).split(2), 0)):
             targets += more.tolist()
             if place in (0, 4):
                 next(workers.batches("val", torch.arange(5).split(1), 0))  # and is left early
@@ -128,8 +128,8 @@ def test_an_epoch_goes_on_with_new_workers_after_closing():
     first = next(batches)
     workers.close()
     rest = list(batches)
-    assert [y.tolist() for _, y in [first, *rest]] == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert not {int(pid) for pid in first[0]} & {int(pid) for x, _ in rest for pid in x}
+    assert [y.tolist() for _, y, _ in [first, *rest]] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert not {int(pid) for pid in first[0]} & {int(pid) for x, _, _ in rest for pid in x}
     workers.close()
 
 
@@ -165,7 +165,7 @@ def test_a_data_set_can_ask_which_worker_reads_it(number):
             return torch.tensor([-1, -1] if info is None else [info.id, info.num_workers]), index
 
     with closing(workers_of(Where(8), number)) as workers:
-        told = {tuple(row) for inputs, _ in read(workers) for row in inputs.tolist()}
+        told = {tuple(row) for inputs, _, _ in read(workers) for row in inputs.tolist()}
     assert told == ({(0, 2), (1, 2)} if number else {(-1, -1)})
 
 
@@ -177,7 +177,7 @@ def test_samples_are_alike_to_the_last_bit_whoever_reads_them_and_however_many_t
 
     data = Sums(2)
     with cpu_threads(2), closing(workers_of(data, 1)) as workers:
-        (theirs, _), (ours, _) = *read(workers), *read(workers_of(data, 0))
+        (theirs, _, _), (ours, _, _) = *read(workers), *read(workers_of(data, 0))
         assert theirs.tolist() == ours.tolist() == workers.take("train", torch.arange(2))[0].tolist()
         assert ours.tolist() != torch.stack([data[index][0] for index in range(2)]).tolist()
 
@@ -186,8 +186,8 @@ def test_batches_of_workers_are_in_shared_memory_and_stay_as_they_are():
     with closing(workers_of(Read(30), 2)) as workers:
         kept = read(workers)
         read(workers)
-    assert all(tensor.is_shared() for batch in kept for tensor in batch)
-    assert [number for _, targets in kept for number in targets.tolist()] == list(range(30))
+    assert all(tensor.is_shared() for batch in kept for tensor in batch.tensors())
+    assert [number for _, targets, _ in kept for number in targets.tolist()] == list(range(30))
 
 
 def test_an_evaluation_reads_in_workers_too():
@@ -198,7 +198,7 @@ def test_an_evaluation_reads_in_workers_too():
     with closing(workers_of(Modes(6), 1)) as workers:
         with torch.inference_mode():
             batches = read(workers)
-        assert not any(inputs.any() for inputs, _ in batches)
+        assert not any(inputs.any() for inputs, _, _ in batches)
 
 
 # What a data set does wrong.
@@ -336,7 +336,7 @@ def test_a_worker_that_dies_disturbs_nothing_until_its_batch_is_waited_for():
         pass  # from now on torch looks at its workers wherever this process is
     workers = workers_of(Read(30), 2)
     batches = workers.batches("train", torch.arange(30).split(2), 0)
-    inputs, _ = next(batches)
+    inputs = next(batches).inputs
     os.kill(int(inputs[0]), signal.SIGKILL)
     wait_for(lambda: not alive(int(inputs[0])), 5)
     Path(os.devnull).write_text("as in a save")

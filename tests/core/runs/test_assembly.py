@@ -46,7 +46,7 @@ def test_parts_of_strangers_fit_together(strange):
         (
             {"loss": "cross-entropy"},
             IncompatibleError,
-            "takes targets of kind class; those of data set 'toy' are 'real'",
+            r"takes targets of kind class or class\+positions; those of data set 'toy' are 'real'",
         ),
         ({"metrics": {"accuracy": {}}}, IncompatibleError, "metric 'accuracy' takes targets of kind class"),
         ({"metrics": {"crash": {}}}, IncompatibleError, "metric 'crash' cannot take .*no classes here"),
@@ -135,7 +135,7 @@ def test_a_model_that_does_not_fit_in_memory_is_named(built_in):
         compose(partial)
 
 
-def test_a_loss_that_would_have_to_be_trained_is_refused(site):
+def test_the_parameters_of_a_loss_are_trained_with_those_of_the_model(site):
     site.add(
         "ptb-taught",
         """
@@ -161,5 +161,8 @@ def test_a_loss_that_would_have_to_be_trained_is_refused(site):
         """,
     )
     config = RunConfig(model={"name": "linear"}, loss={"name": "taught"})
-    with pytest.raises(IncompatibleError, match="loss 'taught' has parameters of its own, which nothing would train"):
-        compose(resolve(config, site.registry()))
+    trainer = compose(resolve(config, site.registry())).trainer
+    scale = trainer.objective.loss.scale
+    assert any(each is scale for group in trainer.optimizer.param_groups for each in group["params"])
+    trainer.train_step([trainer.train_loader.first_batch(8)])
+    assert scale.item() != 1.0

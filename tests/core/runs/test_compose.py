@@ -117,7 +117,7 @@ def test_the_compiler_gets_full_training_batches_only(built_in, monkeypatch):
     config = RunConfig(model={"name": "linear"}, loader={"batch_size": 100}, trainer={"epochs": 1, "compile": True})
     trainer = compose(resolve(config, built_in)).trainer
     assert seen == [100]  # tried before the training
-    for inputs, _ in trainer.train_loader.epoch(1):
+    for inputs, _, _ in trainer.train_loader.epoch(1):
         trainer.objective.forward(inputs)
     trainer.model.eval()
     trainer.objective.forward(next(trainer.train_loader.epoch(1))[0])

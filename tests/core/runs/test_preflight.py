@@ -180,7 +180,7 @@ def marked(site):
 
 
 def first_forward(trainer):
-    inputs, _ = next(iter(trainer.train_loader.epoch(1)))
+    inputs = next(iter(trainer.train_loader.epoch(1))).inputs
     trainer.objective.forward(inputs)
     return inputs
 

@@ -106,7 +106,7 @@ def test_modes_of_modules_are_put_back_one_by_one(build):
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
 def test_the_mean_weighs_each_sample_alike(build, batch_size):
     trainer = build(batch_size=batch_size)
-    inputs, targets = trainer.eval_loaders["val"].first_batch(10)
+    inputs, targets, _ = trainer.eval_loaders["val"].first_batch(10)
     wanted = trainer.objective.loss(trainer.model(inputs), targets).item()
     assert trainer.evaluate("val")["loss"] == pytest.approx(wanted, rel=1e-6)
 
@@ -162,12 +162,12 @@ def test_best_and_patience_by_accuracy_are_those_of_plain_pytorch(build, figure,
     model, best, best_epoch, weights, epoch = twin.model, -1.0, 0, None, 0
     while epoch - best_epoch < 4:
         epoch += 1
-        for inputs, targets in twin.train_loader.epoch(epoch):
+        for inputs, targets, _ in twin.train_loader.epoch(epoch):
             twin.optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs), targets).backward()
             twin.optimizer.step()
             twin.scheduler.step()
-        inputs, targets = twin.eval_loaders["val"].first_batch(40)
+        inputs, targets, _ = twin.eval_loaders["val"].first_batch(40)
         accuracy = (model(inputs).argmax(1) == targets).double().mean().item()
         if accuracy > best:
             best, best_epoch, weights = accuracy, epoch, model.weight.detach().clone()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from ptb.data.batch import Batch
 from ptb.training import metrics as module
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Objective
@@ -49,7 +50,8 @@ def running(metric=None, loss=None):
 
 
 def batch(*targets, loss=1.0):
-    return torch.ones(len(targets), 2), torch.tensor(targets), torch.tensor(loss)
+    scores = torch.ones(len(targets), 2)
+    return scores, Batch(scores, torch.tensor(targets)), torch.tensor(loss)
 
 
 def test_a_metric_sees_every_sample_once_in_order_and_several_batches_at_once():
@@ -96,7 +98,7 @@ def test_the_figures_of_batches_are_those_of_one(loss, samples, cuts):
         edges = [0, *sorted(cut for cut in cuts if cut < len(samples)), len(samples)]
         for start, end in pairwise(edges):
             rows = slice(start, end)
-            ours.add(scores[rows], targets[rows], mean_loss(rows))
+            ours.add(scores[rows], Batch(scores[rows], targets[rows]), mean_loss(rows))
         return ours.compute()
 
     kept = targets >= 0 if isinstance(loss, Loss) else targets == targets
@@ -166,19 +168,20 @@ def test_a_metric_cannot_write_into_what_the_training_holds():
             scores.zero_()
             targets.zero_()
 
-    scores, targets, loss = batch(1, 2)
+    scores, held, loss = batch(1, 2)
     figures = running(Writes())
-    figures.add(scores, targets, loss)
+    figures.add(scores, held, loss)
     figures.compute()
     assert scores.all()
-    assert targets.all()
+    assert held.targets.all()
 
 
 @pytest.mark.parametrize("metric", [Seen, torchmetrics.MeanSquaredError])
 def test_the_state_brings_back_what_was_taken_in_and_what_waits(metric):
     def add(figures, start, end):
         for number in range(start, end):
-            figures.add(torch.full((2,), number / 7), torch.full((2,), number / 9), torch.tensor(number / 11))
+            scores = torch.full((2,), number / 7)
+            figures.add(scores, Batch(scores, torch.full((2,), number / 9)), torch.tensor(number / 11))
 
     whole, first, later = running(metric()), running(metric()), running(metric())
     add(whole, 0, 200)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from ptb.data.batch import Batch
 from ptb.training.objective import Objective
 
 CPU = torch.device("cpu")
@@ -25,9 +26,9 @@ def test_under_autocast_the_loss_gets_float32(dtype):
 
 
 def test_the_mean_of_a_loss_for_each_value():
-    scores, targets = torch.randn(4, 3), torch.randn(4, 3)
-    mean = Objective(nn.Linear(3, 3), nn.MSELoss(), CPU).mean_loss(scores, targets)
-    each = Objective(nn.Linear(3, 3), nn.MSELoss(reduction="none"), CPU).mean_loss(scores, targets)
+    scores, batch = torch.randn(4, 3), Batch(torch.randn(4, 3), torch.randn(4, 3))
+    mean = Objective(nn.Linear(3, 3), nn.MSELoss(), CPU).mean_loss(scores, batch)
+    each = Objective(nn.Linear(3, 3), nn.MSELoss(reduction="none"), CPU).mean_loss(scores, batch)
     assert each.shape == ()
     torch.testing.assert_close(each, mean)
 
@@ -51,18 +52,18 @@ class Weighed(nn.MSELoss):
 )
 def test_what_a_micro_batch_contributes_to_the_mean_of_all(loss, divisor, shares):
     objective = Objective(nn.Linear(1, 1), loss, CPU)
-    batches = [(torch.ones(2), torch.tensor([0.0, 1.0])), (torch.ones(3), torch.tensor([2.0, 3.0, 4.0]))]
+    batches = [Batch(torch.ones(len(each)), torch.tensor(each)) for each in ([0.0, 1.0], [2.0, 3.0, 4.0])]
     found = objective.divisor(batches)
     assert found == divisor
-    for (_, targets), share in zip(batches, shares, strict=True):
-        assert float(objective.share(torch.tensor(1.0), targets, found)) == pytest.approx(share)
+    for batch, share in zip(batches, shares, strict=True):
+        assert float(objective.share(torch.tensor(1.0), batch, found)) == pytest.approx(share)
     assert objective.divisor(batches[:1]) is None  # the loss divides by itself
 
 
 def test_samples_without_any_weight_share_nothing_and_are_no_error():
     objective = Objective(nn.Linear(1, 1), Weighed(), CPU)
-    batches = [(torch.ones(2), torch.zeros(2))] * 2
-    share = objective.share(torch.tensor(0.0), batches[0][1], objective.divisor(batches))
+    batches = [Batch(torch.ones(2), torch.zeros(2))] * 2
+    share = objective.share(torch.tensor(0.0), batches[0], objective.divisor(batches))
     assert float(share) == 0.0
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ptb import NumericalError
+from ptb.data.batch import Batch
 from ptb.training.step import NonFiniteError
 
 NAN, INF = math.nan, math.inf
@@ -57,8 +58,8 @@ def test_micro_batches_of_any_sizes_step_as_one_large_batch(build, loss, targets
     cuts = [cut for cut in sorted(cuts) if cut < len(targets)]
     sizes = [end - start for start, end in zip([0, *cuts], [*cuts, len(targets)], strict=True)]
     whole, small = build(loss=LOSSES[loss]()), build(loss=LOSSES[loss]())
-    one = whole.train_step([(inputs, targets)])
-    other = small.train_step(list(zip(inputs.split(sizes), targets.split(sizes), strict=True)))
+    one = whole.train_step([Batch(inputs, targets)])
+    other = small.train_step(list(map(Batch, inputs.split(sizes), targets.split(sizes))))
     torch.testing.assert_close(one.loss, other.loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradients(whole), gradients(small), rtol=1e-5, atol=1e-6)
     assert torch.isfinite(other.loss)
@@ -82,7 +83,7 @@ def test_losses_that_add_up_and_those_of_each_sample_train_as_by_hand(build):
         loss = nn.CrossEntropyLoss(reduction=reduction)
         ours, twin = build(loss=loss, epochs=1), build()
         ours.fit()
-        for inputs, targets in twin.train_loader.epoch(1):
+        for inputs, targets, _ in twin.train_loader.epoch(1):
             twin.optimizer.zero_grad()
             value = loss(twin.model(inputs), targets)
             (value if reduction == "sum" else value.mean()).backward()
@@ -252,7 +253,7 @@ def test_a_step_on_what_is_no_number_is_not_taken(build, state_of, way, fault, f
     start = (fails - 1) % ours.epoch_steps * ours.settings.accumulate
     indices = ours.train_loader.sample_indices(ours.state.epoch + 1, start, ours.settings.accumulate)
     assert torch.equal(failed.value.sample_indices, indices)
-    assert sum(len(targets) for _, targets in failed.value.micro_batches) == len(indices)
+    assert sum(len(targets) for _, targets, _ in failed.value.micro_batches) == len(indices)
     assert math.isfinite(failed.value.loss) == (fault == "gradient")
     assert all(name.startswith("inner") for name in failed.value.parameters)
 
@@ -336,8 +337,8 @@ def test_a_scale_below_1_ends_a_training_all_of_whose_steps_are_skipped(build):
 def test_an_actor_may_take_the_step_in_other_pieces(build):
     class Halves:
         def around_step(self, trainer, step):
-            inputs, targets = (torch.cat(each) for each in zip(*step.micro_batches, strict=True))
-            step.replace(list(zip(inputs.split(2), targets.split(2), strict=True)))()
+            inputs, targets = (torch.cat(each) for each in zip(*(each[:2] for each in step.micro_batches), strict=True))
+            step.replace(list(map(Batch, inputs.split(2), targets.split(2))))()
 
     whole, halves = build(), build(actors={"halves": Halves()})
     for each in (whole, halves):

@@ -38,7 +38,7 @@ def by_hand(ours, epochs=3, clip_norm=None):
     for epoch in range(1, epochs + 1):
         model.train()
         losses.append(0.0)
-        for inputs, targets in ours.train_loader.epoch(epoch):
+        for inputs, targets, _ in ours.train_loader.epoch(epoch):
             optimizer.zero_grad()
             loss = ours.objective.loss(model(inputs), targets)
             loss.backward()
@@ -73,7 +73,7 @@ def test_a_closure_optimizer_runs_in_the_same_loop(build, line_search):
     ours, twin = build(optimizer=lbfgs, closure=True), build(optimizer=lbfgs)
     ours.fit()
     for epoch in (1, 2):
-        for inputs, targets in twin.train_loader.epoch(epoch):
+        for inputs, targets, _ in twin.train_loader.epoch(epoch):
 
             def closure(inputs=inputs, targets=targets):
                 twin.optimizer.zero_grad()

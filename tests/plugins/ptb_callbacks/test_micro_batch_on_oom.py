@@ -40,7 +40,7 @@ class Recorder:
         self.sizes = []
 
     def around_step(self, trainer, step):
-        self.sizes.append([len(targets) for _, targets in step.micro_batches])
+        self.sizes.append([len(targets) for _, targets, _ in step.micro_batches])
         step()
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ptb import NonFiniteError
+from ptb.data.batch import Batch
 from ptb_callbacks.non_finite_report import NonFiniteReport
 
 
@@ -161,7 +162,7 @@ def failed(batches, model, precision="fp32"):
     """What is said of a step without a training around it."""
     error = NonFiniteError("it")
     error.loss, error.parameters, error.micro_batches = float("nan"), (), batches
-    error.sample_indices = torch.arange(sum(len(targets) for _, targets in batches)) + 100
+    error.sample_indices = torch.arange(sum(len(targets) for _, targets, _ in batches)) + 100
     settings, state = SimpleNamespace(precision=precision), SimpleNamespace(step=6)
     trainer = SimpleNamespace(model=model, settings=settings, state=state, device=torch.device("cpu"))
     with pytest.warns(UserWarning, match="^non-finite-report: ") as caught:
@@ -171,7 +172,7 @@ def failed(batches, model, precision="fp32"):
 
 def test_it_computes_in_the_precision_of_the_run():
     model = nn.Linear(4, 2)
-    batch = (torch.full((3, 4), 60000.0), torch.zeros(3))
+    batch = Batch(torch.full((3, 4), 60000.0), torch.zeros(3))
     with torch.no_grad():
         model.weight.fill_(1.0)
     assert failed([batch], model).startswith("the loss is nan; the outputs of all modules are finite")

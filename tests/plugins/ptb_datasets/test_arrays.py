@@ -138,8 +138,8 @@ def test_a_fraction_of_0_makes_no_split(tmp_path):
 def test_splits_share_the_mapped_file_and_writing_does_not_reach_it(tmp_path):
     given = drawn("f4", 2)
     bundle = build(tmp_path, given, CLASSES)
-    inputs = InMemorySamples.of(bundle.train).inputs
-    assert all(InMemorySamples.of(split).inputs is inputs for split in bundle.splits.values())
+    inputs = InMemorySamples.of(bundle.train).tensors.inputs
+    assert all(InMemorySamples.of(split).tensors.inputs is inputs for split in bundle.splits.values())
     inputs.zero_()
     assert np.array_equal(np.load(tmp_path / "inputs.npy"), given)
 
@@ -155,7 +155,8 @@ def test_every_tier_gives_the_same_batches(tmp_path):
         for placement in ("device", "host", "workers")
     )
     for batches in (two, three):
-        assert all(torch.equal(a, b) for x, y in zip(one, batches, strict=True) for a, b in zip(x, y, strict=True))
+        for x, y in zip(one, batches, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(x.tensors(), y.tensors(), strict=True))
 
 
 def test_large_inputs_are_not_read_before_they_are_used(tmp_path):

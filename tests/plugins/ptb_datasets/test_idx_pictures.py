@@ -121,7 +121,7 @@ def test_batches_and_fingerprint_are_those_of_splits_that_are_copied(tmp_path, z
 
 def test_training_and_validation_share_their_pictures(tmp_path):
     bundle = fashion_mnist(root=write(tmp_path), val_size=20)
-    assert InMemorySamples.of(bundle.train).inputs is InMemorySamples.of(bundle.val).inputs
+    assert InMemorySamples.of(bundle.train).tensors.inputs is InMemorySamples.of(bundle.val).tensors.inputs
     assert bundle.train.indices.dtype == torch.int64
 
 

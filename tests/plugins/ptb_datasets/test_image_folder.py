@@ -413,7 +413,7 @@ def test_pictures_are_kept_as_long_as_they_need_no_more_than_their_share_of_the_
     top = folder(tmp_path, {"a": 4, "b": 6})
     monkeypatch.setattr(module, "machine_memory", lambda: 4 * 10 * 3 * 4 * 4)
     kept = build(top, val_fraction=0.2, test_fraction=0)
-    assert InMemorySamples.of(kept.train).inputs is InMemorySamples.of(kept.val).inputs
+    assert InMemorySamples.of(kept.train).tensors.inputs is InMemorySamples.of(kept.val).tensors.inputs
     monkeypatch.setattr(module, "machine_memory", lambda: 4 * 10 * 3 * 4 * 4 - 1)
     read = build(top, val_fraction=0.2, test_fraction=0)
     assert InMemorySamples.of(read.train) is InMemorySamples.of(read.val) is None

@@ -70,7 +70,7 @@ def same(ours, theirs):
         torch.equal(a, b)
         for name in ours
         for one, other in zip(ours[name], theirs[name], strict=True)
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(one.tensors(), other.tensors(), strict=True)
     )
 
 
@@ -97,7 +97,7 @@ def test_batches_are_the_same_kept_read_and_cached(top, caches, monkeypatch, dec
 def test_a_cache_is_mapped_and_not_kept_in_memory_however_little_there_is(top, caches, monkeypatch):
     monkeypatch.setattr(module, "KEPT_SHARE", 0)
     assert InMemorySamples.of(build(top, cache=True).train) is not None
-    inputs = InMemorySamples.of(build(top, cache=True).train).inputs
+    inputs = InMemorySamples.of(build(top, cache=True).train).tensors.inputs
     file = next(caches.glob("*.npy"))
     before = file.read_bytes()
     inputs += 1

@@ -58,7 +58,7 @@ def samples_fit_the_spec_3():
 
 
 def samples_fit_the_spec_4():
-    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, draws: inputs[:, :2])
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, targets, draws: (inputs[:, :2], targets))
 
 
 def reading_again_gives_the_same():
@@ -99,7 +99,9 @@ def transform_is_a_function_2():
 
 
 def augment_belongs_to_the_sample():
-    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, generator: inputs + torch.rand(()))
+    return DataBundle(
+        SPEC, TensorDataset(*samples()), augment=lambda inputs, targets, draws: (inputs + torch.rand(()), targets)
+    )
 
 
 def class_counts_are_those_of_train():
@@ -119,38 +121,38 @@ def works_on_a_device():
 def works_on_a_device_2():
     scale = torch.ones(3)
 
-    def augment(inputs, draws):
-        return inputs + draws.uniform(3) * scale
+    def augment(inputs, targets, draws):
+        return inputs + draws.uniform(3) * scale, targets
 
     return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
 
 
 def augment_belongs_to_the_sample_2():
-    def augment(inputs, draws):
+    def augment(inputs, targets, draws):
         own = torch.Generator().manual_seed(0)
-        return inputs + torch.rand(inputs.shape, generator=own).to(inputs.device)
+        return inputs + torch.rand(inputs.shape, generator=own).to(inputs.device), targets
 
     return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
 
 
 def augment_belongs_to_the_sample_3():
-    def augment(inputs, draws):
+    def augment(inputs, targets, draws):
         torch.manual_seed(0)
-        return inputs + torch.rand(inputs.shape).to(inputs.device)
+        return inputs + torch.rand(inputs.shape).to(inputs.device), targets
 
     return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
 
 
 def augment_belongs_to_the_sample_4():
-    def augment(inputs, draws):
-        return inputs + torch.initial_seed() % 7
+    def augment(inputs, targets, draws):
+        return inputs + torch.initial_seed() % 7, targets
 
     return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
 
 
 def augment_belongs_to_the_sample_5():
-    def augment(inputs, draws):
-        return inputs + draws.uniform(3).mean(0)
+    def augment(inputs, targets, draws):
+        return inputs + draws.uniform(3).mean(0), targets
 
     return DataBundle(SPEC, TensorDataset(*samples()), augment=augment)
 

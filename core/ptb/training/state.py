@@ -7,9 +7,11 @@ modules. Objects without it are saved by their plain attributes: numbers, texts,
 import copy
 import math
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -160,10 +162,12 @@ def _attributes(owner: object, kinds: tuple[type, ...] = _PLAIN) -> dict[str, An
 
 def _is_plain(value: Any, kinds: tuple[type, ...], depth: int = 8) -> bool:
     """Whether a value is of these kinds, a tensor that is no parameter, or a container of them."""
+    if isinstance(value, Enum) or hasattr(value, "_fields"):  # constants, of a type that only their package knows
+        return False
     if isinstance(value, Tensor):
         return not isinstance(value, nn.Parameter)
     if isinstance(value, dict):
         value = [*value, *value.values()]
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return depth > 0 and all(_is_plain(inner, kinds, depth - 1) for inner in value)
     return isinstance(value, kinds)

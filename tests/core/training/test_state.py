@@ -1,7 +1,9 @@
 """How far a training has come, and the state of objects."""
 
 import copy
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 import torchmetrics
 from torch import nn
 
+from ptb.storage.codec import decode, encode
 from ptb.training.state import (
     TrainState,
     component_state,
@@ -64,6 +67,25 @@ def test_plain_attributes_are_the_state_of_what_has_no_other():
     assert isinstance(other.model, nn.Module)
     assert component_state(print) == {}
     load_component_state(print, {})
+
+
+class Mode(StrEnum):
+    SQUARE = "square"
+
+
+class Sizes(NamedTuple):
+    rows: int
+
+
+class Constants:
+    def __init__(self):
+        self.mode, self.modes, self.sizes, self.recent = Mode.SQUARE, [Mode.SQUARE], Sizes(1), deque([1], 2)
+
+
+def test_constants_of_types_that_no_checkpoint_can_hold_are_no_state_and_a_deque_is():
+    state = decode(encode(component_state(Constants())))
+    assert state == {"recent": deque([1])}
+    assert state["recent"].maxlen == 2
 
 
 class Slots:

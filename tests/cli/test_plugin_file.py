@@ -83,7 +83,7 @@ def test_a_copy_that_is_gone_is_asked_for_by_its_name(ptb, file, tmp_path):
         ("gone.py", None, 2, "error: -p gone.py: there is no such file\n"),
         (".", None, 2, "must be a file such as ./mynet.py, or no:NAME, got '.'"),
         ("./", None, 2, "error: -p . is a folder; name the .py file in it, or install the package in it with pip\n"),
-        ("bad.py", "x = 1\n1/0", 7, "plugin 'bad.py' cannot be used: ZeroDivisionError: division by zero (bad.py, line 2)\n"),
+        ("bad.py", "x = 1\n1/0", 7, "'bad.py' cannot be used: ZeroDivisionError: division by zero (bad.py, line 2)\n"),
         ("bad.py", "x =", 7, "error: plugin 'bad.py' cannot be used: SyntaxError: invalid syntax (bad.py, line 1)\n"),
     ],
     ids=["missing", "no path", "folder", "raises", "syntax"],

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
         """The batch of a tuple of inputs, targets and perhaps weights, or of inputs alone.
 
         Raises:
-            DataError: they are something else.
+            DataError: they are something else, or are not of one length.
         """
         given = list(parts) if isinstance(parts, tuple | list) else [parts]
         inputs, targets, weights = (*given, *({}, None)[len(given) - 1 :])[:3] if 1 <= len(given) <= 3 else ((), {}, {})
@@ -38,7 +38,14 @@ class Batch(NamedTuple):
                 f"numbers, several inputs as a dict of tensors; got ({got}). Graphs, and targets such as lists of "
                 "boxes, are not supported"
             )
-        return cls(inputs, targets, None if weights is None else weights.float())
+        batch = cls(inputs, targets, None if weights is None else weights.float())
+        shapes = [tuple(tensor.shape) for tensor in batch.tensors()]
+        if len({shape[:1] for shape in shapes}) > 1 or () in shapes or (weights is not None and weights.ndim != 1):
+            raise DataError(
+                "inputs, targets and weights must be tensors of one length, and weights one number a sample; got "
+                f"tensors of shape {', '.join(map(str, shapes))}"
+            )
+        return batch
 
     @property
     def size(self) -> int:

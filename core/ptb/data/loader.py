@@ -5,7 +5,6 @@ sample. Nothing is drawn from the global generators, so neither workers nor eval
 """
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
@@ -63,7 +62,7 @@ class BatchLoader:
         order = self._order(number, start)
         batches = self.source.batches(order, self.batch_size, derive_seed(self.seed, "workers", number), number)
         if self.source.is_stream:
-            batches = islice(batches, len(self) - start)  # without a last one that drop_last leaves out
+            batches = _first(batches, len(self) - start)  # without a last one that drop_last leaves out
         if self.transform is None and self.augment is None and not self.reconstructs:
             return batches
         return self._changed(batches, order, number)
@@ -104,3 +103,11 @@ class BatchLoader:
     def _transformed(self, batch: Batch) -> Batch:
         inputs = batch.inputs if self.transform is None else self.transform(batch.inputs)
         return Batch(inputs, inputs if self.reconstructs else batch.targets, batch.weights)
+
+
+def _first(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """The first batches of a stream; after them it is read to its end, where its length is checked."""
+    if count:
+        for place, batch in enumerate(batches):
+            if place < count:
+                yield batch

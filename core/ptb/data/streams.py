@@ -119,11 +119,14 @@ def batches_of_stream(
         if len(ended) == workers:
             break
     if given + len(left) != size:
-        more = "more than " if given > size else ""
+        found = f"more than {size}" if given > size else given + len(left)
+        shares = (
+            f"with loader.num_workers={workers}, each process must give its own share of them "
+            "(torch.utils.data.get_worker_info)"
+        )
         raise DataError(
-            f"the {split} split says that an epoch has {count(size, 'sample')}, and gives {more}"
-            f"{size if more else given + len(left)}; with loader.num_workers={workers}, each process must give its "
-            "own share of them (torch.utils.data.get_worker_info)"
+            f"the {split} split says that an epoch has {count(size, 'sample')}, and gives {found}; "
+            f"{shares if workers > 1 else 'its len() must be what it gives in an epoch'}"
         )
     for first in range(0, len(left), batch_size):
         part = left[first : first + batch_size]

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from ptb import DataError
 from ptb.data import samples as module
 from ptb.data.samples import read_batch, remedy
+from ptb.data.sources import make_sources
 from ptb.device import cpu_threads
 
 
@@ -111,3 +113,67 @@ def test_a_sample_is_read_with_one_thread_whatever_the_run_has():
         with pytest.raises(DataError):
             read(lambda: 3)
         assert torch.get_num_threads() == 3
+
+
+# With a collate of the data set.
+
+
+class Lengths(Dataset):
+    """Tokens of different lengths, the longer the later."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return torch.arange(1, index + 2), index
+
+
+def padded(samples):
+    tokens = nn.utils.rnn.pad_sequence([tokens for tokens, _ in samples], batch_first=True)
+    return {"inputs": tokens, "lengths": (tokens > 0).sum(1)}, torch.tensor([target for _, target in samples])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_samples_of_different_lengths_are_padded_in_any_process(workers):
+    source = make_sources({"train": Lengths()}, torch.device("cpu"), num_workers=workers, collate=padded)["train"]
+    batches = list(source.batches(torch.tensor([5, 0, 2, 3, 1]), 2, 0))
+    source.close()
+    assert [batch.inputs["inputs"].tolist() for batch in batches] == [
+        [[1, 2, 3, 4, 5, 6], [1, 0, 0, 0, 0, 0]],
+        [[1, 2, 3, 0], [1, 2, 3, 4]],
+        [[1, 2]],
+    ]
+    assert [batch.inputs["lengths"].tolist() for batch in batches] == [[6, 1], [3, 4], [2]]
+    assert [batch.targets.tolist() for batch in batches] == [[5, 0], [2, 3], [1]]
+    assert source.take(torch.tensor([1, 4])).inputs["lengths"].tolist() == [2, 5]
+
+
+def fails(samples):
+    raise KeyError("mask")
+
+
+def exits(samples):
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("collate", "told"),
+    [
+        (fails, r"samples 4 to 2 of the train split cannot be put into one batch: KeyError: 'mask'$"),
+        (exits, r"samples 4 to 2 of the train split cannot be put into one batch: SystemExit: 3$"),
+        (lambda samples: samples, r"a sample must be .*; got \(tuple, tuple\)"),
+        (lambda samples: (torch.zeros(2), torch.zeros(1)), "must be tensors of one length"),
+    ],
+    ids=["raises", "exits", "no tensors", "lengths"],
+)
+def test_what_goes_wrong_in_a_collate_is_blamed_on_it(workers, collate, told):
+    source = make_sources({"train": Lengths()}, torch.device("cpu"), num_workers=workers, collate=collate)["train"]
+    with pytest.raises(DataError, match=told):
+        list(source.batches(torch.tensor([4, 2]), 2, 0))
+    source.close()
+
+
+def test_lengths_without_a_collate_are_refused():
+    with pytest.raises(DataError, match=r"must be alike: sample 3 is \(int64 \[4\], int\), sample 4 is \(int64 \[5\]"):
+        read_batch(Lengths(), "train", 0, [3, 4])

@@ -3,10 +3,11 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, StackDataset, Subset, TensorDataset, default_collate
 
 from ptb import IncompatibleError
 from ptb.data import sources as module
+from ptb.data.batch import Batch
 from ptb.data.sources import InMemorySamples, cut, make_sources
 
 CPU = torch.device("cpu")
@@ -160,3 +161,77 @@ def test_while_a_worker_reads_who_waits_is_asked_about_once_a_second(monkeypatch
 def test_samples_are_cut_into_batches_and_none_is_empty():
     assert cut(torch.arange(0), 2) == ()
     assert [part.tolist() for part in cut(torch.arange(3), 2)] == [[0, 1], [2]]
+
+
+# Samples that are trees.
+
+SIZE = 7
+PICTURES = torch.arange(SIZE * 4, dtype=torch.uint8).view(SIZE, 1, 2, 2)
+TABLE = torch.randn(SIZE, 3, generator=torch.Generator().manual_seed(1))
+CLASSES = torch.arange(SIZE) % 3
+WEIGHTS = torch.linspace(0, 1, SIZE, dtype=torch.float64)
+FIELDS = StackDataset(inputs=PICTURES, table=TABLE)
+TREES = {
+    "inputs alone": TensorDataset(PICTURES),
+    "inputs and targets": StackDataset(PICTURES, CLASSES),
+    "weights": TensorDataset(PICTURES, CLASSES, WEIGHTS),
+    "fields alone": FIELDS,
+    "fields": StackDataset(FIELDS, CLASSES),
+    "fields and weights": StackDataset(FIELDS, CLASSES, WEIGHTS),
+}
+
+
+def same_bits(ours, theirs):
+    ours, theirs = list(ours.tensors()), list(theirs.tensors())
+    return [each.dtype for each in ours] == [each.dtype for each in theirs] and all(map(torch.equal, ours, theirs))
+
+
+@pytest.mark.parametrize("rows", [None, [5, 1, -1, 0, 3]], ids=["whole", "part"])
+@pytest.mark.parametrize("tree", TREES)
+def test_trees_have_the_same_bits_from_every_placement(tree, rows):
+    data = TREES[tree] if rows is None else Subset(Subset(TREES[tree], range(SIZE)), rows)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(2))
+    wanted = [Batch.of(default_collate([data[n] for n in part])) for part in order.split(2)]
+    assert wanted[0].weights is None or wanted[0].weights.dtype == torch.float32
+    for placement, workers in (("device", None), ("host", None), ("workers", 0), ("workers", 2)):
+        source = make_sources({"train": data}, CPU, placement, workers)["train"]
+        batches = list(source.batches(order, 2, 0))
+        assert [type(batch.inputs) for batch in batches] == [type(batch.inputs) for batch in wanted]
+        assert all(map(same_bits, batches, wanted))
+        assert same_bits(source.take(order[:2]), wanted[0])
+        source.close()
+    assert make_sources({"train": data}, CPU)["train"].placement == "device"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        StackDataset(Read(SIZE), CLASSES),
+        StackDataset(inputs=PICTURES, table=Read(SIZE)),
+        StackDataset(TensorDataset(PICTURES), CLASSES),
+        StackDataset(FIELDS, Subset(CLASSES, range(SIZE))),
+        type("Own", (StackDataset,), {"__getitem__": lambda self, n: (PICTURES[n], 1)})(PICTURES, CLASSES),
+    ],
+    ids=["read", "a field that is read", "nested tuples", "a part", "computed"],
+)
+def test_what_is_not_all_tensors_is_read_one_by_one(data):
+    assert InMemorySamples.of(data) is None
+
+
+def test_the_memory_of_a_part_is_that_of_its_samples():
+    data = TREES["fields and weights"]
+    each = 4 + 3 * 4 + 8 + 4  # the picture, the table, the class and the weight, which has become float32
+    assert InMemorySamples.of(data).nbytes == SIZE * each
+    assert InMemorySamples.of(Subset(data, [1, 1, 2])).nbytes == 3 * each
+
+
+def test_a_collate_takes_samples_one_by_one():
+    def collate(samples):
+        return torch.stack([picture for picture, _ in samples]) + 1, torch.tensor([label for _, label in samples])
+
+    splits = {"train": TREES["inputs and targets"]}
+    (source,) = make_sources(splits, CPU, collate=collate).values()
+    assert (source.placement, source.collate) == ("workers", collate)
+    assert torch.equal(torch.cat([batch.inputs for batch in read(source)]), PICTURES + 1)
+    with pytest.raises(IncompatibleError, match=r"placement=device needs .* without a collate"):
+        make_sources(splits, CPU, "device", collate=collate)

@@ -25,6 +25,16 @@ from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import scores_of
 
 
+class _NoModules:
+    """Stands in for torch's tracker of modules, which fails where one is called with a parameter under no_grad."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class Preflight:
     """Tries a run on copies of its model and loss, which stay as they are."""
 
@@ -56,6 +66,7 @@ class Preflight:
             loss = self._check_loss(outputs)
             with explaining(IncompatibleError, f"predictions() of {names['loss']} cannot take the scores"):
                 scores = trainer.objective.predictions(outputs)
+            self._check_predictions(scores)
             for label, metric in trainer.eval_metrics.items():
                 message = f"metric '{label}' cannot take the scores {form(scores)} and targets"
                 with explaining(IncompatibleError, message), warnings.catch_warnings():
@@ -71,6 +82,7 @@ class Preflight:
         trainer = self.trainer
         trainer.model.train()
         counter = FlopCounterMode(display=False)
+        counter.mod_tracker = _NoModules()  # type: ignore[assignment]
         try:
             with counter:
                 trainer.try_step([self._batch])
@@ -109,6 +121,23 @@ class Preflight:
             raise IncompatibleError(
                 f"{names['model']} must give scores of shape {wanted} for {names['dataset']}, it gives "
                 f"{tuple(scores.shape)}"
+            )
+
+    def _check_predictions(self, scores: Tensor) -> None:
+        """Metrics compare what they get with the targets: scores of another width would give them any figure."""
+        spec, loss = self._assembly.spec, self._names["loss"]
+        if spec.target in ("none", "similarity") or scores.shape[1] == spec.target_size:
+            return
+        if hasattr(self.trainer.objective.loss, "predictions"):
+            raise IncompatibleError(
+                f"predictions() of {loss} must give {count(spec.target_size, 'score')} for a target of "
+                f"{self._names['dataset']}, it gives {scores.shape[1]}"
+            )
+        if metrics := [*self.trainer.eval_metrics]:
+            warnings.warn(
+                f"{loss} takes {count(scores.shape[1], 'score')} for {spec.target_size}, and has no "
+                f"predictions(scores) that says what they predict: {listing(metrics)} get them as they are",
+                stacklevel=2,
             )
 
     def _check_loss(self, outputs: Any) -> Tensor:

@@ -43,7 +43,7 @@ def test_show_prints_a_table_of_settings(ptb):
 
 def test_show_as_json_and_as_schema(ptb):
     shown = json.loads(ptb("show", "loss", "cross-entropy", "--json").stdout)
-    assert shown["accepts"] == ["class"]
+    assert shown["accepts"] == ["class", "class+positions"]
     assert "label_smoothing" in {setting["name"] for setting in shown["settings"]}
     schema = json.loads(ptb("show", "loss", "cross-entropy", "--schema").stdout)
     assert schema["properties"]["label_smoothing"]["maximum"] == 1

@@ -120,5 +120,10 @@ class UNet(BaseModel, defer_build=True):
     """Settings of ``unet``."""
 
     depth: int = Field(4, ge=1, le=8, description="How often the sides of the pictures are halved")
-    width: int = Field(64, ge=1, le=1024, description="Channels at the first level; each level below has twice as many")
+    width: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Channels at the first level, 64 in the paper; each level below has twice as many",
+    )
     batch_norm: bool = Field(True, description="Normalise each channel over the batch after each convolution")

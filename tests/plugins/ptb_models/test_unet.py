@@ -12,7 +12,7 @@ def spec_of(height, width, channels=1, target="class", size=2):
 
 def test_with_the_defaults_it_has_the_layers_of_the_paper():
     with torch.device("meta"):
-        model = UNet(spec_of(572, 572), batch_norm=False)
+        model = UNet(spec_of(572, 572), width=64, batch_norm=False)
     layers = [each for each in model.modules() if isinstance(each, nn.Conv2d | nn.ConvTranspose2d)]
     assert len(layers) == 23
     assert [down[0].out_channels for down in model.down] == [64, 128, 256, 512, 1024]

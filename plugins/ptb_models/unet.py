@@ -12,11 +12,11 @@ class UNet(nn.Module):
     """U-Net: Ronneberger, Fischer and Brox, 2015, arXiv:1505.04597.
 
     Each level halves the sides and doubles the channels; on the way back, what a level saw is joined to what comes from
-    below. As in the paper there are 23 convolutions with the default depth: two 3x3 each at 5 levels down and 4 up, a 2x2 up
-    between two levels, and a 1x1 at the end. Unlike there, convolutions pad with zeros, so that scores have the size of
-    the pictures; sides that are no multiple of ``2**depth`` are filled up with zeros, the scores cut off again. With
-    ``width=64``, as in the paper, there are 31 million parameters; the default has a sixteenth of them, which trains on a
-    CPU and is enough for much.
+    below. As in the paper there are 23 convolutions with the default depth: two 3x3 each at 5 levels down and 4 up, a
+    2x2 up between two levels, and a 1x1 at the end. Unlike there, convolutions pad with zeros, so that scores have the
+    size of the pictures; sides that are no multiple of ``2**depth`` are filled up with zeros, the scores cut off again.
+    With ``width=64``, as in the paper, there are 31 million parameters; the default has a sixteenth of them, which
+    trains on a CPU and is enough for much.
 
     Batch norm (Ioffe and Szegedy, 2015, arXiv:1502.03167), which the paper lacks, takes the place of the biases.
 

@@ -35,9 +35,6 @@ def test_what_is_valid_is_the_same_on_every_machine_in_the_schema(monkeypatch):
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_no_number_of_the_core_is_infinite(value):
     assert told(TrainerSettings, clip_norm=value) == {"clip_norm": f"must be a finite number, got {value}"}
-    for key in ("lr", "weight_decay"):
-        message = f"must be a finite number, got {value}"
-        assert told(ParameterGroup, match="*", **{key: value}) == {key: message}
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 0.0, -1.0])
@@ -89,14 +86,13 @@ def test_an_end_of_training_is_no_negative_number(key):
     assert set(told(TrainerSettings, **{key: -1})) == {key}
 
 
-def test_a_group_is_told_like_a_section():
-    assert told(Grouping, groups=[{"match": "*"}, {"match": "*", "lrr": 1}]) == {
-        "groups[1].lrr": "unknown key (did you mean 'lr'?); valid are match, lr, weight_decay"
-    }
-    assert told(Grouping, groups=[{"matsh": "*"}]) == {
-        "groups[0].match": "is required and has no default",
-        "groups[0].matsh": "unknown key (did you mean 'match'?); valid are match, lr, weight_decay",
-    }
+def test_a_group_chooses_parameters():
+    assert (
+        told(ParameterGroup, name="adam")
+        == {"": "needs match, a pattern of parameter names, or ndim, their number of dimensions"} | {}
+    )
+    assert told(ParameterGroup, ndim=-1) == {"ndim": "must be at least 0, got -1"}
+    assert validate(ParameterGroup, {"ndim": 2}).match is None
 
 
 @pytest.mark.parametrize(

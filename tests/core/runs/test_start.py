@@ -1,4 +1,6 @@
 import json
+import operator
+import sys
 import tomllib
 
 import pytest
@@ -96,12 +98,26 @@ def test_a_run_that_fails_says_so_in_its_summary(built_in, tmp_path):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
-def test_out_of_memory_names_the_batch_size_to_try(built_in, tmp_path, monkeypatch, error):
-    def raises(*_):
-        raise error("too much")
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("ptb.training.objective.Objective.mean_loss", "batch_size=32; try 16"),
+        ("torch.optim.Adam.step", "in the step of the optimizer: .* try an optimizer that keeps less"),
+    ],
+)
+def test_out_of_memory_advises_what_helps_there(built_in, tmp_path, monkeypatch, error, place, advice, late):
+    calls = []
+    original = operator.attrgetter(place.partition(".")[2])(sys.modules[place.partition(".")[0]])
 
-    monkeypatch.setattr("ptb.training.trainer.Trainer._zero_gradients", raises)
-    with pytest.raises(ptb.ResourceError, match="batch_size=32; try 16"):
+    def raises(*args, **kwargs):
+        calls.append(1)
+        if not late or len(calls) > 30:  # that is after the preflight
+            raise error("too much")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(place, raises)
+    with pytest.raises(ptb.ResourceError, match=advice):
         ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ptb.data.batch import Batch, leaves
-from ptb.training.objective import Objective
+from ptb.training.objective import HIDDEN, Objective
 from ptb.training.protocols import Metric
 from ptb.training.state import component_state, load_component_state
 
@@ -99,12 +99,15 @@ class RunningMetrics:
     def _update(self, scores: list[Tensor], targets: list[Any]) -> None:
         """Metrics get all samples that the loss uses; copies, so that writing into them changes nothing else."""
         objective, whole = self._objective, self._objective.whole
+        masks = [objective.ignored(each) for each in targets]
         if whole:
-            for each_scores, each_targets in _joined(scores, targets):
+            marked = targets
+            if objective.positions:
+                marked = [y.masked_fill(mask, HIDDEN) for y, mask in zip(targets, masks, strict=True)]
+            for each_scores, each_targets in _joined(scores, marked):
                 self._update_each(each_scores, each_targets, whole & self.metrics.keys())
         if self.metrics.keys() <= whole:
             return
-        masks = [objective.ignored(each) for each in targets]
         if objective.positions:
             scores, targets = [each.movedim(1, -1).flatten(0, -2) for each in scores], [*map(torch.flatten, targets)]
             masks = [None if mask is None else mask.flatten() for mask in masks]

@@ -80,9 +80,10 @@ class Objective:
     def mean_loss(self, outputs: Any, batch: Batch) -> Tensor:
         """The loss of a batch as a scalar."""
         loss = self.loss_values(outputs, batch.targets)
-        if batch.weights is not None:
-            each = self.by_sample(loss, batch.targets) * batch.weights
-            loss = each.sum() if self.sums else each.sum() / batch.weights.sum().clamp(min=TINY)
+        weights = self._weights(batch) if loss.ndim else batch.weights
+        if weights is not None:
+            each = self.by_sample(loss, batch.targets) * weights
+            loss = each.sum() if self.sums else each.sum() / weights.sum().clamp(min=TINY)
         elif loss.ndim:
             loss = loss.mean()
         if isinstance(outputs, dict) and "loss" in outputs:
@@ -108,10 +109,11 @@ class Objective:
             return cast(Tensor, own(scores))
 
     def denominator(self, batch: Batch) -> Tensor | int:
-        """What the mean over a batch divides by: its samples, or the sum of their weights."""
-        if batch.weights is not None:
-            return batch.weights.sum()
-        return batch.size if self._denominator is None else self._denominator(batch.targets)
+        """What the mean over a batch divides by: its samples that are not ignored, or the sum of their weights."""
+        if self._denominator is not None and batch.weights is None:
+            return self._denominator(batch.targets)
+        weights = self._weights(batch)
+        return batch.size if weights is None else weights.sum()
 
     def divisor(self, micro_batches: Sequence[Batch]) -> Tensor | int | None:
         """What the mean over all micro-batches divides by.
@@ -136,6 +138,14 @@ class Objective:
             return mask
         hidden: Tensor = targets == HIDDEN
         return hidden if mask is None else mask | hidden
+
+    def _weights(self, batch: Batch) -> Tensor | None:
+        """The weights of samples ``[B]``, 0 where the loss leaves out all of a sample; None where each counts as one."""
+        ignored = self.ignored(batch.targets)
+        if ignored is None:
+            return batch.weights
+        used = ~(ignored.flatten(1).all(1) if ignored.ndim > 1 else ignored)
+        return used.float() if batch.weights is None else batch.weights * used
 
     def _outputs(self, inputs: Any) -> Any:
         model: Callable[[Any], Any] = self.model

@@ -59,6 +59,7 @@ def build(
     better="lower",
     autocast=None,
     pairs=False,
+    positions=False,
     closure=False,
     shuffle=True,
     transform=None,
@@ -73,7 +74,7 @@ def build(
     optimizer = optimizer(model.parameters())
     callbacks = CallbackList(actors, observers, better=better)
     trainer = Trainer(
-        Objective(model, loss or nn.CrossEntropyLoss(), CPU, autocast=autocast, pairs=pairs),
+        Objective(model, loss or nn.CrossEntropyLoss(), CPU, autocast=autocast, pairs=pairs, positions=positions),
         optimizer,
         scheduler(optimizer),
         BatchLoader(source, batch_size=batch_size, shuffle=shuffle, transform=transform, augment=augment),

@@ -1,5 +1,6 @@
 """The figures of a pass do not depend on how its samples came in batches."""
 
+import copy
 import math
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from torch import nn
 from ptb.data.batch import Batch
 from ptb.training import metrics as module
 from ptb.training.metrics import RunningMetrics
-from ptb.training.objective import Objective
+from ptb.training.objective import HIDDEN, Objective
 
 CPU = torch.device("cpu")
 
@@ -189,3 +190,127 @@ def test_the_state_brings_back_what_was_taken_in_and_what_waits(metric):
     later.load_state_dict(first.state_dict())
     add(later, 100, 200)
     assert later.compute() == whole.compute()
+
+
+# Targets at positions, weights, and trees.
+
+
+class Ignoring:
+    """Leaves out the class 9; ``reduction`` is the mean."""
+
+    def __call__(self, scores, targets):
+        return nn.functional.cross_entropy(scores, targets, ignore_index=9)
+
+    def ignored(self, targets):
+        return targets == 9
+
+
+class Kept:
+    """Notes all that it gets."""
+
+    def __init__(self):
+        self.reset()
+
+    def update(self, scores, targets):
+        self.batches.append((scores.tolist(), targets.tolist()))
+
+    def compute(self):
+        return 0.0
+
+    def reset(self):
+        self.batches = []
+
+
+def at_positions(loss, *, whole=(), **metrics):
+    objective = Objective(nn.Linear(1, 1), loss, CPU, positions=True, whole=frozenset(whole))
+    return RunningMetrics(objective, metrics)
+
+
+def scored(targets):
+    """Scores ``[B, 2, L]`` of class targets ``[B, L]``: the place of each and its negative, to know them again."""
+    places = torch.arange(float(targets.numel())).view(targets.shape)
+    return torch.stack([places, -places], 1)
+
+
+def test_metrics_get_each_position_as_a_sample_without_those_that_do_not_count():
+    metric = Kept()
+    figures = at_positions(Ignoring(), kept=metric)
+    first, second = torch.tensor([[0, HIDDEN], [9, 1]]), torch.tensor([[1, 0, HIDDEN, HIDDEN, 9]])  # of other lengths
+    for targets in (first, second, torch.full((2, 1), HIDDEN)):
+        figures.add(scored(targets), Batch(targets, targets), torch.tensor(1.0))
+    figures.compute()
+    assert metric.batches == [([[0, 0], [3, -3], [0, 0], [1, -1]], [0, 1, 1, 0])]
+
+
+def test_a_metric_is_not_shown_samples_that_all_do_not_count():
+    metric = Kept()
+    figures = at_positions(Ignoring(), kept=metric)
+    targets = torch.full((2, 3), HIDDEN)
+    figures.add(scored(targets), Batch(targets, targets), torch.tensor(0.0))
+    assert figures.compute() == {"loss": 0.0, "kept": 0.0}
+    assert metric.batches == []
+
+
+def test_a_metric_that_knows_positions_gets_whole_batches_where_all_that_does_not_count_is_hidden():
+    metrics = {"knows": Kept(), "flat": Kept()}
+    figures = at_positions(Ignoring(), whole=["knows"], **metrics)
+    first, second = torch.tensor([[0, HIDDEN], [9, 1]]), torch.tensor([[1, 9]])
+    for targets in (first, second):
+        figures.add(scored(targets), Batch(targets, targets), torch.tensor(1.0))
+    figures.compute()
+    ((scores, targets),) = metrics["knows"].batches
+    assert targets == [[0, HIDDEN], [HIDDEN, 1], [1, HIDDEN]]
+    assert scores == torch.cat([scored(first), scored(second)]).tolist()
+    assert [targets for _, targets in metrics["flat"].batches] == [[0, 1, 1]]
+    assert (first[1, 0], second[0, 1]) == (9, 9)  # of the batch, which is not changed
+
+
+def test_whole_batches_of_other_lengths_come_one_by_one():
+    metric = Kept()
+    figures = at_positions(Ignoring(), whole=["kept"], kept=metric)
+    for length in (2, 3):
+        targets = torch.zeros(1, length, dtype=torch.int64)
+        figures.add(scored(targets), Batch(targets, targets), torch.tensor(1.0))
+    figures.compute()
+    assert [targets for _, targets in metric.batches] == [[[0, 0]], [[0, 0, 0]]]
+
+
+def test_the_loss_counts_each_position_once():
+    figures = at_positions(nn.CrossEntropyLoss())
+    for targets, loss in (([[0, 1, HIDDEN]], 1.0), ([[HIDDEN, HIDDEN, 0]], 4.0)):
+        targets = torch.tensor(targets)
+        figures.add(scored(targets), Batch(targets, targets), torch.tensor(loss))
+    assert figures.compute() == {"loss": 2.0}
+
+
+def test_the_loss_counts_samples_by_their_weights_and_metrics_each_as_one():
+    metric = Seen()
+    figures = running(metric, nn.MSELoss(reduction="none"))
+    for weight, loss in ((3.0, 1.0), (1.0, 5.0)):
+        scores = torch.ones(1, 2)
+        figures.add(scores, Batch(scores, torch.zeros(1), torch.tensor([weight])), torch.tensor(loss))
+    assert figures.compute() == {"loss": 2.0, "seen": 4.0}
+
+
+def test_reconstructed_trees_reach_the_metrics_as_trees():
+    class Trees(Kept):
+        def update(self, scores, targets):
+            self.batches.append({name: each.tolist() for name, each in targets.items()})
+
+    metric = Trees()
+    figures = running(metric)
+    for number in range(2):
+        inputs = {"inputs": torch.full((1, 2), float(number)), "table": torch.tensor([number])}
+        figures.add(torch.zeros(1, 2), Batch(inputs, inputs), torch.tensor(1.0))
+    figures.compute()
+    assert metric.batches == [{"inputs": [[0.0, 0.0], [1.0, 1.0]], "table": [0, 1]}]
+
+
+def test_what_waits_comes_back_with_its_weights():
+    first, later = running(Seen(), nn.MSELoss(reduction="none")), running(Seen(), nn.MSELoss(reduction="none"))
+    scores = torch.ones(2, 2)
+    first.add(scores, Batch(scores, torch.zeros(2), torch.tensor([1.0, 2.0])), torch.tensor(1.0))
+    later.load_state_dict(copy.deepcopy(first.state_dict()))
+    for figures in (first, later):
+        figures.add(scores, Batch(scores, torch.zeros(2), torch.tensor([4.0, 5.0])), torch.tensor(2.0))
+    assert later.compute() == first.compute() == {"loss": 1.75, "seen": 8.0}

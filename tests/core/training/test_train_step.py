@@ -1,6 +1,7 @@
 """One optimizer step: accumulation, clipping, precision, and steps that must not be taken."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -64,6 +65,44 @@ def test_micro_batches_of_any_sizes_step_as_one_large_batch(build, loss, targets
     torch.testing.assert_close(gradients(whole), gradients(small), rtol=1e-5, atol=1e-6)
     assert torch.isfinite(other.loss)
     assert (one.samples, one.lr, one.stepped) == (other.samples, other.lr, True)
+
+
+class Tagger(nn.Module):
+    """Scores ``[B, 2, L]`` of vectors ``[B, L]``."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 2)
+
+    def forward(self, inputs):
+        return self.layer(inputs[..., None]).movedim(-1, 1)
+
+
+@pytest.mark.parametrize("form", ["weights", "positions", "weights of positions"])
+@given(size=st.integers(1, 9), cuts=st.sets(st.integers(1, 8)), seed=st.integers(0, 999))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_micro_batches_of_weighted_samples_and_of_positions_step_as_one_large_batch(build, form, size, cuts, seed):
+    draw = torch.Generator().manual_seed(seed)
+    inputs, positions = torch.randn(size, 3, generator=draw), form != "weights"
+    targets = torch.randint(2, (size, 3) if positions else (size,), generator=draw)
+    if positions:
+        targets = targets.masked_fill(torch.rand(size, 3, generator=draw) < 0.5, -100)
+        targets[0, 0] = 1
+    weights = torch.rand(size, generator=draw) if "weights" in form else None
+
+    def trainer():
+        loss = nn.CrossEntropyLoss(reduction="none" if "weights" in form else "mean")
+        return build(Tagger if positions else None, loss=loss, positions=positions)
+
+    whole, small, batch = trainer(), trainer(), Batch(inputs, targets, weights)
+    edges = [0, *sorted(cut for cut in cuts if cut < size), size]
+    parts = [batch.map(lambda tensor, a=a, b=b: tensor[a:b]) for a, b in pairwise(edges)]
+    if not positions or all(bool((part.targets >= 0).any()) for part in parts):  # torch's mean of nothing is NaN
+        one, other = whole.train_step([batch]), small.train_step(parts)
+        torch.testing.assert_close(one.loss, other.loss, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gradients(whole), gradients(small), rtol=1e-5, atol=1e-6)
+        figures = [each.train_metrics.compute()["loss"] for each in (whole, small)]
+        assert figures == pytest.approx([float(one.loss)] * 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [8, 10, 11])

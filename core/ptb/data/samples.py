@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, get_work
 
 from ptb.data.batch import Batch as Batch
 from ptb.device import cpu_threads, is_memory_error
-from ptb.errors import DataError, PtbError, one_line
+from ptb.errors import DataError, PtbError, count, one_line
 from ptb.seeding import GlobalGenerators, seed_host
 
 Collate = Callable[[list[Any]], Any]
@@ -64,7 +64,7 @@ def read_batch(
     """
     read: list[Any] = []
     sample = -1
-    stream = _first_of_stream(split, max(samples)) if isinstance(split, IterableDataset) and samples else None
+    stream = _first_of_stream(split, name, max(samples)) if isinstance(split, IterableDataset) and samples else None
     try:
         for sample in samples:
             before_each(sample)
@@ -136,11 +136,17 @@ def remedy(reason: str) -> str:
     return ""
 
 
-def _first_of_stream(stream: IterableDataset[Any], last: int) -> list[Any]:
+def _first_of_stream(stream: IterableDataset[Any], name: str, last: int) -> list[Any]:
     """The first samples of a stream, up to number ``last``; it cannot begin anywhere else."""
     if hasattr(stream, "set_epoch"):
         stream.set_epoch(0)
-    return list(islice(stream, last + 1))
+    read = list(islice(stream, last + 1))
+    if len(read) <= last:
+        raise DataError(
+            f"the {name} split says that an epoch has {count(split_size(stream, name), 'sample')}, and gives "
+            f"{len(read)}; its len() must be what it gives in an epoch"
+        )
+    return read
 
 
 def _check_alike(read: Sequence[Any], name: str, samples: Sequence[int]) -> None:

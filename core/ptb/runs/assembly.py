@@ -56,9 +56,9 @@ class Assembly:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the training samples have weights."""
-        source = self.loaders["fit"].source
-        return source.size > 0 and source.take(torch.arange(1)).weights is not None
+        """Whether the samples of a split have weights."""
+        sources = [loader.source for loader in self.loaders.values() if loader.size]
+        return any(source.take(torch.arange(1)).weights is not None for source in sources)
 
     @property
     def total_steps(self) -> int:

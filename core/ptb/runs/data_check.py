@@ -119,11 +119,14 @@ def _check_augment(batches: BatchLoader, place: str) -> None:
 
 def _check_values(batches: BatchLoader, spec: DataSpec, place: str, ignored: Ignored) -> None:
     """Look for inputs and targets that are not valid, and name the first sample that has some."""
-    order = _scanned(batches)
+    order, varies = _scanned(batches), batches.source.collate is not None
     used = 0
     for indices in torch.split(order, CHUNK):
         with explaining(DataError, f"{place}: reading {count(len(order), 'sample')} failed"), preserve_rng_state():
             inputs, targets, weights = batches.source.take(indices)
+            shown = inputs if batches.transform is None or not varies else batches.transform(inputs)
+        if varies:  # later samples may be larger than the first
+            _check_inputs(shown, spec, place, varies)
         if spec.target != "none":
             wrong, valid = _wrong_targets(targets, spec)
             mask = ignored(targets)

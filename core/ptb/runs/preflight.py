@@ -148,7 +148,7 @@ class Preflight:
         if not isinstance(value, Tensor) or (value.ndim and len(value) != batch.size):
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise IncompatibleError(f"{names['loss']} must give a scalar tensor or one value a sample, it gives {got}")
-        if batch.weights is not None and not value.ndim:
+        if self._assembly.has_weights and not value.ndim:
             raise IncompatibleError(
                 f"{names['loss']} gives one value for a batch, and the samples of {names['dataset']} have weights: "
                 "choose a loss that can give one value a sample (reduction 'none')"
@@ -156,26 +156,32 @@ class Preflight:
         with explaining(IncompatibleError, f"the term 'loss' of {names['model']} cannot be added"):
             loss = objective.mean_loss(outputs, batch)
         if self.trainer.settings.accumulate > 1:
-            self._check_shares(outputs, loss)
+            own = (
+                {name: each for name, each in outputs.items() if name != "loss"}
+                if isinstance(outputs, dict)
+                else outputs
+            )
+            self._check_shares(own, objective.mean_loss(own, batch))
         return loss
 
-    def _check_shares(self, outputs: Any, whole: Tensor) -> None:
+    def _check_shares(self, outputs: Any) -> None:
         """Gradients can only be accumulated where the loss of a batch is made of those of its parts."""
         objective, batch = self.trainer.objective, self._batch
-        ones = range(batch.size)
-        parts = [batch.map(itemgetter(slice(n, n + 1))) for n in ones]
-        outputs_of = [map_leaves(itemgetter(slice(n, n + 1)), outputs) for n in ones]
-        losses = [objective.mean_loss(each, part) for each, part in zip(outputs_of, parts, strict=True)]
+        if isinstance(outputs, dict):  # the model's own term is a mean, whatever it is the mean of
+            outputs = {name: each for name, each in outputs.items() if name != "loss"}
+        message = (
+            f"the loss of a batch by {self._names['loss']} is not made of the losses of its samples, so gradients "
+            "cannot be accumulated: leave trainer.accumulate out, and choose loader.batch_size as large as it should be"
+        )
+        if getattr(objective.loss, "couples_samples", False):
+            raise IncompatibleError(message)
+        parts = [batch.map(itemgetter(slice(n, n + 1))) for n in range(batch.size)]
+        with explaining(IncompatibleError, message):
+            losses = [objective.mean_loss(_of_sample(outputs, n, batch.size), part) for n, part in enumerate(parts)]
         divisor = objective.divisor(parts)
         shares = [objective.share(loss, part, divisor) for loss, part in zip(losses, parts, strict=True)]
-        if getattr(objective.loss, "couples_samples", False) or not torch.isclose(
-            torch.stack(shares).sum(), whole, rtol=1e-3
-        ):
-            raise IncompatibleError(
-                f"the loss of a batch by {self._names['loss']} is not made of the losses of its samples, so gradients "
-                "cannot be accumulated: leave trainer.accumulate out, and choose loader.batch_size as large as it "
-                "should be"
-            )
+        if not torch.isclose(torch.stack(shares).sum(), objective.mean_loss(outputs, batch), rtol=1e-3):
+            raise IncompatibleError(message)
 
     def _explanation(self, section: str, error: BaseException) -> str:
         """Why no step can be taken, with the component that was being called."""
@@ -215,3 +221,11 @@ class Preflight:
                 f"{train.batch_size} the last one of {count(train.samples, 'sample')} has one: {one_line(error)}; set "
                 "loader.drop_last=true, or choose another loader.batch_size"
             ) from error
+
+
+def _of_sample(outputs: Any, number: int, size: int) -> Any:
+    """What of the outputs belongs to one of ``size`` samples; what has no sample dimension is kept."""
+    if isinstance(outputs, dict):
+        return {name: _of_sample(each, number, size) for name, each in outputs.items()}
+    has_samples = isinstance(outputs, Tensor) and outputs.shape[:1] == (size,)
+    return outputs[number : number + 1] if has_samples else outputs

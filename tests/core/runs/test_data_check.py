@@ -1,10 +1,13 @@
 import pytest
+import torch
+from torch.utils.data import IterableDataset, StackDataset, TensorDataset
 
-from ptb import DataError, RunConfig
+from ptb import DataError, DataSpec, InputSpec, RunConfig
 from ptb.config.resolve import resolve
-from ptb.data.sources import InMemorySamples
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import InMemorySamples, make_sources
 from ptb.runs.compose import compose
-from ptb.runs.data_check import CHUNK
+from ptb.runs.data_check import CHUNK, check_data
 
 
 @pytest.mark.parametrize(
@@ -80,3 +83,235 @@ def test_of_large_data_some_values_are_looked_at(built_in, monkeypatch):
     monkeypatch.setattr("ptb.runs.data_check.SCAN_BYTES", 0)
     compose(resolve(RunConfig(model={"name": "linear"}, dataset={"name": "random", "samples": 9000}), built_in))
     assert 4000 < sum(taken) < 10000
+
+
+# Every form of samples, checked without a run around it.
+
+SIZE = 6
+VECTORS = torch.zeros(SIZE, 3)
+VECTOR = {"input_shape": (3,), "inputs": "vector"}
+LABELS = DataSpec(**VECTOR, target="multilabel", output_size=2)
+PIXELS = DataSpec(**VECTOR, target="class", output_size=2, positions=(3,))
+CURVES = DataSpec(**VECTOR, target="real", output_size=2, positions=(3,))
+NONE = DataSpec(**VECTOR, target="none", output_size=2)
+CLASSES = DataSpec(**VECTOR, target="class", output_size=2)
+FIELDS = DataSpec(
+    **VECTOR,
+    target="class",
+    output_size=2,
+    fields={"words": InputSpec((4,), "tokens", vocabulary=9), "length": InputSpec(())},
+)
+
+
+def tensors(*more):
+    return TensorDataset(VECTORS, *more)
+
+
+def check(spec, split, *, collate=None, augment=None, ignored=lambda targets: None):
+    source = make_sources({"train": split}, torch.device("cpu"), collate=collate)["train"]
+    fit = BatchLoader(source, batch_size=4, augment=augment, reconstructs=spec.target == "none")
+    evaluated = BatchLoader(source, batch_size=4, reconstructs=spec.target == "none")
+    check_data({"train": evaluated, "fit": fit}, spec, ignored, "data set 'made'")
+
+
+def hidden(targets):
+    return targets == -100
+
+
+def targets(*shape, dtype=torch.float32, at_4=None):
+    """Zeros, but ``at_4`` in sample 4."""
+    values = torch.zeros(SIZE, *shape, dtype=dtype)
+    if at_4 is not None:
+        values[4].view(-1)[0] = at_4
+    return values
+
+
+def fields(words=0, length=1.0, **more):
+    tokens = torch.zeros(SIZE, 4, dtype=torch.int64)
+    tokens[4, 2] = words
+    lengths = torch.ones(SIZE)
+    lengths[4] = length
+    return {"inputs": VECTORS, "words": tokens, "length": lengths, **more}
+
+
+def of_fields(**inputs):
+    return StackDataset(StackDataset(**inputs), targets(dtype=torch.int64))
+
+
+def without(name):
+    return {key: value for key, value in fields().items() if key != name}
+
+
+INT = {"dtype": torch.int64}
+GOOD = {
+    "labels": (LABELS, tensors(targets(2, at_4=1.0))),
+    "pixels": (PIXELS, tensors(targets(3, **INT, at_4=-100))),
+    "curves": (CURVES, tensors(targets(2, 3, at_4=-7.5))),
+    "none": (NONE, TensorDataset(VECTORS)),
+    "fields": (FIELDS, of_fields(**fields(words=8))),
+    "weights": (CLASSES, tensors(targets(**INT), torch.arange(SIZE))),
+}
+
+
+@pytest.mark.parametrize("form", GOOD)
+def test_samples_that_are_what_the_spec_says_pass(form):
+    spec, split = GOOD[form]
+    check(spec, split, ignored=hidden if spec is PIXELS else lambda targets: None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "told"),
+    [
+        (LABELS, tensors(targets(2, at_4=0.5)), r"of sample 4 is \[0\.5, 0\.0\]; valid are 0 and 1"),
+        (LABELS, tensors(targets(2, at_4=torch.nan)), r"of sample 4 is \[nan, 0\.0\]; valid are 0 and"),
+        (LABELS, tensors(targets(3)), r"'multilabel' are float32 \[2, 2\]; .* give float32 \[2, 3\]"),
+        (LABELS, tensors(targets(2, **INT)), r"are float32 \[2, 2\]; .* give int64 \[2, 2\]"),
+        (
+            PIXELS,
+            tensors(targets(3, **INT, at_4=2)),
+            r"of sample 4 is \[0, 2\]; valid are 0 to 1, and -100",
+        ),
+        (
+            PIXELS,
+            tensors(targets(3, **INT, at_4=-1)),
+            r"of sample 4 is \[-1, 0\]; valid are 0 to 1, and",
+        ),
+        (PIXELS, tensors(targets(4, **INT)), r"'class' are int64 \[2, 3\]; .* give int64 \[2, 4\]"),
+        (PIXELS, tensors(targets(**INT)), r"are int64 \[2, 3\]; .* give int64 \[2\]"),
+        (PIXELS, tensors(targets(3, **INT) - 100), "train split: the loss ignores every sample"),
+        (CLASSES, tensors(targets(**INT, at_4=-100)), "of sample 4 is -100; valid are 0 to 1$"),
+        (CURVES, tensors(targets(2, 3, at_4=torch.inf)), r"of sample 4 is .*inf.*; valid are finite"),
+        (CURVES, tensors(targets(3, 2)), r"'real' are float32 \[2, 2, 3\]; .* give float32 \[2, 3, 2\]"),
+        (
+            NONE,
+            tensors(targets(2)),
+            "target 'none', and the samples have targets; give the inputs alone",
+        ),
+        (NONE, TensorDataset(VECTORS[:, :2]), r"says inputs of shape \(3,\), the samples have \(2,\)"),
+        (NONE, TensorDataset(targets(3, at_4=torch.nan)), "sample 4 holds inputs that are not finite$"),
+        (CLASSES, TensorDataset(VECTORS), r"'class' are int64 \[2\]; the first 2 samples give none"),
+        (CLASSES, of_fields(**fields()), "the inputs are one tensor; the samples give {inputs: float32"),
+        (
+            FIELDS,
+            tensors(targets(**INT)),
+            r"are a dict of inputs, words, length; .* give float32 \[2, 3\]",
+        ),
+        (
+            FIELDS,
+            of_fields(**without("words")),
+            "dict of inputs, words, length; the samples give {inputs: .*, length:",
+        ),
+        (FIELDS, of_fields(**fields(more=VECTORS)), "a dict of inputs, words, length; .*, more: float32"),
+        (FIELDS, of_fields(**fields() | {"length": VECTORS}), r"says 'length' of shape \(\), the samples have \(3,\)"),
+        (FIELDS, of_fields(**fields() | {"inputs": VECTORS[:, 1:]}), r"says 'inputs' of shape \(3,\), the .* \(2,\)"),
+        (FIELDS, of_fields(**fields(words=9)), "sample 4 has tokens outside 0 to 8 in 'words'"),
+        (FIELDS, of_fields(**fields(words=-1)), "sample 4 has tokens outside 0 to 8 in 'words'"),
+        (FIELDS, of_fields(**fields(length=torch.nan)), "sample 4 holds inputs that are not finite in 'length'"),
+        (
+            CLASSES,
+            tensors(targets(**INT), targets(at_4=-1)),
+            r"weight of sample 4 is -1\.0; .* 0 or more",
+        ),
+        (
+            CLASSES,
+            tensors(targets(**INT), targets(at_4=torch.nan)),
+            "weight of sample 4 is nan; it must",
+        ),
+        (
+            CLASSES,
+            tensors(targets(**INT), targets(at_4=torch.inf)),
+            "weight of sample 4 is inf; it must",
+        ),
+    ],
+)
+def test_every_form_of_samples_is_held_against_the_spec(spec, split, told):
+    with pytest.raises(DataError, match=told):
+        check(spec, split, ignored=hidden if spec is PIXELS else lambda targets: None)
+
+
+SENTENCES = DataSpec((5,), "tokens", "class", 3, vocabulary=9, positions=(5,), padding=0)
+
+
+def padded(samples):
+    return tuple(torch.nn.utils.rnn.pad_sequence(part, batch_first=True) for part in zip(*samples, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ((1, 2, 3, 4, 5), None),
+        ((2, 2), None),
+        ((1, 2, 6), r"inputs of shape \(5,\), the samples have \(6,\)"),
+        ((6, 2), r"inputs of shape \(5,\), the samples have \(6,\)"),
+    ],
+    ids=str,
+)
+def test_a_collate_makes_what_is_as_long_as_the_spec_says_at_most(lengths, told):
+    samples = [(torch.ones(length, dtype=torch.int64),) * 2 for length in lengths]
+    if told is None:
+        check(SENTENCES, samples, collate=padded)
+    else:
+        with pytest.raises(DataError, match=told):
+            check(SENTENCES, samples, collate=padded)
+
+
+def test_without_a_collate_every_size_is_that_of_the_spec():
+    tokens = torch.ones(SIZE, 4, dtype=torch.int64)
+    with pytest.raises(DataError, match=r"inputs of shape \(5,\), the samples have \(4,\)"):
+        check(SENTENCES, TensorDataset(tokens, tokens))
+
+
+@pytest.mark.parametrize(
+    ("augment", "told"),
+    [
+        (lambda x, y, rng: (x, y), None),
+        (lambda x, y, rng: ({**x, "words": x["words"].flip(1)}, 1 - y), None),
+        (lambda x, y, rng: (x, y.float()), r"augment makes float32 \[2\] of targets int64 \[2\]; it must keep shape"),
+        (lambda x, y, rng: (x, torch.stack([y, y], 1)), r"makes int64 \[2, 2\] of targets int64 \[2\]"),
+        (lambda x, y, rng: (x["inputs"], y), r"makes float32 \[2, 3\] of inputs {inputs: float32 \[2, 3\], words"),
+        (
+            lambda x, y, rng: ({**x, "length": x["length"][:1]}, y),
+            r"length: float32 \[1\]} of inputs .*length: float32 \[2\]}",
+        ),
+        (lambda x, y, rng: x, "augment failed|augment makes"),
+        (lambda x, rng: x, "augment failed: TypeError"),
+    ],
+    ids=["nothing", "both", "type", "shape", "tree", "field", "old form", "old call"],
+)
+def test_an_augment_keeps_the_form_of_inputs_and_targets(augment, told):
+    if told is None:
+        check(FIELDS, of_fields(**fields()), augment=augment)
+    else:
+        with pytest.raises(DataError, match=told):
+            check(FIELDS, of_fields(**fields()), augment=augment)
+
+
+class Stream(IterableDataset):
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __iter__(self):
+        return iter(self.samples)
+
+
+def test_the_first_samples_of_a_stream_are_looked_at(monkeypatch):
+    monkeypatch.setattr("ptb.runs.data_check.SCAN_SAMPLES", 5)
+    samples = [(torch.zeros(3), 0) for _ in range(9)]
+    check(CLASSES, Stream(samples))
+    samples[5] = (torch.zeros(3), 7)
+    check(CLASSES, Stream(samples))
+    samples[4] = (torch.zeros(3), 7)
+    with pytest.raises(DataError, match="target of sample 4 is 7; valid are 0 to 1"):
+        check(CLASSES, Stream(samples))
+
+
+def test_a_stream_that_ends_too_early_is_told():
+    class Short(Stream):
+        def __len__(self):
+            return 9
+
+    with pytest.raises(DataError, match="train split says that an epoch has 9 samples, and gives 3"):
+        check(CLASSES, Short([(torch.zeros(3), 0)] * 3))

@@ -1,11 +1,17 @@
+import ast
+import io
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from ptb_testing.kit import KITS, checks_of, minimum, summaries
 from ptb_testing.scaffold import write_plugin
@@ -166,3 +172,58 @@ def test_the_callback_and_the_command_of_the_page_work(site, ptb):
 
 def test_every_minimum_is_told():
     assert rows("How many checks must run") == [(kind, str(minimum(kind)), str(len(checks_of(kind)))) for kind in KITS]
+
+
+def forms():
+    """The file of the page's examples of forms, its commands, and the lines that its table counts for each example."""
+    section = WRITE.read_text(encoding="utf-8").split("\n## Forms of data\n")[1].split("\n## ")[0]
+    source = "\n\n".join(re.findall(r"^<!-- executed: forms -->\n```python\n(.*?)^```$", section, re.S | re.M))
+    commands = "".join(re.findall(r"^```sh\n(.*?)^```$", section, re.S | re.M)).splitlines()
+    table = section.split("\n### ")[0]
+    return source, commands, {name: int(lines) for name, lines in re.findall(r"`(\w+)` (\d+)", table)}
+
+
+def own_lines(source, definition):
+    """How many lines a function or class has, without empty ones and docstrings of one line."""
+    lines = source.splitlines()[definition.lineno - 1 : definition.end_lineno]
+    return sum(bool(line.strip()) and not line.strip().startswith('"""') for line in lines)
+
+
+def write_shards(folder):
+    folder.mkdir()
+    for shard in range(4):
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for number in range(30):
+                inputs = torch.randn(4, generator=torch.Generator().manual_seed(30 * shard + number))
+                array = io.BytesIO()
+                np.save(array, inputs.numpy())
+                files = {"npy": array.getvalue(), "cls": str(int(inputs[:3].argmax())).encode()}
+                for ending, data in files.items():
+                    member = tarfile.TarInfo(f"{number:06}.{ending}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+def test_the_table_counts_the_lines_of_the_examples_of_forms():
+    source, _, counted = forms()
+    definitions = {node.name: node for node in ast.parse(source).body if hasattr(node, "name")}
+    assert counted == {name: own_lines(source, definitions[name]) for name in counted}
+    assert len(counted) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", forms()[1], ids=lambda command: command.partition(" run ")[2])
+def test_each_form_trains_and_resumes_to_the_same_bits(tmp_path, shell, command):
+    (tmp_path / "forms.py").write_text(forms()[0])
+    write_shards(tmp_path / "shards")
+    command += " --epochs 3"
+    whole, part = (f"{command} --output {name}" for name in ("whole", "part"))
+    for each in (whole, f"{part} --stop-after 5", "ptb -p ./forms.py resume part"):
+        done = shell(each)
+        assert done.returncode == 0, f"{each}\n{done.stdout}{done.stderr}"
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "part")]
+    assert summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
+    assert summaries[0]["metrics"] == summaries[1]["metrics"]
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["values"]["loss"] for row in rows if row["split"] == "train"]
+    assert losses[-1] < losses[0]

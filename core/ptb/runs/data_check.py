@@ -133,8 +133,9 @@ def _check_values(batches: BatchLoader, spec: DataSpec, place: str, ignored: Ign
             mask = torch.zeros_like(wrong) if mask is None else mask.view(*mask.shape, *(1,) * (wrong.ndim - mask.ndim))
             used += int((~mask).sum())
             if (bad := _first(wrong & ~mask)) is not None:
-                shown = targets[bad].tolist()
-                shown = sorted({*targets[bad].flatten().tolist()}) if spec.positions else shown
+                # Of a class at each position, only the values that are not valid.
+                of_positions = spec.positions and spec.target == "class"
+                shown = (targets[bad][(wrong & ~mask)[bad]].unique() if of_positions else targets[bad]).tolist()
                 raise DataError(
                     f"{place}: the target of sample {int(indices[bad])} is {tidy(str(shown), 80)}; valid are {valid}"
                 )
@@ -173,7 +174,8 @@ def _wrong_targets(targets: Tensor, spec: DataSpec) -> tuple[Tensor, str]:
     """Which targets are not valid, a mask of their shape or ``[N]``, and what is."""
     if spec.target == "class":
         hidden = f", and {HIDDEN} for a position without a class" if spec.positions else ""
-        return (targets < 0) | (targets >= spec.output_size), f"0 to {spec.output_size - 1}{hidden}"
+        wrong = (targets < 0) | (targets >= spec.output_size)
+        return wrong & (targets != HIDDEN) if spec.positions else wrong, f"0 to {spec.output_size - 1}{hidden}"
     if spec.target in ("binary", "multilabel"):
         return (targets != 0) & (targets != 1), "0 and 1"
     if spec.target == "similarity":

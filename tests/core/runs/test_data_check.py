@@ -315,3 +315,22 @@ def test_a_stream_that_ends_too_early_is_told():
 
     with pytest.raises(DataError, match="train split says that an epoch has 9 samples, and gives 3"):
         check(CLASSES, Short([(torch.zeros(3), 0)] * 3))
+
+
+@pytest.mark.parametrize(("wrong", "told"), [(None, None), (-1, r"sample 2 is \[-1\]; valid are 0 to 2, and -100 for")])
+def test_a_position_may_have_no_class_but_not_any_other_one(wrong, told):
+    targets = torch.arange(12).view(4, 3) % 3
+    targets[:, 1] = -100
+    if wrong is not None:
+        targets[2, 0] = wrong
+    source = make_sources({"train": TensorDataset(torch.zeros(4, 2, 3), targets)}, torch.device("cpu"))["train"]
+    spec = DataSpec((2, 3), "array", "class", 3, positions=(3,))
+
+    def check():
+        check_data({"train": BatchLoader(source, batch_size=2)}, spec, lambda targets: None, "data set 'odd'")
+
+    if told is None:
+        check()
+    else:
+        with pytest.raises(DataError, match=told):
+            check()

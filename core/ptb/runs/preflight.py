@@ -156,12 +156,7 @@ class Preflight:
         with explaining(IncompatibleError, f"the term 'loss' of {names['model']} cannot be added"):
             loss = objective.mean_loss(outputs, batch)
         if self.trainer.settings.accumulate > 1:
-            own = (
-                {name: each for name, each in outputs.items() if name != "loss"}
-                if isinstance(outputs, dict)
-                else outputs
-            )
-            self._check_shares(own, objective.mean_loss(own, batch))
+            self._check_shares(outputs)
         return loss
 
     def _check_shares(self, outputs: Any) -> None:

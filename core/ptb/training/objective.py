@@ -140,7 +140,7 @@ class Objective:
         return hidden if mask is None else mask | hidden
 
     def _weights(self, batch: Batch) -> Tensor | None:
-        """The weights of samples ``[B]``, 0 where the loss leaves out all of a sample; None where each counts as one."""
+        """The weights of samples ``[B]``, 0 where the loss leaves out the whole sample; None where all count as one."""
         ignored = self.ignored(batch.targets)
         if ignored is None:
             return batch.weights

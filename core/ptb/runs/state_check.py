@@ -98,9 +98,11 @@ def _differences(one: Any, other: Any, path: str, seen: set[int]) -> Iterator[st
     if one is other or id(one) in seen:
         return
     try:
-        if differences(Checkpoint(Path(), 0, {}, encode(one)), Checkpoint(Path(), 0, {}, encode(other))):
+        if not differences(Checkpoint(Path(), 0, {}, encode(one)), Checkpoint(Path(), 0, {}, encode(other))):
+            return
+        if not _is_by_id(one):
             yield path
-        return
+            return
     except EncodeError:
         seen.add(id(one))
     ones, others = _inside(one), _inside(other)
@@ -109,6 +111,11 @@ def _differences(one: Any, other: Any, path: str, seen: set[int]) -> Iterator[st
         return
     for name, value in ones.items():
         yield from _differences(value, others[name], f"{path}.{name}".removeprefix("."), seen)
+
+
+def _is_by_id(value: Any) -> bool:
+    """Whether the keys of a dict are likely ``id(parameter)``, another number in each object."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(key, int) and key > 2**32 for key in value)
 
 
 def _inside(owner: Any) -> dict[Any, Any]:
@@ -125,5 +132,6 @@ def _inside(owner: Any) -> dict[Any, Any]:
         held["param_groups"] = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     if isinstance(owner, Optimizer):
         held.pop("defaults")  # of groups that are added later; torch changes them when it loads a state
+        held.pop("_made_up", None)  # groups of an optimizer that has none: only parameters
         held.pop("_numel_cache", None)  # of LBFGS, which computes it when it needs it
     return held

@@ -16,6 +16,9 @@ CASES = {
     "step-steps": ("step", {"every": 1, "gamma": 0.9}),
     "multi-step": ("multi-step", {"milestones": [0.2, 0.35, 0.9], "gamma": 0.3}),
     "multi-step-steps": ("multi-step", {"milestones": [1, 3], "gamma": 0.3}),
+    "cosine-restarts": ("cosine-restarts", {"period": 0.3}),
+    "cosine-restarts-steps": ("cosine-restarts", {"period": 2, "period_factor": 2}),
+    "plateau": ("plateau", {"factor": 0.5}),
     "one-cycle": ("one-cycle", {"max_factor": 1.7, "pct_start": 0.4}),
     "one-cycle-linear": ("one-cycle", {"anneal": "linear", "div_factor": 3, "final_div_factor": 7}),
 }
@@ -117,7 +120,7 @@ def test_groups_keep_their_proportion(built_in, name, options, warmup):
 @every_case
 @pytest.mark.parametrize("total", [1, 2, 10, 1000])
 def test_no_learning_rate_is_negative_or_above_the_peak(built_in, name, options, total):
-    if total < 4 and name.endswith("step"):
+    if total < 4 and name in ("step", "multi-step", "cosine-restarts"):
         options = {}  # drops counted in steps would be refused
     optimizer = optimizer_with(0.1)
     scheduler = built_in.build("scheduler", name, optimizer, total, **options)
@@ -197,7 +200,15 @@ def test_a_refusal_says_what_is_valid(built_in, name, options, message):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("step", {}), ("multi-step", {}), ("exponential", {}), ("one-cycle", {}), ("cosine", {"min_lr": 1e-3})],
+    [
+        ("step", {}),
+        ("multi-step", {}),
+        ("exponential", {}),
+        ("one-cycle", {}),
+        ("cosine", {"min_lr": 1e-3}),
+        ("plateau", {}),
+        ("cosine-restarts", {}),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_schedule_for_rprop_is_refused_which_reads_lr_once(built_in, name, options):

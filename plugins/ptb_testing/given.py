@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ptb import ConfigError, DataSpec
+from ptb import ConfigError, DataSpec, InputSpec
 from ptb.internals import did_you_mean, listing
 
 KEYS = ("settings", "specs", "expected_failures")
@@ -87,7 +87,7 @@ def table_in(parent: Mapping[str, Any], key: str, file: Path) -> dict[str, Any]:
 
 def _specs(value: object, where: str) -> list[DataSpec]:
     """A list of tables, each with the fields of a ``DataSpec``."""
-    known = {each.name: each.default is MISSING for each in fields(DataSpec)}
+    known = {each.name: each.default is each.default_factory is MISSING for each in fields(DataSpec)}
     if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
         raise ConfigError(f"{where} must be a list of tables with the fields of a DataSpec, got {value!r}")
     specs = []
@@ -96,8 +96,10 @@ def _specs(value: object, where: str) -> list[DataSpec]:
         if missing := [name for name, required in known.items() if required and name not in table]:
             raise ConfigError(f"{where} lack {listing(missing)}: {table!r}")
         try:
-            specs.append(DataSpec(**table))
-        except (TypeError, ValueError) as error:  # a field has the wrong type, or does not fit the others
+            inputs = {name: InputSpec(**each) for name, each in table.get("fields", {}).items()}
+            specs.append(DataSpec(**table | {"fields": inputs}))
+        # A field has the wrong type, or does not fit the others.
+        except (AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"{where}: {table!r} is no DataSpec: {error}") from error
     return specs
 

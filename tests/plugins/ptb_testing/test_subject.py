@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from ptb.data.spec import DataSpec
+from ptb.data.spec import DataSpec, InputSpec
 from ptb.errors import ConfigError, PluginError, UnknownNameError
 from ptb_testing.given import Given
 from ptb_testing.subject import Folder, Subject, in_folder, installed, subject_of
@@ -62,6 +62,17 @@ def test_what_its_pyproject_gives_counts(folder):
     assert given.folder == folder
 
 
+def test_a_spec_may_have_further_inputs(folder):
+    table = "{ input_shape = [4], inputs = 'vector', target = 'real', output_size = 1, fields = { row = { FIELDS } } }"
+    text = f"{SPECS}'model/tiny' = [{table}]\n"
+    (folder / "pyproject.toml").write_text(text.replace("FIELDS", "shape = [3], kind = 'vector'"))
+    (spec,) = in_folder(folder).given.specs["model/tiny"]
+    assert spec.fields == {"row": InputSpec((3,), "vector")}
+    (folder / "pyproject.toml").write_text(text.replace("FIELDS", "size = 3"))
+    with pytest.raises(ConfigError, match=r"is no DataSpec: .*unexpected keyword argument 'size'"):
+        in_folder(folder)
+
+
 def test_what_is_said_later_counts_more(tmp_path):
     first = Given({"a": {"x": 1}, "b": {}}, {"a": [], "b": []}, {"a/c": "one"}, tmp_path)
     both = first + Given({"a": {"y": 2}}, {"b": [SPEC]}, {"a/c": "two"})
@@ -101,7 +112,7 @@ def test_what_is_said_later_counts_more(tmp_path):
         ),
         (
             SPECS + "'model/tiny' = [{ input_shape = [3], inputs = 'image', target = 'real', output_size = 1 }]\n",
-            "is no DataSpec: DataSpec.input_shape of images is (channels, height, width), got (3,)",
+            "is no DataSpec: the shape of images is (channels, height, width), got (3,)",
         ),
         (
             SPECS + "'model/tiny' = [{ input_shape = 3, inputs = 'vector', target = 'real', output_size = 1 }]\n",

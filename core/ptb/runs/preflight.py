@@ -136,8 +136,8 @@ class Preflight:
         if metrics := [*self.trainer.eval_metrics]:
             warnings.warn(
                 f"{loss} takes {count(scores.shape[1], 'score')} for {spec.target_size}, and has no "
-                f"predictions(scores) that says what they predict: {listing(metrics)} get them as they are; metrics={{}} "
-                "leaves metrics out",
+                f"predictions(scores) that says what they predict: {listing(metrics)} get them as they are; "
+                "metrics={} leaves metrics out",
                 stacklevel=2,
             )
 

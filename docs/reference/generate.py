@@ -131,22 +131,30 @@ In each of these sections `name` chooses the component, as a short name (`lenet`
 CONFIG_SHARED = {"optimizer": "Beside the settings of its optimizer, this section has keys that belong to the core:"}
 
 CONFIG_GROUPS = """\
-Each table of `optimizer.groups` makes a group of parameters. A parameter belongs to the first group whose pattern
-matches its name, as in a shell: `*` stands for any text. What a group does not set, and the parameters that no group
-matches, have the values of the section. A pattern that matches nothing is an error, which lists the names; so is a
-value that the optimizer does not have."""
+Each table of `optimizer.groups` makes a group of parameters. A parameter belongs to the first group whose `match` its
+name has, as in a shell (`*` stands for any text), and that has its number of dimensions `ndim`; one of the two is
+enough. The other keys are settings of the optimizer that the group has for itself; what it does not set, and the
+parameters of no group, have the values of the section. With `name` the group has another optimizer, whose settings
+stand in the group. The scheduler works on all. A group without a parameter is an error, which lists the names; so is a
+setting that the optimizer does not have, or does not read from groups."""
 
 CONFIG_GROUPS_EXAMPLE = """\
 ```toml
 [optimizer]
-name = "sgd"
-lr = 0.05
-weight_decay = 1e-4
+name = "adamw"
+lr = 1e-3
 no_decay_on_norms_and_biases = true
 
 [[optimizer.groups]]
 match = "fc3.*"
-lr = 0.01
+lr = 1e-4
+betas = [0.9, 0.99]
+
+[[optimizer.groups]]
+ndim = 2
+name = "sgd"
+lr = 0.02
+momentum = 0.95
 ```"""
 
 CONFIG_METRICS = """\

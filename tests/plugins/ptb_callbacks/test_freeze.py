@@ -37,8 +37,8 @@ def plain_loop(trainer, epochs, until):
         batches = trainer.train_loader.epoch(epoch)
         while group := list(islice(batches, 2)):
             optimizer.zero_grad()
-            samples = sum(len(targets) for _, targets in group)
-            for inputs, targets in group:
+            samples = sum(batch.size for batch in group)
+            for inputs, targets, _ in group:
                 (loss(model(inputs), targets) * (len(targets) / samples)).backward()
             nn.utils.clip_grad_norm_([each for each in model.parameters() if each.grad is not None], clip)
             optimizer.step()

@@ -185,7 +185,7 @@ def test_both_halves_of_a_pair_count():
     inputs = torch.zeros(3, 2, 4)
     inputs[1, 1, 0] = 1e6
     model = nn.Sequential(nn.Flatten(), Spoil(), nn.Linear(4, 2))
-    said = failed([(inputs, torch.ones(3))], model)
+    said = failed([Batch(inputs, torch.ones(3))], model)
     assert said == "the first output that is not finite is that of 1 (Spoil); in training samples 101"
 
 
@@ -202,13 +202,13 @@ def test_outputs_that_are_no_tensors_are_looked_into():
         def forward(self, inputs):
             return self.two(inputs)["a"]
 
-    assert failed([(torch.ones(2, 4), torch.ones(2))], Model()).startswith(
+    assert failed([Batch(torch.ones(2, 4), torch.ones(2))], Model()).startswith(
         "the first output that is not finite is that of two"
     )
 
 
 def test_a_pass_that_fails_is_said():
-    said = failed([(torch.ones(2, 3), torch.ones(2))], nn.Linear(4, 2))
+    said = failed([Batch(torch.ones(2, 3), torch.ones(2))], nn.Linear(4, 2))
     assert said.startswith(
         "the loss is nan; the outputs of all modules are finite up to where the forward pass failed (Ru"
     )
@@ -216,7 +216,7 @@ def test_a_pass_that_fails_is_said():
 
 def test_what_was_seen_before_a_pass_fails_counts():
     model = nn.Sequential(Spoil(0.5), nn.Linear(7, 2))
-    said = failed([(torch.ones(2, 4), torch.ones(2))], model)
+    said = failed([Batch(torch.ones(2, 4), torch.ones(2))], model)
     assert said.startswith(
         "the first output that is not finite is that of 0 (Spoil) up to where the forward pass failed"
     )

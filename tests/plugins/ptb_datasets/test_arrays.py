@@ -32,7 +32,8 @@ def whole(bundle):
     """Prepared inputs and targets of all splits, and the numbers that the samples have in the files."""
     rows = torch.cat([split.indices for split in bundle.splits.values()])
     held = [InMemorySamples.of(split) for split in bundle.splits.values()]
-    inputs, targets = (torch.cat(part) for part in zip(*(h.take(torch.arange(h.size)) for h in held), strict=True))
+    batches = [each.take(torch.arange(each.size)) for each in held]
+    inputs, targets = (torch.cat(part) for part in zip(*(batch[:2] for batch in batches), strict=True))
     return (inputs if bundle.transform is None else bundle.transform(inputs)), targets, rows
 
 

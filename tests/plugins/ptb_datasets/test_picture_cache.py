@@ -84,7 +84,7 @@ def test_batches_are_the_same_kept_read_and_cached(top, caches, monkeypatch, dec
     assert len(decodings) == 2 * 24
     assert all(InMemorySamples.of(bundle.train) for bundle in (kept, *ways.values()))
     expected = batches(kept)
-    assert sum(len(inputs) for split in expected.values() for inputs, _ in split) == 24
+    assert sum(batch.size for split in expected.values() for batch in split) == 24
     assert all(same(batches(bundle), expected) for bundle in ways.values())
     assert len(decodings) == 2 * 24
     monkeypatch.setattr(module, "KEPT_SHARE", 0)

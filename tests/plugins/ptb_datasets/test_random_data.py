@@ -151,7 +151,14 @@ def test_a_form_that_cannot_be_is_refused(built_in, settings, message):
         built_in.build("dataset", "random", **settings)
 
 
-@pytest.mark.parametrize("settings", [{"inputs": "vector", "vocabulary": 5}, {"input_shape": (3, 4)}], ids=str)
-def test_without_settings_the_spec_refuses_it(settings):
-    with pytest.raises(ValueError, match="DataSpec"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inputs": "vector", "vocabulary": 5}, "a vocabulary belongs to tokens; got 5 with inputs 'vector'"),
+        ({"input_shape": (3, 4)}, r"images is \(channels, height, width\), got \(3, 4\)"),
+    ],
+    ids=str,
+)
+def test_without_settings_the_spec_refuses_it(settings, message):
+    with pytest.raises(ValueError, match=message):
         random_data(**settings)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, StackDataset, Subset, TensorDataset
 
 from ptb import DataError
 from ptb.data.loader import BatchLoader
@@ -275,3 +275,28 @@ def test_what_is_no_sample_is_refused(sample):
 def test_a_tensor_dataset_of_four_is_refused():
     with pytest.raises(DataError, match=r"a sample must be .*got \(Tensor, Tensor, Tensor, Tensor\)"):
         batches_of(TensorDataset(*[torch.zeros(1)] * 4), batch_size=1)
+
+
+def test_where_samples_have_no_targets_the_inputs_before_augment_are_the_targets():
+    options = {"transform": lambda x: {"inputs": x["inputs"] / 2, "table": x["table"]}, "batch_size": 3}
+    options["augment"] = lambda x, y, generator: ({**x, "inputs": x["inputs"] + generator.uniform(1)}, y)
+    split = StackDataset(inputs=torch.ones(5, 1), table=torch.arange(5))
+    for placement in ("device", "host", "workers"):
+        batches = batches_of(split, placement, **options, reconstructs=True)
+        first, _ = batches.epoch(1)
+        assert first.targets["inputs"].tolist() == [[0.5]] * 3
+        assert first.targets["table"].tolist() == [0, 1, 2]
+        assert (first.inputs["inputs"] > 0.5).all()
+        assert batches.first_batch(2).targets["inputs"].tolist() == [[0.5]] * 2
+    assert batches_of(split, batch_size=3).first_batch(2).targets == {}
+
+
+def test_weights_belong_to_their_samples_whatever_is_done_to_these():
+    split = TensorDataset(torch.arange(9.0), torch.arange(9), torch.arange(9) / 8)
+    options = {"transform": lambda x: x + 1, "augment": lambda x, y, generator: (x + generator.uniform(), y % 2)}
+    for placement in ("device", "workers"):
+        batches = list(batches_of(split, placement, batch_size=4, shuffle=True, **options).epoch(1))
+        inputs, targets, weights = (torch.cat(part) for part in zip(*batches, strict=True))
+        assert inputs.floor().tolist() != list(range(1, 10))
+        assert torch.equal(weights, (inputs.floor() - 1) / 8)
+        assert torch.equal(targets, (inputs.floor().long() - 1) % 2)

@@ -1,5 +1,6 @@
+import pytest
 import torch
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, StackDataset, Subset, TensorDataset
 
 from ptb.runs.fingerprint import fingerprint
 
@@ -46,3 +47,69 @@ def test_the_fingerprint_of_another_dataset_sees_its_size_and_some_samples():
     assert fingerprint({"train": Listed(numbered(300))}) == fingerprint({"train": Listed(numbered(300))})
     assert fingerprint({"train": Listed(numbered(300))}) != fingerprint({"train": Listed(numbered(299))})
     assert fingerprint({"train": Listed([])}) != fingerprint({"train": Listed(numbered(1))})
+
+
+TREE = {"picture": torch.zeros(9, 2), "table": torch.zeros(9, 3)}
+PARTS = ("picture", "table", "targets", "weights")
+
+
+def tree(changed=None):
+    """Samples of two fields, targets and weights; the last value of one of them is another if it is ``changed``."""
+    held = {**TREE, "targets": torch.zeros(9), "weights": torch.ones(9)}
+    if changed:
+        held[changed] = held[changed].clone()
+        held[changed].view(-1)[-1] = 5
+    fields = StackDataset(picture=held["picture"], table=held["table"])
+    return StackDataset(fields, held["targets"], held["weights"])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_fingerprint_of_a_tree_sees_every_part_in_memory_and_read(part):
+    assert fingerprint({"train": tree()}) == fingerprint({"train": tree()})
+    assert fingerprint({"train": tree()}) != fingerprint({"train": tree(part)})
+    assert fingerprint({"train": Listed(tree())}) == fingerprint({"train": Listed(tree())})
+    assert fingerprint({"train": Listed(tree())}) != fingerprint({"train": Listed(tree(part))})
+
+
+def test_the_fingerprint_of_samples_without_targets_sees_them():
+    alone = TensorDataset(torch.zeros(9, 2))
+    before = fingerprint({"train": alone})
+    alone.tensors[0][8, 1] = 1
+    assert fingerprint({"train": alone}) != before
+
+
+class Stream(IterableDataset):
+    def __init__(self, size, last=0.0):
+        self.size, self.last, self.epoch, self.given = size, last, None, 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        for number in range(self.size):
+            self.given += 1
+            yield torch.tensor([float(self.epoch), self.last if number == 63 else 0.0]), number
+
+
+def test_the_fingerprint_of_a_stream_sees_its_first_samples_and_its_length():
+    stream = Stream(200)
+    before = fingerprint({"train": stream})
+    assert stream.given == 64
+    stream.set_epoch(7)  # wherever training has got to
+    assert fingerprint({"train": stream}) == before
+    assert fingerprint({"train": Stream(200, last=1.0)}) != before
+    assert fingerprint({"train": Stream(199)}) != before
+    assert fingerprint({"train": Stream(3)}) == fingerprint({"train": Stream(3)})
+
+
+def test_the_fingerprint_sees_what_a_collate_makes():
+    def longer(samples):
+        inputs, targets = zip(*samples, strict=True)
+        return torch.stack(inputs) + 1, torch.tensor(targets)
+
+    data = numbered(9)
+    assert fingerprint({"train": data}, longer) == fingerprint({"train": data}, longer)
+    assert fingerprint({"train": data}, longer) != fingerprint({"train": data})

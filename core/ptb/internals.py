@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ptb.cli.text import columns, printable
     from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, ResolvedConfig, draft, resolve
     from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings, TrainerSettings
-    from ptb.data.batch import Batch
+    from ptb.data.batch import Batch, leaves, map_leaves
     from ptb.data.loader import BatchLoader
     from ptb.data.sources import InMemorySamples, Placement, make_sources
     from ptb.data.spec import InputKind, TargetKind
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ptb.runs.fingerprint import fingerprint
     from ptb.runs.preflight import Preflight
     from ptb.runs.start import start_run
-    from ptb.runs.state_check import lost_state
+    from ptb.runs.state_check import drop_unsavable, lost_state
     from ptb.seeding import generator, preserve_rng_state, seed_global
     from ptb.storage.atomic import write_atomically
     from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, save_checkpoint
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from ptb.training.blame import ComponentFailed
     from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners
     from ptb.training.metrics import RunningMetrics
-    from ptb.training.objective import Objective
+    from ptb.training.objective import Objective, scores_of
     from ptb.training.snapshot import restore_snapshot, take_snapshot
     from ptb.training.state import component_state, load_component_state, model_state
     from ptb.training.trainer import Trainer

@@ -29,20 +29,21 @@ class Kit:
         checks: all of the kind, in the order in which they run.
         gates: those without which the later ones could only fail for the same reason, unless that failure is expected.
         optional: those that a component in good order may skip, because it has no use for them or they need a GPU.
-        build: builds the component in every way that it accepts, and returns what the checks go on with. It raises
-            CheckFailed where the result is not what the core needs.
+        notes: those that a component which trains and resumes right may fail: that is a note.
+        trials: small runs with it; the case has those that were taken so far. Those that are refused are left out.
+        check_tried: raises CheckFailed where some of them had to be taken.
         use: builds it and uses it once, on CPU and with samples of its own: the result, tensors and plain values in
             lists and dicts, is what the same seed must give again.
-        trials: small runs that it takes part in, each with a name for messages.
         may_draw: whether it may draw from the global generators, which the core has seeded.
     """
 
     checks: tuple[Check, ...]
     gates: tuple[Check, ...] = ()
     optional: tuple[Check, ...] = ()
-    build: Callable[["Case"], Any] = lambda case: None
+    notes: tuple[Check, ...] = ()
+    trials: Callable[["Case"], Iterator["Trial"]] = lambda case: iter(())
+    check_tried: Callable[["Case"], None] = lambda case: None
     use: Callable[["Case"], Any] = lambda case: None
-    trials: Callable[["Case"], Iterator[tuple[str, "Trial"]]] = lambda case: iter(())
     may_draw: bool = False
 
 
@@ -60,9 +61,8 @@ class Case:
 
     Attributes:
         results: of the checks that have run, by name.
-        built: what ``kit.build`` returned.
         observed: three uses, with the process around them.
-        tried: the trials that have passed the preflight.
+        tried: the trials that came to their end.
     """
 
     entry: Entry
@@ -72,9 +72,8 @@ class Case:
     expected: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     results: dict[str, Result] = field(default_factory=dict)
-    built: Any = None
     observed: Any = None
-    tried: Any = None
+    tried: "list[Trial]" = field(default_factory=list)
 
     @property
     def kind(self) -> str:

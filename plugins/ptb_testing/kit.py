@@ -24,7 +24,7 @@ from ptb_testing.checks import (
     scheduler,
 )
 from ptb_testing.given import Given
-from ptb_testing.outcome import CheckFailed, Noted, Result, Skipped
+from ptb_testing.outcome import CheckFailed, Noted, Result, Skipped, Status
 from ptb_testing.process import guarded
 from ptb_testing.report import ComponentReport, Report
 from ptb_testing.subject import Entry, Subject, kind_of, label_of, subject_of
@@ -92,7 +92,7 @@ def run_check(case: Case, check: Check) -> Result:
 def report_of(case: Case) -> ComponentReport:
     """Runs what has not been run yet, and lets go of what was built."""
     results = tuple(run_check(case, check) for check in case.kit.checks)
-    case.built = case.observed = case.tried = None
+    case.observed, case.tried = None, []
     return ComponentReport(case.kind, case.record.name, case.entry.id, minimum(case.kind), results)
 
 
@@ -134,6 +134,8 @@ def _behind_gates(case: Case, check: Check) -> Result:
         if earlier in common.GATES + case.kit.gates:
             gate = run_check(case, earlier)
             tolerated = {"expected failure": case.kit.gates, "skipped": case.kit.optional}.get(gate.status, ())
+            if gate.status == "note" and not _is_note(case, earlier):
+                continue  # the component is used, and more is to be said of it
             if gate.status != "passed" and earlier not in tolerated:
                 return Result(name, "skipped", _not_run(gate))
     reason = case.expected.get(name)
@@ -150,10 +152,16 @@ def _behind_gates(case: Case, check: Check) -> Result:
     except BaseException as error:  # a component may raise anything, or call sys.exit()
         message = str(error) if isinstance(error, CheckFailed) else f"it raised {one_line(error)}"
         message += _place(case, error)
-        return Result(name, "failed" if reason is None else "expected failure", _explained(message, reason), error)
+        failed: Status = "note" if _is_note(case, check) else "failed"
+        return Result(name, failed if reason is None else "expected failure", _explained(message, reason), error)
     if reason is not None:
         return Result(name, "failed", f"expected to fail ({reason}), and it passed: expect it no longer")
     return Result(name, "passed", remark)
+
+
+def _is_note(case: Case, check: Check) -> bool:
+    """Whether a component that trains and resumes right may fail it."""
+    return check in (*common.NOTES, *case.kit.notes)
 
 
 def _not_run(gate: Result) -> str:

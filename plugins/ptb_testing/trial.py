@@ -1,113 +1,212 @@
-"""Small runs that a component takes part in, put together by the code that puts every run together."""
+"""Small runs that a component takes part in: composed, trained, stopped and resumed by the code of every run."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import StackDataset, TensorDataset
 
-from ptb import ConfigError, DataBundle, DataError, DataSpec, NumericalError, PluginError, Registry, RunConfig
+from ptb import DataBundle, DataSpec, PtbError, Registry, RunConfig
 from ptb.internals import (
     BUILT_IN,
     KINDS,
-    Assembly,
     Batch,
     ComponentConfig,
-    Preflight,
-    ResolvedConfig,
+    ComponentFailed,
+    ComposedRun,
+    Objective,
+    PartialConfig,
     Trainer,
+    compose,
+    decode,
+    drop_unsavable,
+    encode,
     find_plugins,
     lost_state,
-    make_loaders,
-    preserve_rng_state,
+    one_line,
     resolve,
+    restore_snapshot,
+    save_checkpoint,
+    seed_global,
+    take_snapshot,
     validate,
 )
 from ptb_testing.case import Case
 from ptb_testing.outcome import CheckFailed
-from ptb_testing.samples import inputs_of, targets_of
+from ptb_testing.samples import Reference, inputs_of, targets_of
 from ptb_testing.subject import loaded
 
 CPU = torch.device("cpu")
 LABEL = "tried"
-BATCH = 4
-TRAIN, VAL = 12, 8  # samples
+BATCH = 12
+TRAIN, VAL = 34, 22  # samples: three batches in an epoch, the last one smaller
+STOPS = (4,)  # in the middle of the second of two epochs
+SETTINGS = {"epochs": 2, "eval_steps": 2}
 
 
 @dataclass(frozen=True)
+class Made(ComponentConfig):
+    """What the kit makes itself in the place of a built-in component."""
+
+    make: Callable[..., Any]
+
+    def build(self, *runtime: Any, **_: Any) -> Any:
+        """What ``make`` makes."""
+        return self.make(*runtime)
+
+
+@dataclass
 class Trial:
-    """A small run: everything but the component that is tried is built in, and as plain as can be.
+    """A small run: everything but the component that is tried is the kit's or built in, and as plain as can be.
 
     Args:
-        assembly: builds it.
-        section: of the configuration, where the component stands.
+        what: the component is tried on, for messages.
+        spec: of the samples.
+        partial: the run.
+        section: of the run, where the component stands.
+        stops: the steps after which the run is stopped and resumed.
+
+    Attributes:
+        end: weights and figures at the end of the run that was not stopped.
+        lost: what its components would lose at a stop, by their sections.
+        warned: of parameters that no gradient reaches.
     """
 
-    assembly: Assembly
+    what: str
+    spec: DataSpec
+    partial: PartialConfig
     section: str
+    stops: tuple[int, ...] = STOPS
+    end: dict[str, Any] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, case: Case, spec: DataSpec, train: int = TRAIN, **sections: Any) -> "Trial":
-        """A run with the component of a case, on samples of the kit.
+    def of(
+        cls,
+        case: Case,
+        what: str,
+        spec: DataSpec,
+        *,
+        train: int = TRAIN,
+        stops: tuple[int, ...] = STOPS,
+        section: str = "",
+        **sections: Any,
+    ) -> "Trial":
+        """A run with the component of a case.
 
         Args:
-            case: a model, a loss, an optimizer, a scheduler, a metric or a callback.
-            spec: of the samples.
+            case: the component.
+            what: it is tried on.
+            spec: of the samples, which are the kit's unless the case is a data set.
             train: how many there are to train on.
-            sections: others of the resolved configuration that are not the plain ones.
+            stops: the steps after which the run is stopped and resumed.
+            section: where the component stands, if that is not the one of its kind.
+            sections: of the run that are not the plain ones.
         """
         kind = KINDS[case.kind]
-        tried = {kind.section: {LABEL: case.config} if kind.labelled else case.config}
-        config = replace(_plain_run(spec.inputs, spec.target_form, bool(spec.positions)), **(tried | sections))
-        samples, val = (TensorDataset(*_sample_tensors(spec, size)) for size in (train, VAL))
-        bundle = DataBundle(spec, samples, val)
-        assembly = Assembly(config, bundle, CPU, "lower", make_loaders(config, bundle, CPU))
-        return cls(assembly, f"{kind.section}.{LABEL}" if kind.labelled else kind.section)
+        named = f"{kind.section}.{LABEL}" if kind.labelled else kind.section
+        tried = {} if section else {kind.section: {LABEL: case.config} if kind.labelled else case.config}
+        plain = _plain_run()
+        if case.kind != "dataset":
+            bundle = DataBundle(spec, samples_of(spec, train), samples_of(spec, VAL))
+            sections["dataset"] = Made(plain.dataset.entry, plain.dataset.settings, lambda: bundle)
+        if "trainer" in sections:
+            sections["trainer"] = plain.trainer.model_copy(update=sections["trainer"])
+        if "loader" in sections:
+            sections["loader"] = plain.loader.model_copy(update=sections["loader"])
+        return cls(what, spec, replace(plain, **(tried | sections)), section or named, stops)
 
-    @property
-    def batch(self) -> Batch:
-        """The first training samples."""
-        return self.assembly.loaders["fit"].first_batch(BATCH)
+    def compose(self, seed: int = 0) -> ComposedRun:
+        """The run, built anew and checked before its first step."""
+        run = self.partial.run.model_copy(update={"seed": seed})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            composed = compose(replace(self.partial, run=run))
+        self.warned = [str(each.message) for each in caught if "no gradient reaches" in str(each.message)]
+        return composed
 
-    def trainer(self, model: nn.Module | None = None, seed: int = 0) -> Trainer:
-        """A trainer with everything built anew, but a model that is given, as in a run with this seed.
-
-        The global random state is as before afterwards.
-        """
-        config = self.assembly.config
-        config = replace(config, run=config.run.model_copy(update={"seed": seed}))
-        assembly = replace(self.assembly, config=config)
-        with refused(), preserve_rng_state():
-            loss = assembly.loss()
-            return assembly.trainer(model or assembly.model(loss), loss)
-
-    def check(self) -> Trainer:
-        """What ``ptb run`` checks before the first step; the trainer that has taken one for it.
+    def run(self, stop: int | None = None) -> dict[str, Any]:
+        """Weights and figures at the end of the run, stopped after a step and resumed, or not.
 
         Raises:
-            CheckFailed: the run would be refused.
+            PtbError: it is refused before its first step, or its numbers are not finite.
+            CheckFailed: a component raises while it trains.
         """
-        made = self.trainer()
-        with refused(), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            preflight = Preflight(self.assembly, made.model, made.objective.loss, torch.contiguous_format)
-            preflight.check_forward()
-            preflight.check_step()
-        for each in caught:
-            if "no gradient reaches" in str(each.message):
-                raise CheckFailed(str(each.message))
-        return preflight.trainer
+        with closing(self.compose()) as composed:
+            self.lost = composed.lost_state
+            seed_global(0, "train")
+            if stop != 0:
+                self.fit(composed.trainer, stop)
+            if stop is None:
+                return _end(composed.trainer)
+            saved = encode(_snapshot(composed.trainer))
+        with closing(self.compose()) as composed:
+            restore_snapshot(composed.trainer, decode(saved))
+            self.fit(composed.trainer)
+            return _end(composed.trainer)
 
-    def lost(self, trainer: Trainer) -> str:
-        """What a checkpoint of this training would lose, found with one that began with another seed; or nothing."""
-        names = {section: "it" if section == self.section else section for section in self.assembly.config.components()}
-        lost = lost_state(trainer, self.trainer(seed=1), [self.batch], names)
-        return lost.get(self.section) or next(iter(lost.values()), "")
+    def fit(self, trainer: Trainer, stop: int | None = None) -> Trainer:
+        """Trains; every checkpoint is written.
+
+        Raises:
+            NumericalError: its numbers are not finite.
+            CheckFailed: a component raises.
+        """
+        with TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.callbacks.attach(
+                [], lambda each: save_checkpoint(Path(folder), each.state.step, _snapshot(each), {})
+            )
+            try:
+                trainer.fit(stop)
+            except ComponentFailed as error:
+                raise CheckFailed(
+                    f"in a run, {error.section} raised {one_line(error.__cause__ or error)}"
+                ) from error.__cause__
+        for each in caught:
+            if str(each.message).startswith(f"{self.section} failed"):
+                raise CheckFailed(f"in a run it {str(each.message).partition(' ')[2].partition('; ')[0]}")
+        return trainer
+
+    def lost_with_another_seed(self) -> str:
+        """What the component would lose if the run that loads its state had been built with another seed."""
+        with closing(self.compose()) as composed, closing(self.compose(seed=1)) as other:
+            batch = composed.trainer.train_loader.first_batch()
+            composed.trainer.try_step([batch])
+            names = dict.fromkeys(self.partial.components() | {"loss": None}, "it")
+            names |= {f"metrics.{label}": "it" for label in composed.trainer.eval_metrics}
+            return lost_state(composed.trainer, other.trainer, [batch], names).get(self.section, "")
+
+    def sample(self) -> "Sample":
+        """The first samples, as a run has them, which is built anew for it."""
+        with closing(self.compose()) as composed:
+            return Sample.of(composed.trainer.objective, composed.trainer.train_loader.first_batch(TRAIN))
+
+    @cached_property
+    def samples(self) -> "Sample":
+        """The same, for those who change nothing in it."""
+        return self.sample()
+
+
+class Sample(NamedTuple):
+    """A model and a loss as a run calls them, a batch, and what the model makes of it."""
+
+    objective: Objective
+    outputs: Any
+    batch: Batch
+
+    @classmethod
+    def of(cls, objective: Objective, batch: Batch) -> "Sample":
+        """That of a batch, without gradients."""
+        with torch.no_grad():
+            return cls(objective, objective.forward(batch.inputs), batch)
 
 
 @contextmanager
@@ -115,8 +214,18 @@ def refused() -> Iterator[None]:
     """Turns an error that would end a run into a failed check."""
     try:
         yield
-    except (ConfigError, DataError, NumericalError, PluginError) as error:
+    except PtbError as error:
         raise CheckFailed(str(error)) from (error.__cause__ or error)
+
+
+def samples_of(spec: DataSpec, count: int) -> Any:
+    """Samples of the kit, held in memory."""
+    inputs = inputs_of(spec, count)
+    held = StackDataset(**inputs) if spec.fields else TensorDataset(inputs)
+    if spec.target == "none":
+        return held
+    targets = targets_of(spec, count)
+    return StackDataset(held, targets) if spec.fields else TensorDataset(inputs, targets)  # type: ignore[arg-type]
 
 
 def component(kind: str, name: str, **settings: Any) -> ComponentConfig:
@@ -125,33 +234,43 @@ def component(kind: str, name: str, **settings: Any) -> ComponentConfig:
     return ComponentConfig(entry, validate(entry.settings_model(), settings))
 
 
+def made(kind: str, make: Callable[..., Any]) -> Made:
+    """What the kit makes itself, in the place of a component of this kind."""
+    plain = getattr(_plain_run(), kind)
+    return Made(plain.entry, plain.settings, make)
+
+
 @cache
 def built_in() -> Registry:
     """The built-in components alone, whatever else is installed."""
     return Registry([loaded(found) for found in find_plugins() if found.name == BUILT_IN])
 
 
-def _sample_tensors(spec: DataSpec, count: int) -> tuple[Tensor, ...]:
-    """Inputs and targets; inputs alone where they are the targets."""
-    inputs = inputs_of(spec, count)
-    return (inputs,) if spec.target == "none" else (inputs, targets_of(spec, count))
-
-
-def _plain_model(inputs: str, positions: bool) -> dict[str, Any]:
-    """A small model for these inputs, and targets at each position if there are some."""
-    if positions:
-        return {"name": "unet", "depth": 1, "width": 4} if inputs == "image" else {"name": "rnn", "hidden": 8}
-    return {"name": "embedding-bag" if inputs == "tokens" else "linear"}
-
-
 @cache
-def _plain_run(inputs: str, target: str, positions: bool) -> ResolvedConfig:
+def _plain_run() -> PartialConfig:
     config = RunConfig(
-        model=_plain_model(inputs, positions),
         optimizer={"name": "sgd", "lr": 0.01},
+        model={"name": "linear"},
         scheduler={"name": "constant"},
-        loader={"batch_size": BATCH},
-        trainer={"epochs": 2},
+        loader={"batch_size": BATCH, "shuffle": False},
+        trainer=SETTINGS,
         device="cpu",
+        threads=1,
     )
-    return replace(resolve(config, built_in()).with_target(target), metrics={})
+    plain = resolve(config, built_in())
+    return replace(plain, model=Made(plain.model.entry, plain.model.settings, Reference), metrics={})
+
+
+def _snapshot(trainer: Trainer) -> dict[str, Any]:
+    """All of a training, as it is saved: without what observers have that no checkpoint can hold."""
+    state = take_snapshot(trainer)
+    drop_unsavable(state, trainer)
+    return state
+
+
+def _end(trainer: Trainer) -> dict[str, Any]:
+    """Weights, figures and counters; without clocks."""
+    state = take_snapshot(trainer)
+    clocks = ("seconds", "epoch_start_time")
+    counters = {name: value for name, value in state["train_state"].items() if name not in clocks}
+    return {"weights": state["model"], "training weights": state["training_weights"], "figures": counters}

@@ -1,7 +1,6 @@
 """What a component of any kind owes. A command owes the first of these checks too."""
 
 import inspect
-import json
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -13,11 +12,12 @@ import tomlkit
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from ptb import PluginError
+from ptb import PluginError, PtbError
 from ptb.internals import (
     KINDS,
     SHARED_SECTIONS,
     SettingsError,
+    count,
     derive_model,
     describe,
     listing,
@@ -28,6 +28,7 @@ from ptb.internals import (
     validate,
 )
 from ptb_testing.case import Case, Check
+from ptb_testing.checks.support import on
 from ptb_testing.imports import changes_of_importing, registered_elsewhere
 from ptb_testing.outcome import CheckFailed, Noted, Skipped
 from ptb_testing.process import Snapshot, differing, guarded, identical
@@ -44,7 +45,7 @@ def registration_is_light(case: Case) -> str:
     imported[f"importing {settings}"] = answer["settings"].get(settings)
     for what, heavy in imported.items():
         if heavy:
-            raise CheckFailed(
+            raise Noted(
                 f"{what} imports {listing(heavy)}, which every `ptb` command then waits for; import it in the module "
                 "that the component names as its target"
             )
@@ -83,9 +84,8 @@ def target_can_be_imported(case: Case) -> None:
 def settings_can_be_read(case: Case) -> None:
     """The settings make a pydantic model with a JSON Schema, and none has a name that the core keeps for itself."""
     try:
-        schema = case.model.model_json_schema()
+        case.model.model_json_schema()
         describe(case.model)
-        json.dumps(schema, allow_nan=False)
     except PluginError as error:
         raise CheckFailed(str(error)) from error.__cause__
     except Exception as error:
@@ -147,33 +147,57 @@ def settings_survive_a_config_file(case: Case) -> None:
         raise CheckFailed(f"{settings!r} was written to a config file and read again as {again!r}")
 
 
-def builds_from_its_settings(case: Case) -> None:
-    """It is built from its defaults or the settings given for it, and is what the core needs."""
-    case.built = case.kit.build(case)
+def fits_a_run(case: Case) -> str | None:
+    """Small runs with it are composed, checked, trained to their end and evaluated, by the code of `ptb run`."""
+    case.tried = []
+    refused: dict[str, PtbError] = {}
+    for trial in case.kit.trials(case):
+        with on(trial.what):
+            try:
+                trial.end = trial.run()
+            except PtbError as error:  # as `ptb run` would end
+                refused[trial.what] = error
+                continue
+        case.tried.append(trial)
+    case.kit.check_tried(case)
+    for what, error in refused.items():
+        cause = error.__cause__ or error
+        if case.specs:
+            raise CheckFailed(f"it refuses a spec that was given for it; on {what} it says: {error}") from cause
+        if not case.tried:
+            several = "everything that it was tried on; on " if len(refused) > 1 else ""
+            raise CheckFailed(f"a run refuses {several}{what}: {error}") from cause
+        if not isinstance(cause, ValueError) or not str(cause).strip():
+            advice = "for what does not fit, raise a ValueError with a text where it is built"
+            raise Noted(f"{what}: {error}; {advice}") from cause
+    if warned := [f"{trial.what}: {text}" for trial in case.tried for text in trial.warned]:
+        raise Noted(warned[0])
+    return f"{count(len(case.tried), 'run')}, such as {case.tried[0].what}"
 
 
-class Use(NamedTuple):
-    """One building and use of a component, and the process before and after it."""
-
-    outcome: Any
-    before: Snapshot
-    after: Snapshot
-
-
-def can_be_used(case: Case) -> None:
-    """Building it and using it once raises nothing."""
-    uses = []
-    for seed in (1, 1, 2):
-        with guarded():
-            seed_global(seed, "conformance")
-            before = Snapshot.take()
-            uses.append(Use(case.kit.use(case), before, Snapshot.take()))
-    case.observed = uses
+def resumes_exactly(case: Case) -> None:
+    """Stopped, saved, built anew and loaded, a run ends with the weights and figures of one that was not stopped."""
+    for trial in case.tried:
+        with on(trial.what):
+            if lost := [text for section, text in trial.lost.items() if section not in _observers(case)]:
+                raise CheckFailed(
+                    f"{lost[0]}: keep it in state_dict(), in buffers of a module, or in plain attributes of an object "
+                    "that has no state_dict()"
+                )
+            for stop in trial.stops:
+                if changed := differing(trial.end, trial.run(stop)):
+                    raise CheckFailed(
+                        f"stopped after step {stop} and resumed, the run ends with other {' and '.join(changed)}: keep "
+                        "in state_dict(), or in plain attributes, what it needs to go on"
+                    )
+    trial = case.tried[0]
+    if lost := trial.lost.get(trial.section) or trial.lost_with_another_seed():
+        raise Noted(f"loaded into a run that was built with another seed, {lost}")
 
 
 def same_seed_same_result(case: Case) -> None:
     """With the same seed it gives the same result, to the last bit."""
-    first, again, _ = (use.outcome for use in case.observed)
+    first, again, _ = (use.outcome for use in observed(case))
     if not identical(first, again):
         places = differing(first, again) if isinstance(first, Mapping) else ()
         raise CheckFailed(
@@ -184,7 +208,7 @@ def same_seed_same_result(case: Case) -> None:
 
 def random_state_is_left_alone(case: Case) -> None:
     """It never seeds the global generators, and only models, initializers and actors draw from them."""
-    _, *uses = case.observed  # the first use may import a library that draws while it is imported
+    _, *uses = observed(case)  # the first use may import a library that draws while it is imported
     for use in uses:
         moved = use.before.moved_generators(use.after)
         if moved and not case.kit.may_draw:
@@ -202,7 +226,7 @@ def random_state_is_left_alone(case: Case) -> None:
 
 def switches_are_left_alone(case: Case) -> None:
     """It leaves what the process shares as it is: torch's modes, environment, folder, signals, streams, threads."""
-    for use in case.observed[1:]:  # the first use may import a library that sets its own variables
+    for use in observed(case)[1:]:  # the first use may import a library that sets its own variables
         for changed in use.before.changed_switches(use.after).values():
             raise CheckFailed(f"it changes {changed}, for the whole process: put it back, or leave it")
 
@@ -219,8 +243,8 @@ CHECKS: tuple[Check, ...] = (
     settings_agree_with_target,
     settings_are_described,
     settings_survive_a_config_file,
-    builds_from_its_settings,
-    can_be_used,
+    fits_a_run,
+    resumes_exactly,
     same_seed_same_result,
     random_state_is_left_alone,
     switches_are_left_alone,
@@ -229,10 +253,44 @@ CHECKS: tuple[Check, ...] = (
 GATES: tuple[Check, ...] = (
     target_can_be_imported,
     settings_can_be_read,
-    builds_from_its_settings,
-    can_be_used,
+    fits_a_run,
 )
 OPTIONAL: tuple[Check, ...] = (settings_are_described,)
+# What breaks no run is worth knowing, and no failure.
+NOTES: tuple[Check, ...] = (
+    importing_changes_nothing,
+    has_a_summary,
+    settings_agree_with_target,
+    same_seed_same_result,
+    random_state_is_left_alone,
+    switches_are_left_alone,
+)
+
+
+class Use(NamedTuple):
+    """One building and use of a component, and the process before and after it."""
+
+    outcome: Any
+    before: Snapshot
+    after: Snapshot
+
+
+def observed(case: Case) -> list[Use]:
+    """Three uses of a component, the third with another seed."""
+    if case.observed is None:
+        case.observed = []
+        for seed in (1, 1, 2):
+            with guarded():
+                seed_global(seed, "conformance")
+                before = Snapshot.take()
+                case.observed.append(Use(case.kit.use(case), before, Snapshot.take()))
+    return case.observed  # type: ignore[no-any-return]
+
+
+def _observers(case: Case) -> list[str]:
+    """The sections of what the core lets lose its state: an observer changes no training."""
+    is_observer = case.kind == "callback" and case.component.component.role != "actor"
+    return [case.tried[0].section] if is_observer else []
 
 
 def _registered_elsewhere(case: Case) -> dict[str, Any]:

@@ -1,22 +1,23 @@
 """What a data set owes: samples that are what its spec says, the same each time, also in another process."""
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import IterableDataset, Subset
 
 from ptb import DataBundle, SampleGenerator
 from ptb.internals import (
+    Batch,
     BatchLoader,
     InMemorySamples,
     arguments,
-    check_data,
     fingerprint,
+    leaves,
     listing,
     make_sources,
     preserve_rng_state,
@@ -24,29 +25,28 @@ from ptb.internals import (
 )
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
-from ptb_testing.checks.support import on, on_other_device, other_device, unchanged
+from ptb_testing.checks.support import at, on, on_other_device, other_device, unchanged
 from ptb_testing.elsewhere import seen_elsewhere
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import Snapshot, identical
-from ptb_testing.trial import CPU, refused
+from ptb_testing.trial import CPU, Trial, refused
 
 SAMPLES = 8
 MANY = 10_000
 SEEDS = 8
 WORDS = tuple("abcdefgh")
+SETTINGS = {"epochs": 6, "max_steps": 6, "eval_every": 0, "eval_steps": 0}
 
 
-def build(case: Case) -> DataBundle:
-    """The bundle."""
-    bundle = case.build()
-    if not isinstance(bundle, DataBundle):
-        raise CheckFailed(f"it gives a {type(bundle).__name__}; the core needs a ptb.DataBundle")
-    return bundle
+def trials(case: Case) -> Iterator[Trial]:
+    """A few steps of a model of the kit."""
+    bundle = _bundle(case)
+    yield Trial.of(case, "its samples", bundle.spec, trainer=SETTINGS, metrics=None, loader={"shuffle": True})
 
 
 def use(case: Case) -> Any:
     """A hash of the samples of every split."""
-    return seen(build(case))
+    return seen(_bundle(case))
 
 
 def seen(bundle: DataBundle) -> dict[str, str]:
@@ -55,29 +55,21 @@ def seen(bundle: DataBundle) -> dict[str, str]:
         return {"spec": repr(bundle.spec), "samples": fingerprint(bundle.splits)}
 
 
-def samples_fit_the_spec(case: Case) -> None:
-    """No split is empty, and shapes, types and values of inputs and targets are those that the spec tells."""
-    bundle: DataBundle = case.built
-    loaders = {name: _loader(bundle, split) for name, split in bundle.splits.items()}
-    with refused():
-        check_data(
-            loaders | {"fit": loaders["train"]}, bundle.spec, lambda targets: None, f"data set '{case.record.name}'"
-        )
-    wanted = torch.int64 if bundle.spec.inputs == "tokens" else torch.float32
-    for name, loader in loaders.items():
-        inputs = loader.first_batch(SAMPLES).inputs
-        if inputs.dtype != wanted:
-            raise CheckFailed(
-                f"inputs of the {name} split are {inputs.dtype}, models take {wanted}: cast them in transform"
-            )
+def inputs_have_usual_types(case: Case) -> None:
+    """Inputs are float32, tokens int64, as the built-in models take them."""
+    for split, loader in _loaders(_bundle(case)).items():
+        inputs, kinds = loader.first_batch(SAMPLES).inputs, case.tried[0].spec.all_inputs()
+        for each, form in zip(leaves(inputs), kinds.values(), strict=True):
+            if each.dtype != (torch.int64 if form.kind == "tokens" else torch.float32):
+                raise CheckFailed(f"inputs of the {split} split are {each.dtype}: cast them in transform")
 
 
 def same_in_another_process(case: Case) -> None:
     """Built by another process, whose sets have another order, samples and spec are the same."""
-    here, again, _ = (use.outcome for use in case.observed)
+    here, again, _ = (use.outcome for use in common.observed(case))
     if here != again:
         raise Skipped("it is another one each time, in this process too")
-    names = case.built.spec.class_names
+    names = case.tried[0].spec.class_names
     there = seen_elsewhere(
         names if len(set(names)) > 1 else [*set(WORDS)], case.record.target, arguments(case.settings, case.target)
     )
@@ -91,99 +83,100 @@ def same_in_another_process(case: Case) -> None:
 
 
 def reading_again_gives_the_same(case: Case) -> None:
-    """A sample that is read twice is the same twice, whatever was read in between; reading draws nothing."""
-    for name, split in case.built.splits.items():
-        places = _places(split)
-        with _drawing_nothing(f"reading the {name} split"):
-            first = [split[place] for place in places]
-            again = [split[place] for place in reversed(places)]
-        for place, one, other in zip(places, first, reversed(again), strict=True):
-            if not identical(one, other):
-                raise CheckFailed(
-                    f"sample {place} of the {name} split is another one when it is read again; what is random belongs "
-                    "into augment"
-                )
+    """A sample that is read twice, as a run reads it, is the same twice, whatever was read in between."""
+    for name, loader in _loaders(_bundle(case)).items():
+        places = _places(loader)
+        first, again = loader.source.take(places), loader.source.take(places)
+        if not identical([*first], [*again]):
+            raise CheckFailed(
+                f"samples of the {name} split are others when they are read again; what is random comes from torch's, "
+                "NumPy's or Python's generators, or belongs into augment"
+            )
 
 
 def pickles_for_workers(case: Case) -> str | None:
     """Splits can be pickled; one that is not held in memory is read by a worker process as it is here."""
-    splits = {name: Subset(split, _places(split)) for name, split in case.built.splits.items()}
-    for name, split in splits.items():
+    bundle = _bundle(case)
+    for name, split in bundle.splits.items():
         try:
-            copy = pickle.loads(pickle.dumps(split))
+            pickle.loads(pickle.dumps(split))
         except Exception as error:
             raise CheckFailed(
                 f"the {name} split cannot be pickled, as workers need it: {error}; keep no open file, lambda or local "
                 "class in it"
             ) from error
-        _check_same(split, name, [copy[place] for place in range(len(split))], "after pickling")
-    read = {name: split for name, split in splits.items() if InMemorySamples.of(split) is None}
-    if not read:
-        return "held in memory: no worker reads it"
-    name, split = next(iter(read.items()))  # a process takes seconds to start
-    sources = make_sources({name: split}, CPU, "workers", num_workers=1, multiprocessing_context="spawn")
-    try:
-        with on(f"a worker process that reads the {name} split"), refused():
-            (batch,) = sources[name].batches(torch.arange(len(split)), len(split), 0)
-    finally:
-        sources[name].close()
-    _check_same(split, name, list(zip(batch.inputs, batch.targets, strict=True)), "when a worker process reads it")
+    loader = _loaders(bundle)["train"]
+    split, places = bundle.train, _places(loader)
+    if InMemorySamples.of(split) is not None or isinstance(split, IterableDataset):
+        return "held in memory, or a stream: no worker is asked for single samples"
+    some = {"split": Subset(split, places.tolist())}
+    source = make_sources(some, CPU, "workers", 1, multiprocessing_context="spawn", collate=bundle.collate)["split"]
+    with closing(source), on("a worker process that reads the train split"), refused():
+        (batch,) = source.batches(torch.arange(len(places)), len(places), 0)
+    if not identical([*batch], [*loader.source.take(places)]):
+        raise CheckFailed("the first samples of the train split are others when a worker process reads them")
     return None
 
 
 def transform_is_a_function(case: Case) -> None:
     """`transform` gives the same each time and in any batch, draws nothing, and changes nothing in place."""
-    _check_function(case.built, "transform", "take a mean, or whatever it needs, from the training split")
+    _check_function(case, "transform", "take a mean, or whatever it needs, from the training split")
 
 
 def augment_belongs_to_the_sample(case: Case) -> None:
     """`augment` is decided by the generator that it gets, for each sample by itself, and changes nothing in place."""
-    inputs, function = _check_function(case.built, "augment", "draw numbers for each sample: generator.uniform(2)")
-    ends = [function(inputs, seed=seed) for seed in range(SEEDS)]
-    if not identical(ends[0], inputs) and all(identical(ends[0], end) for end in ends):
+    batch, function = _check_function(case, "augment", "draw numbers for each sample: generator.uniform(2)")
+    ends = [function(batch, seed=seed) for seed in range(SEEDS)]
+    if not identical(ends[0], list(batch[:2])) and all(identical(ends[0], end) for end in ends):
         raise CheckFailed(
-            f"augment changes the inputs in the same way for {SEEDS} seeds: use the generator it gets; what is not "
+            f"augment changes the samples in the same way for {SEEDS} seeds: use the generator it gets; what is not "
             "random belongs into transform"
         )
 
 
 def works_on_a_device(case: Case) -> str:
     """`transform` and `augment` take inputs of another device and keep them there."""
-    device = other_device()
-    steps = [name for name in ("transform", "augment") if getattr(case.built, name) is not None]
+    device, bundle = other_device(), _bundle(case)
+    steps = [name for name in ("transform", "augment") if getattr(bundle, name) is not None]
     if not steps:
         raise Skipped("it has no transform and no augment")
     for name in steps:
-        inputs, function = _function(case.built, name)
+        batch, function = _function(bundle, name)
         with on(name), on_other_device(device, "bring what it holds or draws to the device of the inputs"):
-            result = function(inputs.to(device))
-        if result.device.type != device.type:
-            raise CheckFailed(f"{name} takes inputs on {device} and gives some on {result.device}")
+            result = function(batch.map(lambda each: each.to(device)))
+        for each in leaves(result[0]):
+            if each.device.type != device.type:
+                raise CheckFailed(f"{name} takes inputs on {device} and gives some on {each.device}")
     return f"tried on {device}"
 
 
 def class_counts_are_those_of_train(case: Case) -> None:
     """`class_counts` of the spec, by which losses balance, are counted in the training split."""
-    bundle: DataBundle = case.built
-    counts = bundle.spec.class_counts
-    if not counts:
+    spec, loader = case.tried[0].spec, _loaders(_bundle(case))["train"]
+    if not spec.class_counts:
         raise Skipped("its spec has no class_counts")
-    size, held = len(cast(Sized, bundle.train)), InMemorySamples.of(bundle.train)
-    if held is not None:
-        targets = held.take(torch.arange(size)).targets
-    elif size <= MANY:
-        targets = torch.stack([torch.as_tensor(bundle.train[place][1]) for place in range(size)])
+    if loader.source.placement == "workers" and loader.size > MANY:
+        raise Skipped(f"its {loader.size} training samples are not held in memory, reading them all takes too long")
+    targets = loader.source.take(torch.arange(loader.size)).targets.long()
+    if spec.target == "multilabel":
+        counted = tuple(targets.sum(0).tolist())
     else:
-        raise Skipped(f"its {size} training samples are not held in memory, reading them all takes too long")
-    counted = tuple(torch.bincount(targets.flatten().long(), minlength=len(counts)).tolist())
-    if counted != counts:
-        raise CheckFailed(f"class_counts are {counts}, the training samples are {counted}")
+        counted = tuple(torch.bincount(targets[targets >= 0], minlength=len(spec.class_counts)).tolist())
+    if counted != spec.class_counts:
+        raise CheckFailed(f"class_counts are {spec.class_counts}, the training samples are {counted}")
 
 
+NOTES = (
+    inputs_have_usual_types,
+    pickles_for_workers,
+    transform_is_a_function,
+    augment_belongs_to_the_sample,
+    works_on_a_device,
+)
 KIT = Kit(
     checks=(
         *common.CHECKS,
-        samples_fit_the_spec,
+        inputs_have_usual_types,
         same_in_another_process,
         reading_again_gives_the_same,
         pickles_for_workers,
@@ -192,64 +185,67 @@ KIT = Kit(
         works_on_a_device,
         class_counts_are_those_of_train,
     ),
-    gates=(samples_fit_the_spec, reading_again_gives_the_same),
+    gates=(reading_again_gives_the_same,),
     optional=(
         transform_is_a_function,
         augment_belongs_to_the_sample,
         works_on_a_device,
         class_counts_are_those_of_train,
     ),
-    build=build,
+    notes=NOTES,
+    trials=trials,
     use=use,
 )
 
 
-def _loader(bundle: DataBundle, split: Dataset[Any]) -> BatchLoader:
-    return BatchLoader(
-        make_sources({"split": split}, CPU)["split"],
-        batch_size=SAMPLES,
-        transform=bundle.transform,
-        augment=bundle.augment if split is bundle.train else None,
-    )
+def _bundle(case: Case) -> DataBundle:
+    bundle = case.build()
+    if not isinstance(bundle, DataBundle):
+        raise CheckFailed(f"it gives a {type(bundle).__name__}; the core needs a ptb.DataBundle")
+    return bundle
 
 
-def _function(bundle: DataBundle, name: str) -> tuple[Tensor, Callable[..., Tensor]]:
-    """Inputs of the first training samples, as `transform` or `augment` gets them, and that function of them."""
+def _loaders(bundle: DataBundle) -> dict[str, BatchLoader]:
+    sources = make_sources(bundle.splits, CPU, num_workers=0, collate=bundle.collate)
+    return {
+        name: BatchLoader(source, batch_size=SAMPLES, transform=bundle.transform) for name, source in sources.items()
+    }
+
+
+def _function(bundle: DataBundle, name: str) -> tuple[Batch, Callable[..., list[Any]]]:
+    """The first training samples as `transform` or `augment` gets them, and that function of them."""
     if (given := getattr(bundle, name)) is None:
         raise Skipped(f"it has no {name}")
     if name == "transform":
-        return _loader(replace(bundle, transform=None), bundle.train).first_batch(SAMPLES).inputs, given
-    inputs, targets, _ = _loader(bundle, bundle.train).first_batch(SAMPLES)
+        batch = _loaders(replace(bundle, transform=None))["train"].first_batch(SAMPLES)
+        return batch, lambda batch, **_: [given(batch.inputs)]
 
-    def augment(inputs: Tensor, first: int = 0, seed: int = 0) -> Tensor:
-        numbers = torch.arange(first, first + len(inputs), device=inputs.device)
-        given_targets = targets[first : first + len(inputs)].to(inputs.device)
-        augmented: Tensor = given(inputs, given_targets, SampleGenerator(seed, 1, numbers))[0]
-        return augmented
+    def augment(batch: Batch, first: int = 0, seed: int = 0) -> list[Any]:
+        numbers = torch.arange(first, first + batch.size, device=next(batch.tensors()).device)
+        return [*given(batch.inputs, batch.targets, SampleGenerator(seed, 1, numbers))]
 
-    return inputs, augment
+    return _loaders(bundle)["train"].first_batch(SAMPLES), augment
 
 
-def _check_function(bundle: DataBundle, name: str, advice: str) -> tuple[Tensor, Callable[..., Tensor]]:
+def _check_function(case: Case, name: str, advice: str) -> tuple[Batch, Callable[..., list[Any]]]:
     """Fails unless it gives the same each time and for each sample alone, whatever the global generators give."""
-    inputs, function = _function(bundle, name)
+    batch, function = _function(_bundle(case), name)
     results = []
     for seed in (1, 2):
         seed_global(seed, name)
-        with on(name), unchanged(inputs=inputs), _drawing_nothing(name):
-            results.append(function(inputs))
+        with on(name), unchanged(inputs=batch.inputs, targets=batch.targets), _drawing_nothing(name):
+            results.append(function(batch))
     if not identical(*results):
         raise CheckFailed(
             f"{name} gives two results for the same inputs; what is random comes from augment's generator"
         )
-    if len(results[0]) != len(inputs):
-        raise CheckFailed(f"{name} makes {len(results[0])} samples of {len(inputs)}")
     with on(f"{name}, a batch of one sample"):
-        places = {"first": 1} if name == "augment" else {}
-        alone = function(inputs[1:2], **places)
-    if not torch.allclose(alone, results[0][1:2], rtol=1e-4, atol=1e-5, equal_nan=True):
-        raise CheckFailed(f"{name} makes another thing of a sample alone than in a batch: {advice}")
-    return inputs, function
+        alone = function(batch.map(lambda each: each[1:2]), first=1)
+    for one, whole in zip(alone, results[0], strict=True):
+        for each, other in zip(leaves(one), leaves(at(slice(1, 2), whole)), strict=True):
+            if not torch.allclose(each, other, rtol=1e-4, atol=1e-5, equal_nan=True):
+                raise CheckFailed(f"{name} makes another thing of a sample alone than in a batch: {advice}")
+    return batch, function
 
 
 @contextmanager
@@ -264,14 +260,8 @@ def _drawing_nothing(what: str) -> Iterator[None]:
         )
 
 
-def _places(split: Dataset[Any]) -> list[int]:
-    """Some samples from the beginning, the middle and the end."""
-    size = len(cast(Sized, split))
-    return sorted({0, 1, size // 2, size - 2, size - 1} & set(range(size)))
-
-
-def _check_same(split: Subset[Any], name: str, others: Sequence[Any], when: str) -> None:
-    for place, number, other in zip(range(len(split)), split.indices, others, strict=True):
-        inputs, targets = map(torch.as_tensor, split[place])
-        if not identical([inputs, targets], list(map(torch.as_tensor, other))):
-            raise CheckFailed(f"sample {number} of the {name} split is another one {when}")
+def _places(loader: BatchLoader) -> Tensor:
+    """Some samples from the beginning, the middle and the end; the first ones of a stream."""
+    size = loader.size
+    wanted = set(range(4)) if loader.source.is_stream else {0, 1, size // 2, size - 2, size - 1}
+    return torch.tensor(sorted(wanted & set(range(size))))

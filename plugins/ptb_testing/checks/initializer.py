@@ -1,5 +1,6 @@
 """What an initializer owes: it changes the values of parameters, and nothing else."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,40 +10,32 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ptb.internals import listing, seed_global
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
-from ptb_testing.checks.support import check_taken, on_each, on_other_device, other_device, refusals
+from ptb_testing.checks.support import every_run, on_each, on_other_device, other_device
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import identical
-from ptb_testing.samples import REFERENCE_INPUTS, reference_models
+from ptb_testing.samples import REFERENCE_FORMS, reference_models, spec_of
+from ptb_testing.trial import Trial, made
 
 
-def _name(model: str) -> str:
-    return model
-
-
-def build(case: Case) -> list[str]:
-    """The reference models that it takes."""
-    refused: dict[str, str] = {}
-    taken = []
-    for name, model in reference_models().items():
-        with refusals(name, refused):
-            _initialize(case, model)
-            taken.append(name)
-    check_taken(case, taken, refused)
-    return taken
+def trials(case: Case) -> Iterator[Trial]:
+    """Runs of the reference models."""
+    for name, form in REFERENCE_FORMS.items():
+        model = made("model", lambda spec, name=name: reference_models()[name])
+        yield Trial.of(case, name, spec_of(form, "class"), model=model)
 
 
 def use(case: Case) -> Any:
     """The parameters that it leaves."""
-    models = reference_models()
-    for name in case.built:
-        _initialize(case, models[name])
-    return {name: dict(models[name].named_parameters()) for name in case.built}
+    models = {trial.what: reference_models()[trial.what] for trial in case.tried}
+    for model in models.values():
+        _initialize(case, model)
+    return {name: dict(model.named_parameters()) for name, model in models.items()}
 
 
-@on_each(_name)
-def changes_values_only(case: Case, name: str) -> None:
+@on_each(every_run)
+def changes_values_only(case: Case, trial: Trial) -> None:
     """Parameters keep identity, shape, type, `requires_grad` and memory; buffers, layers and hooks are as before."""
-    model = reference_models()[name]
+    model = reference_models()[trial.what]
     before = _facts(model) | {"nothing, and returns something": None}
     after = {"nothing, and returns something": _initialize(case, model)} | _facts(model)
     if changed := [fact for fact in {**before, **after} if before.get(fact) != after.get(fact)]:
@@ -50,18 +43,6 @@ def changes_values_only(case: Case, name: str) -> None:
             f"it changes {listing(changed, 5)}: change nothing but values of parameters, in place, with fill_, copy_ "
             "or torch.nn.init, because optimizers and shared weights hold on to what was there"
         )
-
-
-@on_each(_name)
-def values_are_finite(case: Case, name: str) -> None:
-    """It leaves no parameter that is infinite or NaN, and the scores of the model are finite too."""
-    model = _initialized(case, name).eval()
-    if odd := [key for key, parameter in model.named_parameters() if not bool(torch.isfinite(parameter).all())]:
-        raise CheckFailed(f"{listing(odd, 5)} is not finite")
-    with torch.no_grad():
-        scores = model(REFERENCE_INPUTS[name]())
-    if not bool(torch.isfinite(scores).all()):
-        raise CheckFailed("the scores after it are not finite: its values are too large")
 
 
 class RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -79,10 +60,11 @@ class RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # t
 
 def the_seed_has_an_effect(case: Case) -> str | None:
     """If it draws from torch, another seed of the run gives other values."""
-    if "torch" not in case.observed[0].after.moved_generators(case.observed[2].after):
+    observed = common.observed(case)
+    if "torch" not in observed[0].after.moved_generators(observed[2].after):
         raise Skipped("it seeds torch's global generator")
     draws = 0
-    for name in case.built:
+    for name in (trial.what for trial in case.tried):
         model = reference_models()[name]
         with RandomOperations() as operations:
             _initialize(case, model)
@@ -95,11 +77,11 @@ def the_seed_has_an_effect(case: Case) -> str | None:
     return None if draws else "it draws nothing from torch"
 
 
-@on_each(_name)
-def works_on_a_device(case: Case, name: str) -> str:
+@on_each(every_run)
+def works_on_a_device(case: Case, trial: Trial) -> str:
     """It initializes a model on the device where that is."""
     device = other_device()
-    model = reference_models()[name].to(device)
+    model = reference_models()[trial.what].to(device)
     with on_other_device(device):
         _initialize(case, model)
     moved = [key for key, p in model.named_parameters() if p.device.type != device.type]
@@ -108,17 +90,12 @@ def works_on_a_device(case: Case, name: str) -> str:
     return f"tried on {device}"
 
 
+OWN = (changes_values_only, the_seed_has_an_effect, works_on_a_device)
 KIT = Kit(
-    checks=(
-        *common.CHECKS,
-        changes_values_only,
-        values_are_finite,
-        the_seed_has_an_effect,
-        works_on_a_device,
-    ),
-    gates=(values_are_finite,),
-    optional=(works_on_a_device,),
-    build=build,
+    checks=(*common.CHECKS, *OWN),
+    optional=(the_seed_has_an_effect, works_on_a_device),
+    notes=OWN,
+    trials=trials,
     use=use,
     may_draw=True,
 )

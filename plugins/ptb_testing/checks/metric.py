@@ -3,157 +3,163 @@
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ptb import DataSpec
-from ptb.internals import (
-    component_state,
-    decode,
-    encode,
-    load_component_state,
-    one_line,
-)
+from ptb.internals import Batch, RunningMetrics, one_line
 from ptb_testing.case import Case, Check, Kit
 from ptb_testing.checks import common
-from ptb_testing.checks.in_a_run import fits_a_run
-from ptb_testing.checks.support import on_each, on_other_device, other_device, regrouped, taken_specs, unchanged
+from ptb_testing.checks.support import (
+    check_accepts,
+    every_run,
+    on_each,
+    on_other_device,
+    other_device,
+    regrouped,
+    runs_with_targets,
+    unchanged,
+)
 from ptb_testing.outcome import CheckFailed, Skipped
-from ptb_testing.samples import described_scores, scores_of, targets_of
-from ptb_testing.trial import Trial
+from ptb_testing.samples import inputs_of, targets_of
+from ptb_testing.trial import LABEL, TRAIN, Sample, Trial
 
-SAMPLES = 24
-METHODS = ("update", "compute", "reset")
 Figures = dict[str, float]
+Part = tuple[Tensor, Batch]  # what metrics get
 
 
-def build(case: Case) -> list[DataSpec]:
-    """The specs that it takes."""
+class Tried:
+    """The metrics of a run, fed as the core feeds them, and samples with what the model of the run makes of them."""
 
-    def problem(metric: Any) -> str:
-        missing = [name for name in METHODS if not callable(getattr(metric, name, None))]
-        return f"it gives a {type(metric).__name__} without {', '.join(missing)}()" if missing else ""
+    def __init__(self, case: Case, trial: Trial) -> None:
+        self.objective, outputs, batch = trial.samples
+        others = Sample.of(self.objective, _samples(trial.spec, seed=1))
+        self.part: Part = (self.objective.predictions(outputs), batch)
+        self.others: Part = (self.objective.predictions(others.outputs), others.batch)
+        self.build = functools.partial(case.build, trial.spec)
 
-    return taken_specs(case, problem)
+    def running(self, metric: Any = None) -> RunningMetrics:
+        """A metric, reset, or a new one."""
+        return RunningMetrics(self.objective, {LABEL: metric if metric is not None else self.build()})
+
+    def figures(self, running: RunningMetrics, *parts: Part) -> Figures:
+        """What it computes after these batches."""
+        for scores, batch in parts:
+            running.add(scores, batch, torch.zeros(()))
+            running.flush()
+        figures = running.compute()
+        return {name.removeprefix(LABEL).removeprefix("/"): each for name, each in figures.items() if name != "loss"}
 
 
 def use(case: Case) -> Any:
     """Its figures."""
-    figures = {}
-    for spec in case.built:
-        metric = case.build(spec)
-        metric.update(*_samples(spec))
-        figures[described_scores(spec)] = metric.compute()
-    return figures
+    found = {}
+    for trial in case.tried:
+        tried = Tried(case, trial)
+        found[trial.what] = tried.figures(tried.running(), tried.part)
+    return found
 
 
-def trials(case: Case) -> Iterator[tuple[str, Trial]]:
-    """A run on targets of each kind that it takes."""
-    for spec in case.built:
-        yield described_scores(spec), Trial.of(case, spec)
-
-
-def _same_figures(advice: str) -> Callable[[Callable[[Case, DataSpec], Iterator[Figures]]], Check]:
+def _same_figures(advice: str) -> Callable[[Callable[[Tried], Iterator[Figures]]], Check]:
     """Makes a check of other ways to the figures of all samples."""
 
-    def decorate(ways: Callable[[Case, DataSpec], Iterator[Figures]]) -> Check:
+    def decorate(ways: Callable[[Tried], Iterator[Figures]]) -> Check:
         @functools.wraps(ways)
-        def check(case: Case, spec: DataSpec) -> None:
-            whole = _figures(case.build(spec), _samples(spec))
-            for figures in ways(case, spec):
+        def check(case: Case, trial: Trial) -> None:
+            tried = Tried(case, trial)
+            whole = tried.figures(tried.running(), tried.part)
+            for figures in ways(tried):
                 if not _close(whole, figures):
                     raise CheckFailed(f"it gives {_shown(figures)} instead of {_shown(whole)}: {advice}")
 
-        return on_each(described_scores)(check)
+        return on_each(every_run)(check)
 
     return decorate
 
 
-@on_each(described_scores)
-def figures_are_finite(case: Case, spec: DataSpec) -> None:
-    """On valid scores and targets it computes finite numbers: a float or a tensor of one value, or a dict of them."""
-    figures = _figures(case.build(spec), _samples(spec))
+@on_each(every_run)
+def figures_are_finite(case: Case, trial: Trial) -> None:
+    """On valid scores and targets of every class it computes finite numbers."""
+    tried = Tried(case, trial)
+    figures = tried.figures(tried.running(), tried.part)
     if not figures or not all(map(math.isfinite, figures.values())):
-        raise CheckFailed(f"compute() gives {_shown(figures)} on {SAMPLES} valid samples")
+        raise CheckFailed(f"compute() gives {_shown(figures)} on {TRAIN} valid samples")
 
 
-@on_each(described_scores)
-def arguments_are_left_alone(case: Case, spec: DataSpec) -> None:
+@on_each(every_run)
+def arguments_are_left_alone(case: Case, trial: Trial) -> None:
     """It changes neither the scores nor the targets, which other metrics get after it."""
-    scores, targets = _samples(spec)
-    with unchanged(scores=scores, targets=targets):
-        _figures(case.build(spec), (scores, targets))
+    tried = Tried(case, trial)
+    metric, (scores, batch) = tried.build(), _as_given(tried, tried.part)
+    with unchanged(scores=scores, targets=batch.targets):
+        metric.update(scores, batch.targets)
 
 
 @_same_figures("keep state in self")
-def instances_share_nothing(case: Case, spec: DataSpec) -> Iterator[Figures]:
+def instances_share_nothing(tried: Tried) -> Iterator[Figures]:
     """Two of them, as one for training and one for evaluation, do not disturb each other."""
-    metric, other = case.build(spec), case.build(spec)
-    _figures(metric, _samples(spec))
-    _figures(other, _samples(spec, seed=1))
+    one, other = tried.running(), tried.running()
+    tried.figures(one, tried.part)
+    tried.figures(other, tried.others)
     other.reset()
-    yield _figures(metric)
+    yield tried.figures(one)
 
 
 @_same_figures("add up sums and counts, and divide in compute()")
-def batches_add_up(case: Case, spec: DataSpec) -> Iterator[Figures]:
+def batches_add_up(tried: Tried) -> Iterator[Figures]:
     """Two uneven batches, also one of a single sample, and another order give the figures of all samples at once."""
-    for batches in regrouped(*_samples(spec)):
-        yield _figures(case.build(spec), *batches)
+    scores, batch = tried.part
+    for places in regrouped(batch):
+        parts = [(scores[place], batch.map(itemgetter(place))) for place in places]
+        yield tried.figures(tried.running(), *parts)
 
 
 @_same_figures("forget all samples in reset()")
-def reset_forgets(case: Case, spec: DataSpec) -> Iterator[Figures]:
+def reset_forgets(tried: Tried) -> Iterator[Figures]:
     """After `reset` it gives what a new one gives."""
-    metric = case.build(spec)
-    _figures(metric, _samples(spec, seed=1))
-    metric.reset()
-    yield _figures(metric, _samples(spec))
+    running = tried.running()
+    tried.figures(running, tried.others)
+    running.reset()
+    yield tried.figures(running, tried.part)
 
 
 @_same_figures("leave in compute() what was added up as it is")
-def computing_changes_nothing(case: Case, spec: DataSpec) -> Iterator[Figures]:
+def computing_changes_nothing(tried: Tried) -> Iterator[Figures]:
     """`compute` gives the same when it is asked again, and more batches may follow it."""
-    metric, (first, second) = case.build(spec), next(regrouped(*_samples(spec)))
-    _figures(metric, first)
-    yield _figures(metric, second)
-    yield _figures(metric)
+    scores, batch = tried.part
+    running, places = tried.running(), next(regrouped(batch))
+    for place in places:
+        tried.figures(running, (scores[place], batch.map(itemgetter(place))))
+    yield tried.figures(running)
 
 
 @_same_figures("compute the same in inference mode")
-def works_in_evaluation(case: Case, spec: DataSpec) -> Iterator[Figures]:
+def works_in_evaluation(tried: Tried) -> Iterator[Figures]:
     """Used before, reset, and updated in inference mode, it gives the figures that it gives outside of it."""
-    metric = case.build(spec)
+    running = tried.running()
     with torch.no_grad():
-        _figures(metric, _samples(spec, seed=1))
+        tried.figures(running, tried.others)
     for _ in range(2):  # two epochs
         with torch.inference_mode():
-            metric.reset()
-            figures = _figures(metric, _samples(spec))
+            running.reset()
+            figures = tried.figures(running, tried.part)
         yield figures
 
 
-@_same_figures("keep its state in state_dict(), or in plain attributes of an object that has no state_dict()")
-def state_survives_a_checkpoint(case: Case, spec: DataSpec) -> Iterator[Figures]:
-    """Saved between two batches and loaded into a new one, it gives the figures of one that was not saved."""
-    metric, resumed, (first, second) = case.build(spec), case.build(spec), next(regrouped(*_samples(spec)))
-    _figures(metric, first)
-    load_component_state(resumed, decode(encode(component_state(metric))))
-    yield _figures(resumed, second)
-
-
-@on_each(described_scores)
-def details_are_json(case: Case, spec: DataSpec) -> None:
+@on_each(every_run)
+def details_are_json(case: Case, trial: Trial) -> None:
     """`details()`, which a metric may have, gives a dict of JSON values, without NaN, after one sample too."""
-    metric = case.build(spec)
+    tried = Tried(case, trial)
+    metric = tried.build()
     if not hasattr(metric, "details"):
         raise Skipped("it has no details()")
-    for size in (SAMPLES, 1):
-        metric.reset()
-        metric.update(*(part[:size] for part in _samples(spec)))
+    scores, batch = tried.part
+    for size in (TRAIN, 1):
+        tried.figures(tried.running(metric), (scores[:size], batch.map(itemgetter(slice(size)))))
         details = metric.details()
         try:
             json.dumps(details, allow_nan=False)
@@ -163,16 +169,16 @@ def details_are_json(case: Case, spec: DataSpec) -> None:
             raise CheckFailed(f"details() must give a dict, it gives a {type(details).__name__}")
 
 
-@on_each(described_scores)
-def works_on_a_device(case: Case, spec: DataSpec) -> str:
+@on_each(every_run)
+def works_on_a_device(case: Case, trial: Trial) -> str:
     """It takes scores and targets of another device."""
-    device = other_device()
-    metric = case.build(spec)
+    device, tried = other_device(), Tried(case, trial)
+    metric, (scores, batch) = tried.build(), _as_given(tried, tried.part)
     if isinstance(metric, nn.Module):
         nn.Module.to(metric, device)
-    scores, targets = _samples(spec)
+    moved = batch.map(lambda each: each.to(device))
     with on_other_device(device):
-        metric.update(scores.to(device), targets.to(device))
+        metric.update(scores.to(device), moved.targets)
     return f"tried on {device}"
 
 
@@ -180,45 +186,51 @@ KIT = Kit(
     checks=(
         *common.CHECKS,
         figures_are_finite,
-        fits_a_run,
         arguments_are_left_alone,
         instances_share_nothing,
         batches_add_up,
         reset_forgets,
         computing_changes_nothing,
         works_in_evaluation,
-        state_survives_a_checkpoint,
         details_are_json,
         works_on_a_device,
     ),
     gates=(
         figures_are_finite,
-        fits_a_run,
         instances_share_nothing,
         batches_add_up,
         reset_forgets,
         computing_changes_nothing,
     ),
     optional=(details_are_json, works_on_a_device),
-    build=build,
+    notes=(figures_are_finite, works_on_a_device),
+    trials=runs_with_targets,
+    check_tried=check_accepts,
     use=use,
-    trials=trials,
 )
 
 
-def _samples(spec: DataSpec, seed: int = 0) -> tuple[Tensor, Tensor]:
-    return scores_of(spec, SAMPLES, seed), targets_of(spec, SAMPLES, seed)
+def _samples(spec: DataSpec, seed: int) -> Batch:
+    inputs = inputs_of(spec, TRAIN, seed)
+    return Batch(inputs, inputs if spec.target == "none" else targets_of(spec, TRAIN, seed))
 
 
-def _figures(metric: Any, *batches: tuple[Tensor, Tensor]) -> Figures:
-    """What it computes after these batches, by name; a single figure has none."""
-    for scores, targets in batches:
-        metric.update(scores, targets)
-    value = metric.compute()
-    try:
-        return {name: float(each) for name, each in (value if isinstance(value, Mapping) else {"": value}).items()}
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckFailed(f"compute() gives {value!r}, no number and no dict of numbers: {one_line(error)}") from error
+def _as_given(tried: Tried, part: Part) -> Part:
+    """The scores and targets that the core calls ``update`` with."""
+    given: list[Part] = []
+
+    class Catching(nn.Module):
+        def reset(self) -> None:
+            """It keeps nothing."""
+
+        def update(self, scores: Tensor, targets: Any) -> None:
+            """Keeps what it gets."""
+            given.append((scores, Batch(targets, targets)))
+
+    running = RunningMetrics(tried.objective, {LABEL: Catching()})
+    running.add(*part, torch.zeros(()))
+    running.flush()
+    return given[0]
 
 
 def _close(one: Figures, other: Figures) -> bool:

@@ -1,66 +1,71 @@
 """What a model owes: scores of the right form for every spec that it takes, gradients, and a state that is whole."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ptb import DataSpec
-from ptb.internals import Objective, generator, listing, model_state, seed_global
+from ptb.internals import TARGET_KINDS, Objective, generator, listing, map_leaves, model_state, scores_of, seed_global
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
-from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
-from ptb_testing.checks.support import check_taken, on_each, on_other_device, other_device, refusals, unchanged
+from ptb_testing.checks.support import at, on_each, on_other_device, other_device, unchanged
 from ptb_testing.outcome import CheckFailed
 from ptb_testing.process import Snapshot, identical
-from ptb_testing.samples import LARGE_FORMS, described, inputs_of, position_specs, specs
+from ptb_testing.samples import BATCH, FORMS, LARGE, described, inputs_of, spec_of
 from ptb_testing.trial import CPU, Trial
 
 SHAKES = 16
 
 
-def build(case: Case) -> list[DataSpec]:
-    """The specs that it takes: all that are given, else some of the kit's.
+def trials(case: Case) -> Iterator[Trial]:
+    """Classes of every form of inputs, then every kind of targets of the first form that it takes.
 
-    Large pictures if it takes no small ones, targets at each position if it takes no others.
+    What few models are made for comes where it takes nothing else: large pictures, further inputs, targets at each
+    position, and no targets.
     """
-    refused: dict[str, str] = {}
-    taken = _taken(case, case.specs or list(specs()), refused)
-    if not case.specs and not any(spec.inputs == "image" for spec in taken):
-        taken += _taken(case, list(specs(LARGE_FORMS)), refused)
-    taken = taken or _taken(case, position_specs(), refused)
-    check_taken(case, taken, refused)
-    return taken
+    for spec in case.specs or [spec_of(form, "class") for form in FORMS]:
+        yield _trial(case, spec)
+    if case.specs:
+        return
+    if not any(trial.spec.inputs == "image" for trial in case.tried):
+        yield _trial(case, spec_of(LARGE, "class"))
+    taken = [trial.spec.all_inputs()["inputs"] for trial in case.tried][:1]
+    for target in TARGET_KINDS:
+        for form in taken or FORMS:
+            if target not in ("class", "none"):
+                yield _trial(case, spec_of(form, target))
+    unusual = {"fields": True}, {"positions": True}, {}
+    for form in FORMS:
+        for more in unusual:
+            for target in ("class", "real") if more else ("none",):
+                if not case.tried and not (form.kind == "vector" and more == {"positions": True}):
+                    yield _trial(case, spec_of(form, target, **more))  # type: ignore[arg-type]
 
 
 def use(case: Case) -> Any:
     """Its first weights, and its scores in eval mode."""
-    spec = case.built[0]
+    spec = case.tried[0].spec
     model = case.build(spec)
     return {**model_state(model), "the scores": _scorer(model.eval(), spec)(inputs_of(spec))}
 
 
-def trials(case: Case) -> Iterator[tuple[str, Trial]]:
-    """A run on samples of each spec."""
-    for spec in case.built:
-        yield described(spec), Trial.of(case, spec)
+def one_of_each_form(case: Case) -> list[Trial]:
+    """Of the runs that it takes, the first of each form of inputs."""
+    runs = reversed(case.tried)
+    return list({(trial.spec.inputs, trial.spec.input_shape): trial for trial in runs}.values())[::-1]
 
 
-def one_of_each_form(case: Case) -> list[DataSpec]:
-    """Of the specs that it takes, the first of each form of inputs."""
-    return list({(spec.inputs, spec.input_shape): spec for spec in reversed(case.built)}.values())[::-1]
+def least_unusual(case: Case) -> list[Trial]:
+    """One run; pairs only where it takes nothing else."""
+    return [min(case.tried, key=lambda trial: trial.spec.target == "similarity")]
 
 
-def least_unusual(case: Case) -> list[DataSpec]:
-    """One spec; pairs only where it takes nothing else."""
-    return [min(case.built, key=lambda spec: spec.target == "similarity")]
-
-
-@on_each(described, one_of_each_form)
-def eval_mode_is_a_function(case: Case, spec: DataSpec) -> None:
+@on_each(one_of_each_form)
+def eval_mode_is_a_function(case: Case, trial: Trial) -> None:
     """In eval mode it gives the same scores for the same inputs, and draws nothing."""
-    scorer, inputs = _scorer(_model(case, spec).eval(), spec), inputs_of(spec)
+    scorer, inputs = _scorer(_model(case, trial).eval(), trial.spec), inputs_of(trial.spec)
     before = Snapshot.take()
     if not identical(scorer(inputs), scorer(inputs)):
         raise CheckFailed("two forward passes in eval mode differ: draw in training mode only, as nn.Dropout does")
@@ -68,17 +73,17 @@ def eval_mode_is_a_function(case: Case, spec: DataSpec) -> None:
         raise CheckFailed(f"a forward pass in eval mode draws from the global generator of {listing(moved)}")
 
 
-@on_each(described, least_unusual)
-def scores_are_raw(case: Case, spec: DataSpec) -> None:
+@on_each(least_unusual)
+def scores_are_raw(case: Case, trial: Trial) -> None:
     """Whatever the weights, no final activation keeps the scores from falling below 0 and rising above 1."""
-    model = _model(case, spec).eval()
-    scorer, source = _scorer(model, spec), generator(0, "shakes")
+    model = _model(case, trial).eval()
+    scorer, source = _scorer(model, trial.spec), generator(0, "shakes")
     lowest, highest = torch.inf, -torch.inf
     for _ in range(SHAKES):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=source).to(parameter.dtype))
-        scores = scorer(inputs_of(spec))
+        scores = scorer(inputs_of(trial.spec))
         scores = scores[torch.isfinite(scores)]
         if scores.numel():
             lowest, highest = min(lowest, float(scores.min())), max(highest, float(scores.max()))
@@ -90,72 +95,58 @@ def scores_are_raw(case: Case, spec: DataSpec) -> None:
     )
 
 
-@on_each(described, one_of_each_form)
-def samples_do_not_mix(case: Case, spec: DataSpec) -> None:
+@on_each(one_of_each_form)
+def samples_do_not_mix(case: Case, trial: Trial) -> None:
     """In eval mode the scores of a sample do not depend on the others in its batch."""
-    scorer, inputs = _scorer(_model(case, spec).eval(), spec), inputs_of(spec)
-    together, alone = scorer(inputs), torch.cat(list(map(scorer, torch.split(inputs, 1))))
+    scorer, inputs = _scorer(_model(case, trial).eval(), trial.spec), inputs_of(trial.spec)
+    alone = torch.cat([scorer(at(slice(place, place + 1), inputs)) for place in range(BATCH)])
+    together = scorer(inputs)
     if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
         most = float((together - alone).abs().max())
         raise CheckFailed(f"a sample's scores change by up to {most:.3g} with the other samples of its batch")
 
 
-@on_each(described, one_of_each_form)
-def inputs_are_left_alone(case: Case, spec: DataSpec) -> None:
+@on_each(one_of_each_form)
+def inputs_are_left_alone(case: Case, trial: Trial) -> None:
     """A forward pass does not change its inputs, in training mode nor in eval mode."""
-    model, inputs = _model(case, spec), inputs_of(spec)
+    model, inputs = _model(case, trial), inputs_of(trial.spec)
     for training in (True, False):
         with unchanged(inputs=inputs):
-            _scorer(model.train(training), spec)(inputs)
+            _scorer(model.train(training), trial.spec)(inputs)
 
 
-@on_each(described, one_of_each_form)
-def moves_to_a_device(case: Case, spec: DataSpec) -> str:
+@on_each(one_of_each_form)
+def moves_to_a_device(case: Case, trial: Trial) -> str:
     """Moved to another device it takes inputs of that device: nothing stays behind."""
     device = other_device()
-    model = _model(case, spec).eval()
+    model = _model(case, trial).eval()
     with on_other_device(device):
-        _scorer(model.to(device), spec)(inputs_of(spec).to(device))
+        _scorer(model.to(device), trial.spec)(map_leaves(lambda each: each.to(device), inputs_of(trial.spec)))
     return f"tried on {device}"
 
 
+OWN = (eval_mode_is_a_function, scores_are_raw, samples_do_not_mix, inputs_are_left_alone, moves_to_a_device)
 KIT = Kit(
-    checks=(
-        *common.CHECKS,
-        fits_a_run,
-        eval_mode_is_a_function,
-        scores_are_raw,
-        samples_do_not_mix,
-        inputs_are_left_alone,
-        state_survives_a_checkpoint,
-        moves_to_a_device,
-    ),
-    gates=(fits_a_run, eval_mode_is_a_function),
+    checks=(*common.CHECKS, *OWN),
+    gates=(eval_mode_is_a_function,),
     optional=(moves_to_a_device,),
-    build=build,
-    use=use,
+    notes=OWN,
     trials=trials,
+    use=use,
     may_draw=True,
 )
 
 
-def _taken(case: Case, tried: Sequence[DataSpec], refused: dict[str, str]) -> list[DataSpec]:
-    taken = []
-    for spec in tried:
-        with refusals(described(spec), refused):
-            model = case.build(spec)
-            if not isinstance(model, nn.Module):
-                raise CheckFailed(f"it gives a {type(model).__name__}; the core needs a torch.nn.Module")
-            taken.append(spec)
-    return taken
+def _trial(case: Case, spec: DataSpec) -> Trial:
+    return Trial.of(case, described(spec), spec)
 
 
-def _model(case: Case, spec: DataSpec) -> nn.Module:
+def _model(case: Case, trial: Trial) -> nn.Module:
     seed_global(0, "model")
-    return case.build(spec)  # type: ignore[no-any-return]  # build has seen that it is one
+    return case.build(trial.spec)  # type: ignore[no-any-return]  # a run has seen that it is one
 
 
-def _scorer(model: nn.Module, spec: DataSpec) -> Callable[[Tensor], Tensor]:
+def _scorer(model: nn.Module, spec: DataSpec) -> Callable[[Any], Tensor]:
     """The forward pass as a run takes it: of a pair, both halves are embedded by the one model."""
     objective = Objective(model, lambda scores, targets: scores, CPU, pairs=spec.target == "similarity")
-    return torch.no_grad()(objective.forward)
+    return torch.no_grad()(lambda inputs: scores_of(objective.forward(inputs)))

@@ -1,149 +1,136 @@
-"""What an optimizer owes: it makes a loss smaller, obeys its learning rate, and loses nothing at a stop."""
+"""What an optimizer owes: runs with vectors, matrices and convolutions, and nothing that is lost at a stop."""
 
-import math
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from ptb.internals import ComponentConfig, GroupConfig, ParameterGroup, Trainer, seed_global
+from ptb import InputSpec
+from ptb.internals import ComponentConfig, GroupConfig, ParameterGroup, model_state, seed_global
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
-from ptb_testing.checks.in_a_run import fits_a_run, state_survives_a_checkpoint
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import differing, identical
-from ptb_testing.samples import spec_of
-from ptb_testing.trial import Trial, component
+from ptb_testing.samples import FORMS, Reference, spec_of
+from ptb_testing.trial import Trial, component, made
 
-STEPS, SHORT = 100, 4
+PICTURES, VECTORS, TOKENS = InputSpec((1, 8, 8), "image"), FORMS[2], FORMS[3]
 
 
 class Pair(nn.Module):
     """Two models whose scores are added, and a parameter that takes no part in them."""
 
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+    def __init__(self, spec: Any) -> None:
         super().__init__()
-        self.first, self.second = first, second
+        self.first, self.second = Reference(spec), Reference(spec)
         self.idle = nn.Parameter(torch.ones(3, 2))
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Any) -> Tensor:
         """Inputs of both to their scores."""
         scores: Tensor = self.first(inputs) + self.second(inputs)
         return scores
 
 
-def build(case: Case) -> None:
-    """It is one of torch's optimizers, and has learning rates."""
-    optimizer = case.build([nn.Parameter(torch.ones(3, 2))])
-    if not isinstance(optimizer, Optimizer):
-        raise CheckFailed(f"it gives a {type(optimizer).__name__}; the core needs a torch.optim.Optimizer")
-    if not all(isinstance(group.get("lr"), int | float | Tensor) for group in optimizer.param_groups):
-        raise CheckFailed("its parameter groups hold no 'lr', which the core records and schedulers change")
+def trials(case: Case) -> Iterator[Trial]:
+    """Models with all shapes of parameters; sparse gradients where it takes only those.
+
+    One that takes neither is tried on matrices alone, beside another one for the rest.
+    """
+    if "sparse-gradients" in case.component.component.needs:
+        model = component("model", "embedding-bag", sparse=True)
+        yield Trial.of(case, "sparse gradients", spec_of(TOKENS, "real"), model=model)
+        return
+    cnn = component("model", "cnn", channels=[4])
+    yield Trial.of(case, "convolutions, matrices and biases", spec_of(PICTURES, "class"), model=cnn)
+    mlp = component("model", "mlp", hidden=[8])
+    yield Trial.of(case, "matrices and biases", spec_of(VECTORS, "real"), model=mlp)
+    if not case.tried:
+        group = GroupConfig(ParameterGroup(ndim=2, name=case.entry.id), case.config, ())
+        rest = {"optimizer": component("optimizer", "adamw"), "groups": (group,), "section": "optimizer.groups[0]"}
+        yield Trial.of(
+            case, "matrices alone, as optimizer.groups can have it", spec_of(VECTORS, "real"), model=mlp, **rest
+        )
 
 
 def use(case: Case) -> Any:
-    """The weights after a few steps."""
-    trial = _trial(case)
-    trainer = trial.trainer()
-    for _ in range(SHORT):
-        trainer.train_step([trial.batch])
-    return dict(trainer.model.named_parameters())
+    """The weights after a run."""
+    with closing(case.tried[0].compose()) as composed:
+        return model_state(case.tried[0].fit(composed.trainer).model)
 
 
-def trials(case: Case) -> Iterator[tuple[str, Trial]]:
-    """One run."""
-    yield "a linear model", _trial(case)
-
-
-def lowers_a_quadratic(case: Case) -> str:
-    """A hundred steps with the default settings lower the mean squared error of a linear model."""
-    trial = _trial(case)
-    trainer = trial.trainer()
-    losses = [float(trainer.train_step([trial.batch]).loss) for _ in range(STEPS)]
-    start, end = losses[0], losses[-1]
-    if not math.isfinite(end) or end >= start:
-        raise CheckFailed(f"{STEPS} steps took the loss of a quadratic from {start:.4g} to {end:.4g}; is a sign wrong?")
-    return f"from {start:.3g} to {end:.3g} in {STEPS} steps"
+def lowers_the_loss(case: Case) -> str:
+    """Many steps with the default settings lower the loss of the first run; a note where they do not."""
+    trial = case.tried[0]
+    with closing(trial.compose()) as composed:
+        batch = composed.trainer.train_loader.first_batch(trial.partial.loader.batch_size)
+        losses = [float(composed.trainer.train_step([batch]).loss) for _ in range(100)]
+    if losses[-1] >= losses[0]:
+        raise CheckFailed(f"100 steps took the loss from {losses[0]:.4g} to {losses[-1]:.4g}; is a sign wrong?")
+    return f"from {losses[0]:.3g} to {losses[-1]:.3g} in 100 steps"
 
 
 def obeys_its_learning_rate(case: Case) -> None:
-    """`lr` stands in its parameter groups, where schedulers change it, and another one makes another step."""
-    ends = []
-    for factor in (1.0, 0.5):
-        trainer = _trial(case).trainer()
-        for group in trainer.optimizer.param_groups:
-            group["lr"] = factor * float(group["lr"])
-        ends.append(_weights_after(1, _trial(case), trainer))
-    if identical(*ends):
-        raise CheckFailed("with half the lr in its parameter groups it takes the same step: read group['lr'] in step()")
+    """With another `lr` in its parameter groups it takes other steps; a note where it has none, or takes the same."""
+    if identical(*(_weights(case.tried[0], factor) for factor in (1.0, 0.5))):
+        raise CheckFailed(
+            "with half the lr in its parameter groups it takes the same steps: read group['lr'] in step()"
+        )
 
 
 def takes_parameter_groups(case: Case) -> None:
-    """Parameters may come in groups with a learning rate of their own, and it obeys it."""
-    lr = float(_trial(case).trainer().optimizer.param_groups[0]["lr"])
-    ends = []
+    """Parameters may come in groups with a learning rate of their own, which it obeys; a note where it does not."""
+    lr, ends = _learning_rate(case), []
     for factor in (1.0, 0.5):
         settings = case.settings.model_copy(update={"lr": factor * lr})
-        group = GroupConfig(
-            ParameterGroup.model_validate({"match": "second.*"}), ComponentConfig(case.component, settings), ("lr",)
-        )
-        trial = _trial(case, groups=(group,))
-        try:
-            trainer = trial.trainer(_pair(trial))
-        except CheckFailed as error:
-            if not isinstance(error.__cause__, ValueError):
-                raise
-            raise Skipped(f"it refuses them: {error.__cause__}") from error
-        ends.append(_weights_after(1, trial, trainer))
-    changed = {name.partition(".")[0] for name in differing(*ends)}
-    if "second" not in changed:
-        raise CheckFailed("with half the lr in one group it takes the same step: read the lr of each group in step()")
-    if "first" in changed:
+        group = GroupConfig(ParameterGroup(match="second.*"), ComponentConfig(case.component, settings), ("lr",))
+        trial = _pair(case, groups=(group,))
+        ends.append((_weights(trial, steps=1), _weights(trial)))
+    first, all_of_them = (differing(*pair) for pair in zip(*ends, strict=True))
+    if not all_of_them:
+        raise CheckFailed("with half the lr in one group it takes the same steps: read the lr of each group in step()")
+    if any(name.startswith("first.") for name in first):
         raise CheckFailed("the lr of one parameter group changes the steps of another one")
 
 
 def skips_parameters_without_gradient(case: Case) -> None:
-    """A parameter without a gradient stays as it is, and does not stop the others."""
-    trial = _trial(case)
-    trainer = trial.trainer(_pair(trial))
-    if not identical(_weights_after(SHORT, trial, trainer)["idle"], torch.ones(3, 2)):
+    """A parameter without a gradient stays as it is, and does not stop the others; a note where it does not."""
+    if not identical(_weights(_pair(case))["idle"], torch.ones(3, 2)):
         raise CheckFailed("it changes a parameter that has no gradient; pass over those whose .grad is None")
 
 
+OWN = (lowers_the_loss, obeys_its_learning_rate, takes_parameter_groups, skips_parameters_without_gradient)
 KIT = Kit(
-    checks=(
-        *common.CHECKS,
-        fits_a_run,
-        lowers_a_quadratic,
-        obeys_its_learning_rate,
-        takes_parameter_groups,
-        skips_parameters_without_gradient,
-        state_survives_a_checkpoint,
-    ),
-    gates=(fits_a_run, obeys_its_learning_rate),
-    optional=(takes_parameter_groups,),
-    build=build,
-    use=use,
+    checks=(*common.CHECKS, *OWN),
+    optional=(takes_parameter_groups, skips_parameters_without_gradient),
+    notes=OWN,
     trials=trials,
+    use=use,
+    may_draw=True,
 )
 
 
-def _trial(case: Case, **sections: Any) -> Trial:
-    """Linear regression, whose mean squared error is a quadratic; with sparse gradients where it takes only those."""
-    if "sparse-gradients" not in case.component.component.needs:
-        return Trial.of(case, spec_of(("vector", (8,)), "real"), **sections)
-    model = component("model", "embedding-bag", sparse=True)
-    return Trial.of(case, spec_of(("tokens", (12,)), "real"), model=model, **sections)
+def _pair(case: Case, **sections: Any) -> Trial:
+    if case.tried[0].section != "optimizer" or "sparse-gradients" in case.component.component.needs:
+        raise Skipped("it does not take all parameters of a model")
+    return Trial.of(case, "two models", spec_of(VECTORS, "real"), model=made("model", Pair), **sections)
 
 
-def _pair(trial: Trial) -> nn.Module:
-    return Pair(trial.assembly.model(), trial.assembly.model())
+def _learning_rate(case: Case) -> float:
+    with closing(_pair(case).compose()) as composed:
+        rate = composed.trainer.optimizer.param_groups[0].get("lr")
+    if rate is None or "lr" not in case.model.model_fields:
+        raise Skipped("it has no setting lr")
+    return float(rate)
 
 
-def _weights_after(steps: int, trial: Trial, trainer: Trainer) -> dict[str, Tensor]:
-    seed_global(0, "steps")  # it may draw, as from noise
-    for _ in range(steps):
-        trainer.train_step([trial.batch])
-    return {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}
+def _weights(trial: Trial, factor: float = 1.0, steps: int | None = None) -> dict[str, Tensor]:
+    """The weights after a run, or its first steps, that begins with other learning rates."""
+    with closing(trial.compose()) as composed:
+        for group in composed.trainer.optimizer.param_groups:
+            if group.get("lr") is None:
+                raise Skipped("its parameter groups hold no lr")
+            group["lr"] = factor * group["lr"]
+        seed_global(0, "steps")  # it may draw, as from noise
+        return dict(trial.fit(composed.trainer, steps).model.named_parameters())

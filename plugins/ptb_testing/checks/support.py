@@ -1,35 +1,40 @@
-"""What the checks of several kinds need: names for what a component is tried on, refusals, and a second device."""
+"""What the checks of several kinds need: names for what a component is tried on, and a second device."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from ptb import DataSpec
-from ptb.internals import generator, one_line
+from ptb import Registry
+from ptb.internals import Batch, ComponentConfig, generator, listing, map_leaves, one_line
 from ptb_testing.case import Case, Check
-from ptb_testing.outcome import CheckFailed, Skipped
+from ptb_testing.outcome import CheckFailed, Noted, Skipped
 from ptb_testing.process import identical
-from ptb_testing.samples import described_scores, target_specs
+from ptb_testing.samples import FORMS, described_scores, target_specs
+from ptb_testing.subject import loaded
+from ptb_testing.trial import Trial
 
-T = TypeVar("T")
+OnOne = Callable[[Case, Trial], str | None]
 
 
-def on_each(
-    describe: Callable[[T], str], among: Callable[[Case], Iterable[T]] = lambda case: case.built
-) -> Callable[[Callable[[Case, T], str | None]], Check]:
-    """Makes a check of one that is run on each of what the component accepts, which every failure then names."""
+def every_run(case: Case) -> list[Trial]:
+    """All that the component took part in."""
+    return case.tried
 
-    def decorate(check: Callable[[Case, T], str | None]) -> Check:
+
+def on_each(among: Callable[[Case], Iterable[Trial]]) -> Callable[[OnOne], Check]:
+    """Makes a check of one that is made on each of some runs, which every failure then names."""
+
+    def decorate(check: OnOne) -> Check:
         @functools.wraps(check)
         def on_all(case: Case) -> str | None:
             remark = None
-            for each in among(case):
-                with on(describe(each)):
-                    remark = check(case, each)
+            for trial in among(case):
+                with on(trial.what):
+                    remark = check(case, trial)
             return remark
 
         return on_all
@@ -44,78 +49,60 @@ def on(what: str) -> Iterator[None]:
         yield
     except Skipped:
         raise
-    except CheckFailed as error:
-        raise CheckFailed(f"{what}: {error}") from error.__cause__
+    except (CheckFailed, Noted) as error:
+        raise type(error)(f"{what}: {error}") from error.__cause__
     except (Exception, SystemExit) as error:  # a component may raise anything
         raise CheckFailed(f"{what}: it raised {one_line(error)}") from error
 
 
 @contextmanager
-def unchanged(**tensors: Tensor) -> Iterator[None]:
-    """The block must leave these tensors as they are."""
-    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+def unchanged(**trees: Any) -> Iterator[None]:
+    """The block must leave these tensors, or dicts of them, as they are."""
+    before = {name: map_leaves(lambda tensor: tensor.detach().clone(), tree) for name, tree in trees.items()}
     yield
-    for name, tensor in tensors.items():
-        if not identical(before[name], tensor.detach()):
+    for name, tree in trees.items():
+        if not identical(before[name], map_leaves(torch.Tensor.detach, tree)):
             raise CheckFailed(f"it changed the {name} in place; others still need them: work on a new tensor")
 
 
-@contextmanager
-def refusals(what: str, refused: dict[str, str]) -> Iterator[None]:
-    """Notes a refusal, which is a ``ValueError`` with a text; whatever else is raised fails the check."""
-    try:
-        yield
-    except (CheckFailed, Skipped):
-        raise
-    except ValueError as error:
-        if not str(error).strip():
-            raise CheckFailed(
-                f"{what}: it refuses with an empty ValueError; say what it got and what it takes"
-            ) from error
-        refused[what] = str(error)
-    except (Exception, SystemExit) as error:  # a component may raise anything
-        raise CheckFailed(
-            f"{what}: building it raised {one_line(error)}; for what does not fit, raise a ValueError with a text"
-        ) from error
+def runs_with_targets(case: Case) -> Iterator[Trial]:
+    """Runs of a loss or a metric on targets of each kind that it declares.
 
-
-def taken_specs(case: Case, problem: Callable[[Any], str]) -> list[DataSpec]:
-    """The specs that a loss or a metric takes: all that are given, else one or more of each target kind it declares.
-
-    Args:
-        case: the loss or metric.
-        problem: says what is wrong with what was built, or nothing.
+    With the models of its own plugin where it takes none of the kit's, as a loss may that needs more than scores.
     """
     declared = case.component.component.accepts
-    refused: dict[str, str] = {}
-    taken = []
     for spec in case.specs or target_specs(declared):
-        with refusals(described_scores(spec), refused):
-            if wrong := problem(case.build(spec)):
-                raise CheckFailed(wrong)
-            taken.append(spec)
-    check_taken(case, taken, refused)
-    if set(declared) - {spec.target_form for spec in taken} and not case.specs:
-        what, reason = next(iter(refused.items()))
-        raise CheckFailed(f"it declares accepts={declared}, and refuses {what}: {reason}")
-    return taken
+        yield Trial.of(case, described_scores(spec), spec)
+    if case.specs or case.tried:
+        return
+    for entry in Registry([loaded(case.found)]).components("model"):
+        for spec in (spec for form in FORMS for spec in target_specs(declared, form)):
+            if not case.tried:
+                model = ComponentConfig(entry, entry.settings_model()())
+                yield Trial.of(case, f"{entry.label}, {described_scores(spec)}", spec, model=model)
 
 
-def check_taken(case: Case, taken: Iterable[object], refused: Mapping[str, str]) -> None:
-    """Fails where everything was refused, or a spec that was given for the component."""
-    for what, reason in refused.items():
-        if case.specs:
-            raise CheckFailed(f"it refuses a spec that was given for it; on {what} it says: {reason}")
-        if not taken:
-            raise CheckFailed(f"it refuses everything that it was tried on; on {what} it says: {reason}")
+def check_accepts(case: Case) -> None:
+    """A loss or a metric must take each form of targets that its record names."""
+    declared = case.component.component.accepts
+    taken = {form for trial in case.tried for form in (trial.spec.target_form, trial.spec.target)}
+    if case.tried and not case.specs and (left := [form for form in declared if form not in taken]):
+        raise CheckFailed(
+            f"its record says accepts={declared}, and no run with targets of kind {listing(left)} takes it"
+        )
 
 
-def regrouped(scores: Tensor, targets: Tensor) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The same samples in two uneven batches, in two of which one is a single sample, and in another order."""
-    for cut in (2 * len(targets) // 3 + 1, len(targets) - 1):  # the mean of two means is another number than the mean
-        yield [(scores[:cut], targets[:cut]), (scores[cut:], targets[cut:])]
-    order = torch.randperm(len(targets), generator=generator(0, "order"))
-    yield [(scores[order], targets[order])]
+def regrouped(batch: Batch) -> Iterator[list[Any]]:
+    """The places of the same samples in two uneven batches, in two with a single sample in one, in another order."""
+    size = batch.size
+    for cut in (2 * size // 3 + 1, size - 1):  # the mean of two means is another number than the mean
+        yield [slice(0, cut), slice(cut, size)]
+    yield [torch.randperm(size, generator=generator(0, "order"))]
+
+
+def at(place: Any, tree: Any) -> Any:
+    """Some samples of a tensor or a dict of tensors; what else a model may return stays as it is."""
+    return map_leaves(lambda each: itemgetter(place)(each) if getattr(each, "ndim", 0) else each, tree)
 
 
 def other_device() -> torch.device:

@@ -3,7 +3,7 @@
 Any ten samples in a row hold two or more of each class: some losses need that, such as those of triplets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ptb import DataSpec, InputSpec
-from ptb.internals import TARGET_KINDS, TargetKind, generator
+from ptb.internals import TargetKind, generator
 
 VOCABULARY = 20
 FORMS = (
@@ -54,14 +54,23 @@ def spec_of(form: InputSpec, target: TargetKind, *, positions: bool = False, fie
     )
 
 
+def unusual_specs(form: InputSpec) -> Iterator[DataSpec]:
+    """Of a form of inputs what few models are made for: further inputs, targets at each position, no targets."""
+    yield spec_of(form, "class", fields=True)
+    if form.kind != "vector":
+        yield spec_of(form, "class", positions=True)
+        yield spec_of(form, "real", positions=True)
+    yield spec_of(form, "none")
+
+
 def target_specs(accepts: Sequence[str] = (), form: InputSpec = FORMS[2]) -> list[DataSpec]:
     """Specs for each form of targets, those of ``accepts`` alone if it names any.
 
     Numbers come also one a sample, which is where ``[B]`` and ``[B, 1]`` make ``[B, B]``, and some at each position;
     a model of the inputs themselves only where ``accepts`` names it.
     """
-    usual = [target for target in TARGET_KINDS if target != "none"]
-    specs = [spec_of(form, target) for target in TARGET_KINDS if target in (accepts or usual)]
+    usual = [target for target in SIZES if target != "none"]
+    specs = [spec_of(form, target) for target in SIZES if target in (accepts or usual)]
     picture = InputSpec((2, 4, 6), "image")
     if "real" in (accepts or usual):
         specs.append(DataSpec(form.shape, form.kind, "real", 1, vocabulary=form.vocabulary))
@@ -138,8 +147,8 @@ class Reference(nn.Module):
                 hidden = hidden + layer(whole.flatten(1))
         scores: Tensor = self.head(hidden.tanh()).unflatten(1, self.shape)
         if self.positions:
-            sides = next(iter(given.values())).shape[-self.positions :]
-            scores = scores[(..., *map(slice, sides))]
+            shown: list[Any] = [slice(side) for side in next(iter(given.values())).shape[-self.positions :]]
+            scores = scores[(..., *shown)]
         return scores
 
 

@@ -167,9 +167,8 @@ class Trial:
             try:
                 trainer.fit(stop)
             except ComponentFailed as error:
-                raise CheckFailed(
-                    f"in a run, {error.section} raised {one_line(error.__cause__ or error)}"
-                ) from error.__cause__
+                what = f"{error.section} raised" if error.section else "saving it raised"
+                raise CheckFailed(f"in a run, {what} {one_line(error.__cause__ or error)}") from error.__cause__
         for each in caught:
             if str(each.message).startswith(f"{self.section} failed"):
                 raise CheckFailed(f"in a run it {str(each.message).partition(' ')[2].partition('; ')[0]}")

@@ -148,7 +148,7 @@ KIT = Kit(
 
 
 def _trial(case: Case, **sections: Any) -> Trial:
-    plain = {
+    plain: dict[str, Any] = {
         "model": component("model", "cnn", channels=[4], dropout=0.3),
         "metrics": {"accuracy": component("metric", "accuracy")},
         "trainer": SETTINGS,

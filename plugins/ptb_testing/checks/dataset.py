@@ -82,18 +82,6 @@ def same_in_another_process(case: Case) -> None:
         )
 
 
-def reading_again_gives_the_same(case: Case) -> None:
-    """A sample that is read twice, as a run reads it, is the same twice, whatever was read in between."""
-    for name, loader in _loaders(_bundle(case)).items():
-        places = _places(loader)
-        first, again = loader.source.take(places), loader.source.take(places)
-        if not identical([*first], [*again]):
-            raise CheckFailed(
-                f"samples of the {name} split are others when they are read again; what is random comes from torch's, "
-                "NumPy's or Python's generators, or belongs into augment"
-            )
-
-
 def pickles_for_workers(case: Case) -> str | None:
     """Splits can be pickled; one that is not held in memory is read by a worker process as it is here."""
     bundle = _bundle(case)
@@ -166,33 +154,30 @@ def class_counts_are_those_of_train(case: Case) -> None:
         raise CheckFailed(f"class_counts are {spec.class_counts}, the training samples are {counted}")
 
 
-NOTES = (
-    inputs_have_usual_types,
-    pickles_for_workers,
-    transform_is_a_function,
-    augment_belongs_to_the_sample,
-    works_on_a_device,
-)
 KIT = Kit(
     checks=(
         *common.CHECKS,
         inputs_have_usual_types,
         same_in_another_process,
-        reading_again_gives_the_same,
         pickles_for_workers,
         transform_is_a_function,
         augment_belongs_to_the_sample,
         works_on_a_device,
         class_counts_are_those_of_train,
     ),
-    gates=(reading_again_gives_the_same,),
     optional=(
         transform_is_a_function,
         augment_belongs_to_the_sample,
         works_on_a_device,
         class_counts_are_those_of_train,
     ),
-    notes=NOTES,
+    notes=(
+        inputs_have_usual_types,
+        pickles_for_workers,
+        transform_is_a_function,
+        augment_belongs_to_the_sample,
+        works_on_a_device,
+    ),
     trials=trials,
     use=use,
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 from torch.autograd.gradcheck import gradcheck as torch_gradcheck
 
-from ptb.internals import Batch, Objective, RunningMetrics, count, map_leaves, one_line, scores_of
+from ptb.internals import Batch, Objective, RunningMetrics, map_leaves, one_line, scores_of
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.checks.support import (
@@ -110,7 +110,7 @@ def batches_add_up(case: Case, trial: Trial) -> str | None:
         parts = _mean(objective, *((at(place, outputs), batch.map(itemgetter(place))) for place in places))
         if not math.isclose(whole, parts, rel_tol=1e-4, abs_tol=1e-6):
             raise CheckFailed(
-                f"{batch.size} samples at once have the loss {whole:g}, the same in {count(len(places), 'batch')} "
+                f"{batch.size} samples at once have the loss {whole:g}, the same in {len(places)} parts "
                 f"{parts:g}: is a `[B]` broadcast against a `[B, 1]`? A mean that is not over samples needs a method "
                 "denominator(targets), which gives one number; a loss of pairs of samples couples_samples = True"
             )

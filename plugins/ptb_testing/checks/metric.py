@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from operator import itemgetter
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -218,16 +219,10 @@ def _samples(spec: DataSpec, seed: int) -> Batch:
 def _as_given(tried: Tried, part: Part) -> Part:
     """The scores and targets that the core calls ``update`` with."""
     given: list[Part] = []
-
-    class Catching(nn.Module):
-        def reset(self) -> None:
-            """It keeps nothing."""
-
-        def update(self, scores: Tensor, targets: Any) -> None:
-            """Keeps what it gets."""
-            given.append((scores, Batch(targets, targets)))
-
-    running = RunningMetrics(tried.objective, {LABEL: Catching()})
+    catching = SimpleNamespace(
+        reset=lambda: None, update=lambda scores, targets: given.append((scores, Batch(targets, targets)))
+    )
+    running = tried.running(catching)
     running.add(*part, torch.zeros(()))
     running.flush()
     return given[0]

@@ -1,5 +1,6 @@
 """What a model owes: scores of the right form for every spec that it takes, gradients, and a state that is whole."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ptb import DataSpec
-from ptb.internals import TARGET_KINDS, Objective, generator, listing, map_leaves, model_state, scores_of, seed_global
+from ptb.internals import Objective, generator, listing, map_leaves, model_state, scores_of, seed_global
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.checks.support import at, on_each, on_other_device, other_device, unchanged
 from ptb_testing.outcome import CheckFailed
 from ptb_testing.process import Snapshot, identical
-from ptb_testing.samples import BATCH, FORMS, LARGE, described, inputs_of, spec_of
+from ptb_testing.samples import BATCH, FORMS, LARGE, SIZES, described, inputs_of, spec_of, unusual_specs
 from ptb_testing.trial import CPU, Trial
 
 SHAKES = 16
@@ -32,16 +33,13 @@ def trials(case: Case) -> Iterator[Trial]:
     if not any(trial.spec.inputs == "image" for trial in case.tried):
         yield _trial(case, spec_of(LARGE, "class"))
     taken = [trial.spec.all_inputs()["inputs"] for trial in case.tried][:1]
-    for target in TARGET_KINDS:
-        for form in taken or FORMS:
+    for form in taken or FORMS:
+        for target in SIZES:
             if target not in ("class", "none"):
                 yield _trial(case, spec_of(form, target))
-    unusual = {"fields": True}, {"positions": True}, {}
-    for form in FORMS:
-        for more in unusual:
-            for target in ("class", "real") if more else ("none",):
-                if not case.tried and not (form.kind == "vector" and more == {"positions": True}):
-                    yield _trial(case, spec_of(form, target, **more))  # type: ignore[arg-type]
+    for spec in itertools.chain.from_iterable(map(unusual_specs, FORMS)):
+        if not case.tried:
+            yield _trial(case, spec)
 
 
 def use(case: Case) -> Any:

@@ -47,10 +47,15 @@ def trials(case: Case) -> Iterator[Trial]:
     mlp = component("model", "mlp", hidden=[8])
     yield Trial.of(case, "matrices and biases", spec_of(VECTORS, "real"), model=mlp)
     if not case.tried:
-        group = GroupConfig(ParameterGroup(ndim=2, name=case.entry.id), case.config, ())
-        rest = {"optimizer": component("optimizer", "adamw"), "groups": (group,), "section": "optimizer.groups[0]"}
+        group = GroupConfig(ParameterGroup(match=None, ndim=2, name=case.entry.id), case.config, ())
         yield Trial.of(
-            case, "matrices alone, as optimizer.groups can have it", spec_of(VECTORS, "real"), model=mlp, **rest
+            case,
+            "matrices alone, as optimizer.groups can have it",
+            spec_of(VECTORS, "real"),
+            section="optimizer.groups[0]",
+            model=mlp,
+            optimizer=component("optimizer", "adamw"),
+            groups=(group,),
         )
 
 
@@ -84,7 +89,9 @@ def takes_parameter_groups(case: Case) -> None:
     lr, ends = _learning_rate(case), []
     for factor in (1.0, 0.5):
         settings = case.settings.model_copy(update={"lr": factor * lr})
-        group = GroupConfig(ParameterGroup(match="second.*"), ComponentConfig(case.component, settings), ("lr",))
+        group = GroupConfig(
+            ParameterGroup(match="second.*", ndim=None, name=None), ComponentConfig(case.component, settings), ("lr",)
+        )
         trial = _pair(case, groups=(group,))
         ends.append((_weights(trial, steps=1), _weights(trial)))
     first, all_of_them = (differing(*pair) for pair in zip(*ends, strict=True))
@@ -100,9 +107,10 @@ def skips_parameters_without_gradient(case: Case) -> None:
         raise CheckFailed("it changes a parameter that has no gradient; pass over those whose .grad is None")
 
 
-OWN = (lowers_the_loss, obeys_its_learning_rate, takes_parameter_groups, skips_parameters_without_gradient)
+OWN = (lowers_the_loss, skips_parameters_without_gradient, obeys_its_learning_rate, takes_parameter_groups)
 KIT = Kit(
     checks=(*common.CHECKS, *OWN),
+    gates=(obeys_its_learning_rate,),
     optional=(takes_parameter_groups, skips_parameters_without_gradient),
     notes=OWN,
     trials=trials,

@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from typing import Any
 
 import torch
 
-from ptb import Registry
+from ptb import PtbError, Registry
 from ptb.internals import Batch, ComponentConfig, generator, listing, map_leaves, one_line
 from ptb_testing.case import Case, Check
 from ptb_testing.outcome import CheckFailed, Noted, Skipped
@@ -76,10 +76,11 @@ def runs_with_targets(case: Case) -> Iterator[Trial]:
     if case.specs or case.tried:
         return
     for entry in Registry([loaded(case.found)]).components("model"):
-        for spec in (spec for form in FORMS for spec in target_specs(declared, form)):
-            if not case.tried:
-                model = ComponentConfig(entry, entry.settings_model()())
-                yield Trial.of(case, f"{entry.label}, {described_scores(spec)}", spec, model=model)
+        with suppress(PtbError, ValueError):  # it cannot be built from its defaults
+            model = ComponentConfig(entry, entry.settings_model()())
+            for spec in (spec for form in FORMS for spec in target_specs(declared, form)):
+                if not case.tried:
+                    yield Trial.of(case, f"{entry.label}, {described_scores(spec)}", spec, model=model)
 
 
 def check_accepts(case: Case) -> None:

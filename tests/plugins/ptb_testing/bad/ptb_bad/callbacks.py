@@ -23,17 +23,17 @@ class has_an_event_3:
         """Observers do not get this one."""
 
 
-class can_be_used:
+class fits_a_run:
     def on_step_end(self, trainer, output):
         raise KeyError("missing")
 
 
-class can_be_used_2:
+class fits_a_run_2:
     def on_epoch_end(self, trainer):
         raise KeyError("missing")
 
 
-class can_be_used_3:
+class fits_a_run_3:
     def around_step(self, trainer, step):
         """It forgets the step."""
 
@@ -87,7 +87,7 @@ class resumes_exactly:
         pass
 
 
-class state_survives_a_checkpoint:
+class resumes_exactly_2:
     """What it counts is in an object of its own."""
 
     def __init__(self):

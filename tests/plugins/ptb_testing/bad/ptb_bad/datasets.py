@@ -25,11 +25,11 @@ class Listed(Dataset):
         return self.inputs[place], self.targets[place]
 
 
-def builds_from_its_settings():
+def fits_a_run():
     return TensorDataset(*samples())
 
 
-def can_be_used():
+def fits_a_run_2():
     class Broken(Listed):
         def __getitem__(self, place):
             raise RuntimeError("the disk is gone")
@@ -37,31 +37,31 @@ def can_be_used():
     return DataBundle(SPEC, Broken())
 
 
-def same_seed_same_result():
+def resumes_exactly():
     inputs, targets = samples()
     return DataBundle(SPEC, TensorDataset(inputs + random.SystemRandom().random(), targets))
 
 
-def samples_fit_the_spec():
+def fits_a_run_3():
     inputs, targets = samples()
     return DataBundle(SPEC, TensorDataset(inputs, targets.int()))
 
 
-def samples_fit_the_spec_2():
+def fits_a_run_4():
     inputs, targets = samples()
     return DataBundle(SPEC, TensorDataset(inputs, targets + 1))
 
 
-def samples_fit_the_spec_3():
+def inputs_have_usual_types():
     inputs, targets = samples()
     return DataBundle(SPEC, TensorDataset(inputs.byte(), targets))
 
 
-def samples_fit_the_spec_4():
+def fits_a_run_5():
     return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda inputs, targets, draws: (inputs[:, :2], targets))
 
 
-def reading_again_gives_the_same():
+def resumes_exactly_2():
     class Jittered(Listed):
         reads = 0
 
@@ -71,16 +71,6 @@ def reading_again_gives_the_same():
 
     Jittered.reads = 0
     return DataBundle(SPEC, Jittered())
-
-
-class Drawing(Listed):
-    def __getitem__(self, place):
-        random.random()
-        return super().__getitem__(place)
-
-
-def reading_again_gives_the_same_2():
-    return DataBundle(SPEC, Drawing())
 
 
 def pickles_for_workers():
@@ -99,9 +89,7 @@ def transform_is_a_function_2():
 
 
 def augment_belongs_to_the_sample():
-    return DataBundle(
-        SPEC, TensorDataset(*samples()), augment=lambda inputs, targets, draws: (inputs + torch.rand(()), targets)
-    )
+    return DataBundle(SPEC, TensorDataset(*samples()), augment=lambda x, y, draws: (x + torch.rand(()), y))
 
 
 def class_counts_are_those_of_train():

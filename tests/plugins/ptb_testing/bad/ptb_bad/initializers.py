@@ -9,7 +9,7 @@ def fill(module, value=0.1):
         parameter.fill_(value)
 
 
-def builds_from_its_settings(module):
+def fits_a_run(module):
     raise KeyError("weight")
 
 
@@ -19,11 +19,11 @@ def random_state_is_left_alone(module):
         parameter.normal_()
 
 
-def same_seed_same_result(module):
+def resumes_exactly(module):
     fill(module, random.SystemRandom().random())
 
 
-def changes_values_only_5(module):
+def changes_values_only_2(module):
     fill(module)
     return module
 
@@ -33,7 +33,7 @@ def changes_values_only(module):
         parameter.data = torch.full_like(parameter, 0.1)
 
 
-def changes_values_only_2(module):
+def fits_a_run_4(module):
     for parameter in module.parameters():
         parameter.fill_(0.1).requires_grad_(False)
 
@@ -48,11 +48,11 @@ def changes_values_only_4(module):
     module.eval()
 
 
-def values_are_finite(module):
+def fits_a_run_2(module):
     fill(module, float("nan"))
 
 
-def values_are_finite_2(module):
+def fits_a_run_3(module):
     fill(module, 1e38)
 
 

@@ -21,7 +21,7 @@ class _Good:
         return float(self.sum) / self.count
 
 
-def builds_from_its_settings(spec):
+def fits_a_run(spec):
     return abs
 
 
@@ -118,7 +118,7 @@ class Sums:
         self.sum, self.count = 0.0, 0
 
 
-class state_survives_a_checkpoint(_Good):
+class resumes_exactly(_Good):
     """Its sums are in an object of its own, which no state has."""
 
     def reset(self):

@@ -29,18 +29,13 @@ class _Good(Optimizer):
         return loss
 
 
-def builds_from_its_settings(params):
+def fits_a_run(params):
     return list(params)
 
 
-class can_be_used(_Good):
+class fits_a_run_2(_Good):
     def step(self, closure):
         raise RuntimeError("not today")
-
-
-class random_state_is_left_alone(_Good):
-    def rate(self, group, state):
-        return group["lr"] * float(1 + 0.1 * torch.rand(()))
 
 
 class obeys_its_learning_rate(_Good):
@@ -48,7 +43,7 @@ class obeys_its_learning_rate(_Good):
         return self.defaults["lr"]
 
 
-class lowers_a_quadratic(_Good):
+class lowers_the_loss(_Good):
     def rate(self, group, state):
         return -group["lr"]
 
@@ -58,7 +53,7 @@ class takes_parameter_groups(_Good):
         return self.param_groups[0]["lr"]
 
 
-class state_survives_a_checkpoint(_Good):
+class resumes_exactly(_Good):
     steps = 0
 
     def rate(self, group, state):
@@ -70,7 +65,7 @@ class Count:
     value = 0
 
 
-class state_survives_a_checkpoint_2(_Good):
+class fits_a_run_3(_Good):
     def rate(self, group, state):
         state.setdefault("count", Count())
         return group["lr"]

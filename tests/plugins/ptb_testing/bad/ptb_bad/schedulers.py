@@ -26,7 +26,7 @@ class _Good:
         self.done = int(state["done"])
 
 
-def builds_from_its_settings(optimizer, total_steps):
+def fits_a_run(optimizer, total_steps):
     return lambda: None
 
 
@@ -47,7 +47,7 @@ class groups_keep_their_own_rates_3(_Good):
         return self.optimizer.param_groups[:1]
 
 
-class works_with_any_optimizer(_Good):
+class fits_a_run_2(_Good):
     def step(self):
         super().step()
         for group in self.groups():
@@ -63,17 +63,17 @@ class leaves_weights_alone(_Good):
                     parameter.add_(1)
 
 
-class state_survives_a_checkpoint(_Good):
+class resumes_exactly(_Good):
     def state_dict(self):
         return {"done": 0}
 
 
-class state_survives_a_checkpoint_2(_Good):
+class resumes_exactly_2(_Good):
     def state_dict(self):
         return {"done": self.done, "owner": object()}
 
 
-class state_survives_a_checkpoint_3(_Good):
+class resumes_exactly_3(_Good):
     """It begins anew in the last third."""
 
     def load_state_dict(self, state):

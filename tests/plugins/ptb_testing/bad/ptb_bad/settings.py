@@ -15,10 +15,6 @@ class Nothing(BaseModel):
     pass
 
 
-class NoSchema(BaseModel):
-    width: int = Field(3, description="Width", json_schema_extra={"default": float("inf")})
-
-
 class OwnBound(BaseModel):
     width: int = Field(3, ge=4, description="Width")
 

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     )
     from ptb.cli.progress import ProgressBar
     from ptb.cli.text import columns, printable
-    from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, ResolvedConfig, draft, resolve
-    from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings, TrainerSettings
+    from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, draft, resolve
+    from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
     from ptb.data.batch import Batch, leaves, map_leaves
     from ptb.data.loader import BatchLoader
     from ptb.data.sources import InMemorySamples, Placement, make_sources
-    from ptb.data.spec import InputKind, TargetKind
+    from ptb.data.spec import TargetKind
     from ptb.device import cpu_threads, describe_device, resolve_device
     from ptb.errors import count, did_you_mean, listing, one_line, tidy
-    from ptb.kinds import KINDS, TARGET_KINDS, Kind
+    from ptb.kinds import KINDS, Kind
     from ptb.registry.discovery import (
         BUILT_IN,
         FoundPlugin,
@@ -47,11 +47,8 @@ if TYPE_CHECKING:
     from ptb.registry.registry import PluginInfo
     from ptb.registry.selection import ONLY, Selection
     from ptb.registry.settings import SettingsError, arguments, derive_model, describe, plain_values, validate
-    from ptb.runs.assembly import Assembly, make_loaders
     from ptb.runs.compose import ComposedRun, compose
-    from ptb.runs.data_check import check_data
     from ptb.runs.fingerprint import fingerprint
-    from ptb.runs.preflight import Preflight
     from ptb.runs.start import start_run
     from ptb.runs.state_check import drop_unsavable, lost_state
     from ptb.seeding import generator, preserve_rng_state, seed_global
@@ -64,7 +61,7 @@ if TYPE_CHECKING:
     from ptb.training.metrics import RunningMetrics
     from ptb.training.objective import Objective, scores_of
     from ptb.training.snapshot import restore_snapshot, take_snapshot
-    from ptb.training.state import component_state, load_component_state, model_state
+    from ptb.training.state import model_state
     from ptb.training.trainer import Trainer
 
 

@@ -272,12 +272,13 @@ class Use(NamedTuple):
 def observed(case: Case) -> list[Use]:
     """Three uses of a component, the third with another seed."""
     if case.observed is None:
-        case.observed = []
+        uses = []
         for seed in (1, 1, 2):
             with guarded():
                 seed_global(seed, "conformance")
                 before = Snapshot.take()
-                case.observed.append(Use(case.kit.use(case), before, Snapshot.take()))
+                uses.append(Use(case.kit.use(case), before, Snapshot.take()))
+        case.observed = uses
     return case.observed  # type: ignore[no-any-return]
 
 

@@ -52,7 +52,7 @@ def use(case: Case) -> Any:
 def seen(bundle: DataBundle) -> dict[str, str]:
     """All that a run sees of a data set."""
     with preserve_rng_state():  # what reading draws is a matter of its own
-        return {"spec": repr(bundle.spec), "samples": fingerprint(bundle.splits)}
+        return {"spec": repr(bundle.spec), "samples": fingerprint(bundle.splits, bundle.collate)}
 
 
 def inputs_have_usual_types(case: Case) -> None:

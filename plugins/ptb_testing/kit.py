@@ -134,9 +134,7 @@ def _behind_gates(case: Case, check: Check) -> Result:
         if earlier in common.GATES + case.kit.gates:
             gate = run_check(case, earlier)
             tolerated = {"expected failure": case.kit.gates, "skipped": case.kit.optional}.get(gate.status, ())
-            if gate.status == "note" and not _is_note(case, earlier):
-                continue  # the component is used, and more is to be said of it
-            if gate.status != "passed" and earlier not in tolerated:
+            if gate.status not in ("passed", "note") and earlier not in tolerated:
                 return Result(name, "skipped", _not_run(gate))
     reason = case.expected.get(name)
     try:
@@ -152,16 +150,11 @@ def _behind_gates(case: Case, check: Check) -> Result:
     except BaseException as error:  # a component may raise anything, or call sys.exit()
         message = str(error) if isinstance(error, CheckFailed) else f"it raised {one_line(error)}"
         message += _place(case, error)
-        failed: Status = "note" if _is_note(case, check) else "failed"
+        failed: Status = "note" if check in (*common.NOTES, *case.kit.notes) else "failed"
         return Result(name, failed if reason is None else "expected failure", _explained(message, reason), error)
     if reason is not None:
         return Result(name, "failed", f"expected to fail ({reason}), and it passed: expect it no longer")
     return Result(name, "passed", remark)
-
-
-def _is_note(case: Case, check: Check) -> bool:
-    """Whether a component that trains and resumes right may fail it."""
-    return check in (*common.NOTES, *case.kit.notes)
 
 
 def _not_run(gate: Result) -> str:

@@ -1,7 +1,7 @@
 """Small runs that a component takes part in: composed, trained, stopped and resumed by the code of every run."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -169,10 +169,15 @@ class Trial:
             except ComponentFailed as error:
                 what = f"{error.section} raised" if error.section else "saving it raised"
                 raise CheckFailed(f"in a run, {what} {one_line(error.__cause__ or error)}") from error.__cause__
+            finally:
+                self._check_observer(caught)
+        return trainer
+
+    def _check_observer(self, caught: Sequence[warnings.WarningMessage]) -> None:
+        """Fails where the core reports what an observer raised."""
         for each in caught:
             if str(each.message).startswith(f"{self.section} failed"):
                 raise CheckFailed(f"in a run it {str(each.message).partition(' ')[2].partition('; ')[0]}")
-        return trainer
 
     def lost_with_another_seed(self) -> str:
         """What the component would lose if the run that loads its state had been built with another seed."""

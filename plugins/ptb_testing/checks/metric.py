@@ -100,16 +100,6 @@ def arguments_are_left_alone(case: Case, trial: Trial) -> None:
         metric.update(scores, batch.targets)
 
 
-@_same_figures("keep state in self")
-def instances_share_nothing(tried: Tried) -> Iterator[Figures]:
-    """Two of them, as one for training and one for evaluation, do not disturb each other."""
-    one, other = tried.running(), tried.running()
-    tried.figures(one, tried.part)
-    tried.figures(other, tried.others)
-    other.reset()
-    yield tried.figures(one)
-
-
 @_same_figures("add up sums and counts, and divide in compute()")
 def batches_add_up(tried: Tried) -> Iterator[Figures]:
     """Two uneven batches, also one of a single sample, and another order give the figures of all samples at once."""
@@ -188,7 +178,6 @@ KIT = Kit(
         *common.CHECKS,
         figures_are_finite,
         arguments_are_left_alone,
-        instances_share_nothing,
         batches_add_up,
         reset_forgets,
         computing_changes_nothing,
@@ -197,8 +186,6 @@ KIT = Kit(
         works_on_a_device,
     ),
     gates=(
-        figures_are_finite,
-        instances_share_nothing,
         batches_add_up,
         reset_forgets,
         computing_changes_nothing,

@@ -126,7 +126,6 @@ def moves_to_a_device(case: Case, trial: Trial) -> str:
 OWN = (eval_mode_is_a_function, scores_are_raw, samples_do_not_mix, inputs_are_left_alone, moves_to_a_device)
 KIT = Kit(
     checks=(*common.CHECKS, *OWN),
-    gates=(eval_mode_is_a_function,),
     optional=(moves_to_a_device,),
     notes=OWN,
     trials=trials,

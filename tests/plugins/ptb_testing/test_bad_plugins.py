@@ -25,7 +25,6 @@ NOTED = {
     "model/registration-is-light",
     "model/settings-are-described",
     "scheduler/fits-a-run-2",
-    "callback/evaluation-weights-are-put-back-2",
 }
 sys.path.insert(0, str(BAD))
 CASES = cases_of(in_folder(BAD))

@@ -103,7 +103,7 @@ class step_is_taken_once:
         step()
 
 
-class evaluation_weights_are_put_back:
+class resumes_exactly_3:
     @contextmanager
     def evaluation_weights(self, trainer):
         weight = next(trainer.model.parameters()).data
@@ -112,7 +112,7 @@ class evaluation_weights_are_put_back:
         weight.div_(0.499)
 
 
-class evaluation_weights_are_put_back_2:
+class evaluation_weights_are_put_back:
     @contextmanager
     def evaluation_weights(self, trainer):
         weight = next(trainer.model.parameters()).data

@@ -37,12 +37,12 @@ class figures_are_finite(_Good):
         return math.inf
 
 
-class figures_are_finite_2(_Good):
+class fits_a_run_2(_Good):
     def compute(self):
         return torch.tensor([super().compute(), 0.0])
 
 
-class figures_are_finite_3(_Good):
+class figures_are_finite_2(_Good):
     def compute(self):
         return {"mean": super().compute(), "spread": math.nan}
 
@@ -52,7 +52,7 @@ class arguments_are_left_alone(_Good):
         super().update(scores.clamp_(-1, 1), targets)
 
 
-class instances_share_nothing(_Good):
+class resumes_exactly_2(_Good):
     totals = [0.0, 0]  # noqa: RUF012  # the fault
 
     def reset(self):

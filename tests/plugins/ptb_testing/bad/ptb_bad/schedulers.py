@@ -30,7 +30,7 @@ def fits_a_run(optimizer, total_steps):
     return lambda: None
 
 
-class learning_rates_are_valid_2(_Good):
+class fits_a_run_3(_Good):
     def factor(self):
         if self.total == 10 and self.done > 5:
             raise ZeroDivisionError("half of ten")
@@ -68,12 +68,12 @@ class resumes_exactly(_Good):
         return {"done": 0}
 
 
-class resumes_exactly_2(_Good):
+class fits_a_run_4(_Good):
     def state_dict(self):
         return {"done": self.done, "owner": object()}
 
 
-class resumes_exactly_3(_Good):
+class resumes_exactly_2(_Good):
     """It begins anew in the last third."""
 
     def load_state_dict(self, state):

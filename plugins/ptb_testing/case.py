@@ -32,8 +32,7 @@ class Kit:
         notes: those that a component which trains and resumes right may fail: that is a note.
         trials: small runs with it; the case has those that were taken so far. Those that are refused are left out.
         check_tried: raises CheckFailed where some of them had to be taken.
-        use: builds it and uses it once, on CPU and with samples of its own: the result, tensors and plain values in
-            lists and dicts, is what the same seed must give again.
+        use: builds it and uses it once, for those that look at the process around it; None is the first of its runs.
         may_draw: whether it may draw from the global generators, which the core has seeded.
     """
 
@@ -43,7 +42,7 @@ class Kit:
     notes: tuple[Check, ...] = ()
     trials: Callable[["Case"], Iterator["Trial"]] = lambda case: iter(())
     check_tried: Callable[["Case"], None] = lambda case: None
-    use: Callable[["Case"], Any] = lambda case: None
+    use: Callable[["Case"], Any] | None = None
     may_draw: bool = False
 
 

@@ -35,12 +35,6 @@ def trials(case: Case) -> Iterator[Trial]:
     yield _trial(case)
 
 
-def use(case: Case) -> Any:
-    """The figures and the weights after a run with it."""
-    trainer = _fitted(case.tried[0])
-    return {"figures": trainer.state.metrics, **model_state(trainer.model)}
-
-
 def has_an_event(case: Case) -> None:
     """It has a method for at least one event, and none for an event that it does not get."""
     valid = EVENTS if _is_observer(case) else (*EVENTS, *ACTOR_EVENTS)
@@ -140,7 +134,6 @@ KIT = Kit(
     optional=(weights_stay_the_same, step_is_taken_once, evaluation_weights_are_put_back, survives_an_error),
     notes=(has_an_event, step_is_taken_once, evaluation_weights_are_put_back, survives_an_error),
     trials=trials,
-    use=use,
     may_draw=True,
 )
 

@@ -4,6 +4,7 @@ import inspect
 import sys
 import tomllib
 from collections.abc import Mapping
+from contextlib import closing
 from functools import cache
 from importlib.metadata import packages_distributions
 from typing import Any, NamedTuple
@@ -277,9 +278,15 @@ def observed(case: Case) -> list[Use]:
             with guarded():
                 seed_global(seed, "conformance")
                 before = Snapshot.take()
-                uses.append(Use(case.kit.use(case), before, Snapshot.take()))
+                uses.append(Use((case.kit.use or _one_run)(case), before, Snapshot.take()))
         case.observed = uses
     return case.observed  # type: ignore[no-any-return]
+
+
+def _one_run(case: Case) -> None:
+    trial = case.tried[0]
+    with closing(trial.compose()) as composed:
+        trial.fit(composed.trainer)
 
 
 def _observers(case: Case) -> list[str]:

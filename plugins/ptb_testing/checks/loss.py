@@ -26,7 +26,7 @@ from ptb_testing.checks.support import (
 )
 from ptb_testing.outcome import CheckFailed
 from ptb_testing.process import identical
-from ptb_testing.trial import CPU, Sample, Trial, refused
+from ptb_testing.trial import Sample, Trial, refused
 
 LARGE = 100.0
 
@@ -43,15 +43,6 @@ def value_and_gradient(sample: Sample, scale: float = 1.0) -> tuple[Tensor, Tens
     loss = value(sample, scores)
     loss.mean().backward()  # type: ignore[no-untyped-call]
     return loss.detach(), torch.zeros_like(scores) if scores.grad is None else scores.grad
-
-
-def use(case: Case) -> Any:
-    """Its values and their gradients."""
-    found = {}
-    for trial in case.tried:
-        objective = Objective(nn.Identity(), case.build(trial.spec), CPU)
-        found[trial.what] = [*value_and_gradient(trial.samples._replace(objective=objective))]
-    return found
 
 
 @on_each(every_run)
@@ -145,7 +136,6 @@ KIT = Kit(
     notes=(gradient_reaches_the_scores, gradcheck, same_value_in_evaluation, moves_to_a_device),
     trials=runs_with_targets,
     check_tried=check_accepts,
-    use=use,
 )
 
 

@@ -56,15 +56,6 @@ class Tried:
         return {name.removeprefix(LABEL).removeprefix("/"): each for name, each in figures.items() if name != "loss"}
 
 
-def use(case: Case) -> Any:
-    """Its figures."""
-    found = {}
-    for trial in case.tried:
-        tried = Tried(case, trial)
-        found[trial.what] = tried.figures(tried.running(), tried.part)
-    return found
-
-
 def _same_figures(advice: str) -> Callable[[Callable[[Tried], Iterator[Figures]]], Check]:
     """Makes a check of other ways to the figures of all samples."""
 
@@ -194,7 +185,6 @@ KIT = Kit(
     notes=(figures_are_finite, works_on_a_device),
     trials=runs_with_targets,
     check_tried=check_accepts,
-    use=use,
 )
 
 

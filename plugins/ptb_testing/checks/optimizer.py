@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ptb import InputSpec
-from ptb.internals import ComponentConfig, GroupConfig, ParameterGroup, model_state, seed_global
+from ptb.internals import ComponentConfig, GroupConfig, ParameterGroup, seed_global
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.outcome import CheckFailed, Skipped
@@ -59,12 +59,6 @@ def trials(case: Case) -> Iterator[Trial]:
         )
 
 
-def use(case: Case) -> Any:
-    """The weights after a run."""
-    with closing(case.tried[0].compose()) as composed:
-        return model_state(case.tried[0].fit(composed.trainer).model)
-
-
 def lowers_the_loss(case: Case) -> str:
     """Many steps with the default settings lower the loss of the first run; a note where they do not."""
     trial = case.tried[0]
@@ -113,7 +107,6 @@ KIT = Kit(
     optional=(skips_parameters_without_gradient, obeys_its_learning_rate, takes_parameter_groups),
     notes=OWN,
     trials=trials,
-    use=use,
     may_draw=True,
 )
 

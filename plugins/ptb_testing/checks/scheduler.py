@@ -33,11 +33,6 @@ def trials(case: Case) -> Iterator[Trial]:
         yield _trial(case, f"optimizer {name}", 10, optimizer=component("optimizer", name, lr=0.01))
 
 
-def use(case: Case) -> Any:
-    """The learning rates of a run."""
-    return _rates(case, _optimizer())
-
-
 def learning_rates_are_valid(case: Case) -> None:
     """Each group has a learning rate of at least 0 at every step, in a run of some length."""
     for step, rates in enumerate(_rates(case, _optimizer())):
@@ -75,7 +70,7 @@ def leaves_weights_alone(case: Case) -> None:
 
 
 OWN = (learning_rates_are_valid, groups_keep_their_own_rates, leaves_weights_alone)
-KIT = Kit(checks=(*common.CHECKS, *OWN), notes=OWN, trials=trials, use=use)
+KIT = Kit(checks=(*common.CHECKS, *OWN), notes=OWN, trials=trials)
 
 
 def _trial(case: Case, what: str, total: int, stops: tuple[int, ...] = (), **sections: Any) -> Trial:

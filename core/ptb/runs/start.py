@@ -148,7 +148,7 @@ def _recording(composed: ComposedRun, run: RunDirectory, progress: Progress | No
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
             if recorder.started:
-                with suppress(StorageError):  # the disk may be what fails, and the first error says so
+                with suppress(Exception):  # what has failed may fail again, and the first error says so
                     run.append_log(one_line(error))
                     recorder.finish("interrupted" if interrupted else "failed", one_line(error))
             raise

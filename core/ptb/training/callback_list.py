@@ -128,7 +128,8 @@ class CallbackList:
         """Inside it, the model has the weights that are evaluated and saved: those of the optimizer's or of actors."""
         with ExitStack() as stack:
             trainer.calls.now = "optimizer"
-            if with_modes(trainer.optimizer):
+            # Before the first step both modes have the same weights, and some eval() wants a state.
+            if with_modes(trainer.optimizer) and trainer.state.step:
                 stack.enter_context(evaluation_mode(trainer.optimizer))
             for section, method in self.actor_methods["evaluation_weights"]:
                 stack.enter_context(_blamed(trainer, section, method))

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from ptb.training.blame import Calls
-from ptb.training.state import component_state, load_component_state, preserve_state
+from ptb.training.state import component_state, is_plain, load_component_state, preserve_state
 
 
 class CombinedOptimizer(Optimizer):
@@ -39,7 +39,7 @@ class CombinedOptimizer(Optimizer):
         return [
             group
             for section, optimizer in self.optimizers.items()
-            for group in getattr(optimizer, "param_groups", self._made_up[section])
+            for group in _groups(optimizer) or self._made_up[section]
         ]
 
     @property
@@ -63,7 +63,7 @@ class CombinedOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each by its section."""
-        return {section: component_state(optimizer) for section, optimizer in self.optimizers.items()}
+        return {section: optimizer_state(optimizer) for section, optimizer in self.optimizers.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore it."""
@@ -72,8 +72,19 @@ class CombinedOptimizer(Optimizer):
             load_optimizer(optimizer, state_dict[section])
 
 
+def optimizer_state(optimizer: Any) -> Any:
+    """Its state, without those options of its groups whose type only its package knows: they are as it was built."""
+    state = component_state(optimizer)
+    if not isinstance(state, dict) or not isinstance(groups := state.get("param_groups"), list):
+        return state
+    return state | {"param_groups": [{k: v for k, v in group.items() if is_plain(v)} for group in groups]}
+
+
 def load_optimizer(optimizer: Any, saved: Any) -> None:
     """Keep the type of every value: torch casts all of them to that of their parameter."""
+    if isinstance(saved, dict) and len(groups := saved.get("param_groups", ())) == len(built := _groups(optimizer)):
+        options = [{k: v for k, v in group.items() if k != "params" and not is_plain(v)} for group in built]
+        saved = saved | {"param_groups": [one | other for one, other in zip(options, groups, strict=True)]}
     load_component_state(optimizer, saved)
     if not isinstance(optimizer, Optimizer) or type(optimizer).load_state_dict is not Optimizer.load_state_dict:
         return
@@ -82,6 +93,11 @@ def load_optimizer(optimizer: Any, saved: Any) -> None:
     for number, parameter in zip(numbers, parameters, strict=True):
         if number in saved["state"]:
             optimizer.state[parameter] = saved["state"][number]
+
+
+def _groups(optimizer: Any) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = getattr(optimizer, "param_groups", [])
+    return groups
 
 
 def learning_rates(optimizer: Optimizer) -> list[float]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ptb.seeding import random_state, set_random_state
-from ptb.training.optimizers import load_optimizer
+from ptb.training.optimizers import load_optimizer, optimizer_state
 from ptb.training.state import component_state, load_component_state, load_weights
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
     state["frozen"] = [name for name, each in trainer.model.named_parameters() if not each.requires_grad]
     for section, component in _components(trainer).items():
         calls.now = section
-        state[section] = component_state(component)
+        state[section] = optimizer_state(component) if section == "optimizer" else component_state(component)
     state["callbacks"] = callbacks.state_dict(trainer)
     state["train_metrics"] = trainer.train_metrics.state_dict()
     calls.now = ""

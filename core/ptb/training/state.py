@@ -157,10 +157,10 @@ def _attributes(owner: object, kinds: tuple[type, ...] = _PLAIN) -> dict[str, An
     """The plain attributes of an object, without those that torch keeps in every module."""
     torchs = _OF_MODULES if isinstance(owner, nn.Module) else ()
     held = getattr(owner, "__dict__", {})
-    return {name: value for name, value in held.items() if name not in torchs and _is_plain(value, kinds)}
+    return {name: value for name, value in held.items() if name not in torchs and is_plain(value, kinds)}
 
 
-def _is_plain(value: Any, kinds: tuple[type, ...], depth: int = 8) -> bool:
+def is_plain(value: Any, kinds: tuple[type, ...] = _PLAIN, depth: int = 8) -> bool:
     """Whether a value is of these kinds, a tensor that is no parameter, or a container of them."""
     if isinstance(value, Enum) or hasattr(value, "_fields"):  # constants, of a type that only their package knows
         return False
@@ -169,5 +169,5 @@ def _is_plain(value: Any, kinds: tuple[type, ...], depth: int = 8) -> bool:
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list | tuple | set | frozenset | deque):
-        return depth > 0 and all(_is_plain(inner, kinds, depth - 1) for inner in value)
+        return depth > 0 and all(is_plain(inner, kinds, depth - 1) for inner in value)
     return isinstance(value, kinds)

@@ -26,9 +26,11 @@ PLUGIN = """
             Component("few-methods", "forms:FewMethods"),
             Component("hidden", "forms:Hidden"),
             Component("mixed", "forms:Mixed"),
+            Component("constant", "forms:Constant"),
         ]
 """
 FORMS = """
+    import enum
     import torch
 
     class Averaged(torch.optim.SGD):
@@ -110,6 +112,24 @@ FORMS = """
             for p in self.param_groups[0]["params"]:
                 p.grad.div_(self.calls)
             super().step()
+
+    class Norm(enum.IntEnum):
+        NONE = 0
+
+    class Constant(torch.optim.SGD):  # an option of a type that only its package knows; eval() wants a state
+        def __init__(self, params, *, lr: float = 0.1):
+            super().__init__(params, lr=lr)
+            self.param_groups[0]["norm"] = Norm.NONE
+        def step(self, closure=None):
+            assert self.param_groups[0]["norm"] is Norm.NONE
+            super().step()
+            for p in self.param_groups[0]["params"]:
+                self.state[p]["before"] = p.detach().clone()
+        def train(self): pass
+        @torch.no_grad()
+        def eval(self):
+            for p in self.param_groups[0]["params"]:
+                p.copy_(self.state[p]["before"] / 2)
 
     class Mixed(torch.optim.SGD):  # a number and a tensor beside the entries of parameters
         def __init__(self, params, *, lr: float = 0.1):
@@ -263,7 +283,9 @@ def test_plateau_trains_as_reduce_lr_on_plateau_in_a_plain_loop(built_in, tmp_pa
     assert_close(result.model, model)
 
 
-@pytest.mark.parametrize("optimizer", ["mixed", "averaged", {"name": "names", "groups": [{"match": "*", "lr": 0.2}]}])
+@pytest.mark.parametrize(
+    "optimizer", ["mixed", "averaged", "constant", {"name": "names", "groups": [{"match": "*", "lr": 0.2}]}]
+)
 def test_state_of_any_form_is_resumed(forms, tmp_path, optimizer):
     resumes(forms, config(optimizer), tmp_path)
 

@@ -224,7 +224,7 @@ def test_listing_by_pattern_and_by_plugin(ptb, bad_day):
         done = ptb("list", *arguments, "--json", site=bad_day.path)
         return [row["id"] for row in json.loads(done.stdout)["components"]]
 
-    assert names("model", "*net") == names("*net") == ["ptb-lenet:lenet", "pytorch-basics:lenet"]
+    assert names("model", "le*net") == names("le*net") == ["ptb-lenet:lenet", "pytorch-basics:lenet"]
     assert names("ptb-*:*") == ["ptb-lenet:lenet", "ptb-needy:needy", "ptb-good:tiny", "ptb-rival:tiny"]
     assert names("--plugin", "Ptb_Good") == ["ptb-good:tiny"]
     assert names("loss", "--plugin", "ptb-good") == []

@@ -55,14 +55,18 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
         return lost
     seen: set[int] = set()
     moved: dict[str, str] = {}
+    certain = bool(lost)
     others = _components(fresh)
     for section, component in _components(trainer).items():
         if places := list(_differences(component, others[section], "", seen)):
             lost.setdefault(section, f"{names[section]} keeps state that is in no state_dict: {listing(places, SHOWN)}")
             if section == "model" and all(place.endswith("_parameters") for place in places):
                 moved[section] = lost.pop(section)
-    # Weights are always saved: where they differ after the step, something that trains them has lost its state.
-    return lost or moved
+            else:
+                certain |= not all(place.startswith("state.") for place in places)
+    # Weights, and the optimizer's state of each, are always saved: where only they differ after the step, it may be
+    # the model or the optimizer that has lost something.
+    return lost if certain else moved | lost
 
 
 def drop_unsavable(snapshot: dict[str, Any], trainer: Trainer) -> dict[str, str]:

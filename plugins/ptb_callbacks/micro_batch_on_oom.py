@@ -5,7 +5,7 @@ import math
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -136,8 +136,8 @@ def _pieces(micro_batches: Sequence[Any], most: int) -> list[Any]:
     for batch in micro_batches:
         count = math.ceil(batch.size / most)
         # Of equal sizes, so that a last piece of one sample, which batch norm cannot take, is rare.
-        bounds = [number * batch.size // count for number in range(count + 1)]
-        pieces += [batch.map(operator.itemgetter(slice(*each))) for each in pairwise(bounds)]
+        sizes = [(batch.size + number) // count for number in reversed(range(count))]
+        pieces += [batch.map(operator.itemgetter(slice(*each))) for each in pairwise(accumulate(sizes, initial=0))]
     return pieces
 
 

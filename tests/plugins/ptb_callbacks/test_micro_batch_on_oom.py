@@ -73,7 +73,7 @@ def test_it_halves_until_the_step_fits_and_keeps_the_number(make, raiser):
     trainer = make(net(3, out_of_memory=RAISERS[raiser]), actors=callback(), batch_size=10, accumulate=1)
     said = fitted(trainer)
     assert trainer.callbacks.actors["oom"].samples == 3
-    assert trainer.model[2].sizes[:6] == [10, 5, 2, 3, 2, 3]
+    assert trainer.model[2].sizes[:6] == [10, 5, 3, 3, 2, 2]
     assert said == [
         f"out of memory on cpu at step 1: from now on at most {samples} samples go through the model at once, and "
         "their gradients are added up"

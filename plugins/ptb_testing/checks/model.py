@@ -15,13 +15,13 @@ from ptb_testing.checks.support import at, on_each, on_other_device, other_devic
 from ptb_testing.outcome import CheckFailed
 from ptb_testing.process import Snapshot, identical
 from ptb_testing.samples import BATCH, FORMS, LARGE, SIZES, described, inputs_of, spec_of, unusual_specs
-from ptb_testing.trial import CPU, Trial
+from ptb_testing.trial import CPU, STOPS, Trial
 
 SHAKES = 16
 
 
 def trials(case: Case) -> Iterator[Trial]:
-    """Classes of every form of inputs, then every kind of targets of the first form that it takes.
+    """Classes of every form of inputs, then every kind of targets of the first form that it takes, not stopped.
 
     What few models are made for comes where it takes nothing else: large pictures, further inputs, targets at each
     position, and no targets.
@@ -36,7 +36,7 @@ def trials(case: Case) -> Iterator[Trial]:
     for form in taken or FORMS:
         for target in SIZES:
             if target not in ("class", "none"):
-                yield _trial(case, spec_of(form, target))
+                yield _trial(case, spec_of(form, target), stops=() if taken else STOPS)
     for spec in itertools.chain.from_iterable(map(unusual_specs, FORMS)):
         if not case.tried:
             yield _trial(case, spec)
@@ -134,8 +134,8 @@ KIT = Kit(
 )
 
 
-def _trial(case: Case, spec: DataSpec) -> Trial:
-    return Trial.of(case, described(spec), spec)
+def _trial(case: Case, spec: DataSpec, stops: tuple[int, ...] = STOPS) -> Trial:
+    return Trial.of(case, described(spec), spec, stops=stops)
 
 
 def _model(case: Case, trial: Trial) -> nn.Module:

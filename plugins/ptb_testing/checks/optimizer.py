@@ -16,6 +16,7 @@ from ptb_testing.process import differing, identical
 from ptb_testing.samples import FORMS, Reference, spec_of
 from ptb_testing.trial import Trial, component, made
 
+STEPS = 30
 PICTURES, VECTORS, TOKENS = InputSpec((1, 8, 8), "image"), FORMS[2], FORMS[3]
 
 
@@ -64,10 +65,10 @@ def lowers_the_loss(case: Case) -> str:
     trial = case.tried[0]
     with closing(trial.compose()) as composed:
         batch = composed.trainer.train_loader.first_batch(trial.partial.loader.batch_size)
-        losses = [float(composed.trainer.train_step([batch]).loss) for _ in range(100)]
+        losses = [float(composed.trainer.train_step([batch]).loss) for _ in range(STEPS)]
     if losses[-1] >= losses[0]:
-        raise CheckFailed(f"100 steps took the loss from {losses[0]:.4g} to {losses[-1]:.4g}; is a sign wrong?")
-    return f"from {losses[0]:.3g} to {losses[-1]:.3g} in 100 steps"
+        raise CheckFailed(f"{STEPS} steps took the loss from {losses[0]:.4g} to {losses[-1]:.4g}; is a sign wrong?")
+    return f"from {losses[0]:.3g} to {losses[-1]:.3g} in {STEPS} steps"
 
 
 def obeys_its_learning_rate(case: Case) -> None:

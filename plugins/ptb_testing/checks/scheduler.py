@@ -18,7 +18,7 @@ from ptb_testing.trial import BATCH, Trial, component
 
 TOTAL = 100
 TOTALS = (TOTAL, 1, 2, 10)
-STOPS = (1, 37)
+STOPS = (1, TOTAL - 2)
 LRS = (0.1, 0.025)
 Rates = list[list[float]]  # of all groups, at each step
 

@@ -411,7 +411,7 @@ CASES |= {
     "lstm-bf16": case(trainer(precision="bf16"), model={"name": "lstm"}),
     "tied": case(STATEFUL, model={"name": "tied"}),
     "tied-adam-eval-steps-1": case(optimizer("adam"), trainer(eval_steps=1), model={"name": "tied"}),
-    "torchmetrics": case(metrics={"f1": {"name": "f1"}}),
+    "torchmetrics": case(metrics={"f1": {"name": "ptb-odd:f1"}}),
     "no-metrics": case(metrics={}),
     "loss-with-buffers": case(loss={"name": "leaning"}),
     "loss-with-buffers-eval-steps-1": case(trainer(eval_steps=1, accumulate=3), loss={"name": "leaning"}),

@@ -521,6 +521,7 @@ REQUIRED = {  # what the schema cannot say of them
     "arrays": {"inputs": "x.npy", "targets": "y.npy"},
     "csv": {"path": "a.csv", "target": "y"},
     "image-folder": {"root": "pictures"},
+    "image-masks": {"images": "pictures", "masks": "masks"},
     "weights-file": {"path": "a.safetensors"},
     "best-checkpoint": {"monitor": "val/accuracy", "mode": "max"},
     "freeze": {"match": ["*"]},

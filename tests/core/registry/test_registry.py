@@ -150,7 +150,7 @@ def test_a_plugin_that_failed_is_named_where_a_name_is_missing(site):
     site.add("ptb-broken", "raise RuntimeError('boom')", version="3.1")
     registry = site.registry()
     with pytest.raises(UnknownNameError, match=r"that is not used provides it: 'ptb-broken 3\.1' \(failed to load\)"):
-        registry.get("model", "resnet")
+        registry.get("model", "vgg")
     (broken,) = [plugin for plugin in registry.plugins() if plugin.status == "failed"]
     assert (broken.name, broken.version, broken.reason) == ("ptb-broken", "3.1", "RuntimeError: boom")
 

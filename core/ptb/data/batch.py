@@ -29,8 +29,8 @@ class Batch(NamedTuple):
             DataError: they are something else, or are not of one length.
         """
         given = list(parts) if isinstance(parts, tuple | list) else [parts]
-        inputs, targets, weights = (*given, *({}, None)[len(given) - 1 :])[:3] if 1 <= len(given) <= 3 else ((), {}, {})
-        valid = is_tree(inputs) and (isinstance(targets, Tensor) or len(given) == 1)
+        inputs, targets, weights = (*given, *((), {}, None)[len(given) :])[:3]
+        valid = len(given) <= 3 and is_tree(inputs) and (isinstance(targets, Tensor) or len(given) == 1)
         if not valid or not isinstance(weights, Tensor | None):
             got = ", ".join(f"dict of {', '.join(each)}" if isinstance(each, dict) else _name(each) for each in given)
             raise DataError(

@@ -162,10 +162,11 @@ class WorkerSource:
 
         A stream has an order of its own in each ``epoch``: ``order`` only says with which sample to begin.
         """
-        batches: Iterator[Batch] = self.workers.batches(self._split, cut(order, batch_size), seed, self.waiting)
         if self.is_stream:
             whole = self.workers.stream(self._split, batch_size, seed, epoch, self.waiting)
-            batches = islice(whole, int(order[0]) // batch_size if len(order) else 0, None)
+            batches: Iterator[Batch] = islice(whole, int(order[0]) // batch_size if len(order) else 0, None)
+        else:
+            batches = self.workers.batches(self._split, cut(order, batch_size), seed, self.waiting)
         yield from (to_device(batch, self._device) for batch in batches)
 
     def close(self) -> None:

@@ -63,6 +63,7 @@ class Workers:
     ) -> None:
         self.splits = dict(splits)
         self.collate = collate
+        self._has_streams = any(isinstance(split, IterableDataset) for split in splits.values())
         self._sizes = {name: split_size(split, name) for name, split in splits.items()}
         self._reader = _Reader(splits, collate)
         self._wanted = num_workers
@@ -84,7 +85,7 @@ class Workers:
         if self._wanted is not None:
             return self._wanted
         # Of a stream they decide the order, so only the setting can start some.
-        if any(isinstance(split, IterableDataset) for split in self.splits.values()):
+        if self._has_streams:
             return 0
         samples = max(self._sizes.values())
         slow = WORTH_WORKERS < self._seconds_per_sample * samples < float("inf")
@@ -213,7 +214,7 @@ class Workers:
                 raise
             # A daemonic process may have no children, a data set cannot be pickled, or the system has no more.
             reason = f"{one_line(error)}{remedy(str(error))}"
-            if any(isinstance(split, IterableDataset) for split in self.splits.values()):
+            if self._has_streams:
                 raise DataError(f"workers cannot be started: {reason}; loader.num_workers=0 needs none") from error
             self._wanted = 0
             warnings.warn(f"workers cannot be started, so this process reads the samples: {reason}", stacklevel=3)

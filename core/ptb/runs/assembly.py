@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -54,7 +56,7 @@ class Assembly:
         """What the samples look like."""
         return self.bundle.spec
 
-    @property
+    @cached_property
     def has_weights(self) -> bool:
         """Whether the samples of a split have weights."""
         sources = [loader.source for loader in self.loaders.values() if loader.size]
@@ -155,16 +157,14 @@ class Assembly:
     def _scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:
         component = self.config.scheduler
         with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
-            if all("lr" in group for group in optimizer.param_groups):
-                scheduler: Scheduler = component.build(optimizer, self.total_steps)
-                return scheduler
+            has_rates = all("lr" in group for group in optimizer.param_groups)
             message = (
                 f"{name_of(component)} cannot change the learning rate of {name_of(self.config.optimizer)}, whose "
+                "param_groups hold no lr"
             )
-            message += "param_groups hold no lr"
-            with explaining(IncompatibleError, message, "; add --scheduler constant"):
-                scheduler = component.build(optimizer, self.total_steps)
-                return scheduler
+            with nullcontext() if has_rates else explaining(IncompatibleError, message, "; add --scheduler constant"):
+                scheduler: Scheduler = component.build(optimizer, self.total_steps)
+        return scheduler
 
     def _metrics(self) -> dict[str, Metric]:
         metrics: dict[str, Any] = {}

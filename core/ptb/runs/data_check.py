@@ -66,9 +66,9 @@ def _check_form(batches: BatchLoader, spec: DataSpec, place: str) -> None:
     batch = first_samples(batches, place)
     varies = batches.source.collate is not None
     _check_inputs(batch.inputs, spec, place, varies)
-    has_targets = isinstance(batches.source.take(torch.arange(1)).targets, Tensor)
     if spec.target == "none":
-        if has_targets:
+        # The loader has put the inputs in their place.
+        if isinstance(batches.source.take(torch.arange(1)).targets, Tensor):
             raise DataError(
                 f"{place}: the spec says target 'none', and the samples have targets; give the inputs alone"
             )
@@ -82,7 +82,7 @@ def _check_form(batches: BatchLoader, spec: DataSpec, place: str) -> None:
     if form(batch.targets) != form(wanted):
         raise DataError(
             f"{place}: targets of kind '{spec.target}' are {form(wanted)}; the first {count(batch.size, 'sample')} "
-            f"give {form(batch.targets) if has_targets else 'none'}"
+            f"give {form(batch.targets) if isinstance(batch.targets, Tensor) else 'none'}"
         )
 
 

@@ -125,7 +125,7 @@ class CallbackList:
 
     @contextmanager
     def evaluation_weights(self, trainer: "Trainer") -> Iterator[None]:
-        """Inside it, the model has the weights that are evaluated and saved: those of the optimizer's or of actors."""
+        """Inside it, the model has the weights to evaluate and save: those of the optimizer, or of actors."""
         with ExitStack() as stack:
             trainer.calls.now = "optimizer"
             # Before the first step both modes have the same weights, and some eval() wants a state.

@@ -48,7 +48,7 @@ class RunningMetrics:
             return
         scores, targets, weights, losses = (list(column) for column in zip(*self._held, strict=True))
         self._held = []
-        self._add_losses(torch.stack(losses), [Batch(*each) for each in zip(targets, targets, weights, strict=True)])
+        self._add_losses(torch.stack(losses), targets, weights)
         if self.metrics:
             self._update(scores, targets)
 
@@ -84,17 +84,17 @@ class RunningMetrics:
         for label, metric in self._called_metrics():
             load_component_state(metric, state["metrics"][label])
 
-    def _add_losses(self, losses: Tensor, batches: list[Batch]) -> None:
+    def _add_losses(self, losses: Tensor, targets: list[Any], weights: list[Tensor | None]) -> None:
         self._objective.calls.now = "loss"
-        counts = [self._objective.denominator(each) for each in batches]
+        counts = list(map(self._objective.denominator, targets, weights))
         if all(isinstance(each, int) for each in counts):
             # Numbers go to the device in one transfer for all batches, which nobody waits for.
-            weights = torch.tensor(counts, dtype=losses.dtype).to(losses.device, non_blocking=True)
+            divisors = torch.tensor(counts, dtype=losses.dtype).to(losses.device, non_blocking=True)
             self._count += sum(counts)
         else:
-            weights = torch.stack([torch.as_tensor(each, device=losses.device) for each in counts]).to(losses.dtype)
-            self._count = self._count + weights.sum()
-        self._sum += (losses if self._objective.sums else losses * weights).sum()
+            divisors = torch.stack([torch.as_tensor(each, device=losses.device) for each in counts]).to(losses.dtype)
+            self._count = self._count + divisors.sum()
+        self._sum += (losses if self._objective.sums else losses * divisors).sum()
 
     def _update(self, scores: list[Tensor], targets: list[Any]) -> None:
         """Metrics get all samples that the loss uses; copies, so that writing into them changes nothing else."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ptb.data.batch import Batch, map_leaves
+from ptb.data.batch import Batch, leaves, map_leaves
 from ptb.training.blame import Calls
 from ptb.training.protocols import Loss
 
@@ -80,7 +80,7 @@ class Objective:
     def mean_loss(self, outputs: Any, batch: Batch) -> Tensor:
         """The loss of a batch as a scalar."""
         loss = self.loss_values(outputs, batch.targets)
-        weights = self._weights(batch) if loss.ndim else batch.weights
+        weights = self._weights(batch.targets, batch.weights) if loss.ndim else batch.weights
         if weights is not None:
             each = self.by_sample(loss, batch.targets) * weights
             loss = each.sum() if self.sums else each.sum() / weights.sum().clamp(min=TINY)
@@ -108,12 +108,12 @@ class Objective:
         with torch.no_grad():
             return cast(Tensor, own(scores))
 
-    def denominator(self, batch: Batch) -> Tensor | int:
+    def denominator(self, targets: Any, weights: Tensor | None = None) -> Tensor | int:
         """What the mean over a batch divides by: its samples that are not ignored, or the sum of their weights."""
-        if self._denominator is not None and batch.weights is None:
-            return self._denominator(batch.targets)
-        weights = self._weights(batch)
-        return batch.size if weights is None else weights.sum()
+        if self._denominator is not None and weights is None:
+            return self._denominator(targets)
+        used = self._weights(targets, weights)
+        return size_of(targets) if used is None else used.sum()
 
     def divisor(self, micro_batches: Sequence[Batch]) -> Tensor | int | None:
         """What the mean over all micro-batches divides by.
@@ -123,12 +123,12 @@ class Objective:
         if len(micro_batches) == 1 or self.sums:
             return None
         self.calls.now = "loss"
-        whole = sum(map(self.denominator, micro_batches))
+        whole = sum(self.denominator(batch.targets, batch.weights) for batch in micro_batches)
         return whole.float().clamp(min=TINY) if isinstance(whole, Tensor) else whole
 
     def share(self, loss: Tensor, batch: Batch, divisor: Tensor | int | None) -> Tensor:
         """What a micro-batch contributes to the mean over all of them."""
-        return loss if divisor is None else loss * (self.denominator(batch) / divisor)
+        return loss if divisor is None else loss * (self.denominator(batch.targets, batch.weights) / divisor)
 
     def ignored(self, targets: Any) -> Tensor | None:
         """Which targets the loss leaves out, a mask ``[B, *positions]``; None where it uses all."""
@@ -139,13 +139,13 @@ class Objective:
         hidden: Tensor = targets == HIDDEN
         return hidden if mask is None else mask | hidden
 
-    def _weights(self, batch: Batch) -> Tensor | None:
+    def _weights(self, targets: Any, weights: Tensor | None) -> Tensor | None:
         """The weights of samples ``[B]``, 0 where the loss leaves out the whole sample; None where all count as one."""
-        ignored = self.ignored(batch.targets)
+        ignored = self.ignored(targets)
         if ignored is None:
-            return batch.weights
+            return weights
         used = ~(ignored.flatten(1).all(1) if ignored.ndim > 1 else ignored)
-        return used.float() if batch.weights is None else batch.weights * used
+        return used.float() if weights is None else weights * used
 
     def _outputs(self, inputs: Any) -> Any:
         model: Callable[[Any], Any] = self.model
@@ -162,9 +162,9 @@ def scores_of(outputs: Any) -> Tensor:
     return cast(Tensor, outputs["scores"] if isinstance(outputs, dict) else outputs)
 
 
-def size_of(inputs: Any) -> int:
-    """How many samples inputs hold."""
-    return Batch(inputs, {}).size
+def size_of(tree: Any) -> int:
+    """How many samples a tensor, or a dict of tensors, holds."""
+    return len(next(leaves(tree)))
 
 
 # A model may return other things beside tensors.

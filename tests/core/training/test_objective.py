@@ -241,7 +241,7 @@ def test_the_mean_is_one_over_the_samples_that_count_by_their_weights(positions,
     objective = Objective(nn.Linear(1, 1), Values("none"), CPU, positions=positions)
     batch = Batch(scores, targets, weights)
     assert float(objective.mean_loss(scores, batch)) == pytest.approx(wanted, rel=1e-5)
-    assert float(objective.denominator(batch)) == pytest.approx(whole)
+    assert float(objective.denominator(batch.targets, batch.weights)) == pytest.approx(whole)
 
     parts = [batch.map(lambda tensor, part=part: tensor[part]) for part in (slice(0, cut), slice(cut, None))]
     parts = [part for part in parts if part.size]
@@ -271,7 +271,7 @@ def test_hidden_positions_count_for_nothing():
     batch = Batch(targets, targets)
     hidden = Objective(nn.Linear(1, 1), nn.CrossEntropyLoss(), CPU, positions=True)
     assert hidden.ignored(targets).tolist() == (targets == HIDDEN).tolist()
-    assert int(hidden.denominator(batch)) == 2
+    assert int(hidden.denominator(batch.targets)) == 2
     assert hidden.divisor([batch, batch]) == 4.0
     more = Objective(nn.Linear(1, 1), Values("none"), CPU, positions=True)
     assert more.ignored(torch.tensor([[0, -1, HIDDEN]])).tolist() == [[False, True, True]]

@@ -1,7 +1,7 @@
 """Turns a split of a data set into batches on the device.
 
 The order of the samples depends on the seed and the epoch, the augmentation of a sample on the seed, the epoch and the
-sample. Nothing is drawn from the global generators, so neither workers nor evaluations change anything.
+sample. The global generators are not used, so neither workers nor evaluations change anything.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 """Random numbers that belong to a sample: the same in whatever batch, worker or device it arrives.
 
-Each number is a hash of the seed, the epoch, the sample and how many were drawn before it. Nothing is kept between two
-batches, so a checkpoint saves nothing of it, and a resumed run draws nothing again.
+Each number is a hash of the seed, the epoch, the sample and how many came before it. Nothing is kept between two
+batches, so a checkpoint saves nothing of it, and a resumed run repeats none.
 """
 
 import torch
@@ -17,7 +17,7 @@ MANTISSA = 24  # bits of a float32 in [0, 1)
 
 
 class SampleGenerator:
-    """Draws random numbers for the samples of one batch.
+    """Generates random numbers for the samples of one batch.
 
     Args:
         seed: of the run.

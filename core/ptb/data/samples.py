@@ -20,8 +20,8 @@ SEED_STEP = 0x9E3779B97F4A7C15
 class BatchReader:
     """Reads batches of the splits of a data set in this process, and leaves the global generators as they were.
 
-    What a data set draws from them depends on seed and sample only, because they are seeded before each sample. That
-    would be a twentieth of the time that a small JPEG takes, so it is done only from the first batch on that draws.
+    The random numbers of a data set depend on seed and sample only, because the generators are seeded before each
+    sample. That takes a twentieth of the time of a small JPEG, so it begins with the first batch that uses them.
     """
 
     def __init__(self, splits: Mapping[str, Dataset[Any]], collate: Collate | None = None) -> None:

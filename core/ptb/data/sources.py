@@ -158,7 +158,7 @@ class WorkerSource:
         return to_device(self.workers.take(self._split, samples), self._device)
 
     def batches(self, order: Tensor, batch_size: int, seed: int, epoch: int = 0) -> Iterator[Batch]:
-        """Yields samples in batches on the device; ``seed`` is for a data set that draws while it is read.
+        """Yields samples in batches on the device; ``seed`` is for a data set that uses random numbers.
 
         A stream has an order of its own in each ``epoch``: ``order`` only says with which sample to begin.
         """

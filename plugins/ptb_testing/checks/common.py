@@ -54,7 +54,7 @@ def registration_is_light(case: Case) -> str:
 
 
 def importing_changes_nothing(case: Case) -> None:
-    """Importing the plugin's modules draws nothing, and leaves what the process shares as it is."""
+    """Importing the plugin's modules uses no random numbers, and leaves what the process shares as it is."""
     points = listing(sorted(point.value for point in case.found.entry_points))
     changed = {points: _registered_elsewhere(case).get("changes", [])}
     for reference in (case.record.target if _is_own(case) else "", getattr(case.record, "settings", None) or ""):

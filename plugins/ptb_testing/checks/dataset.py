@@ -107,7 +107,7 @@ def pickles_for_workers(case: Case) -> str | None:
 
 
 def transform_is_a_function(case: Case) -> None:
-    """`transform` gives the same each time and in any batch, draws nothing, and changes nothing in place."""
+    """`transform` gives the same each time and in any batch, uses no random numbers, and changes nothing in place."""
     _check_function(case, "transform", "take a mean, or whatever it needs, from the training split")
 
 

@@ -62,7 +62,7 @@ def least_unusual(case: Case) -> list[Trial]:
 
 @on_each(one_of_each_form)
 def eval_mode_is_a_function(case: Case, trial: Trial) -> None:
-    """In eval mode it gives the same scores for the same inputs, and draws nothing."""
+    """In eval mode it gives the same scores for the same inputs, and uses no random numbers."""
     scorer, inputs = _scorer(_model(case, trial).eval(), trial.spec), inputs_of(trial.spec)
     before = Snapshot.take()
     if not identical(scorer(inputs), scorer(inputs)):

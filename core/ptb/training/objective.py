@@ -58,6 +58,8 @@ class Objective:
         reduction = getattr(loss, "reduction", "mean")
         self.sums = reduction == "sum"
         self._takes_outputs = "outputs" in _parameters(loss)
+        self._predictions: Callable[[Tensor], Tensor] | None = getattr(loss, "predictions", None)
+        self._ignored: Callable[[Any], Tensor | None] = getattr(loss, "ignored", _nothing)
         own = getattr(loss, "denominator", None)
         # A mean over values that the loss left unreduced is one over samples.
         self._denominator: Callable[[Tensor], Tensor | int] | None = None
@@ -102,11 +104,11 @@ class Objective:
     def predictions(self, outputs: Any) -> Tensor:
         """Scores in the target's own form, without gradients: what metrics get."""
         scores = scores_of(outputs).detach()
-        if (own := getattr(self.loss, "predictions", None)) is None:
+        if self._predictions is None:
             return scores
         self.calls.now = "loss"
         with torch.no_grad():
-            return cast(Tensor, own(scores))
+            return self._predictions(scores)
 
     def denominator(self, targets: Any, weights: Tensor | None = None) -> Tensor | int:
         """What the mean over a batch divides by: its samples that are not ignored, or the sum of their weights."""
@@ -132,8 +134,7 @@ class Objective:
 
     def ignored(self, targets: Any) -> Tensor | None:
         """Which targets the loss leaves out, a mask ``[B, *positions]``; None where it uses all."""
-        own = getattr(self.loss, "ignored", None)
-        mask = cast("Tensor | None", own(targets)) if callable(own) else None
+        mask = self._ignored(targets)
         if not self.positions:
             return mask
         hidden: Tensor = targets == HIDDEN
@@ -159,12 +160,17 @@ class Objective:
 
 def scores_of(outputs: Any) -> Tensor:
     """The scores among what a model returned."""
-    return cast(Tensor, outputs["scores"] if isinstance(outputs, dict) else outputs)
+    scores: Tensor = outputs["scores"] if isinstance(outputs, dict) else outputs
+    return scores
 
 
 def size_of(tree: Any) -> int:
     """How many samples a tensor, or a dict of tensors, holds."""
     return len(next(leaves(tree)))
+
+
+def _nothing(targets: Any) -> None:
+    """What a loss ignores that does not say so."""
 
 
 # A model may return other things beside tensors.

@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from ptb_schedulers.warmup import WarmUp, check_follows_lr, with_warmup
+from ptb_schedulers.warmup import WarmUp, check_follows_lr, check_min_lr, with_warmup
 
 
 def cosine(
@@ -32,12 +32,7 @@ def cosine(
     """
     if min_lr > 0:  # without it this is the default schedule, which no optimizer is to be refused for
         check_follows_lr(optimizer)
-    lowest = min(group["lr"] for group in optimizer.param_groups)
-    if min_lr > lowest:
-        raise ValueError(
-            f"min_lr is {min_lr} and the optimizer's lr {lowest}, so the learning rate would rise; "
-            "choose a min_lr that is not above lr"
-        )
+    check_min_lr(optimizer, min_lr)
     return with_warmup(
         lambda steps: CosineAnnealingLR(optimizer, T_max=steps, eta_min=min_lr), total_steps, warmup_steps, warmup_start
     )

@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler
 
-from ptb_schedulers.warmup import WarmUp, check_follows_lr, with_warmup
+from ptb_schedulers.warmup import WarmUp, check_follows_lr, check_min_lr, with_warmup
 
 
 def cosine_restarts(
@@ -35,12 +35,7 @@ def cosine_restarts(
             is above the ``lr`` of a parameter group, or the optimizer does not follow its ``lr``.
     """
     check_follows_lr(optimizer)
-    lowest = min(group["lr"] for group in optimizer.param_groups)
-    if min_lr > lowest:
-        raise ValueError(
-            f"min_lr is {min_lr} and the optimizer's lr {lowest}, so the learning rate would rise; "
-            "choose a min_lr that is not above lr"
-        )
+    check_min_lr(optimizer, min_lr)
 
     def build(steps: int) -> CosineAnnealingWarmRestarts:
         first = max(1, round(period * steps)) if isinstance(period, float) else period

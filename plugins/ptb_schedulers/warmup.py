@@ -74,6 +74,16 @@ class ListeningWarmUp(WarmUp):
             self._schedule.on_evaluation(metrics, monitor=monitor, better=better)  # type: ignore[attr-defined]
 
 
+def check_min_lr(optimizer: Optimizer, min_lr: float) -> None:
+    """Refuses a lowest learning rate to which that of the optimizer would have to rise, with a ``ValueError``."""
+    lowest = min(group["lr"] for group in optimizer.param_groups)
+    if min_lr > lowest:
+        raise ValueError(
+            f"min_lr is {min_lr} and the optimizer's lr {lowest}, so the learning rate would rise; "
+            "choose a min_lr that is not above lr"
+        )
+
+
 def check_follows_lr(optimizer: Optimizer) -> None:
     """Refuses an optimizer whose steps no schedule changes.
 

@@ -128,6 +128,16 @@ class Counted(nn.Linear):
         return super().forward(inputs)
 
 
+def closure_of(optimizer, model, batch):
+    def closure():
+        optimizer.zero_grad()
+        value = nn.CrossEntropyLoss()(model(batch.inputs), batch.targets)
+        value.backward()
+        return value
+
+    return closure
+
+
 @pytest.mark.parametrize("search", [None, "strong_wolfe"])
 def test_lbfgs_takes_the_steps_of_a_plain_loop_with_as_many_forward_passes(build, search):
     def lbfgs(parameters):
@@ -135,16 +145,9 @@ def test_lbfgs_takes_the_steps_of_a_plain_loop_with_as_many_forward_passes(build
 
     trainer = build(lambda: Counted(3, 2), optimizer=lbfgs, closure=True, scheduler=without_scheduler)
     model = copy.deepcopy(trainer.model)
-    optimizer, loss = lbfgs(model.parameters()), nn.CrossEntropyLoss()
+    optimizer = lbfgs(model.parameters())
     for batch in [batch for epoch in (1, 2) for batch in trainer.train_loader.epoch(epoch)]:
-
-        def closure(batch=batch):
-            optimizer.zero_grad()
-            value = loss(model(batch.inputs), batch.targets)
-            value.backward()
-            return value
-
-        optimizer.step(closure)
+        optimizer.step(closure_of(optimizer, model, batch))
     trainer.fit()
     assert torch.equal(trainer.model.weight, model.weight)
     assert trainer.model.calls == model.calls > 0
@@ -153,15 +156,9 @@ def test_lbfgs_takes_the_steps_of_a_plain_loop_with_as_many_forward_passes(build
 def test_sam_takes_the_steps_of_a_plain_loop(build):
     trainer = build(optimizer=Sam, closure=True, scheduler=without_scheduler)
     model = copy.deepcopy(trainer.model)
-    optimizer, loss = Sam(model.parameters()), nn.CrossEntropyLoss()
+    optimizer = Sam(model.parameters())
     for batch in [batch for epoch in (1, 2) for batch in trainer.train_loader.epoch(epoch)]:
-
-        def closure(batch=batch):
-            optimizer.zero_grad()
-            value = loss(model(batch.inputs), batch.targets)
-            value.backward()
-            return value
-
+        closure = closure_of(optimizer, model, batch)
         closure()
         optimizer.step(closure)
     trainer.fit()

@@ -100,7 +100,7 @@ def messages_of(model, given_values):
 def test_every_fault_of_the_settings_is_told_in_our_words(entry, data):
     model = entry.settings_model()
     for said in messages_of(model, data.draw(mutated(model))):
-        assert FOREIGN.findall(said) == []
+        assert FOREIGN.findall(re.sub(r"'[^']*'", "", said)) == []  # a choice may be called anything
 
 
 def test_words_that_are_not_ours_would_be_noticed():

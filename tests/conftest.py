@@ -13,17 +13,17 @@ from hypothesis import settings
 
 from fork_server import ForkServer
 
-# The same examples in every run: whether a change may land is not a matter of luck. `--hypothesis-profile=explore`
-# looks for new ones.
-settings.register_profile("explore")
-settings.register_profile("repeatable", derandomize=True)
-settings.load_profile("repeatable")
-
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: threads of torch would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry.registry import Registry
+
+# The same examples in every run: whether a change may land is not a matter of luck. `--hypothesis-profile=explore`
+# looks for new ones.
+settings.register_profile("explore")
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 TINY = """
 import torch

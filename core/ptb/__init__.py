@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ptb.cli.options import json_option, run_options
     from ptb.config.layers import RunConfig
+    from ptb.data.preprocessor import Preprocessor, Sample
     from ptb.data.sample_rng import SampleGenerator
     from ptb.data.spec import DataBundle, DataSpec, InputSpec
     from ptb.errors import (
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["hookimpl", "Component", "Command", "DataSpec", "InputSpec", "DataBundle", "SampleGenerator"]
+__all__ = ["hookimpl", "Component", "Command", "DataSpec", "InputSpec", "DataBundle", "Sample", "Preprocessor"]
+__all__ += ["SampleGenerator"]
 __all__ += [
     "Registry",
     "load_registry",
@@ -56,6 +58,7 @@ _NAMES = {
     "registry.component": ("Component", "Command"),
     "registry.registry": ("Registry", "load_registry"),
     "data.spec": ("DataSpec", "DataBundle", "InputSpec"),
+    "data.preprocessor": ("Preprocessor", "Sample"),
     "data.sample_rng": ("SampleGenerator",),
     "training.callbacks": ("Callback",),
     "training.step": ("StepOutput", "NonFiniteError"),

@@ -8,7 +8,7 @@ BINS = 10
 
 
 def stratified_split(labels: np.ndarray, parts: Sequence[int | float], seed: int) -> list[np.ndarray]:
-    """SampleGenerator samples of each class in proportion, so that every part has the classes of the whole.
+    """Choose samples of each class in proportion, so that every part has the classes of the whole.
 
     Args:
         labels: int ``[N]``.

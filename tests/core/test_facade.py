@@ -13,6 +13,8 @@ PUBLIC = {
         "DataSpec",
         "InputSpec",
         "DataBundle",
+        "Preprocessor",
+        "Sample",
         "SampleGenerator",
         "Registry",
         "load_registry",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from ptb.kinds import INPUT_KINDS, TARGET_KINDS
@@ -12,6 +12,7 @@ from ptb.kinds import INPUT_KINDS, TARGET_KINDS
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
+    from ptb.data.preprocessor import Preprocessor
     from ptb.data.sample_rng import SampleGenerator
 
 InputKind = Literal["image", "vector", "tokens", "array"]
@@ -76,7 +77,8 @@ class DataSpec:
             ============== ====================================== ===================================
         output_size: width of the model's output: classes, labels, dimensions, 1 for binary, the embedding size. A loss
             that needs more scores than there are targets changes it, see ``with_output``.
-        class_names: names of the classes or labels in the order of their numbers, if there are any.
+        class_names: names of the classes or labels in the order of their numbers, of real targets in the order of their
+            columns, if there are any.
         vocabulary: number of different tokens; tokens only.
         class_counts: training samples of each class in the order of their numbers (for binary: of 0 and of 1; for
             class with positions: how many positions), if known; balanced class weights are computed from it.
@@ -86,6 +88,9 @@ class DataSpec:
         padding: the token that fills short sequences up; tokens only.
         fields: further named inputs. Then the inputs of a batch are a dict of tensors, the main one under ``"inputs"``.
         target_size: width of the targets where ``output_size`` is another; left out, it is ``output_size``.
+        target_mean: of real targets that are standardised, the mean of each that was taken off; metrics and predictions
+            are in the targets' own units.
+        target_std: and the deviation by which they were divided.
 
     Raises:
         ValueError: a field does not fit the others; the message says which and what is valid.
@@ -102,9 +107,11 @@ class DataSpec:
     padding: int | None = None
     fields: Mapping[str, InputSpec] = field(default_factory=dict)
     target_size: int = 0
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("input_shape", "class_names", "class_counts", "positions"):
+        for name in ("input_shape", "class_names", "class_counts", "positions", "target_mean", "target_std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "fields", dict(self.fields))
         object.__setattr__(self, "target_size", self.target_size or self.output_size)
@@ -148,8 +155,17 @@ class DataSpec:
     def _check_classes(self) -> None:
         size = self.target_size
         classes = {"class": size, "multilabel": size, "binary": 2}.get(self.target, 0)
-        if self.class_names and classes and len(self.class_names) != classes:
-            raise ValueError(f"DataSpec has {len(self.class_names)} class_names for {classes} classes")
+        names = classes or {"real": size, "distribution": size}.get(self.target, 0)
+        if self.class_names and names and len(self.class_names) != names:
+            raise ValueError(f"DataSpec has {len(self.class_names)} class_names for {names} classes or targets")
+        if self.target_mean or self.target_std:
+            widths = (len(self.target_mean), len(self.target_std))
+            finite = all(map(isfinite, (*self.target_mean, *self.target_std)))
+            if self.target != "real" or widths != (size, size) or not finite or min(self.target_std) <= 0:
+                raise ValueError(
+                    f"DataSpec.target_mean and target_std are {size} finite numbers each for real targets, the latter "
+                    f"above 0; got {self.target_mean} and {self.target_std} with target {self.target!r}"
+                )
         object.__setattr__(self, "class_counts", tuple(map(int, self.class_counts)))
         if self.class_counts and (len(self.class_counts) != classes or min(self.class_counts) < 0):
             raise ValueError(f"DataSpec.class_counts must be {classes} counts, got {self.class_counts}")
@@ -170,6 +186,9 @@ class DataBundle:
         test: the same for the final evaluation, or None.
         collate: makes a batch of a list of samples, where torch's ``default_collate`` cannot: of variable lengths.
         transform: ``transform(inputs) -> inputs``, on whole batches on the device; deterministic (cast, normalise).
+        preprocessor: what makes such samples of other data, see ``ptb.Preprocessor``; the run keeps it.
+        notes: short sentences for people, of what the data was taken for: ``"the positive class is 'yes'"``.
+        describe: what only `ptb data show` asks for, JSON values by name: ``columns``, ``transforms``, ``warnings``.
         augment: ``augment(inputs, targets, generator) -> inputs, targets``, after ``transform``, on training batches
             only; random numbers come from ``generator``, a ``ptb.SampleGenerator``: each sample of each epoch has its
             own.
@@ -182,6 +201,9 @@ class DataBundle:
     collate: Callable[[list[Any]], Any] | None = None
     transform: Callable[[Any], Any] | None = None
     augment: Callable[[Any, Any, SampleGenerator], tuple[Any, Any]] | None = None
+    preprocessor: Preprocessor | None = None
+    notes: Sequence[str] = ()
+    describe: Callable[[], Mapping[str, Any]] | None = None
 
     @property
     def splits(self) -> dict[str, Dataset[Any]]:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ptb.config.resolve import ComponentConfig, ResolvedConfig
+from ptb.data.decoding import own_units
 from ptb.data.loader import BatchLoader
 from ptb.data.sources import make_sources
 from ptb.data.spec import DataBundle, DataSpec
@@ -126,6 +127,7 @@ class Assembly:
             pairs=self.spec.target == "similarity",
             positions=self.spec.target_form == POSITIONS,
             whole=frozenset(whole if self.spec.positions else ()),
+            own_units=own_units(self.spec) if self.spec.target_std else None,
         )
         optimizer = build_optimizer(config, model, loss, objective.calls)
         asked = needs(config, optimizer)

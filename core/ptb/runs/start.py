@@ -9,7 +9,7 @@ from signal import Signals
 
 from ptb.device import cpu_threads
 from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
-from ptb.runs import blame, manifest
+from ptb.runs import blame, manifest, preprocessing
 from ptb.runs.compose import ComposedRun
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
@@ -26,14 +26,18 @@ def start_run(
     The model is trained in place. Without ``progress`` nothing is shown, and no signal stops the run.
     """
     config = composed.config
+    preprocessor = preprocessing.encoded(config.dataset, composed.bundle)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
     with _recording(composed, run, progress) as recorder:
         check_output(run.path)  # another process may have made a run here since
         run.write_config(config.as_config())
         recorder.started = True  # without a config.toml a summary.json would only be in the way of the next try
         _keep_plugin_files(composed, run)
-        run.write_manifest(manifest.describe(composed) | {"run": recorder.id})
+        kept = preprocessing.write(run, preprocessor)
+        run.write_manifest(manifest.describe(composed) | kept | {"run": recorder.id})
         recorder.line(composed.summary_line())
+        if composed.bundle.notes:
+            recorder.line(f"data: {'; '.join(composed.bundle.notes)}")
         recorder.line(f"run directory: {run.path}")
         for lost in composed.lost_state.values():
             recorder.warn(f"{lost}: `ptb resume` would not continue exactly")
@@ -90,6 +94,7 @@ def resume_run(
             entries.append({"step": trainer.state.step, "argv": sys.argv, "changes": changed})
         if not then:
             _keep_plugin_files(composed, run)
+            now |= preprocessing.write(run, preprocessing.encoded(composed.config.dataset, composed.bundle))
         if not trainer.is_over:
             run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True

@@ -99,6 +99,8 @@ class RunningMetrics:
     def _update(self, scores: list[Tensor], targets: list[Any]) -> None:
         """Metrics get all samples that the loss uses; copies, so that writing into them changes nothing else."""
         objective, whole = self._objective, self._objective.whole
+        if objective.own_units is not None:
+            scores, targets = ([*map(objective.own_units, each)] for each in (scores, targets))
         masks = [objective.ignored(each) for each in targets]
         if whole:
             marked = targets

@@ -31,6 +31,7 @@ class Objective:
         pairs: inputs are pairs ``[B, 2, *input_shape]``, and the model embeds both halves.
         positions: targets are classes at positions, some of which may be hidden.
         whole: labels of the metrics that take batches with positions as they are.
+        own_units: gives scores and targets that were standardised in the targets' own units, for metrics.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Objective:
         pairs: bool = False,
         positions: bool = False,
         whole: frozenset[str] = frozenset(),
+        own_units: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -52,6 +54,7 @@ class Objective:
         self.pairs = pairs
         self.positions = positions
         self.whole = whole
+        self.own_units = own_units
         # The model by torch.compile, for full training batches only: every new shape would be compiled anew.
         self.compiled: Callable[[Any], Any] | None = None
         self.compiled_size = 0

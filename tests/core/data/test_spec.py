@@ -36,6 +36,10 @@ def test_a_spec_knows_the_size_of_a_sample():
         ({"inputs": "tokens", "vocabulary": 7, "padding": 7}, "padding must be a token"),
         ({"fields": {"inputs": InputSpec((3,))}}, "'inputs' is the main input"),
         ({"fields": {"table": (3,)}}, "must be InputSpecs"),
+        ({"target_mean": (0.0,), "target_std": (1.0,)}, "target_mean and target_std"),
+        ({"target": "real", "target_std": (1.0,) * 10}, "target_mean and target_std"),
+        ({"target": "real", "target_mean": (0.0,) * 10, "target_std": (0.0,) * 10}, "above 0"),
+        ({"target": "real", "target_mean": (float("nan"),) * 10, "target_std": (1.0,) * 10}, "finite"),
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(change, named):

@@ -1,0 +1,76 @@
+"""Scores and targets in the user's terms: names of classes, probabilities, values in their own units."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptb.data.spec import DataSpec
+
+
+def decoded(spec: DataSpec, scores: Tensor) -> dict[str, Any]:
+    """The columns that ``Preprocessor.decode`` describes, of scores ``[B, ...]`` in the form of the targets."""
+    scores = scores.detach().cpu()
+    if spec.positions or spec.target == "none":
+        whole = scores.argmax(1) if spec.target == "class" else own_units(spec)(scores)
+        return {"prediction": whole}
+    if spec.target == "similarity":
+        return {"prediction": torch.cosine_similarity(scores[:, 0], scores[:, 1])}
+    if spec.target == "real":
+        return _columns("prediction", target_names(spec), own_units(spec)(scores), alone=True)
+    if spec.target == "binary":
+        one = scores.double().sigmoid()
+        probabilities = torch.cat([1 - one, one], 1)
+    elif spec.target == "multilabel":
+        probabilities = scores.double().sigmoid()
+    else:
+        probabilities = scores.double().softmax(1)
+    names = target_names(spec)
+    columns = _columns("probability", names, probabilities)
+    if spec.target == "distribution":
+        return columns
+    if spec.target == "multilabel":
+        return {"prediction": _joined(names, probabilities > 0.5)} | columns
+    chosen = (scores > 0).long()[:, 0] if spec.target == "binary" else scores.argmax(1)
+    probability = probabilities.gather(1, chosen[:, None])[:, 0]
+    return {"prediction": [names[each] for each in chosen.tolist()], "probability": probability} | columns
+
+
+def decoded_targets(spec: DataSpec, targets: Tensor) -> Any:
+    """Targets ``[B, ...]`` in the user's terms, one a sample: a list of texts, or a tensor on the CPU."""
+    targets = targets.detach().cpu()
+    if spec.positions or spec.target in ("none", "similarity", "distribution"):
+        return own_units(spec)(targets)
+    if spec.target == "real":
+        values = own_units(spec)(targets)
+        return values[:, 0] if values.shape[1] == 1 else values
+    names = target_names(spec)
+    if spec.target == "multilabel":
+        return _joined(names, targets > 0)
+    return [names[each] for each in targets.long().flatten().tolist()]
+
+
+def own_units(spec: DataSpec) -> Callable[[Tensor], Tensor]:
+    """Undoes what was done to real targets: ``value * target_std + target_mean`` for tensors ``[B, D, ...]``."""
+    if not spec.target_std:
+        return lambda values: values
+    shape = (-1, *(1,) * len(spec.positions))
+    std, mean = (torch.tensor(each).view(shape) for each in (spec.target_std, spec.target_mean))
+    return lambda values: values * std.to(values.device) + mean.to(values.device)
+
+
+def target_names(spec: DataSpec) -> tuple[str, ...]:
+    """The names of classes, labels or targets, or their numbers."""
+    size = 2 if spec.target == "binary" else spec.target_size
+    return spec.class_names or tuple(map(str, range(size)))
+
+
+def _columns(word: str, names: Sequence[str], values: Tensor, alone: bool = False) -> dict[str, Any]:
+    if alone and values.shape[1] == 1:
+        return {word: values[:, 0]}
+    return {f"{word}:{name}": values[:, place] for place, name in enumerate(names)}
+
+
+def _joined(names: Sequence[str], mask: Tensor) -> list[str]:
+    return ["|".join(name for name, on in zip(names, row, strict=True) if on) for row in mask.tolist()]

@@ -47,15 +47,17 @@ if TYPE_CHECKING:
     from ptb.registry.registry import PluginInfo
     from ptb.registry.selection import ONLY, Selection
     from ptb.registry.settings import SettingsError, arguments, derive_model, describe, plain_values, validate
+    from ptb.runs.assembly import build_dataset
     from ptb.runs.compose import ComposedRun, compose
     from ptb.runs.fingerprint import fingerprint
     from ptb.runs.start import start_run
     from ptb.runs.state_check import drop_unsavable, lost_state
     from ptb.seeding import generator, preserve_rng_state, seed_global
-    from ptb.storage.atomic import write_atomically
+    from ptb.storage.atomic import storage_errors, write_atomically
     from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, save_checkpoint
     from ptb.storage.codec import decode, encode
     from ptb.storage.digest import weights_sha256
+    from ptb.storage.run_directory import check_output, finite
     from ptb.training.blame import ComponentFailed
     from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners
     from ptb.training.metrics import RunningMetrics

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ptb.kinds import INPUT_KINDS, TARGET_KINDS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch.utils.data import Dataset
 
     from ptb.data.preprocessor import Preprocessor
@@ -189,6 +191,9 @@ class DataBundle:
         preprocessor: what makes such samples of other data, see ``ptb.Preprocessor``; the run keeps it.
         notes: short sentences for people, of what the data was taken for: ``"the positive class is 'yes'"``.
         describe: what only `ptb data show` asks for, JSON values by name: ``columns``, ``transforms``, ``warnings``.
+        names: ``names(split)`` gives where each sample of a split comes from, in order: ``"prices.csv:12"``, a file.
+        write_splits: ``write_splits(folder)`` writes the samples of each split as files of the form that was read, for
+            `ptb data split`, and returns what it wrote by split.
         augment: ``augment(inputs, targets, generator) -> inputs, targets``, after ``transform``, on training batches
             only; random numbers come from ``generator``, a ``ptb.SampleGenerator``: each sample of each epoch has its
             own.
@@ -204,6 +209,8 @@ class DataBundle:
     preprocessor: Preprocessor | None = None
     notes: Sequence[str] = ()
     describe: Callable[[], Mapping[str, Any]] | None = None
+    names: Callable[[str], Sequence[str]] | None = None
+    write_splits: Callable[[Path], Mapping[str, Path]] | None = None
 
     @property
     def splits(self) -> dict[str, Dataset[Any]]:

@@ -1,0 +1,76 @@
+"""``ptb data show`` and ``ptb data split``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ptb import json_option, run_options
+from ptb.internals import UserPath, check_output, installed, printable, resolve, stray_output_to_stderr, verbose_option
+
+if TYPE_CHECKING:
+    from ptb import RunConfig
+    from ptb.internals import PartialConfig
+
+
+@click.command()
+@run_options
+@json_option
+@verbose_option
+def show(config: "RunConfig", as_json: bool, verbose: bool) -> None:
+    """Show what a data set holds, before anything is trained.
+
+    Takes the options of `ptb run`; those of the data set count. Shown are the splits, the form of inputs and targets,
+    the classes in their order, what each column was taken for and why, the figures of the training split, what is done
+    to the samples, and what looks wrong. At most 100,000 samples of a split are read.
+
+    \b
+    ptb data show --dataset iris
+    ptb data show --dataset csv dataset.path=prices.csv dataset.target=price
+    """  # noqa: D301  # click wants the backspace itself
+    partial = _resolved(config)
+    with stray_output_to_stderr():
+        from ptb_data.overview import overview
+        from ptb_data.page import page
+
+        facts = overview(partial.dataset, partial.run.seed)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, **facts}))
+    else:
+        click.echo(printable(page(facts), kept="\n"))
+
+
+@click.command()
+@run_options
+@click.option(
+    "-o", "--output", required=True, type=UserPath(), metavar="FOLDER", help="Where to write them: new, or empty."
+)
+@json_option
+@verbose_option
+def split(config: "RunConfig", output: Path, as_json: bool, verbose: bool) -> None:
+    """Write the splits of a data set to files, in the form in which they were read.
+
+    Takes the options of `ptb run`; those of the data set count. What a run with these options trains on, validates
+    with and tests on is then in files of its own, for other programs and for `ptb predict`.
+
+    \b
+    ptb data split --dataset csv dataset.path=prices.csv dataset.target=price -o splits
+    """  # noqa: D301  # click wants the backspace itself
+    partial = _resolved(config)
+    check_output(output)
+    with stray_output_to_stderr():
+        from ptb_data.split import write_splits
+
+        written = write_splits(partial.dataset, partial.run.seed, output)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "splits": written}))
+    else:
+        for name, facts in written.items():
+            click.echo(printable(f"{name}: {facts['samples']:,} samples in {facts['path']}"))
+
+
+def _resolved(config: "RunConfig") -> "PartialConfig":
+    if "name" not in (model := config.values.setdefault("model", {})):
+        model["name"] = "linear"  # a configuration needs one, and the data set does not care which
+    return resolve(config, installed(config))

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from ptb.registry.component import Command, Component
     from ptb.registry.hookspecs import hookimpl
     from ptb.registry.registry import Registry, load_registry
-    from ptb.runs.api import evaluate, resume, train
+    from ptb.runs.api import evaluate, load, resume, train
     from ptb.runs.result import RunResult
+    from ptb.runs.trained import TrainedModel
     from ptb.training.callbacks import Callback
     from ptb.training.step import NonFiniteError, StepOutput
 
@@ -47,6 +48,8 @@ __all__ += [
     "train",
     "resume",
     "evaluate",
+    "load",
+    "TrainedModel",
 ]
 __all__ += ["run_options", "json_option", "__version__"]
 __all__ += ["PtbError", "ConfigError", "UnknownNameError", "DataError", "IncompatibleError", "NumericalError"]
@@ -64,7 +67,8 @@ _NAMES = {
     "training.step": ("StepOutput", "NonFiniteError"),
     "config.layers": ("RunConfig",),
     "runs.result": ("RunResult",),
-    "runs.api": ("train", "resume", "evaluate"),
+    "runs.api": ("train", "resume", "evaluate", "load"),
+    "runs.trained": ("TrainedModel",),
     "cli.options": ("run_options", "json_option"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

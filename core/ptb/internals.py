@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ptb.runs.fingerprint import fingerprint
     from ptb.runs.start import start_run
     from ptb.runs.state_check import drop_unsavable, lost_state
+    from ptb.runs.trained import Predicted
     from ptb.seeding import generator, preserve_rng_state, seed_global
     from ptb.storage.atomic import storage_errors, write_atomically
     from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, save_checkpoint

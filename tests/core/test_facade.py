@@ -23,6 +23,8 @@ PUBLIC = {
         "train",
         "resume",
         "evaluate",
+        "load",
+        "TrainedModel",
         "Callback",
         "StepOutput",
         "run_options",

@@ -29,13 +29,13 @@ NAMES = {
         "resolve",
     ),
     *("ComposedRun", "compose", "fingerprint", "drop_unsavable", "lost_state"),
-    *("start_run",),
+    *("start_run", "build_dataset", "Predicted"),
     *("Batch", "leaves", "map_leaves", "BatchLoader", "InMemorySamples", "Placement", "TargetKind", "make_sources"),
     *("ComponentFailed", "Objective", "scores_of", "RunningMetrics", "Trainer"),
     *("model_state", "restore_snapshot", "take_snapshot"),
     *("cpu_threads", "describe_device", "resolve_device", "generator", "preserve_rng_state", "seed_global"),
     *("decode", "encode", "differences", "find_checkpoints", "load_checkpoint", "save_checkpoint"),
-    *("weights_sha256", "write_atomically"),
+    *("weights_sha256", "write_atomically", "storage_errors", "check_output", "finite"),
 }
 
 

@@ -104,7 +104,7 @@ class Checker:
             if key not in KEYS:
                 self._add_problem((key,), self._unknown((key,), KEYS))
         with self._collecting():
-            parts["run"] = self._validated(RunSettings, {k: values[k] for k in RunSettings.model_fields if k in values})
+            parts["run"] = self.top_level()
         with self._collecting():
             given = {key: value for key, value in self._table("optimizer").items() if key in Grouping.model_fields}
             parts["groups"] = self._groups(parts["optimizer"], given.get("groups"))
@@ -121,6 +121,11 @@ class Checker:
         """A section of the core itself; one that is not there holds its defaults, which need no check."""
         model = CORE_SECTIONS[name]
         return self._validated(model, table, (name,)) if (table := self._table(name)) else model.model_construct()
+
+    def top_level(self) -> BaseModel:
+        """The keys that stand in no section."""
+        given = {key: self.config.values[key] for key in RunSettings.model_fields if key in self.config.values}
+        return self._validated(RunSettings, given)
 
     def components(self, kinds: Iterable[Kind]) -> dict[str, Any]:
         """The components of these kinds by their sections; None where they follow from the target kind."""

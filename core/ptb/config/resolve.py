@@ -4,6 +4,7 @@
 data set predicts then chooses a loss and metrics that nobody named: ``with_target`` gives the ``ResolvedConfig``.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -107,6 +108,16 @@ def resolve(config: RunConfig, registry: Registry) -> PartialConfig:
     A ``PluginError`` says that nothing is wrong with the configuration, but a plugin's settings cannot be had.
     """
     return PartialConfig(asked=config, registry=registry, **Checker(config, registry).sections())
+
+
+def resolve_some(config: RunConfig, registry: Registry, sections: Collection[str]) -> dict[str, Any]:
+    """As ``resolve``, of these sections, and ``"run"``: the keys that stand in none; other sections may be wrong."""
+    checker = Checker(config, registry)
+    chosen = checker.components(kind for section, kind in SECTIONS.items() if section in sections)
+    chosen |= {name: checker.core_section(name) for name in CORE_SECTIONS if name in sections}
+    chosen["run"] = checker.top_level()
+    checker.finish()
+    return chosen
 
 
 def draft(config: RunConfig, registry: Registry) -> PartialConfig:

@@ -13,6 +13,7 @@ from ptb.runs.evaluate import evaluate_run
 from ptb.runs.overrides import evaluation_config, resume_config
 from ptb.runs.result import RunResult
 from ptb.runs.start import resume_run, start_run
+from ptb.runs.trained import TrainedModel, load_trained
 from ptb.storage.run_directory import RunDirectory
 
 _ONE_AT_A_TIME = RLock()  # the global generators and the number of threads are one for all threads of Python
@@ -80,3 +81,25 @@ def evaluate(
     registry = registry or load_selected(selection(config))
     with _ONE_AT_A_TIME:
         return evaluate_run(run, resolve(config, registry), checkpoint=checkpoint, split=split)
+
+
+def load(
+    path: str | Path, checkpoint: str | int | None = None, *, device: str = "auto", registry: Registry | None = None
+) -> TrainedModel:
+    """Load the model of a run with all that it needs to predict. Needs neither the data nor the data set's settings.
+
+    ::
+
+        model = ptb.load("runs/mine")
+        model.predict("new.csv")
+
+    Args:
+        path: the run directory, or ``"RUN@best"``.
+        checkpoint: ``"best"``, ``"last"``, a step or a label; ``"best"`` if there is one, else ``"last"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        registry: as in ``train``; the plugin of the model, and that of the data set's preprocessor, must be in it.
+
+    Raises:
+        PtbError: one of its children; see ``ptb.errors``.
+    """
+    return load_trained(path, checkpoint, device=device, registry=registry)

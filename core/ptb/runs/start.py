@@ -26,7 +26,7 @@ def start_run(
     The model is trained in place. Without ``progress`` nothing is shown, and no signal stops the run.
     """
     config = composed.config
-    preprocessor = preprocessing.encoded(config.dataset, composed.bundle)
+    preprocessor = preprocessing.encoded(composed)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
     with _recording(composed, run, progress) as recorder:
         check_output(run.path)  # another process may have made a run here since
@@ -94,7 +94,7 @@ def resume_run(
             entries.append({"step": trainer.state.step, "argv": sys.argv, "changes": changed})
         if not then:
             _keep_plugin_files(composed, run)
-            now |= preprocessing.write(run, preprocessing.encoded(composed.config.dataset, composed.bundle))
+            now |= preprocessing.write(run, preprocessing.encoded(composed))
         if not trainer.is_over:
             run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True

@@ -1,0 +1,225 @@
+"""A trained model that is of use: what a run has learnt, on files, rows and arrays that it has never seen."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from ptb.config.layers import RunConfig
+from ptb.config.resolve import resolve_some, selection
+from ptb.data.batch import Batch, leaves, map_leaves
+from ptb.data.preprocessor import Preprocessor, Sample
+from ptb.data.spec import DataSpec
+from ptb.device import resolve_device
+from ptb.errors import DataError, StorageError, one_line
+from ptb.registry.registry import Registry, load_selected
+from ptb.runs import preprocessing
+from ptb.runs.assembly import PRECISIONS, to_memory_format
+from ptb.runs.blame import building, explain_oom, explaining
+from ptb.runs.compose import MEMORY_FORMATS
+from ptb.seeding import preserve_rng_state, seed_global
+from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
+from ptb.storage.run_directory import RunDirectory, split_checkpoint
+from ptb.training.objective import Objective
+from ptb.training.state import load_component_state, load_weights
+
+# Batches that are read while the model computes another.
+AHEAD = 2
+
+
+class Predicted(NamedTuple):
+    """What is predicted for some inputs, in their order.
+
+    Attributes:
+        names: where each of them comes from.
+        errors: why some of them cannot be used, by their place.
+        columns: what ``Preprocessor.decode`` says of the others: lists of texts, and tensors on the CPU.
+        scores: of the others, in the form of the targets, ``[B, ...]`` on the CPU; None without any.
+    """
+
+    names: list[str]
+    errors: dict[int, str]
+    columns: dict[str, Any]
+    scores: Tensor | None
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A dict for each input: ``input``, and its columns, or ``error``."""
+        columns = {name: each.tolist() if isinstance(each, Tensor) else each for name, each in self.columns.items()}
+        values = zip(*columns.values(), strict=True)
+        for place, name in enumerate(self.names):
+            if place in self.errors:
+                yield {"input": name, "error": self.errors[place]}
+            else:
+                yield {"input": name, **dict(zip(columns, next(values), strict=True))}
+
+
+class TrainedModel:
+    """The model of a run with all that it needs to predict. Its methods may be called from several threads.
+
+    Attributes:
+        model: the network, in eval mode, on ``device``.
+        preprocessor: what turns files, rows and arrays into samples, and scores into the user's terms.
+        device: where it computes.
+        step: after which step the weights were saved.
+        batch_size: that of the run, with which predictions are those of `ptb eval` to the last bit.
+    """
+
+    def __init__(
+        self, objective: Objective, preprocessor: Preprocessor, step: int, batch_size: int, threads: int
+    ) -> None:
+        self._objective = objective
+        self.model = objective.model
+        self.preprocessor = preprocessor
+        self.device = objective.device
+        self.step = step
+        self.batch_size = batch_size
+        self.threads = threads
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the samples look like."""
+        return self.preprocessor.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of classes or labels in the order of their numbers; empty where they have none."""
+        return self.spec.class_names
+
+    def predict(self, sources: Any, *, batch_size: int | None = None) -> list[dict[str, Any]]:
+        """What the model says of each input, in order.
+
+        Args:
+            sources: a path, a row (dict), a data frame, an array or a ``ptb.Sample``, or an iterable of such things.
+            batch_size: inputs that are computed together; left out, that of the run.
+
+        Returns:
+            For each input a dict: ``input`` is where it comes from; the rest is what ``Preprocessor.decode`` gives, or
+            ``error``, why it cannot be used.
+        """
+        return [row for batch in self.batches(sources, batch_size=batch_size) for row in batch.rows()]
+
+    def batches(self, sources: Any, *, batch_size: int | None = None) -> Iterator[Predicted]:
+        """The same, in batches, while sources are read; memory is needed for a few batches only."""
+        size = batch_size or self.batch_size
+        for samples in _ahead(_grouped(self._read(_listed(sources)), size)):
+            yield self._predicted(samples)
+
+    def scores(self, inputs: Any) -> Tensor:
+        """Scores in the form of the targets, on the CPU, of a batch of inputs as samples have them, untransformed."""
+        with torch.inference_mode(), explain_oom(str(self.device), len(next(leaves(inputs))), trains=False):
+            inputs = map_leaves(lambda each: each.to(self.device), inputs)
+            transform = self.preprocessor.transform
+            return self._objective.predictions(
+                self._objective.forward(inputs if transform is None else transform(inputs))
+            ).cpu()
+
+    def _read(self, sources: Iterable[Any]) -> Iterator[Sample]:
+        """What the preprocessor reads; a source that is a ``Sample`` itself goes through as it is."""
+        given: list[Sample] = []
+
+        def others(each: Iterator[Any]) -> Iterator[Any]:
+            for source in each:
+                if isinstance(source, Sample):
+                    given.append(source)
+                    return
+                yield source
+
+        rest = iter(sources)
+        while True:
+            yield from self.preprocessor.read(others(rest))
+            if not given:
+                return
+            yield given.pop()
+
+    def _predicted(self, samples: Sequence[Sample]) -> Predicted:
+        names = [each.name for each in samples]
+        errors = {place: each.error for place, each in enumerate(samples) if each.error is not None}
+        places = [place for place in range(len(samples)) if place not in errors]
+        if not places:
+            return Predicted(names, errors, {}, None)
+        inputs = self._collated([samples[place].inputs for place in places])
+        scores = self.scores(inputs)
+        usable = torch.ones(len(places), dtype=torch.bool)
+        for values, text in [(each, "it holds values that are not finite") for each in leaves(inputs)] + [
+            (scores, "the scores of the model are not finite for it")
+        ]:
+            finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
+            errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
+            usable &= finite
+        scores = scores if bool(usable.all()) else scores[usable]
+        return Predicted(names, errors, self.preprocessor.decode(scores) if len(scores) else {}, scores)
+
+    def _collated(self, inputs: list[Any]) -> Any:
+        collate = self.preprocessor.collate
+        if collate is None:
+            return torch.stack(inputs) if isinstance(inputs[0], Tensor) else default_collate(inputs)
+        return Batch.of(collate(inputs)).inputs
+
+
+def load_trained(
+    path: str | Path, checkpoint: str | int | None = None, *, device: str = "auto", registry: Registry | None = None
+) -> TrainedModel:
+    """Load the model of a run; see ``ptb.load``."""
+    folder, named = split_checkpoint(str(Path(path).expanduser()))
+    run = RunDirectory.open(folder)
+    config = RunConfig.read([run.config], {"device": device})
+    registry = registry or load_selected(selection(config))
+    unusable = [plugin.found for plugin in registry.rejected()]
+    saved = preprocessing.read(run, [found for found in registry.found() if found not in unusable])
+    parts = resolve_some(config, registry, ["model", "loader", "trainer", *["loss"] * saved.predictions])
+    weights = load_checkpoint(resolve_checkpoint(run.checkpoints, checkpoint or named))
+    where = resolve_device(parts["run"].device)
+    spec = saved.preprocessor.spec
+    with preserve_rng_state(), explain_oom(str(where), 1, trains=False), ExitStack() as stack:
+        seed_global(parts["run"].seed, "model")
+        loss: Any = None
+        if saved.predictions:
+            stack.enter_context(building(parts["loss"]))
+            loss = parts["loss"].build(spec)
+        stack.enter_context(building(parts["model"]))
+        model: nn.Module = parts["model"].build(spec.with_output(saved.output_size))
+        with explaining(StorageError, f"the checkpoint of step {weights.step} does not fit the model or the loss"):
+            state = weights.decode(where)
+            load_weights(model.to(where), state["model"])
+            if isinstance(loss, nn.Module):
+                load_component_state(loss.to(where), state["loss"])
+    model = to_memory_format(model, MEMORY_FORMATS[parts["trainer"].memory_format]).eval().requires_grad_(False)
+    precision = PRECISIONS[parts["trainer"].precision]
+    objective = Objective(model, loss, where, autocast=precision, pairs=spec.target == "similarity")
+    return TrainedModel(objective, saved.preprocessor, weights.step, parts["loader"].batch_size, parts["run"].threads)
+
+
+def _listed(sources: Any) -> Iterable[Any]:
+    """Sources one by one; what is one source itself is not taken apart."""
+    one = isinstance(sources, str | Path | Mapping | Sample) or hasattr(sources, "shape") or hasattr(sources, "columns")
+    return [sources] if one else sources
+
+
+def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    while group := list(islice(samples, size)):
+        yield group
+
+
+def _ahead(groups: Iterator[list[Sample]]) -> Iterator[list[Sample]]:
+    """The groups, read by a thread while others are computed."""
+    with ThreadPoolExecutor(1, "ptb-read") as pool:
+        waiting = [pool.submit(next, groups, None) for _ in range(AHEAD)]
+        while (group := _result(waiting.pop(0))) is not None:
+            waiting.append(pool.submit(next, groups, None))
+            yield group
+
+
+def _result(future: Any) -> list[Sample] | None:
+    try:
+        group: list[Sample] | None = future.result()
+    except (DataError, StorageError):
+        raise
+    except Exception as error:  # a preprocessor may raise anything
+        raise DataError(f"the preprocessor of the run failed to read: {one_line(error)}") from error
+    return group

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ptb.registry.hookspecs import hookimpl
     from ptb.registry.registry import Registry, load_registry
     from ptb.runs.api import evaluate, load, resume, train
+    from ptb.runs.record import RunRecord
     from ptb.runs.result import RunResult
     from ptb.runs.trained import TrainedModel
     from ptb.training.callbacks import Callback
@@ -45,6 +46,7 @@ __all__ += [
     "StepOutput",
     "RunConfig",
     "RunResult",
+    "RunRecord",
     "train",
     "resume",
     "evaluate",
@@ -67,6 +69,7 @@ _NAMES = {
     "training.step": ("StepOutput", "NonFiniteError"),
     "config.layers": ("RunConfig",),
     "runs.result": ("RunResult",),
+    "runs.record": ("RunRecord",),
     "runs.api": ("train", "resume", "evaluate", "load"),
     "runs.trained": ("TrainedModel",),
     "cli.options": ("run_options", "json_option"),

@@ -20,6 +20,7 @@ PUBLIC = {
         "load_registry",
         "RunConfig",
         "RunResult",
+        "RunRecord",
         "train",
         "resume",
         "evaluate",

@@ -11,7 +11,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core" / "ptb"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name.startswith("ptb_"))
-TOOLS = {"ptb_testing", "ptb_config", "ptb_data", "ptb_doctor", "ptb_bench", "ptb_import_torch", "ptb_predict"}
+TOOLS = {
+    "ptb_testing",
+    "ptb_config",
+    "ptb_data",
+    "ptb_doctor",
+    "ptb_bench",
+    "ptb_import_torch",
+    "ptb_predict",
+    "ptb_runs",
+}
 HEAVY = {"torch", "numpy", "cv2", "pandas", "sklearn", "safetensors"}
 
 # What each wing and ground module may import of ptb, beside itself.

@@ -61,6 +61,8 @@ stop_option = click.option(
     type=click.Choice(["auto"]),
     help="Go on with the run in --output, if there is one; the same command begins it and ends it.",
 )
+@click.option("--name", metavar="NAME", help="What `ptb runs` calls the run.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A word by which `ptb runs` finds it. Repeatable.")
 @strict_option
 @drop_state_option
 @stop_option
@@ -72,6 +74,8 @@ def run(
     output: Path | None,
     dry_run: bool,
     auto: str | None,
+    name: str | None,
+    tags: tuple[str, ...],
     strict: bool,
     drop_state: tuple[str, ...],
     stop_after: int | None,
@@ -108,7 +112,8 @@ def run(
             directory = RunDirectory(begun)
             result = resume_run(composed, directory, bar, strict=strict, stop_after=stop_after, drop_state=drop_state)
         else:
-            result = start_run(composed, output, bar, stop_after=stop_after)
+            labels = ({"name": name} if name else {}) | ({"tags": [*tags]} if tags else {})
+            result = start_run(composed, output, bar, stop_after=stop_after, labels=labels)
     _print_result(result, as_json)
 
 

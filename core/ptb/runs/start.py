@@ -2,10 +2,11 @@
 
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 from ptb.device import cpu_threads
 from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
@@ -19,11 +20,17 @@ from ptb.storage.run_directory import RunDirectory, check_output
 
 
 def start_run(
-    composed: ComposedRun, output: Path | None, progress: Progress | None = None, *, stop_after: int | None = None
+    composed: ComposedRun,
+    output: Path | None,
+    progress: Progress | None = None,
+    *,
+    stop_after: int | None = None,
+    labels: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Train, evaluate and record a composed run, in a new directory under ``runs/`` where ``output`` is None.
 
-    The model is trained in place. Without ``progress`` nothing is shown, and no signal stops the run.
+    ``labels`` are the ``name`` and the ``tags`` of the run, for its manifest. The model is trained in place. Without
+    ``progress`` nothing is shown, and no signal stops the run.
     """
     config = composed.config
     preprocessor = preprocessing.encoded(composed)
@@ -34,7 +41,7 @@ def start_run(
         recorder.started = True  # without a config.toml a summary.json would only be in the way of the next try
         _keep_plugin_files(composed, run)
         kept = preprocessing.write(run, preprocessor)
-        run.write_manifest(manifest.describe(composed) | kept | {"run": recorder.id})
+        run.write_manifest(manifest.describe(composed) | kept | {"run": recorder.id, **(labels or {})})
         recorder.line(composed.summary_line())
         if composed.bundle.notes:
             recorder.line(f"data: {'; '.join(composed.bundle.notes)}")

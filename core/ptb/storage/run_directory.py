@@ -59,7 +59,7 @@ class RunDirectory:
 
     def has_trained(self) -> bool:
         """Whether ``metrics.jsonl`` or ``summary.json`` show that steps were taken."""
-        return bool(self.rows()) or _read_json(self.summary).get("step") not in (None, 0)
+        return bool(self.rows()) or self.read_summary().get("step") not in (None, 0)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -89,6 +89,10 @@ class RunDirectory:
     def write_manifest(self, values: Mapping[str, Any]) -> None:
         """Write what the run was made with."""
         _write_json(self.manifest, values)
+
+    def read_summary(self) -> dict[str, Any]:
+        """How the run ended; empty without a readable summary."""
+        return _read_json(self.summary)
 
     def write_summary(self, values: Mapping[str, Any]) -> None:
         """Write how the run ended."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from ptb.cli.progress import ProgressBar
     from ptb.cli.text import columns, printable
-    from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, draft, resolve
+    from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, draft, resolve, resolve_some
     from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
     from ptb.data.batch import Batch, leaves, map_leaves
     from ptb.data.loader import BatchLoader
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, save_checkpoint
     from ptb.storage.codec import decode, encode
     from ptb.storage.digest import weights_sha256
-    from ptb.storage.run_directory import check_output, finite
+    from ptb.storage.run_directory import check_output, finite, split_checkpoint
     from ptb.training.blame import ComponentFailed
     from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners
     from ptb.training.metrics import RunningMetrics

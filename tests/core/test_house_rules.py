@@ -16,6 +16,7 @@ TOOLS = {
     "ptb_config",
     "ptb_data",
     "ptb_doctor",
+    "ptb_export",
     "ptb_bench",
     "ptb_import_torch",
     "ptb_predict",

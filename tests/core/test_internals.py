@@ -36,6 +36,7 @@ NAMES = {
     *("cpu_threads", "describe_device", "resolve_device", "generator", "preserve_rng_state", "seed_global"),
     *("decode", "encode", "differences", "find_checkpoints", "load_checkpoint", "save_checkpoint"),
     *("weights_sha256", "write_atomically", "storage_errors", "check_output", "finite"),
+    *("resolve_some", "split_checkpoint"),
 }
 
 

@@ -143,7 +143,7 @@ class TrainedModel:
         places = [place for place in range(len(samples)) if place not in errors]
         if not places:
             return Predicted(names, errors, {}, None)
-        inputs = self._collated([samples[place].inputs for place in places])
+        inputs = self.collated([samples[place].inputs for place in places])
         scores = self.scores(inputs)
         usable = torch.ones(len(places), dtype=torch.bool)
         for values, text in [(each, "it holds values that are not finite") for each in leaves(inputs)] + [
@@ -155,7 +155,13 @@ class TrainedModel:
         scores = scores if bool(usable.all()) else scores[usable]
         return Predicted(names, errors, self.preprocessor.decode(scores) if len(scores) else {}, scores)
 
-    def _collated(self, inputs: list[Any]) -> Any:
+    def predictions(self, scores: Tensor) -> Tensor:
+        """What the model returns as scores, in the form of the targets: the loss may have asked for more of them."""
+        read = getattr(self._objective.loss, "predictions", None)
+        return scores if read is None else read(scores)
+
+    def collated(self, inputs: list[Any]) -> Any:
+        """One batch of the inputs of several samples."""
         collate = self.preprocessor.collate
         if collate is None:
             return torch.stack(inputs) if isinstance(inputs[0], Tensor) else default_collate(inputs)

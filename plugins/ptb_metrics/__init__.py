@@ -47,7 +47,7 @@ def ptb_provide_metrics() -> Iterable[Component]:
         Component(
             "class-report",
             "ptb_metrics.class_report:ClassReport",
-            summary="Macro F1; in detail each class and the confusion matrix",
+            summary="Macro F1 of the classes that occur; in detail each class and the confusion matrix",
             settings="ptb_metrics.settings:ClassReport",
             accepts=("class", "binary"),
             better="higher",

@@ -15,7 +15,8 @@ class ClassReport:
     """Precision, recall and F1 of each class, and the confusion matrix; counted on the device.
 
     The figures are scikit-learn's ``precision_recall_fscore_support`` with ``zero_division=0``: a class that is never
-    predicted has precision 0, one without samples recall 0.
+    predicted has precision 0, one without samples recall 0. Averages are over the classes that are true or predicted
+    for at least one sample, as scikit-learn takes them from the samples.
     https://scikit-learn.org/stable/modules/generated/sklearn.metrics.precision_recall_fscore_support.html
 
     Args:
@@ -42,18 +43,30 @@ class ClassReport:
         self._counts.scatter_add_(0, true.clamp(0, self._size - 1) * self._size + predicted, counted.long())
 
     def compute(self) -> float:
-        """Macro F1: the mean of the F1 of all classes since the last reset; NaN before the first batch."""
+        """Macro F1: the mean F1 of the classes that are true or predicted; NaN before the first batch."""
         confusion = self._confusion()
-        return float(_figures(confusion)[2].mean()) if confusion.any() else float("nan")
+        return float(_figures(confusion)[2][_seen(confusion)].mean()) if confusion.any() else float("nan")
 
     def details(self) -> dict[str, Any]:
-        """What is known of each class, and ``confusion[true][predicted]`` in samples; zeros before the first batch."""
+        """The figures of each class, their averages, and ``confusion[true][predicted]`` in samples.
+
+        Before the first batch, figures and counts are 0 and there are no averages.
+        """
         confusion = self._confusion()
-        precision, recall, f1, _ = _figures(confusion).tolist()
-        support = confusion.sum(axis=1).tolist()
-        rows = zip(self._names, precision, recall, f1, support, strict=True)
-        keys = ("class", "precision", "recall", "f1", "support")
-        return {"classes": [dict(zip(keys, row, strict=True)) for row in rows], "confusion": confusion.tolist()}
+        figures, seen, support = _figures(confusion), _seen(confusion), confusion.sum(axis=1)
+        keys = ("precision", "recall", "f1", "support")
+        classes = [
+            {"class": name, **dict(zip(keys, [*row, int(count)], strict=True))}
+            for name, row, count in zip(self._names, figures[:3].T.tolist(), support, strict=True)
+        ]
+        over = f"{seen.sum()} of {self._size} classes, those that occur or are predicted"
+        averages = []
+        for name, weights in (("macro", None), ("weighted", support[seen])) if seen.any() else ():
+            means = np.average(figures[:3, seen], axis=1, weights=weights).tolist()
+            averages.append(
+                {"average": name, **dict(zip(keys, [*means, int(support.sum())], strict=True)), "over": over}
+            )
+        return {"classes": classes, "averages": averages, "confusion": confusion.tolist()}
 
     def reset(self) -> None:
         """Forgets all batches."""
@@ -64,6 +77,11 @@ class ClassReport:
         if self._counts is None:
             return np.zeros((self._size, self._size), np.int64)
         return self._counts.cpu().numpy().reshape(self._size, self._size)
+
+
+def _seen(confusion: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which classes ``[C]`` are true or predicted for at least one sample."""
+    return confusion.any(axis=0) | confusion.any(axis=1)
 
 
 def _figures(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -34,8 +34,9 @@ class Averaged(BaseModel, defer_build=True):
 
     average: Average = Field(
         "auto",
-        description="Of classes or labels: macro is their mean, weighted by their samples, micro the figure of all "
-        "together, binary that of class 1 of two; auto is binary for a binary target, else macro",
+        description="macro is the mean over labels, or over the classes that are true or predicted at least once; "
+        "weighted is by their samples, micro the figure of all together, binary that of class 1 of two; auto is binary "
+        "for a binary target, else macro",
     )
 
 

@@ -82,3 +82,26 @@ def test_details_that_are_no_json_values_end_with_7(ptb, site):
     done = ptb("eval", "out", "--metric", "own", "--json", site=site.path)
     assert done.returncode == 7
     assert "error: metric 'own' (ptb-own 1.0): details() must give a dict of JSON values" in done.stderr
+
+
+def test_the_confusion_matrix_has_the_names_of_the_classes_and_the_averages_say_of_what(ptb):
+    assert ptb("run", "--model", "linear", "--dataset", "iris", "--epochs", "1", "--output", "out").returncode == 0
+    done = ptb("eval", "out", "--metric", "class-report")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    start = lines.index("class-report, confusion:")
+    names = [line.split()[0] for line in lines[lines.index("class-report, classes:") + 2 :][:3]]
+    assert lines[start + 1].split() == names
+    assert [line.split()[0] for line in lines[start + 2 : start + 5]] == names
+    assert "3 of 3 classes, those that occur or are predicted" in done.stdout
+
+
+def test_an_ignored_class_counts_in_no_average(ptb):
+    command = ("--model", "linear", "--dataset", "iris", "--epochs", "1", "loss.ignore_index=1", "--output", "out")
+    assert ptb("run", *command).returncode == 0
+    report = json.loads(ptb("eval", "out", "--metric", "class-report", "--json").stdout)
+    rows = report["details"]["class-report"]["classes"]
+    predicted = [sum(column) for column in zip(*report["details"]["class-report"]["confusion"], strict=True)]
+    assert rows[1]["support"] == 0
+    counted = [row["f1"] for row, count in zip(rows, predicted, strict=True) if row["support"] or count]
+    assert report["metrics"]["test/class-report"] == pytest.approx(sum(counted) / len(counted))

@@ -1,7 +1,7 @@
 """``ptb eval``: the metrics of a saved checkpoint."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +87,26 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     for key, value in result["metrics"].items():
         yield f"  {key} {value!r}"
     for label, details in result["details"].items():
+        classes = details.get("classes")
+        names = [row.get("class") for row in classes if isinstance(row, dict)] if isinstance(classes, list) else []
         for name, value in details.items():
-            yield f"\n{label}, {name}:\n{_table(value)}"
+            yield f"\n{label}, {name}:\n{_table(value, names)}"
     if result["losses"]:
         yield f"\nthe loss of each sample is in {result['losses']}"
 
 
-def _table(value: Any) -> str:
-    """A list of dicts with the same keys, or a matrix, in columns; anything else as JSON."""
+def _table(value: Any, names: Sequence[Any]) -> str:
+    """A list of dicts with the same keys, or a matrix, in columns; anything else as JSON.
+
+    Rows and columns of a matrix with one for each class have the ``names`` of the classes.
+    """
     if isinstance(value, list) and value and all(isinstance(row, dict) and [*row] == [*value[0]] for row in value):
         cells = [[_cell(cell) for cell in row.values()] for row in value]
         return columns([[str(key).upper() for key in value[0]], *cells], indent="  ")
     if isinstance(value, list) and value and all(isinstance(row, list) for row in value):
+        if len(value) == len(names) and all(len(row) == len(names) for row in value):
+            rows = [[str(name), *map(_cell, row)] for name, row in zip(names, value, strict=True)]
+            return columns([["", *map(str, names)], *rows], indent="  ")
         width = max((len(_cell(cell)) for row in value for cell in row), default=0)
         return "\n".join("  " + "  ".join(_cell(cell).rjust(width) for cell in row) for row in value)
     return f"  {json.dumps(value)}"

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ptb import ConfigError, StorageError, json_option
-from ptb.internals import columns, count, printable, refuse_plugin_options, stray_output_to_stderr, verbose_option
+from ptb.internals import (
+    UserPath,
+    columns,
+    count,
+    printable,
+    refuse_plugin_options,
+    stray_output_to_stderr,
+    verbose_option,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +26,8 @@ SUFFIX = ".safetensors"
 
 
 @click.command("import-torch")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="The file to write [default: FILE.safetensors]."
-)
+@click.argument("file", type=UserPath())
+@click.option("--output", type=UserPath(), metavar="FILE", help="The file to write [default: FILE.safetensors].")
 @verbose_option
 @json_option
 def import_torch(file: Path, output: Path | None, verbose: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ptb import ConfigError, PluginError, json_option
-from ptb.internals import KINDS, columns, count, stray_output_to_stderr, verbose_option
+from ptb.internals import KINDS, UserPath, columns, count, stray_output_to_stderr, verbose_option
 
 if TYPE_CHECKING:
     from ptb_testing.outcome import Result
@@ -55,7 +55,7 @@ def new(name: str, kind: str) -> None:
     "-c",
     "--config",
     "file",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="FILE",
     help="The pyproject.toml whose [tool.ptb.check] counts; of a PATH, its own.",
 )
@@ -99,6 +99,7 @@ def _subject(plugin: str, file: Path | None) -> "Subject":
     from ptb_testing.given import Given
     from ptb_testing.subject import in_file, in_folder, installed
 
+    plugin = os.path.expanduser(plugin)
     if not _is_path(plugin):
         subject = installed(plugin)
     else:

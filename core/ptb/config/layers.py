@@ -95,8 +95,9 @@ class RunConfig:
             with collecting(problems):
                 _lay(laid, read_file(path))
         if metrics:
-            kept = {("metrics", name) for name in metrics}
-            laid = {path: each for path, each in laid.items() if path[0] != "metrics" or path[:2] in kept}
+            gone = [path for path in laid if path[0] == "metrics" and path[1:2] not in {(name,) for name in metrics}]
+            dropped = {path: laid.pop(path)[1] for path in gone}
+            _warn_of_dropped(f"'{listing(list(metrics))}' (--metric) replaces the metrics of the files", dropped)
         flagged: Layer = {("metrics", name): ({}, f"--metric {name}") for name in metrics}
         flagged |= {("callbacks", name): ({}, f"--callback {name}") for name in callbacks}
         for flag, value in (flags or {}).items():
@@ -231,10 +232,15 @@ def _replace_component(weaker: Layer, table: KeyPath, new: Any, source: str) -> 
     inside = [path for path in weaker if path[: len(table)] == table and len(path) > len(table)]
     gone = {path: weaker.pop(path)[1] for path in inside if path[len(table)] not in kept}
     gone.pop((*table, "name"), None)
-    if gone:
-        dropped = listing([".".join(key) + (f" [{place}]" if place else "") for key, place in gone.items()])
-        by = f" ({source})" if source else ""
-        warnings.warn(f"'{new}'{by} replaces '{old}', so its settings are dropped: {dropped}", stacklevel=4)
+    by = f" ({source})" if source else ""
+    _warn_of_dropped(f"'{new}'{by} replaces '{old}'", gone, stacklevel=6)
+
+
+def _warn_of_dropped(why: str, keys: Mapping[KeyPath, str], stacklevel: int = 4) -> None:
+    """Warns in one line of the ``keys`` that no longer count, each with its source."""
+    if keys:
+        shown = listing([".".join(key) + (f" [{place}]" if place else "") for key, place in keys.items()])
+        warnings.warn(f"{why}, so these settings are dropped: {shown}", stacklevel=stacklevel)
 
 
 def _short(name: Any) -> Any:

@@ -1,5 +1,6 @@
 """What may be changed in the configuration of a run that is resumed or evaluated. Imports no torch."""
 
+import warnings
 from collections.abc import Sequence
 
 from ptb.config.layers import RunConfig
@@ -41,7 +42,9 @@ def evaluation_config(
     """
     _check(overrides, ("metrics", *EVALUATION_KEYS), "cannot be set in an evaluation")
     # An evaluation drops no samples; with larger batches the training split might have none that is full.
-    config = RunConfig.read([run.config], {"device": device}, ["loader.drop_last=false", *overrides], metrics)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*replaces the metrics")  # they were to be replaced
+        config = RunConfig.read([run.config], {"device": device}, ["loader.drop_last=false", *overrides], metrics)
     for section in TRAINING_SECTIONS:
         config.values.pop(section, None)
     return config

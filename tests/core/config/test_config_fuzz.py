@@ -27,7 +27,7 @@ from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, RunSettings
 from ptb.kinds import KINDS
 from ptb.registry.registry import load_registry
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* so its settings are dropped")
+pytestmark = pytest.mark.filterwarnings("ignore:.* so these settings are dropped")
 LENET = {"model": {"name": "lenet"}}
 SECONDS, MEBIBYTES = 1.0, 200
 

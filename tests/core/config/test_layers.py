@@ -58,7 +58,7 @@ def test_another_component_drops_the_settings_of_the_former_with_one_line_that_s
         config = read(tmp_path, weaker, flags={"optimizer": "sgd"}, overrides=["optimizer.momentum=0.9"])
     file = tmp_path / "layer0.toml"
     assert [str(warning.message) for warning in told] == [
-        f"'sgd' (--optimizer sgd) replaces 'adam', so its settings are dropped: optimizer.lr [{file}:3], "
+        f"'sgd' (--optimizer sgd) replaces 'adam', so these settings are dropped: optimizer.lr [{file}:3], "
         f"optimizer.betas [{file}:4]"
     ]
     assert config.values["optimizer"] == {"name": "sgd", "momentum": 0.9}
@@ -74,7 +74,7 @@ def test_the_keys_of_the_core_itself_stay_with_another_component(tmp_path):
     kept = {"no_decay_on_norms_and_biases": True, "groups": [{"match": "fc*", "lr": 0.1}]}
     weaker = '[optimizer]\nname = "adam"\neps = 1\nno_decay_on_norms_and_biases = true\n'
     weaker += "[[optimizer.groups]]\nmatch = 'fc*'\nlr = 0.1\n"
-    with pytest.warns(UserWarning, match=r"so its settings are dropped: optimizer\.eps \[.*:3\]$"):
+    with pytest.warns(UserWarning, match=r"so these settings are dropped: optimizer\.eps \[.*:3\]$"):
         config = read(tmp_path, weaker, flags={"optimizer": "sgd"})
     assert config.values["optimizer"] == {"name": "sgd", **kept}
 
@@ -88,7 +88,7 @@ def test_the_keys_of_the_core_itself_stay_with_another_component(tmp_path):
     ],
 )
 def test_a_label_may_get_another_component_too(tmp_path, weaker, override, section):
-    with pytest.warns(UserWarning, match=r"replaces '(top-k|ema)', so its settings are dropped: .*:[23]\]"):
+    with pytest.warns(UserWarning, match=r"replaces '(top-k|ema)', so these settings are dropped: .*:[23]\]"):
         config = read(tmp_path, weaker, overrides=[override])
     assert config.values == {override.partition(".")[0]: section}
 
@@ -96,7 +96,7 @@ def test_a_label_may_get_another_component_too(tmp_path, weaker, override, secti
 def test_a_component_inside_of_another_is_replaced_as_well(tmp_path):
     weaker = "[initializer]\nname = 'by-layer'\nconv = {name = 'normal', std = 0.1}\n"
     with pytest.warns(
-        UserWarning, match=r"'zeros' .* replaces 'normal', so its settings are dropped: initializer.conv"
+        UserWarning, match=r"'zeros' .* replaces 'normal', so these settings are dropped: initializer.conv"
     ):
         config = read(tmp_path, weaker, overrides=["initializer.conv={name='zeros'}"])
     assert config.values["initializer"] == {"name": "by-layer", "conv": {"name": "zeros"}}
@@ -117,8 +117,15 @@ def test_settings_without_a_name_go_to_whatever_is_chosen(tmp_path):
 
 
 def test_metrics_on_the_command_line_are_all_the_metrics_and_keep_their_settings(tmp_path):
-    config = read(tmp_path, "[metrics.top-k]\nk = 3\n[metrics.mae]\n", metrics=["accuracy", "top-k"])
+    weaker = "[metrics.top-k]\nk = 3\n[metrics.f1]\naverage = 'micro'\n"
+    with pytest.warns(UserWarning, match="metrics of the files") as warned:
+        config = read(tmp_path, weaker, metrics=["accuracy", "top-k"])
     assert config.values["metrics"] == {"accuracy": {}, "top-k": {"k": 3}}
+    (message,) = (str(warning.message) for warning in warned)
+    assert message == (
+        "'accuracy, top-k' (--metric) replaces the metrics of the files, so these settings are dropped: "
+        f"metrics.f1.average [{tmp_path / 'layer0.toml'}:4]"
+    )
 
 
 def test_a_metric_that_stays_keeps_the_source_of_its_settings(tmp_path):

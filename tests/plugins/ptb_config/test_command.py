@@ -240,7 +240,7 @@ def test_the_line_that_tells_of_dropped_settings_is_a_warning(ptb, tmp_path):
     (tmp_path / "run.toml").write_text('[model]\nname = "mlp"\n[optimizer]\nname = "adamw"\neps = 1e-6\n')
     done = ptb("config", "show", "-c", "run.toml", "--optimizer", "sgd")
     assert done.returncode == 0
-    told = "'sgd' (--optimizer sgd) replaces 'adamw', so its settings are dropped: optimizer.eps [run.toml:5]"
+    told = "'sgd' (--optimizer sgd) replaces 'adamw', so these settings are dropped: optimizer.eps [run.toml:5]"
     assert done.stderr == f"warning: {told}\n"
 
 

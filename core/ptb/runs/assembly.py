@@ -134,7 +134,7 @@ class Assembly:
         return Trainer(
             objective,
             optimizer,
-            self._scheduler(optimizer),
+            self.scheduler(optimizer),
             self.loaders["fit"],
             {split: loader for split, loader in self.loaders.items() if split != "fit"},
             config.trainer,
@@ -156,7 +156,8 @@ class Assembly:
             copies = (self.model(loss), loss)
         return self.trainer(to_memory_format(copies[0], memory_format), copies[1])
 
-    def _scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:
+    def scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:
+        """The scheduler of an optimizer, for all steps of the run."""
         component = self.config.scheduler
         with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
             has_rates = all("lr" in group for group in optimizer.param_groups)

@@ -87,6 +87,8 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
         lost = preflight.lost_state() if trains else {}
         if reason := lost.get(""):
             raise PluginError(f"the run cannot be saved: {reason}")
+        if trains:
+            preflight.check_schedule()
         advice = None
         if trains and config.trainer.compile:
             _compile(trainer, preflight, threads)

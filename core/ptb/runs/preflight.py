@@ -4,8 +4,10 @@ Two samples go through the model, the loss and the metrics in eval mode, then th
 state is saved and loaded by the trainer's own code, and what does not come back is reported with its component.
 """
 
+import math
 import warnings
 from functools import partial
+from numbers import Real
 from operator import itemgetter
 from typing import Any
 
@@ -23,6 +25,8 @@ from ptb.runs.state_check import lost_state
 from ptb.training.blame import ComponentFailed
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import scores_of
+
+WALKED_STEPS = 1000  # of a schedule, which take some milliseconds
 
 
 class _NoModules:
@@ -96,6 +100,26 @@ class Preflight:
         self._check_smallest_batch()
         batch = trainer.train_loader.batch_size * trainer.settings.accumulate
         return counter.get_total_flops() / self._batch.size * batch
+
+    def check_schedule(self) -> None:
+        """Walk a scheduler of its own through the run, at most ``WALKED_STEPS``: a step needs a learning rate."""
+        optimizer, name, total = self.trainer.optimizer, self._names["scheduler"], self._assembly.total_steps
+        groups = optimizer.param_groups
+        before = [dict(group) for group in groups]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of steps of a scheduler without those of its optimizer
+            scheduler = self._assembly.scheduler(optimizer)
+            for step in range(1, min(total, WALKED_STEPS) + 1):
+                with explaining(IncompatibleError, f"{name} cannot take step {step} of {total}"):
+                    scheduler.step()
+                for lr in (group["lr"] for group in groups if "lr" in group) if step < total else ():
+                    if not isinstance(lr, Tensor | Real) or not 0 <= float(lr) < math.inf:
+                        raise IncompatibleError(
+                            f"{name} sets the learning rate to {lr!r} after step {step} of {total}; it must be a "
+                            "number of at least 0"
+                        )
+        for group, values in zip(groups, before, strict=True):
+            group.update(values)
 
     def lost_state(self) -> dict[str, str]:
         """What each component would lose in a checkpoint after that step, by its section."""
@@ -182,7 +206,9 @@ class Preflight:
     def _explanation(self, section: str, error: BaseException) -> str:
         """Why no step can be taken, with the component that was being called."""
         names = self._names
-        if section == "scheduler" or section.startswith("optimizer"):
+        if section == "scheduler":
+            what = f"{names[section]} cannot take a step, which is step() without arguments"
+        elif section.startswith("optimizer"):
             what = f"{names[section]} cannot take a step on {names['model']}"
         elif section.startswith(("metrics.", "callbacks.")):
             what = f"{names[section]} cannot be used"

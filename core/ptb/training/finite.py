@@ -108,6 +108,8 @@ def check_weights(trainer: "Trainer") -> None:
 
 
 def _advice(lr: float | None) -> str:
+    if lr is not None and not math.isfinite(lr):
+        return "the scheduler or the optimizer has set it; --scheduler constant leaves it as optimizer.lr says"
     smaller = "" if lr is None else f"the learning rate is {lr:g}: try a smaller optimizer.lr or "
     return f"{smaller or 'try '}trainer.clip_norm=1, or look for values in the data that are too large"
 

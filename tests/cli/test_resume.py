@@ -269,3 +269,36 @@ def test_a_finished_run_that_was_made_with_something_else_stays_as_it_is(built_i
     with pytest.warns(UserWarning, match=r"torch was 2\.0\.1"):
         result = facade.resume(path, registry=built_in)
     assert (result.status, result.step, (path / "manifest.json").read_bytes()) == ("finished", 9, before)
+
+
+@pytest.mark.parametrize("command", ["resume", "run"])
+def test_the_weights_that_a_run_began_with_may_be_gone(ptb, tmp_path, command):
+    """Fine-tuning: the checkpoint has all weights, so the initializer and its file are not needed again."""
+    short = ("--model", "mlp", "--epochs", "2", "dataset.size=8", "model.hidden=[8]")
+    begin = ("run", *short, "--output", "first", "trainer.checkpoint_every=20")
+    assert ptb(*begin).returncode == 0
+    weights = next((tmp_path / "first" / "checkpoints").glob("*.safetensors"))
+    tuned = (*short, "--init", "weights-file", f"initializer.path={weights}")
+    whole = json.loads(ptb("run", *tuned, "--output", "whole", "--json").stdout)
+    assert ptb("run", *tuned, "--output", "cut", "--stop-after", "30").returncode == 0
+    weights.unlink()
+    again = ["resume", "cut"] if command == "resume" else ["run", *tuned, "--output", "cut", "--resume", "auto"]
+    done = ptb(*again, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["weights_sha256"] == whole["weights_sha256"]
+    assert ptb("resume", "whole").returncode == 0
+    refused = ptb("run", *tuned, "--output", "new")
+    assert refused.returncode == 5
+    assert str(weights) in refused.stderr
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_initialized(ptb, tmp_path):
+    short = ("--model", "mlp", "--epochs", "1", "dataset.size=8", "model.hidden=[8]", "--init", "zeros")
+    whole = json.loads(ptb("run", *short, "--output", "whole", "--json").stdout)
+    assert ptb("run", *short, "--output", "cut").returncode == 0
+    for path in [*(tmp_path / "cut" / "checkpoints").iterdir(), *(tmp_path / "cut").glob("*.jsonl")]:
+        path.unlink()
+    (tmp_path / "cut" / "summary.json").unlink()
+    done = ptb("resume", "cut", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["weights_sha256"] == whole["weights_sha256"]

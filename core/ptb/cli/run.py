@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ptb.registry.registry import Registry
     from ptb.runs.compose import ComposedRun
     from ptb.runs.result import RunResult
+    from ptb.storage.run_directory import RunDirectory
 
 
 output_option = click.option(
@@ -157,7 +158,7 @@ def resume(
     directory = RunDirectory.open(run.expanduser())
     partial = _resolved(resume_config(directory, overrides, device, callbacks))
     _check_observers(partial, callbacks)
-    composed = _built(partial)
+    composed = _built(partial, begun=directory)
     from ptb.runs.start import resume_run
 
     with _watched(composed, quiet, verbose) as bar:
@@ -256,7 +257,7 @@ def _continued(config: "RunConfig", output: Path, locked: bool) -> "ComposedRun"
     ]
     if other:
         raise ConfigError(*other)
-    return _built(partial)
+    return _built(partial, begun=RunDirectory(output))
 
 
 def _resolved(config: "RunConfig", locked: bool = False) -> "PartialConfig":
@@ -272,14 +273,16 @@ def _resolved(config: "RunConfig", locked: bool = False) -> "PartialConfig":
     return partial
 
 
-def _built(partial: "PartialConfig", probe: bool = False) -> "ComposedRun":
+def _built(partial: "PartialConfig", probe: bool = False, begun: "RunDirectory | None" = None) -> "ComposedRun":
     from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.runs.compose import compose
+    from ptb.storage.checkpoint import find_checkpoints
 
     if not partial.trainer.compile:
         put_off_dynamo()
     with stray_output_to_stderr():
-        return compose(partial, probe=probe)
+        # What has initialized the weights of a run may be gone, and its checkpoint has them all.
+        return compose(partial, probe=probe, initializes=not (begun and find_checkpoints(begun.checkpoints)))
 
 
 def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:

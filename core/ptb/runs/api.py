@@ -14,6 +14,7 @@ from ptb.runs.overrides import evaluation_config, resume_config
 from ptb.runs.result import RunResult
 from ptb.runs.start import resume_run, start_run
 from ptb.runs.trained import TrainedModel, load_trained
+from ptb.storage.checkpoint import find_checkpoints
 from ptb.storage.run_directory import RunDirectory
 
 _ONE_AT_A_TIME = RLock()  # the global generators and the number of threads are one for all threads of Python
@@ -59,7 +60,8 @@ def resume(path: str | Path, *, registry: Registry | None = None, strict: bool =
     config = resume_config(run)
     registry = registry or load_selected(selection(config))
     with _ONE_AT_A_TIME:
-        return resume_run(compose(resolve(config, registry)), run, strict=strict)
+        composed = compose(resolve(config, registry), initializes=not find_checkpoints(run.checkpoints))
+        return resume_run(composed, run, strict=strict)
 
 
 def evaluate(

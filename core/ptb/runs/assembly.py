@@ -51,6 +51,7 @@ class Assembly:
     device: torch.device
     better: str  # whether a "lower" or a "higher" monitored figure is better
     loaders: Mapping[str, BatchLoader]  # of every split; "train" in training order is "fit"
+    initializes: bool = True  # False where a checkpoint has the weights
 
     @property
     def spec(self) -> DataSpec:
@@ -95,9 +96,10 @@ class Assembly:
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise IncompatibleError(f"{name_of(component)} has no parameters to train; choose another model")
         model = model.to(self.device)
-        seed_global(config.run.seed, "initializer")
-        with torch.no_grad(), building(config.initializer, name_of(component)):
-            config.initializer.build(model)
+        if self.initializes:
+            seed_global(config.run.seed, "initializer")
+            with torch.no_grad(), building(config.initializer, name_of(component)):
+                config.initializer.build(model)
         return model
 
     def loss(self) -> Any:

@@ -61,10 +61,13 @@ class ComposedRun:
             loader.source.close()
 
 
-def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False) -> ComposedRun:
+def compose(
+    partial: PartialConfig, *, trains: bool = True, probe: bool = False, initializes: bool = True
+) -> ComposedRun:
     """Build every part of a run and check that they fit; if it ``trains``, that a step can be taken and saved too.
 
-    With ``probe`` there is advice about CPU threads for short runs too. The global random state is as before
+    With ``probe`` there is advice about CPU threads for short runs too. Weights that a checkpoint replaces need not be
+    initialized (``initializes``). The global random state is as before
     afterwards.
     """
     device = resolve_device(partial.run.device, partial.asked.source("device"))
@@ -74,7 +77,7 @@ def compose(partial: PartialConfig, *, trains: bool = True, probe: bool = False)
         check_accepts(config, bundle.spec)
         # An evaluation may have other metrics than the one that was monitored.
         better = better_figure(config, partial.asked, bundle.splits) if trains else "lower"
-        assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device))
+        assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device), initializes)
         loss = assembly.loss()
         model = assembly.model(loss)
         trainer = assembly.trainer(model, loss)

@@ -28,7 +28,7 @@ def evaluate_run(
     A loss that gives one value a sample leaves them in ``losses-SPLIT-STEP.csv`` in the run directory.
     """
     file = resolve_checkpoint(run.checkpoints, checkpoint)
-    composed = compose(partial, trains=False)
+    composed = compose(partial, trains=False, initializes=False)
     config, trainer = composed.config, composed.trainer
     objective = trainer.objective
     if split not in trainer.eval_loaders:

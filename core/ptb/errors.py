@@ -18,6 +18,8 @@ and what to do.
 """
 
 import difflib
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +122,11 @@ def listing(names: Sequence[str], limit: int = 20) -> str:
     """``a, b, c and 4 more``, with at most ``limit`` names."""
     shown = ", ".join(names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def pip_install(*requirements: str) -> str:
+    """The command that installs them for this Python, as a shell takes it."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *requirements])
 
 
 def count(number: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,9 @@ def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
         click.echo(text, nl=False)
         return
     write_atomically(file, text)
-    click.echo(f"wrote {file}; {f'fill in {listing(missing)}, then ' if missing else ''}run it with: ptb run -c {file}")
+    click.echo(
+        f"wrote {file}; {f'fill in {listing(missing)}, then ' if missing else ''}run it with: ptb run -c {shlex.quote(str(file))}"
+    )
 
 
 @config.command("show")

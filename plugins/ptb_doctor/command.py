@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -202,4 +203,4 @@ def _advice(verdict: "Verdict[FoundPlugin]") -> Iterator[str]:
     if verdict.result == "several":
         yield "to find the others, disable this one in COMMAND, and search again"
     for plugin in verdict.plugins:
-        yield f"disable it with -p no:{plugin.name}, or remove it: {sys.executable} -m pip uninstall {plugin.name}"
+        yield f"disable it with -p no:{plugin.name}, or remove it: {shlex.quote(sys.executable)} -m pip uninstall {plugin.name}"

@@ -7,6 +7,7 @@ understand differently, so that torch sees what was checked.
 
 import pickletools
 import re
+import shlex
 import struct
 import zipfile
 from pathlib import Path
@@ -43,7 +44,8 @@ def check_archive(path: Path, stream: IO[bytes]) -> None:
     begin = stream.read(9)
     if begin[4:] == b"\0\0\0\0{":
         raise StorageError(
-            f"{path} is already a safetensors file: use it with --init weights-file initializer.path={path}"
+            f"{path} is already a safetensors file: use it with --init weights-file "
+            + shlex.quote(f"initializer.path={path}")
         )
     if not begin.startswith(b"PK\x03\x04"):
         raise StorageError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -83,7 +84,11 @@ def _check_begin(path: Path) -> None:
         length = int.from_bytes(begin[:8], "little")
         if begin[8:] != b"{":
             is_torch = begin.startswith((b"PK\x03\x04", b"\x80"))
-            remedy = f", but one of torch.save; run: ptb import-torch {path}" if is_torch else ": it has no header"
+            remedy = (
+                f", but one of torch.save; run: ptb import-torch {shlex.quote(str(path))}"
+                if is_torch
+                else ": it has no header"
+            )
             raise StorageError(f"{path} is no safetensors file{remedy}")
         if length > MOST_HEADER:
             raise StorageError(

@@ -4,9 +4,11 @@ import errno
 import io
 import json
 import os
+import shlex
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -44,7 +46,8 @@ class PtbGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command and turns what it raises into a message and an exit code."""
-        as_json = "--json" in ctx.args
+        args = [*ctx.args]  # which click takes away
+        as_json = "--json" in args
         try:
             with warnings.catch_warnings():
                 shown: set[str] = set()  # each text once: Python would repeat it from another line
@@ -55,9 +58,10 @@ class PtbGroup(click.Group):
         except KeyboardInterrupt as error:
             _report(ctx, error, "stopped", 130, as_json)
         except click.UsageError as error:
+            error = _explained(error, args)
             if as_json:
                 _print_json(error, error.format_message(), error.exit_code)
-            raise
+            raise error from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -71,6 +75,19 @@ class PtbGroup(click.Group):
             hint = "; `ptb plugins doctor` examines the installed plugins"
             hint += "" if ctx.meta.get(VERBOSE) else ", and -v shows the traceback"
             _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)
+
+
+def _explained(error: click.UsageError, args: Sequence[str]) -> click.UsageError:
+    """``--optimizer.lr 0.1`` is written ``optimizer.lr=0.1``; click would suggest ``--optimizer``."""
+    if not isinstance(error, click.NoSuchOption) or "." not in error.option_name:
+        return error
+    option = error.option_name
+    place = next(place for place, word in enumerate([*args, option]) if word.partition("=")[0] == option)
+    value = "".join(args[place : place + 1]).partition("=")[2] or "".join(args[place + 1 : place + 2]) or "VALUE"
+    setting = shlex.quote(f"{option.lstrip('-')}={value}")
+    return click.NoSuchOption(
+        option, f"No such option '{option}': a setting has no dashes; write {setting}", ctx=error.ctx
+    )
 
 
 class _Unfailing:

@@ -85,7 +85,7 @@ def evaluate(
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"{result['split']} split, step {result['step']}"
     for key, value in result["metrics"].items():
-        yield f"  {key} {value!r}"
+        yield f"  {key} {value:.6g}"
     for label, details in result["details"].items():
         classes = details.get("classes")
         names = [row.get("class") for row in classes if isinstance(row, dict)] if isinstance(classes, list) else []

@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ from ptb.config.sections import (
     RunSettings,
     TrainerSettings,
 )
-from ptb.errors import ConfigError, PluginError, Problem, closest, listing, tidy
+from ptb.errors import ConfigError, PluginError, Problem, closest, listing, pip_install, tidy
 from ptb.kinds import KINDS, Kind
 from ptb.registry.entry import RegisteredComponent
-from ptb.registry.local import advice
+from ptb.registry.local import advice, recorded_version
 from ptb.registry.registry import Registry
 from ptb.registry.settings import SettingsError, arguments, plain_values, validate
 
@@ -162,7 +163,7 @@ class Checker:
     def finish(self) -> None:
         """Raises what was collected."""
         if self.problems:
-            raise ConfigError(*self.problems)
+            raise ConfigError(*dict.fromkeys(self.problems))
         if self.plugin_errors:
             raise self.plugin_errors[0]
 
@@ -188,9 +189,19 @@ class Checker:
             return table
         if table is None:
             raise ConfigError(self._problem((section,), "null is no value in a config file; leave it out"))
-        kind = SECTIONS.get(section)
-        instead = f"--{kind.flag} {tidy(str(table), 40)}" if kind else f"{section}.KEY=VALUE"
-        raise ConfigError(self._problem((section,), f"is a section, got {reprlib.repr(table)}; write {instead}"))
+        message = f"is a section, got {reprlib.repr(table)}; write {self._as_section(section, table)}"
+        raise ConfigError(self._problem((section,), message))
+
+    def _as_section(self, section: str, value: Any) -> str:
+        """How a component is chosen in the place where ``section = value`` was written."""
+        kind, source, name = SECTIONS.get(section), self.config.source(section), tidy(str(value), 40)
+        if kind is None:
+            return f"{section}.KEY=VALUE"
+        if source.startswith(f"{section}="):
+            return f"--{kind.flag} {shlex.quote(name)}"
+        if source:
+            return f"[{section}.{name}]" if kind.labelled else f'{section} = {{name = "{name}"}}'
+        return f"{section}={{{name!r}: {{}}}}" if kind.labelled else f"{section}={{'name': {name!r}}}"
 
     def _settle_names(self) -> None:
         """``[resolve] model.lenet = "ptb-acme:lenet"`` settles whose ``lenet`` the short name is."""
@@ -250,8 +261,12 @@ class Checker:
             return self.owners.get((kind, name)) or self.registry.get(kind, name)
         except ConfigError as error:
             message, owner = error.problems[0].message, name.rpartition(":")[0]
-            if owner.endswith(".py") and all(found.name != owner for found in self.registry.found()):
+            absent = all(found.name != owner for found in self.registry.found())
+            if absent and owner.endswith(".py"):
                 message = f"{kind} '{name}' is in a plugin file: {advice(owner, self.config.files)}"
+            elif absent and (version := recorded_version(owner, self.config.files)):
+                message = f"{kind} '{name}' is of the plugin {owner} {version}, which is not installed; run\n  "
+                message += pip_install(f"{owner}=={version}")
             raise ConfigError(self._problem(path, message)) from None
 
     def _settings(self, model: type[BaseModel], path: KeyPath) -> BaseModel:

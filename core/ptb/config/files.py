@@ -51,6 +51,8 @@ def read_file(path: Path) -> Layer:
             line = raw.split(b"\n")[int(place[1]) - 1].decode()
             message, source = f"{message}, in '{tidy(line, SHOWN)}'", f"{path}:{place[1]}"
         raise ConfigError(Problem("", message + _hint(error), source)) from None
+    if language == "JSON" and "schema" in values and isinstance(values.get("config"), dict):
+        values = values["config"]  # what `ptb config show --json` prints
     lines = _line_numbers(text) if language == "TOML" else {}
     return {
         leaf: (value, f"{path}:{lines[leaf]}" if leaf in lines else str(path)) for leaf, value in leaf_items(values)

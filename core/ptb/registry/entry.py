@@ -4,14 +4,13 @@ Nothing is imported but by ``load``, and by ``settings_model`` for a component t
 """
 
 import importlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from ptb.errors import PluginError, listing, one_line
+from ptb.errors import PluginError, listing, one_line, pip_install
 from ptb.kinds import KINDS
 from ptb.registry.component import Command, Component
 from ptb.registry.discovery import FoundPlugin
@@ -158,11 +157,8 @@ class RegisteredComponent(_Registered):
         """Raises a ``PluginError`` with the line that installs what is missing, if something is."""
         if missing := self.missing():
             extra = self.component.extra if self.found.source is None else None
-            packages = f"'{self.plugin}[{extra}]'" if extra else " ".join(f"'{text}'" for text in missing)
-            raise PluginError(
-                f"{self} needs {', '.join(missing)}, which is not installed; run\n"
-                f"  {sys.executable} -m pip install {packages}"
-            )
+            command = pip_install(*([f"{self.plugin}[{extra}]"] if extra else missing))
+            raise PluginError(f"{self} needs {', '.join(missing)}, which is not installed; run\n  {command}")
 
     @property
     def label(self) -> str:

@@ -1,6 +1,7 @@
 """Plugins that nobody installed: a Python file that a command names, or an object of a Python session."""
 
 import atexit
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import Distribution, EntryPoint
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -50,6 +52,15 @@ def advice(name: str, configs: Iterable[Path]) -> str:
     copies = [copy for config in configs if (copy := config.parent / "plugins" / name).is_file()]
     path = str(copies[0] if copies else Path("PATH", name))
     return f"add\n  -p {shlex.quote(path)}\n(in Python: registry=ptb.load_registry(plugins=[{path!r}]))"
+
+
+def recorded_version(name: str, configs: Iterable[Path]) -> str | None:
+    """The version of a plugin that the runs with these config files used, where a ``manifest.json`` says so."""
+    for config in configs:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            manifest = json.loads((config.parent / "manifest.json").read_text(encoding="utf-8"))
+            return str(manifest["plugin_files"][name]["version"])
+    return None
 
 
 def instead_of_code(kind: str, name: str) -> str:

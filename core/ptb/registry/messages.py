@@ -123,7 +123,7 @@ def _rewritten(kind: str, value: Any) -> str:
     readers["tuple_type"] = readers["list_type"]
     if kind in readers and isinstance(value, str):
         with suppress(ValueError, KeyError, RecursionError):
-            return f"; write {_shown(readers[kind](value))}"
+            return f"; write {_shown(readers[kind](value)).replace(', ', ',')}"  # one word in a shell
     return ""
 
 

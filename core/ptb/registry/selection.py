@@ -5,11 +5,10 @@ What is asked for comes from the command line (``-p no:NAME``, ``--no-plugins``)
 """
 
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing
+from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing, pip_install
 from ptb.registry.discovery import (
     BUILT_IN,
     FoundPlugin,
@@ -141,13 +140,13 @@ class Selection:
             plugin = by_name.get(normalize(wanted.name))
             if plugin is None:
                 problems.append(f"{request.text}: not installed as a plugin{did_you_mean(wanted.name, by_name)}")
-                missing.append(f"'{request.text}'")
+                missing.append(request.text)
             elif not wanted.specifier.contains(plugin.found.version, prereleases=True):
                 problems.append(f"{request.text}: installed is {plugin.found.version}")
-                missing.append(f"'{request.text}'")
+                missing.append(request.text)
             elif isinstance(plugin, RejectedPlugin):
                 problems.append(f"{request.text}: {plugin.status}, {plugin.reason}")
         if problems:
             lines = "".join(f"\n  {problem}" for problem in problems)
-            remedy = f"\nrun\n  {sys.executable} -m pip install {' '.join(missing)}" if missing else ""
+            remedy = f"\nrun\n  {pip_install(*missing)}" if missing else ""
             raise PluginError(f"required plugins are not there:{lines}{remedy}")

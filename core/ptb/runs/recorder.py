@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import secrets
+import shlex
 import warnings
 from collections.abc import Collection
 from contextlib import suppress
@@ -211,7 +212,7 @@ def _drop_states(states: dict[str, Any], there: Collection[str], dropped: Collec
             )
         del states[label]
     if missing := [label for label, state in states.items() if state and label not in there]:
-        flags = " ".join(f"--drop-state {label}" for label in missing)
+        flags = " ".join(f"--drop-state {shlex.quote(label)}" for label in missing)
         raise StorageError(
             f"{path} holds the state of {listing([f'callback {label!r}' for label in missing])}, which the "
             f"configuration does not have any more: put it back into config.toml, or resume with {flags}"

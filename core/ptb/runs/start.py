@@ -1,5 +1,6 @@
 """Starts a run, resumes one, and records how it ends. It looks nothing up: it is given what was built."""
 
+import shlex
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -130,7 +131,7 @@ def _check_lost_state(recorder: Recorder) -> None:
 def _fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     trainer, state = recorder.trainer, recorder.trainer.state
     trainer.fit(stop_after)
-    again = f"`ptb resume {recorder.run.path}` continues"
+    again = f"`ptb resume {shlex.quote(str(recorder.run.path))}` continues"
     if state.stop_signal and not trainer.finished:
         name = Signals(state.stop_signal).name
         raise InterruptedRunError(f"stopped by {name} after step {state.step}, saved; {again}", state.stop_signal)

@@ -54,9 +54,8 @@ def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
         click.echo(text, nl=False)
         return
     write_atomically(file, text)
-    click.echo(
-        f"wrote {file}; {f'fill in {listing(missing)}, then ' if missing else ''}run it with: ptb run -c {shlex.quote(str(file))}"
-    )
+    then = f"{f'fill in {listing(missing)}, then ' if missing else ''}run it with"
+    click.echo(f"wrote {file}; {then}: ptb run -c {shlex.quote(str(file))}")
 
 
 @config.command("show")

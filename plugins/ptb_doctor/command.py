@@ -203,4 +203,5 @@ def _advice(verdict: "Verdict[FoundPlugin]") -> Iterator[str]:
     if verdict.result == "several":
         yield "to find the others, disable this one in COMMAND, and search again"
     for plugin in verdict.plugins:
-        yield f"disable it with -p no:{plugin.name}, or remove it: {shlex.quote(sys.executable)} -m pip uninstall {plugin.name}"
+        remove = shlex.join([sys.executable, "-m", "pip", "uninstall", plugin.name])
+        yield f"disable it with -p no:{plugin.name}, or remove it: {remove}"

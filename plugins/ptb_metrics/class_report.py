@@ -81,7 +81,7 @@ class ClassReport:
 
 def _seen(confusion: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which classes ``[C]`` are true or predicted for at least one sample."""
-    return confusion.any(axis=0) | confusion.any(axis=1)
+    return np.logical_or(confusion.any(axis=0), confusion.any(axis=1))
 
 
 def _figures(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -266,7 +266,7 @@ class Checker:
                 message = f"{kind} '{name}' is in a plugin file: {advice(owner, self.config.files)}"
             elif absent and (version := recorded_version(owner, self.config.files)):
                 message = f"{kind} '{name}' is of the plugin {owner} {version}, which is not installed; run\n  "
-                message += pip_install(f"{owner}=={version}")
+                message += pip_install(f"{owner}=={version}") + "\nand give the command again"
             raise ConfigError(self._problem(path, message)) from None
 
     def _settings(self, model: type[BaseModel], path: KeyPath) -> BaseModel:

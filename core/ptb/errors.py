@@ -147,8 +147,13 @@ def one_line(error: BaseException, limit: int = 400) -> str:
 
 def tidy(text: str, limit: int) -> str:
     """Untrusted text on one line of at most ``limit`` characters, without control characters for the terminal."""
-    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    text = " ".join(printable(text).split())
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def printable(text: str, kept: str = "") -> str:
+    """The text with control characters replaced by spaces, except those in ``kept``: plugins and files can hold any."""
+    return "".join(character if character.isprintable() or character in kept else " " for character in text)
 
 
 def _fold(word: str) -> str:

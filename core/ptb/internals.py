@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         stray_output_to_stderr,
         verbose_option,
     )
-    from ptb.cli.progress import ProgressBar
     from ptb.cli.text import columns, printable
     from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, draft, resolve, resolve_some
     from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from ptb.runs.assembly import build_dataset
     from ptb.runs.compose import ComposedRun, compose
     from ptb.runs.fingerprint import fingerprint
+    from ptb.runs.progress import ProgressBar
     from ptb.runs.start import start_run
     from ptb.runs.state_check import drop_unsavable, lost_state
     from ptb.runs.trained import Predicted

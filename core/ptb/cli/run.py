@@ -19,9 +19,9 @@ from ptb.cli.options import (
     stray_output_to_stderr,
     verbosity_options,
 )
-from ptb.cli.progress import ProgressBar, progress
 from ptb.cli.text import columns
 from ptb.errors import ConfigError, PluginError, Problem, StorageError, count, listing
+from ptb.runs.progress import ProgressBar, progress
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig

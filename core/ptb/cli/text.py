@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from ptb.errors import printable as printable
+
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     """The rows with their cells aligned, without columns that are empty in all rows but the first."""
@@ -10,8 +12,3 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     widths = [max(map(len, column)) for column in kept]
     lines = (zip(line, widths, strict=True) for line in zip(*kept, strict=True))
     return "\n".join((indent + "  ".join(cell.ljust(width) for cell, width in line)).rstrip() for line in lines)
-
-
-def printable(text: str, kept: str = "") -> str:
-    """The text with control characters replaced by spaces, except those in ``kept``: plugins and files can hold any."""
-    return "".join(character if character.isprintable() or character in kept else " " for character in text)

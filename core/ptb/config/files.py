@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import reprlib
 import tomllib
@@ -105,6 +106,17 @@ def leaf_items(tree: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
             yield from leaf_items(value, (*path, key))
     else:
         yield path, tree
+
+
+def plain(value: Any) -> Any:
+    """A value of Python as a config file holds it: paths as texts, scalars and arrays of NumPy and torch as numbers."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value] if isinstance(value, list) else tuple(map(plain, value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _parse(text: str, language: str = "TOML") -> Tree:

@@ -10,7 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ptb.config.files import SHOWN, KeyPath, Layer, Tree, check_size, leaf_items, parse_key, parse_value, read_file
+from ptb.config.files import (
+    SHOWN,
+    KeyPath,
+    Layer,
+    Tree,
+    check_size,
+    leaf_items,
+    parse_key,
+    parse_value,
+    plain,
+    read_file,
+)
 from ptb.errors import ConfigError, Problem, did_you_mean, listing, tidy
 from ptb.kinds import KINDS
 from ptb.registry.discovery import BUILT_IN
@@ -37,6 +48,8 @@ class RunConfig:
 
         RunConfig(model={"name": "lenet", "pool": "avg"}, trainer={"epochs": 3})
 
+    Paths may be ``pathlib.Path``, numbers those of NumPy or torch.
+
     Args:
         sections: ``dataset``, ``model``, ``initializer``, ``loss``, ``optimizer``, ``scheduler``: tables whose ``name``
             chooses the component and whose other keys are its settings; ``metrics``, ``callbacks``: tables of such
@@ -54,7 +67,7 @@ class RunConfig:
         self.values: Tree = {}
         self.sources: dict[KeyPath, str] = {}
         self.files: tuple[Path, ...] = ()
-        self._fill({path: (value, "") for path, value in leaf_items(sections)})
+        self._fill({path: (plain(value), "") for path, value in leaf_items(sections)})
 
     @classmethod
     def read(

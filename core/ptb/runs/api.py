@@ -11,6 +11,8 @@ from ptb.registry.registry import Registry, load_selected
 from ptb.runs.compose import compose
 from ptb.runs.evaluate import evaluate_run
 from ptb.runs.overrides import evaluation_config, resume_config
+from ptb.runs.progress import PYTHON_SIGNALS
+from ptb.runs.progress import progress as show_progress
 from ptb.runs.result import RunResult
 from ptb.runs.start import resume_run, start_run
 from ptb.runs.trained import TrainedModel, load_trained
@@ -20,17 +22,26 @@ from ptb.storage.run_directory import RunDirectory
 _ONE_AT_A_TIME = RLock()  # the global generators and the number of threads are one for all threads of Python
 
 
-def train(config: RunConfig, *, registry: Registry | None = None, output: str | Path | None = None) -> RunResult:
+def train(
+    config: RunConfig,
+    *,
+    registry: Registry | None = None,
+    output: str | Path | None = None,
+    progress: bool = False,
+) -> RunResult:
     """Check, compose and carry out one run, as ``ptb run`` does. The global random state is as before afterwards.
+
+    Ctrl-C stops it after the step, and saves it for ``resume``; a second one is a ``KeyboardInterrupt``.
 
     Args:
         config: what to run.
         registry: where its components are looked up; a fresh one of all that is installed when left out. It cannot be
             combined with the config section ``plugins``.
         output: the run directory, new or empty; one under ``runs/`` when left out.
+        progress: show on standard error what ``ptb run`` shows: a line an epoch, on a terminal a bar too.
 
     Raises:
-        PtbError: one of its children; see ``ptb.errors``.
+        PtbError: one of its children; see ``ptb.errors``. It is an ``InterruptedRunError`` after Ctrl-C.
         TypeError: ``config`` is no ``RunConfig``; the message shows how to make one.
     """
     if not isinstance(config, RunConfig):
@@ -42,16 +53,21 @@ def train(config: RunConfig, *, registry: Registry | None = None, output: str | 
         raise ConfigError(Problem("plugins", message, config.source("plugins")))
     registry = registry or load_selected(selection(config))
     with _ONE_AT_A_TIME:
-        return start_run(compose(resolve(config, registry)), None if output is None else Path(output).expanduser())
+        composed = compose(resolve(config, registry))
+        with show_progress(not progress, PYTHON_SIGNALS) as shown:
+            return start_run(composed, None if output is None else Path(output).expanduser(), shown)
 
 
-def resume(path: str | Path, *, registry: Registry | None = None, strict: bool = False) -> RunResult:
+def resume(
+    path: str | Path, *, registry: Registry | None = None, strict: bool = False, progress: bool = False
+) -> RunResult:
     """Continue a run that was stopped, as ``ptb resume`` does: it ends as if it had not been.
 
     Args:
         path: the run directory.
         registry: as in ``train``.
         strict: refuse where what the run was made with is not what is here.
+        progress: as in ``train``, and Ctrl-C too.
 
     Raises:
         PtbError: one of its children; see ``ptb.errors``.
@@ -61,7 +77,8 @@ def resume(path: str | Path, *, registry: Registry | None = None, strict: bool =
     registry = registry or load_selected(selection(config))
     with _ONE_AT_A_TIME:
         composed = compose(resolve(config, registry), initializes=not find_checkpoints(run.checkpoints))
-        return resume_run(composed, run, strict=strict)
+        with show_progress(not progress, PYTHON_SIGNALS) as shown:
+            return resume_run(composed, run, shown, strict=strict)
 
 
 def evaluate(

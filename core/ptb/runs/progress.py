@@ -3,15 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from ptb.cli.text import printable
+from ptb.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,14 +20,20 @@ if TYPE_CHECKING:
 
 REDRAW_SECONDS = 0.2
 # Ctrl-C, a plain kill, and a closed terminal, which Windows does not have
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+PYTHON_SIGNALS = (signal.SIGINT,)  # where a run is a part of a program, which has its own way with the others
 
 
 class StopOnSignal:
-    """Notes the first of ``SIGNALS``, for the run to stop after the step; a second one ends the process at once."""
+    """Notes the first of the ``signals``, for the run to stop after the step; a second one is handled as before.
 
-    def __init__(self) -> None:
+    In a process of ptb that is the way of the system: it ends at once.
+    """
+
+    def __init__(self, signals: Sequence[int] = SIGNALS) -> None:
         self.number = 0
+        self._signals = signals
+        self._second: dict[int, Any] = {}
         self.state: TrainState | None = None
         self._process = os.getpid()
 
@@ -44,25 +49,30 @@ class StopOnSignal:
         A shell script ignores SIGINT for what it starts with ``&``. It is handled all the same: somebody has sent it.
         """
         always = {signal.SIGINT, signal.SIGTERM}
-        handled = [number for number in SIGNALS if number in always or signal.getsignal(number) is not signal.SIG_IGN]
-        former = [(number, signal.signal(number, self._handle)) for number in handled]
+        former = {number: signal.getsignal(number) for number in self._signals}
+        if self._signals == PYTHON_SIGNALS:  # Ctrl-C may have another meaning here already
+            former = {number: each for number, each in former.items() if each is signal.default_int_handler}
+            self._second = former
+        handled = [number for number, each in former.items() if number in always or each is not signal.SIG_IGN]
+        if current_thread() is not main_thread():
+            handled = []  # Python delivers signals to the main thread, which alone may say what they do
+        for number in handled:
+            signal.signal(number, self._handle)
         try:
             yield
         finally:
-            for number, handler in former:
-                signal.signal(number, handler)
+            for number in handled:
+                signal.signal(number, former[number])
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a worker process has inherited this handler; its parent ends it
             return
         self.number = number
         self.ask()
-        for each in SIGNALS:
+        for each in self._signals:
             if signal.getsignal(each) == self._handle:
-                signal.signal(each, signal.SIG_DFL)
-        click.echo(
-            "stopping after this step, then saving; a second signal ends the run at once, without saving", err=True
-        )
+                signal.signal(each, self._second.get(each, signal.SIG_DFL))
+        _print("stopping after this step, then saving; a second signal ends the run at once, without saving")
 
 
 class ProgressBar:
@@ -87,7 +97,7 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         elif not self._quiet:
-            click.echo(text, err=True)
+            _print(text)
 
     def on_fit_start(self, trainer: "Trainer") -> None:
         """From here on, a signal stops the training."""
@@ -111,10 +121,14 @@ class ProgressBar:
             self._bar.update(self._task, completed=trainer.state.step)
 
 
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def progress(quiet: bool) -> Iterator[ProgressBar]:
+def progress(quiet: bool, signals: Sequence[int] = SIGNALS) -> Iterator[ProgressBar]:
     """A ``ProgressBar`` for standard error; signals are handled inside the block."""
-    stop = StopOnSignal()
+    stop = StopOnSignal(signals)
     with stop.listening():
         if quiet or not sys.stderr.isatty():
             yield ProgressBar(stop, quiet)

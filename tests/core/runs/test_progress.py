@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from ptb.cli.progress import SIGNALS, ProgressBar, StopOnSignal
+from ptb.runs.progress import SIGNALS, ProgressBar, StopOnSignal
 
 
 class Training:
@@ -32,7 +32,7 @@ def bar():
 
 
 def test_the_bar_moves_over_the_steps_of_the_whole_run(bar, monkeypatch):
-    monkeypatch.setattr("ptb.cli.progress.REDRAW_SECONDS", -1)
+    monkeypatch.setattr("ptb.runs.progress.REDRAW_SECONDS", -1)
     shown = ProgressBar(StopOnSignal(), False, bar)
     training = Training(3, 2)
     training.begin(shown, 1)
@@ -45,7 +45,7 @@ def test_the_bar_moves_over_the_steps_of_the_whole_run(bar, monkeypatch):
 
 
 def test_the_bar_is_drawn_a_few_times_a_second_only_but_at_each_epoch(bar, monkeypatch):
-    monkeypatch.setattr("ptb.cli.progress.perf_counter", lambda: 100.0)
+    monkeypatch.setattr("ptb.runs.progress.perf_counter", lambda: 100.0)
     shown = ProgressBar(StopOnSignal(), False, bar)
     training = Training(2, 3)
     training.begin(shown, 1)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ptb.runs.record import RunRecord
     from ptb.runs.result import RunResult
     from ptb.runs.trained import TrainedModel
+    from ptb.storage.checkpoint import checkpoint_path
     from ptb.training.callbacks import Callback
     from ptb.training.step import NonFiniteError, StepOutput
 
@@ -52,6 +53,7 @@ __all__ += [
     "evaluate",
     "load",
     "TrainedModel",
+    "checkpoint_path",
 ]
 __all__ += ["run_options", "json_option", "__version__"]
 __all__ += ["PtbError", "ConfigError", "UnknownNameError", "DataError", "IncompatibleError", "NumericalError"]
@@ -72,6 +74,7 @@ _NAMES = {
     "runs.record": ("RunRecord",),
     "runs.api": ("train", "resume", "evaluate", "load"),
     "runs.trained": ("TrainedModel",),
+    "storage.checkpoint": ("checkpoint_path",),
     "cli.options": ("run_options", "json_option"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

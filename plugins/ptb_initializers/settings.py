@@ -134,7 +134,14 @@ class Kaiming(_Slope):
 class WeightsFile(BaseModel, defer_build=True):
     """Settings of ``weights-file``."""
 
-    path: Location = Field(description="A safetensors file: of `ptb import-torch`, or a checkpoint of a run")
+    path: Location = Field(
+        description="A run, RUN or RUN@CHECKPOINT (best, last, a step or a label), or a safetensors file: of "
+        "`ptb import-torch`, or a checkpoint of a run"
+    )
+    prefix: str = Field("", description="What is removed from the beginning of the file's names: model. of Lightning")
+    ignore: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description='Names of the file, without the prefix, that are not used, as in a shell: ["loss.*"]'
+    )
     skip: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description='Names of the model that are left as they are, as in a shell: ["fc3.*"] for other classes'
     )

@@ -1,8 +1,11 @@
 """Weights from a file: to train on from what another run, or another program, has learnt."""
 
 import hashlib
+import json
+import os
 import re
 import shlex
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -15,16 +18,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+import ptb
 from ptb import StorageError
 
 SHOWN = 3
+MOST_NAMED = 8  # names that a message tells to type
 MOST_HEADER = 16 << 20  # bytes, for a hundred thousand tensors
 CHECKPOINT = re.compile(r"ckpt-\d+-([0-9a-f]{32})\.safetensors")
 OF_THE_MODEL = "model."  # is what the names of a model's tensors begin with in a checkpoint of a run
 
 
 @torch.no_grad()
-def weights_file(module: nn.Module, *, path: str, skip: tuple[str, ...] = ()) -> None:
+def weights_file(
+    module: nn.Module, *, path: str, prefix: str = "", ignore: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> None:
     """Copies a safetensors file into the model, its buffers (the statistics of batch norm) too.
 
     The file is one of ``ptb import-torch``, of ``safetensors.torch.save_file``, or a checkpoint of a run. Names and
@@ -32,21 +39,30 @@ def weights_file(module: nn.Module, *, path: str, skip: tuple[str, ...] = ()) ->
 
     Args:
         module: the model.
-        path: the file.
-        skip: patterns of names, as in a shell, which are left as they are: ``("fc3.*",)`` for a last layer of other
-            classes.
+        path: the file; or a run, whose checkpoint is taken: ``RUN``, ``RUN@best``, ``RUN@last`` or ``RUN@STEP``.
+        prefix: what is removed from the beginning of the file's names: ``"model."`` of Lightning.
+        ignore: patterns of names of the file, after that, which are not used: ``("loss.*",)``.
+        skip: patterns of names of the model, as in a shell, which are left as they are: ``("fc3.*",)`` for a last
+            layer of other classes.
 
     Raises:
+        ConfigError: there is no such run, or it has no such checkpoint.
         StorageError: the file cannot be read, is damaged, or holds weights that are not finite.
-        ValueError: the names or shapes are those of another model, or a pattern matches nothing. The model is as
-            before.
+        ValueError: the names or shapes are those of another model, or a pattern or the prefix matches nothing. The
+            model is as before.
+
+    Warns:
+        UserWarning: weights are left as they are, or some of the file are not used; it says which.
     """
     own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
-    for pattern in skip:
-        if not any(fnmatchcase(name, pattern) for name in own):
-            raise ValueError(f"initializer.skip has '{pattern}', which matches none of its names: {_listed(own)}")
-    with _opened(Path(path).expanduser()) as (file, names):
-        kept = {name: key for name, key in names.items() if not _matches(name, skip)}
+    _check_patterns("skip", skip, own, "the model")
+    with _opened(_file(path)) as (file, keys):
+        names = {key.removeprefix(prefix): place for key, place in keys.items()}
+        if prefix and not any(key.startswith(prefix) for key in keys):
+            raise ValueError(f"initializer.prefix is '{prefix}', and no name of the file begins so: {_listed(keys)}")
+        _check_patterns("ignore", ignore, names, "the file")
+        unused = [name for name in names if _matches(name, ignore)]
+        kept = {name: key for name, key in names.items() if name not in unused and not _matches(name, skip)}
         wanted = {name: value for name, value in own.items() if not _matches(name, skip)}
         _check_fit(path, file, kept, wanted)
         for name, target in wanted.items():
@@ -54,6 +70,24 @@ def weights_file(module: nn.Module, *, path: str, skip: tuple[str, ...] = ()) ->
                 raise StorageError(f"{path}: {name} holds values that are not finite; take weights from before that")
         for name, target in wanted.items():
             target.copy_(file.get_tensor(kept[name]))
+    if len(wanted) < len(own) or unused:
+        left = [name for name in own if name not in wanted]
+        parts = [f"left as they are: {_listed(left)}"] if left else []
+        parts += [f"in the file and not used: {_listed(unused)}"] if unused else []
+        warnings.warn(f"loaded {len(wanted)} of {len(own)} tensors from {path}; {'; '.join(parts)}", stacklevel=2)
+
+
+def _file(path: str) -> Path:
+    """The file itself, or that of a checkpoint of a run."""
+    file = Path(path).expanduser()
+    is_run = file.is_dir() or ("@" in file.name and not os.path.lexists(file))
+    return ptb.checkpoint_path(file) if is_run else file
+
+
+def _check_patterns(key: str, patterns: Sequence[str], names: Iterable[str], owner: str) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"initializer.{key} has '{pattern}', which matches no name of {owner}: {_listed(names)}")
 
 
 @contextmanager
@@ -101,23 +135,42 @@ def _check_begin(path: Path) -> None:
 
 
 def _check_fit(path: str, file: Any, kept: Mapping[str, str], wanted: Mapping[str, Tensor]) -> None:
-    faults = []
-    if missing := [name for name in wanted if name not in kept]:
-        faults.append(f"the file lacks {_listed(missing)}")
-    if surplus := [name for name in kept if name not in wanted]:
-        faults.append(f"it has {_listed(surplus)}, which the model lacks")
+    problems = []
+    missing, surplus = [name for name in wanted if name not in kept], [name for name in kept if name not in wanted]
+    if missing:
+        problems.append(f"the file lacks {_listed(missing)}")
+    if surplus:
+        problems.append(f"it has {_listed(surplus)}, which the model lacks")
+    other = []
     for name in (name for name in wanted if name in kept):
         there, target = file.get_slice(kept[name]), wanted[name]
         if list(there.get_shape()) != list(target.shape):
-            faults.append(f"{name} is {there.get_shape()} in the file and {list(target.shape)} in the model")
+            problems.append(f"{name} is {there.get_shape()} in the file and {list(target.shape)} in the model")
+            other.append(name)
         elif target.is_floating_point() != there.get_dtype().startswith(("F", "BF")):
-            faults.append(f"{name} is {there.get_dtype()} in the file and {target.dtype} in the model")
-    if faults:
-        rest = f" and {len(faults) - SHOWN} more faults" if len(faults) > SHOWN else ""
+            problems.append(f"{name} is {there.get_dtype()} in the file and {target.dtype} in the model")
+            other.append(name)
+    if problems:
+        rest = f" and {len(problems) - SHOWN} more problems" if len(problems) > SHOWN else ""
         raise ValueError(
-            f"{path} holds the weights of another model: {'; '.join(faults[:SHOWN])}{rest}. Choose the model that they "
-            "are of, or name what shall keep its own values in initializer.skip"
+            f"{path} holds the weights of another model: {'; '.join(problems[:SHOWN])}{rest}. Choose the model that "
+            f"they are of{_remedy(missing, surplus, other, wanted)}"
         )
+
+
+def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str], wanted: Iterable[str]) -> str:
+    """What to add to the command, quoted for a shell, so that the rest of the file is used."""
+    prefixes = {name.removesuffix(missing[0]) for name in surplus if missing and name.endswith(f".{missing[0]}")}
+    if prefix := next((each for each in prefixes if all(each + name in surplus for name in missing)), ""):
+        return f", or remove a prefix: {shlex.quote(f'initializer.prefix={prefix}')}"
+    left = [*missing, *other]
+    if len(left) == len([*wanted]):
+        return ""
+    parts = [("skip", left)] if left else []
+    parts += [("ignore", surplus)] if surplus else []
+    if any(len(names) > MOST_NAMED for _, names in parts):
+        return ", or name in initializer.skip what shall keep its own values, in initializer.ignore what is not used"
+    return ", or use the rest: " + " ".join(shlex.quote(f"initializer.{k}={json.dumps(names)}") for k, names in parts)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -32,6 +32,7 @@ from ptb.errors import ConfigError, StorageError, count, listing, one_line, tidy
 from ptb.storage import atomic
 from ptb.storage.codec import DecodeError, Node, State, decode, encode
 from ptb.storage.digest import raw
+from ptb.storage.run_directory import RunDirectory, split_checkpoint
 
 FORMAT = 3  # formats 1 and 2 are of builds before the first release, and not read
 # Measured times: they differ between two runs of one training.
@@ -141,6 +142,20 @@ def resolve_checkpoint(folder: Path, wanted: str | int | None = None) -> Path:
             f"{listing([*by_name])}"
         )
     return labelled[str(wanted)]
+
+
+def checkpoint_path(run: str | Path) -> Path:
+    """The file of a checkpoint of a run, a safetensors file in which the names of the model begin with ``model.``.
+
+    Args:
+        run: the run directory, ``RUN``, or ``RUN@C`` with C ``best``, ``last``, a step or a label; without C it is
+            ``best`` if there is one, else ``last``.
+
+    Raises:
+        ConfigError: there is no such run, or it has no such checkpoint.
+    """
+    folder, wanted = split_checkpoint(os.path.expanduser(run))
+    return resolve_checkpoint(RunDirectory.open(folder).checkpoints, wanted)
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:

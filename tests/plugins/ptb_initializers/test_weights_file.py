@@ -2,6 +2,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import shlex
 import struct
 
 import pytest
@@ -9,7 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-import ptb
+import ptb as ptb_package
+from ptb import RunConfig, checkpoint_path
+from ptb.config.resolve import resolve
+from ptb.runs.compose import compose
+from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb_initializers.weights_file import weights_file
 
 
@@ -88,7 +94,8 @@ def test_tied_weights_stay_tied(tmp_path):
 def test_what_is_skipped_keeps_its_own_values(tmp_path):
     net = Net(classes=9)
     own = net.head.weight.clone()
-    weights_file(net, path=saved(tmp_path / "w.safetensors", trained().state_dict()), skip=("head.*",))
+    with pytest.warns(UserWarning, match=r"loaded 7 of 9 .*; left as they are: head\.weight, head\.bias$"):
+        weights_file(net, path=saved(tmp_path / "w.safetensors", trained().state_dict()), skip=("head.*",))
     assert torch.equal(net.head.weight, own)
     assert torch.equal(net.body.weight, trained().body.weight)
 
@@ -96,14 +103,20 @@ def test_what_is_skipped_keeps_its_own_values(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("head.bias"), "the file lacks head.bias. Choose the model"),
-        (lambda s: s.update(extra=torch.ones(1)), "it has extra, which the model lacks"),
+        (
+            lambda s: s.pop("head.bias"),
+            r"the file lacks head.bias. Choose .*, or use the rest: 'initializer.skip=\[\"head.bias\"\]'",
+        ),
+        (
+            lambda s: s.update(extra=torch.ones(1)),
+            r"it has extra, which the model lacks.* use the rest: 'initializer.ignore=\[\"extra\"\]'",
+        ),
         (lambda s: s.update({"head.bias": torch.ones(4)}), r"head.bias is \[4\] in the file and \[3\] in the model"),
         (lambda s: s.update({"head.bias": torch.ones(3).int()}), "head.bias is I32 in the file and torch.float32 in"),
         (lambda s: s.update({"norm.num_batches_tracked": torch.tensor(1.0)}), "norm.num_batches_tracked is F32"),
         (
             lambda s: [s.update({name: torch.ones(9)}) for name in list(s)],
-            r"and 6 more faults\. Choose the model that they are of",
+            r"and 6 more problems\. Choose the model that they are of",
         ),
     ],
     ids=["missing", "surplus", "shape", "integer", "float", "many"],
@@ -119,7 +132,9 @@ def test_weights_of_another_model_are_refused_and_change_nothing(tmp_path, chang
 
 
 def test_a_pattern_that_matches_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"initializer\.skip has 'heads\.\*', which matches none of its names: body"):
+    with pytest.raises(
+        ValueError, match=r"initializer\.skip has 'heads\.\*', which matches no name of the model: body"
+    ):
         weights_file(Net(), path=saved(tmp_path / "w.safetensors", trained().state_dict()), skip=("heads.*",))
 
 
@@ -128,7 +143,7 @@ def test_weights_that_are_not_finite_are_refused_and_change_nothing(tmp_path, va
     state = trained().state_dict() | {"head.bias": torch.tensor([1.0, value, 0.0])}
     net = Net()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    with pytest.raises(ptb.StorageError, match=r"head\.bias holds values that are not finite"):
+    with pytest.raises(ptb_package.StorageError, match=r"head\.bias holds values that are not finite"):
         weights_file(net, path=saved(tmp_path / "w.safetensors", state))
     assert same(net.state_dict(), before)
 
@@ -158,7 +173,7 @@ def test_a_buffer_may_hold_what_is_not_finite(tmp_path):
 def test_what_is_no_safetensors_file_is_refused(tmp_path, content, message):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ptb.StorageError, match=message):
+    with pytest.raises(ptb_package.StorageError, match=message):
         weights_file(Net(), path=str(path))
 
 
@@ -178,12 +193,12 @@ def test_a_length_that_begins_like_another_kind_of_file_is_a_length(tmp_path, le
 )
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
     make(tmp_path / "w.safetensors")
-    with pytest.raises(ptb.StorageError, match="is not a file"):
+    with pytest.raises(ptb_package.StorageError, match="is not a file"):
         weights_file(Net(), path=str(tmp_path / "w.safetensors"))
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(ptb.StorageError, match=r"cannot read initializer\.path=.*No such file"):
+    with pytest.raises(ptb_package.StorageError, match=r"cannot read initializer\.path=.*No such file"):
         weights_file(Net(), path=str(tmp_path / "w.safetensors"))
 
 
@@ -196,18 +211,18 @@ def test_a_checkpoint_whose_bytes_are_not_those_of_its_name_is_refused(tmp_path)
     data = bytearray(kept.read_bytes())
     data[-1] ^= 1
     kept.write_bytes(data)
-    with pytest.raises(ptb.StorageError, match="is damaged"):
+    with pytest.raises(ptb_package.StorageError, match="is damaged"):
         weights_file(Net(), path=str(kept))
 
 
 def test_a_run_goes_on_from_the_checkpoint_of_another(tmp_path, built_in):
     short = {"dataset": {"name": "iris"}, "model": {"name": "linear"}, "trainer": {"epochs": 1}, "device": "cpu"}
-    first = ptb.train(ptb.RunConfig(**short), registry=built_in, output=tmp_path / "first")
+    first = ptb_package.train(ptb_package.RunConfig(**short), registry=built_in, output=tmp_path / "first")
     checkpoint = max((tmp_path / "first" / "checkpoints").iterdir(), key=lambda path: int(path.name.split("-")[1]))
     initializer = {"name": "weights-file", "path": str(checkpoint)}
     # a rate so small that the weights stay as they are loaded
-    still = ptb.RunConfig(**short, initializer=initializer, optimizer={"name": "sgd", "lr": 1e-30})
-    second = ptb.train(still, registry=built_in, output=tmp_path / "second")
+    still = RunConfig(**short, initializer=initializer, optimizer={"name": "sgd", "lr": 1e-30})
+    second = ptb_package.train(still, registry=built_in, output=tmp_path / "second")
     assert second.weights_sha256 == first.weights_sha256
 
 
@@ -215,3 +230,94 @@ def test_the_path_is_recorded_so_that_it_holds_from_any_folder(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     settings = built_in.get("initializer", "weights-file").settings_model()
     assert settings(path="w.safetensors").path == str(tmp_path / "w.safetensors")
+
+
+def of_lightning(net):
+    state = {f"model.{name}": value for name, value in net.state_dict().items()}
+    return state | {"criterion.weight": torch.ones(3), "metric.total": torch.ones(())}
+
+
+def test_a_prefix_is_removed_and_what_is_ignored_is_not_used(tmp_path):
+    net = Net()
+    path = saved(tmp_path / "w.safetensors", of_lightning(trained()))
+    with pytest.warns(
+        UserWarning, match=r"loaded 9 of 9 .*; in the file and not used: criterion\.weight, metric\.total"
+    ):
+        weights_file(net, path=path, prefix="model.", ignore=("criterion.*", "metric.*"))
+    assert same(net.state_dict(), trained().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"or remove a prefix: initializer\.prefix=model\.$"),
+        ({"prefix": "model."}, r"use the rest: 'initializer\.ignore=\[\"criterion\.weight\", \"metric\.total\"\]'$"),
+        ({"prefix": "net."}, r"initializer\.prefix is 'net\.', and no name of the file begins so: criterion\.weight, "),
+        (
+            {"prefix": "model.", "ignore": ("loss.*",)},
+            r"initializer\.ignore has 'loss\.\*', which matches no name of the",
+        ),
+    ],
+)
+def test_names_of_another_program_are_refused_with_what_to_add(tmp_path, given, message):
+    path = saved(tmp_path / "w.safetensors", of_lightning(trained()))
+    with pytest.raises(ValueError, match=message):
+        weights_file(Net(), path=path, **given)
+
+
+def test_what_a_message_says_to_add_leads_to_a_run(ptb, tmp_path):
+    """Each refusal is followed literally, by a program, until the weights are loaded."""
+    short = ["--epochs", "1", "dataset.size=8", "-q"]
+    first = ["run", "--model", "mlp", "model.hidden=[8]", *short, "--output", "first"]
+    assert ptb(*first).returncode == 0
+    state = load_checkpoint(checkpoint_path(tmp_path / "first")).decode()["model"]
+    state = {f"model.{name}": value for name, value in state.items()}
+    last = max(name for name in state if name.endswith("bias"))
+    state[last] = torch.ones(3)  # of other classes
+    saved(tmp_path / "w.safetensors", state | {"model.extra": torch.ones(1), "loss.weight": torch.ones(1)})
+    command = ["check", "--model", "mlp", "model.hidden=[8]", "dataset.size=8", "--init", "weights-file"]
+    command += ["initializer.path=w.safetensors"]
+    for _ in range(4):
+        done = ptb(*command)
+        if done.returncode == 0:
+            break
+        command += shlex.split(re.search(r"(?:use the rest|remove a prefix): (.+)", done.stderr)[1])
+    assert done.returncode == 0, done.stderr
+    assert "loaded 3 of 4 tensors" in done.stderr
+    assert "in the file and not used: loss.weight, extra" in done.stderr or "extra, loss.weight" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, built_in):
+    """A run with several checkpoints, the best of which is not the last."""
+    output = tmp_path_factory.mktemp("runs") / "my run"
+    config = RunConfig(
+        model={"name": "mlp", "hidden": [8]}, dataset={"size": 8}, trainer={"epochs": 2, "checkpoint_every": 20}
+    )
+    ptb_package.train(config, registry=built_in, output=output)
+    return output
+
+
+@pytest.mark.parametrize("checkpoint", ["", "@last", "@best", "@60"])
+def test_a_run_is_the_weights_of_its_checkpoint(run, built_in, checkpoint):
+    config = RunConfig(
+        model={"name": "mlp", "hidden": [8]},
+        dataset={"size": 8},
+        initializer={"name": "weights-file", "path": f"{run}{checkpoint}"},
+    )
+    model = compose(resolve(config, built_in)).trainer.model
+    saved_state = load_checkpoint(resolve_checkpoint(run / "checkpoints", checkpoint[1:] or None)).decode()["model"]
+    assert same(model.state_dict(), saved_state)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{run}@7", "has no checkpoint '7'; it has .* steps"),
+        ("{run}/checkpoints", "is not a run directory"),
+        ("x@best", "not a run"),
+    ],
+)
+def test_a_run_or_checkpoint_that_is_not_there_is_told(run, path, message):
+    with pytest.raises(ptb_package.ConfigError, match=message):
+        weights_file(Net(), path=path.format(run=run))

@@ -136,7 +136,10 @@ name has, as in a shell (`*` stands for any text), and that has its number of di
 enough. The other keys are settings of the optimizer that the group has for itself; what it does not set, and the
 parameters of no group, have the values of the section. With `name` the group has another optimizer, whose settings
 stand in the group. The scheduler works on all. A group without a parameter is an error, which lists the names; so is a
-setting that the optimizer does not have, or does not read from groups."""
+setting that the optimizer does not have, or does not read from groups.
+
+A learning rate of 0 for a group is not a freeze: the statistics of its batch norm move, and its gradients count in the
+norm that `trainer.clip_norm` limits. The callback [`freeze`](components.md#freeze) keeps both as they are."""
 
 CONFIG_GROUPS_EXAMPLE = """\
 ```toml

@@ -166,8 +166,7 @@ def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str]
     left = [*missing, *other]
     if len(left) == len([*wanted]):
         return ""
-    parts = [("skip", left)] if left else []
-    parts += [("ignore", surplus)] if surplus else []
+    parts = [(key, names) for key, names in (("skip", left), ("ignore", [*surplus])) if names]
     if any(len(names) > MOST_NAMED for _, names in parts):
         return ", or name in initializer.skip what shall keep its own values, in initializer.ignore what is not used"
     return ", or use the rest: " + " ".join(shlex.quote(f"initializer.{k}={json.dumps(names)}") for k, names in parts)

@@ -1,5 +1,6 @@
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -302,3 +303,17 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_initialized(ptb, t
     done = ptb("resume", "cut", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_an_evaluation_and_predictions_name_a_plugin_whose_code_has_changed(site, tmp_path):
+    site.add("ptb-acme", PLUGIN, module="acme")
+    path = stopped(tmp_path / "run", site.registry(), model={"name": "small"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = facade.evaluate(path, registry=site.registry())
+        facade.load(path, registry=site.registry())
+    (site.path / "acme.py").write_text((site.path / "acme.py").read_text() + "\n# changed\n")
+    with pytest.warns(UserWarning, match=r"^plugin ptb-acme: its files differ: acme\.py: what it computes may not be"):
+        assert facade.evaluate(path, registry=site.registry()) == before
+    with pytest.warns(UserWarning, match=r"^plugin ptb-acme: its files differ: acme\.py"):
+        facade.load(path, registry=site.registry())

@@ -25,6 +25,7 @@ PUBLIC = {
         "resume",
         "evaluate",
         "load",
+        "checkpoint_path",
         "TrainedModel",
         "Callback",
         "StepOutput",

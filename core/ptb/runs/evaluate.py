@@ -11,6 +11,7 @@ from ptb.errors import ConfigError, NumericalError, PluginError, StorageError, o
 from ptb.runs import blame, manifest
 from ptb.runs.blame import explaining
 from ptb.runs.compose import compose
+from ptb.runs.provenance import warn_of_other_code
 from ptb.seeding import preserve_rng_state
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory
@@ -50,6 +51,7 @@ def evaluate_run(
         blame.training(config.components()),
     ):
         manifest.warn_of_other_data(run, composed)
+        warn_of_other_code(run, (component.entry.found for component in config.components().values()))
         loader = trainer.eval_loaders[split]
         metrics = trainer.eval_metrics
         try:

@@ -1,6 +1,7 @@
 """Which files the plugins of a run had, and whether those that are installed now are the same."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +50,14 @@ def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> set[str
     return set(records)
 
 
+def warn_of_other_code(run: RunDirectory, plugins: Iterable[FoundPlugin]) -> None:
+    """Warns of each plugin whose code is not that which the run recorded: its figures may be others now."""
+    then = recorded_plugins(run.read_manifest()) or {}
+    now = {found.name: record(found) for found in dict.fromkeys(plugins) if found.name in then}
+    for text in plugin_changes({name: then[name] for name in now}, now):
+        warnings.warn(f"plugin {text}: what it computes may not be what it computed in the run", stacklevel=3)
+
+
 def recorded_plugins(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a manifest records of each plugin that its run used; None where it does not."""
     records = manifest.get("plugin_files")
@@ -76,9 +85,17 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
     before, files = then.get("files"), now["files"]
     if not isinstance(before, dict):
         yield "the manifest does not list its files"
-    elif before != files:
+        return
+    if not all(any(map(_is_of_installer, each)) for each in (before, files)):
+        before, files = ({n: sha for n, sha in each.items() if not _is_of_installer(n)} for each in (before, files))
+    if before != files:
         names = sorted(name for name in {*before, *files} if before.get(name) != files.get(name))
         yield f"its files differ: {listing(names, 5)}"
+
+
+def _is_of_installer(name: str) -> bool:
+    """Metadata and scripts, which a source folder that is used in place (an editable install) does not have."""
+    return ".dist-info/" in name or name.startswith("..")
 
 
 def _recorded_files(plugin: FoundPlugin) -> Iterator[tuple[str, Path]]:

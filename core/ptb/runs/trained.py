@@ -23,6 +23,7 @@ from ptb.runs import preprocessing
 from ptb.runs.assembly import PRECISIONS, to_memory_format
 from ptb.runs.blame import building, explain_oom, explaining
 from ptb.runs.compose import MEMORY_FORMATS
+from ptb.runs.provenance import warn_of_other_code
 from ptb.seeding import preserve_rng_state, seed_global
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory, split_checkpoint
@@ -179,6 +180,7 @@ def load_trained(
     unusable = [plugin.found for plugin in registry.rejected()]
     saved = preprocessing.read(run, [found for found in registry.found() if found not in unusable])
     parts = resolve_some(config, registry, ["model", "loader", "trainer", *["loss"] * saved.predictions])
+    warn_of_other_code(run, [parts[section].entry.found for section in ["model", *["loss"] * saved.predictions]])
     weights = load_checkpoint(resolve_checkpoint(run.checkpoints, checkpoint or named))
     where = resolve_device(parts["run"].device)
     spec = saved.preprocessor.spec

@@ -1,4 +1,5 @@
 import json
+import shutil
 import textwrap
 from dataclasses import replace
 from importlib.metadata import version
@@ -7,7 +8,7 @@ import pytest
 
 from ptb import PluginError
 from ptb.registry.discovery import find_plugins
-from ptb.runs.provenance import check_unchanged, content_hashes, record
+from ptb.runs.provenance import check_unchanged, content_hashes, plugin_changes, record
 
 GOOD = """
     from ptb import Component, hookimpl
@@ -139,3 +140,54 @@ def test_the_built_in_plugin_is_hashed_whole():
     hashes = content_hashes(built_in)
     assert {"ptb/registry/registry.py", "ptb_models/lenet.py"} <= set(hashes)
     assert built_in.version == version("pytorch-basics")
+
+
+@pytest.fixture
+def wheel_and_source(site, tmp_path):
+    """The same plugin installed from a wheel, and in place from its source folder."""
+    source = tmp_path / "source" / "ptb_acme"
+    source.mkdir(parents=True)
+    (source / "__init__.py").write_text(textwrap.dedent(GOOD))
+    site.add("ptb-acme", "")
+    (site.path / "ptb_acme.py").unlink()
+    shutil.copytree(source, site.path / "ptb_acme")
+    info = site.path / "ptb_acme-1.0.dist-info"
+    (info / "RECORD").write_text(
+        "ptb_acme/__init__.py,,\nptb_acme-1.0.dist-info/METADATA,,\nptb_acme-1.0.dist-info/RECORD,,\n"
+        "ptb_acme-1.0.dist-info/entry_points.txt,,\n../../../bin/acme,,\n"
+    )
+    (tmp_path / "bin").mkdir()
+    (wheel,) = find_plugins(site.distributions())
+
+    def in_place():
+        origin(site, url=source.parent.as_uri(), dir_info={"editable": True})
+        (found,) = find_plugins(site.distributions())
+        return found
+
+    return wheel, in_place, source
+
+
+@pytest.mark.parametrize("first", ["wheel", "source"])
+@pytest.mark.parametrize("changed", [False, True], ids=["same", "changed"])
+def test_a_wheel_and_a_source_folder_with_the_same_files_are_the_same(
+    wheel_and_source, tmp_path, monkeypatch, first, changed
+):
+    wheel, in_place, source = wheel_and_source
+    monkeypatch.syspath_prepend(str(source.parent))
+    assert any(".dist-info/" in name for name in content_hashes(wheel))
+    wheel_record, editable = record(wheel), in_place()
+    assert editable.editable
+    if changed:
+        (source / "__init__.py").write_text("")
+    records = [wheel_record, record(editable)]
+    then, now = records if first == "wheel" else records[::-1]
+    wanted = ["ptb-acme: its files differ: ptb_acme/__init__.py"] if changed else []
+    assert plugin_changes({"ptb-acme": then}, {"ptb-acme": now}) == wanted
+
+
+def test_of_two_wheels_the_metadata_counts_too(wheel_and_source):
+    wheel = record(wheel_and_source[0])
+    other = wheel | {"files": wheel["files"] | {"ptb_acme-1.0.dist-info/METADATA": "0"}}
+    assert plugin_changes({"ptb-acme": wheel}, {"ptb-acme": other}) == [
+        "ptb-acme: its files differ: ptb_acme-1.0.dist-info/METADATA"
+    ]

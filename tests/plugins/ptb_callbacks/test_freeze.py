@@ -55,6 +55,28 @@ def test_it_is_what_plain_pytorch_does(make, optimizer, until):
     assert_equal(mine, plain_loop(make(**options), 3, until or 4))
 
 
+def test_a_learning_rate_of_0_is_not_a_freeze(make):
+    """As the pages say: statistics of batch norm move, and its gradients count in the norm that is clipped."""
+
+    def standing(parameters):
+        body, head = (list(parameters)[part] for part in (slice(0, 4), slice(4, None)))
+        return torch.optim.SGD([{"params": body, "lr": 0.0}, {"params": head}], 0.1)
+
+    trainers = [
+        make(optimizer=standing, clip_norm=0.01, **more) for more in ({}, {"actors": {"freeze": Freeze(match=FIRST)}})
+    ]
+    before = copied(trainers[0].model)
+    for trainer in trainers:
+        trainer.fit()
+    still, frozen = (copied(trainer.model) for trainer in trainers)
+    assert all(torch.equal(still[name], before[name]) for name in ("0.weight", "0.bias", "1.weight", "1.bias"))
+    assert not torch.equal(still["1.running_mean"], before["1.running_mean"])
+    assert torch.equal(frozen["1.running_mean"], before["1.running_mean"])
+    (head,) = (name for name in before if name.endswith("weight") and name[0] not in "01")
+    moved, wanted = ((each[head] - before[head]).norm() for each in (still, frozen))
+    assert moved < 0.99 * wanted  # the same clip leaves less of the gradients of the head
+
+
 def test_frozen_weights_and_statistics_keep_every_bit(make):
     trainer = make(actors={"freeze": Freeze(match=FIRST)}, eval_steps=1, clip_norm=1.0)
     before = copied(trainer.model)

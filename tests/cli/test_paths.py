@@ -25,7 +25,7 @@ def every_command(group, context, name="ptb"):
 def test_every_path_of_every_command_expands_the_home_directory():
     paths = [
         (name, option)
-        for name, command in every_command(main, click.Context(main))
+        for name, command in every_command(main, main.make_context("ptb", [], resilient_parsing=True))
         for option in getattr(command, "params", ())
         if isinstance(option.type, click.Path | click.File)
     ]

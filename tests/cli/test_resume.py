@@ -305,9 +305,29 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_initialized(ptb, t
     assert json.loads(done.stdout)["weights_sha256"] == whole["weights_sha256"]
 
 
+WITH_DATA = (
+    PLUGIN
+    + """
+    from ptb import DataBundle, DataSpec, Preprocessor
+
+    class Nothing(Preprocessor): ...
+
+    def points():
+        import torch
+        from torch.utils.data import TensorDataset
+        split = TensorDataset(torch.zeros(24, 4), torch.arange(24) % 3)
+        return DataBundle(DataSpec((4,), "vector", "class", 3), split, split, split, preprocessor=Nothing())
+
+    @hookimpl
+    def ptb_provide_datasets():
+        return [Component("points", "acme:points")]
+"""
+)
+
+
 def test_an_evaluation_and_predictions_name_a_plugin_whose_code_has_changed(site, tmp_path):
-    site.add("ptb-acme", PLUGIN, module="acme")
-    path = stopped(tmp_path / "run", site.registry(), model={"name": "small"})
+    site.add("ptb-acme", WITH_DATA, module="acme")
+    path = stopped(tmp_path / "run", site.registry(), model={"name": "small"}, dataset={"name": "points"}, step=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = facade.evaluate(path, registry=site.registry())

@@ -59,8 +59,8 @@ def test_a_learning_rate_of_0_is_not_a_freeze(make):
     """As the pages say: statistics of batch norm move, and its gradients count in the norm that is clipped."""
 
     def standing(parameters):
-        body, head = (list(parameters)[part] for part in (slice(0, 4), slice(4, None)))
-        return torch.optim.SGD([{"params": body, "lr": 0.0}, {"params": head}], 0.1)
+        every = list(parameters)
+        return torch.optim.SGD([{"params": every[:4], "lr": 0.0}, {"params": every[4:]}], 0.1)
 
     trainers = [
         make(optimizer=standing, clip_norm=0.01, **more) for more in ({}, {"actors": {"freeze": Freeze(match=FIRST)}})

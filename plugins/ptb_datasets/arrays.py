@@ -1,79 +1,48 @@
 """Your own arrays in two NumPy files: mapped, so that they may be larger than the memory, and shared by all splits."""
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from ptb import DataBundle, DataError, DataSpec
-from ptb_datasets.images import Normalize
+from ptb import ConfigError, DataBundle, DataError, DataSpec
+from ptb_datasets.array_inputs import as_samples, first_unusable, kind_of, statistics, unusable, vocabulary, warn_of_doubts
+from ptb_datasets.array_preprocessor import ArrayPreprocessor
+from ptb_datasets.array_report import describe, notes
+from ptb_datasets.array_targets import TARGET_FORMS, TargetForm, form_of
 from ptb_datasets.mapped import expect_random_reads
 from ptb_datasets.npy import BadNpy, map_npy
 from ptb_datasets.splits import class_counts, quantile_split, stratified_split
 from ptb_datasets.subsets import subsets
 
-Transform = Callable[[Tensor], Tensor]
-MOST_TOKENS = 10_000_000
-CHUNK = 1 << 22  # values of tokens that are looked at together
-INPUT_FORMS = (
-    "pictures are uint8 [N, H, W] or [N, C, H, W], or floats [N, C, H, W]; vectors are floats [N, F]; tokens are whole "
-    "numbers [N, L], other than uint8"
-)
-TARGET_FORMS = "classes are whole numbers [N], a binary target is 0 or 1 [N], real targets are floats [N] or [N, D]"
+# More is not searched for NaN at the start; the first samples of each split are before a run trains.
+SCAN_BYTES = 1 << 30
+DROP = "dataset.missing=drop leaves such samples out"
 
 
-class Inputs(NamedTuple):
-    """The inputs as they are in the file, and how a model sees them."""
+class Files(NamedTuple):
+    """The three files, the last one perhaps not given, and which of their samples are used, int64 ``[n]``."""
 
-    values: np.ndarray
-    kind: Literal["image", "vector", "tokens"]
-    transform: Transform | None
-    vocabulary: int | None = None
-
-
-class Targets(NamedTuple):
-    """Int64 labels ``[N]``, or None of real targets; and what is predicted: the labels, or float32 ``[N, D]``."""
-
-    kind: Literal["class", "binary", "real"]
-    labels: np.ndarray | None
-    values: np.ndarray
-
-
-@dataclass(frozen=True)
-class AsFloat:
-    """``transform`` for floats of any width."""
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """The same as float32."""
-        return inputs.to(torch.float32)
-
-
-@dataclass(frozen=True)
-class AsTokens:
-    """``transform`` for whole numbers of any width.
-
-    Args:
-        mask: the bits of a number without a sign, which comes in a tensor with one: not every device takes others.
-    """
-
-    mask: int
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """The same as int64."""
-        return inputs.to(torch.int64) & self.mask
+    inputs: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None
+    rows: np.ndarray
 
 
 def arrays(
     *,
     inputs: str,
     targets: str,
-    kind: Literal["auto", "class", "real", "binary"] = "auto",
+    kind: Literal["auto", "class", "binary", "multilabel", "real", "distribution"] = "auto",
+    inputs_as: Literal["auto", "image", "vector", "tokens", "array"] = "auto",
+    sample_weights: str | None = None,
+    class_names: Sequence[str] | None = None,
+    standardize: bool = False,
+    standardize_target: bool = False,
+    missing: Literal["error", "drop", "mean"] = "error",
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     split_seed: int = 0,
@@ -81,13 +50,22 @@ def arrays(
     """Two ``.npy`` files, written by ``numpy.save``, whose first axis is the samples.
 
     The inputs are mapped: the system reads what a batch needs, and they may be larger than the memory. Do not change
-    the files while a run uses them. Only the targets, and tokens for the largest of them, are read at the start.
+    the files while a run uses them. Floats up to 1 GiB, and tokens, are looked through at the start.
 
     Args:
         inputs: the file. uint8 ``[N, H, W]`` or ``[N, C, H, W]`` are pictures, floats of 16, 32 or 64 bits are vectors
             ``[N, F]`` or pictures ``[N, C, H, W]``, whole numbers ``[N, L]`` are tokens.
-        targets: the file. Whole numbers ``[N]``, floats ``[N]`` or ``[N, D]``, or booleans ``[N]``.
-        kind: of the targets. ``"auto"``: 0 and 1 are binary, other whole numbers are classes, other floats are real.
+        targets: the file. Whole numbers ``[N]``, floats ``[N]`` or ``[N, D]``, or booleans ``[N]`` or ``[N, K]``.
+        kind: of the targets. ``"auto"``: 0 and 1 are binary, other whole numbers are classes, other floats are real;
+            what could be two things is refused: few whole floats, one-hot rows, rows of probabilities.
+        inputs_as: what the inputs are, where type and axes do not say it or say another thing.
+        sample_weights: a file of how much each sample counts, floats ``[N]``, 0 or more.
+        class_names: of the classes or labels in order, of binary targets those of 0 and 1, of real ones the columns.
+        standardize: inputs of mean 0 and deviation 1 in the training samples, each feature (the last axis), of
+            pictures each channel.
+        standardize_target: the same for each real target; figures stay in its own units.
+        missing: what to do about samples that hold NaN: stop, leave them out, or use the mean of that feature in the
+            training samples. Infinite values and NaN among targets are not replaced.
         val_fraction: part of the samples for validation, of each class, or of each tenth by a single real target; 0:
             none.
         test_fraction: the same for the test.
@@ -95,37 +73,59 @@ def arrays(
 
     Returns:
         Inputs as in the file, which ``transform`` makes int64 or float32 (pixels to -1 to 1, other numbers as they
-        are); targets int64 ``[N]`` for class, else float32 ``[N, 1]`` or ``[N, D]``.
+        are); targets int64 ``[N]`` for class, else float32 ``[N, D]``.
 
     Raises:
-        DataError: a file cannot be used, or the two do not belong together; the message says what is valid.
+        DataError: a file cannot be used, or they do not belong together; the message says what is valid.
+        ConfigError: a setting does not fit what the files hold.
     """
-    file = _mapped("inputs", inputs)
-    given = _inputs(Path(inputs), file)
-    expect_random_reads(file)
-    wanted = _targets(Path(targets), _mapped("targets", targets), kind)
-    count = len(given.values)
-    if count != len(wanted.values):
-        raise DataError(f"{inputs} and {targets} do not belong together: {count} inputs, {len(wanted.values)} targets")
-    fractions = (val_fraction, test_fraction)
-    parts = _parts(wanted, fractions, split_seed)
-    counts: tuple[int, ...] = ()
-    classes = 0 if wanted.labels is None else int(wanted.labels.max()) + 1
-    if wanted.labels is not None:
-        counts = class_counts(wanted.labels[parts[0]], classes)
-    _check_parts(Path(targets), count, parts, fractions, counts)
-    together = TensorDataset(torch.from_numpy(given.values), torch.from_numpy(wanted.values))
+    values = _mapped("inputs", inputs)
+    input_kind = kind_of(Path(inputs), values, inputs_as)
+    warn_of_doubts(Path(inputs), values, input_kind, inputs_as, standardize)
+    if (standardize or missing == "mean") and input_kind == "tokens":
+        raise ConfigError(f"dataset.{'standardize' if standardize else 'missing'} is for numbers, and {inputs} holds tokens")
+    words = vocabulary(Path(inputs), values) if input_kind == "tokens" else None
+    files = _files({"inputs": inputs, "targets": targets, "sample_weights": sample_weights}, values, missing)
+    form = form_of(Path(targets), files.targets[files.rows], kind, files.rows)
+    parts = _parts(form, files, (val_fraction, test_fraction), split_seed)
+    if standardize_target:
+        if form.kind != "real":
+            raise ConfigError(f"dataset.standardize_target belongs to real targets; those of {targets} are {form.kind}")
+        form = form.standardized(files.targets[parts[0]])
+    wanted = form.encode(files.targets[files.rows])
+    counts = _counts(form, wanted[np.searchsorted(files.rows, parts[0])])
+    _check_parts(Path(targets), len(files.rows), parts, (val_fraction, test_fraction), counts, form)
+    samples = as_samples(values, input_kind)
+    spec = DataSpec(
+        samples.shape[1:],
+        input_kind,
+        form.kind,
+        form.classes if form.kind == "class" else wanted.shape[1],
+        _names(class_names, form, 1 if wanted.ndim == 1 else wanted.shape[1]),
+        vocabulary=words,
+        class_counts=counts,
+        target_mean=form.mean,
+        target_std=form.std,
+    )
+    preprocessor = ArrayPreprocessor.fit(spec, values.dtype, form)
+    if standardize or missing == "mean":
+        mean, std = statistics(samples.view(values.dtype), parts[0], input_kind)
+        preprocessor.use(mean, std if standardize else None, fills=missing == "mean")
+    expect_random_reads(values)
+    held = (samples, _at(files.rows, wanted, len(values)), *(() if files.weights is None else (files.weights,)))
+    together = TensorDataset(*map(torch.from_numpy, held))
     train, val, test = subsets(together, parts)
     assert train is not None
-    spec = DataSpec(
-        given.values.shape[1:],
-        given.kind,
-        wanted.kind,
-        {"class": classes, "binary": 1}.get(wanted.kind) or wanted.values.shape[1],
-        vocabulary=given.vocabulary,
-        class_counts=counts,
+    return DataBundle(
+        spec,
+        train,
+        val,
+        test,
+        transform=preprocessor.transform,
+        preprocessor=preprocessor,
+        notes=notes(spec, form, values.dtype, len(values) - len(files.rows)),
+        describe=lambda: describe(preprocessor, samples, values.dtype, parts[0]),
     )
-    return DataBundle(spec, train, val, test, transform=given.transform)
 
 
 def _mapped(key: str, path: str) -> np.ndarray:
@@ -137,118 +137,103 @@ def _mapped(key: str, path: str) -> np.ndarray:
         raise DataError(f"dataset.{key}={path}: {error}") from error
 
 
-def _inputs(path: Path, values: np.ndarray) -> Inputs:
-    kind, axes = values.dtype.kind, values.ndim
-    if values.dtype == np.uint8 and axes in (3, 4):
-        pictures = values[:, None] if axes == 3 else values
-        _warn_of_channels_last(path, pictures)
-        return Inputs(pictures, "image", Normalize(0.5, 0.5))
-    if kind == "f" and axes in (2, 4):
-        if axes == 4:
-            _warn_of_channels_last(path, values)
-        return Inputs(values, "vector" if axes == 2 else "image", None if values.dtype == np.float32 else AsFloat())
-    if kind in "iu" and axes == 2 and values.dtype != np.uint8:
-        vocabulary = _vocabulary(path, values)
-        bits = 8 * values.dtype.itemsize
-        signed = values.view(f"i{values.dtype.itemsize}")
-        return Inputs(signed, "tokens", None if bits == 64 else AsTokens(2**bits - 1), vocabulary)
-    raise DataError(f"{path} holds {values.dtype} {list(values.shape)}: {INPUT_FORMS}")
-
-
-def _warn_of_channels_last(path: Path, pictures: np.ndarray) -> None:
-    if pictures.shape[3] in (1, 3, 4) and pictures.shape[1] > 4:
-        warnings.warn(
-            f"{path} is taken for {pictures.shape[1]} channels of {pictures.shape[2]}x{pictures.shape[3]}; if the "
-            "channels come last, save it again by numpy.save(path, array.transpose(0, 3, 1, 2).copy())",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-def _vocabulary(path: Path, tokens: np.ndarray) -> int:
-    largest, rows = 0, max(CHUNK // tokens.shape[1], 1)
-    for start in range(0, len(tokens), rows):
-        chunk = tokens[start : start + rows]
-        for wrong, place in ((chunk.min() < 0, chunk.argmin()), (chunk.max() >= MOST_TOKENS, chunk.argmax())):
-            if wrong:
-                row, column = np.unravel_index(place, chunk.shape)
-                raise DataError(
-                    f"{path}: token {column} of sample {start + row} is {chunk[row, column]}; valid are 0 to "
-                    f"{MOST_TOKENS - 1:,}: number the tokens from 0, without large gaps"
-                )
-        largest = max(largest, int(chunk.max()))
-    return largest + 1
-
-
-def _targets(path: Path, values: np.ndarray, kind: str) -> Targets:
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    form = f"{path} holds {values.dtype} {list(values.shape)}"
-    if values.ndim not in (1, 2) or (values.ndim == 2 and values.dtype.kind != "f"):
-        raise DataError(f"{form}: {TARGET_FORMS}")
-    is_0_or_1 = (values == 0) | (values == 1)
-    if kind == "auto":
-        flags = values.ndim == 1 and is_0_or_1.all()
-        kind = "binary" if flags else "real" if values.dtype.kind == "f" else "class"
-    if kind == "real":
-        return Targets("real", None, _real(path, values))
-    if values.ndim > 1:
-        raise DataError(f"{form}, and dataset.kind is {kind}: {TARGET_FORMS}")
-    if kind == "binary":
-        if not is_0_or_1.all():
-            where = int(is_0_or_1.argmin())
-            raise DataError(f"{path}: target {where} is {values[where]}, and dataset.kind is binary: valid are 0 and 1")
-        _check_varies(path, values)
-        return Targets("binary", values.astype(np.int64), values[:, None].astype(np.float32))
-    if values.dtype.kind == "f":
-        raise DataError(f"{form}, and classes are whole numbers: save array.astype(int), or say dataset.kind=real")
-    labels = _labels(path, values)
-    return Targets("class", labels, labels)
-
-
-def _real(path: Path, values: np.ndarray) -> np.ndarray:
-    """Float32 ``[N, D]``."""
-    columns = values.reshape(len(values), -1)
-    bad = ~(np.abs(columns.astype(np.float64)) <= np.finfo(np.float32).max)
-    if bad.any():
-        row, column = np.unravel_index(bad.argmax(), bad.shape)
-        raise DataError(f"{path}: target {row} is {columns[row, column]}, which is not finite as a 32-bit number")
-    return columns.astype(np.float32)
-
-
-def _labels(path: Path, values: np.ndarray) -> np.ndarray:
-    for where in (int(values.argmin()), int(values.argmax())):
-        if not 0 <= values[where] < len(values):  # there are not more classes than samples
+def _files(paths: dict[str, str | None], inputs: np.ndarray, missing: str) -> Files:
+    """The files, whose samples with NaN are left out or refused, whose lengths agree, and whose weights are weights."""
+    targets = _mapped("targets", str(paths["targets"]))
+    if targets.ndim not in (1, 2):
+        raise DataError(f"{paths['targets']} holds {targets.dtype} {list(targets.shape)}: {TARGET_FORMS}")
+    weights = None if paths["sample_weights"] is None else np.atleast_1d(_mapped("sample_weights", paths["sample_weights"]))
+    _check_lengths(paths, inputs, targets, weights)
+    looked_at = missing != "error" or inputs.nbytes <= SCAN_BYTES
+    bad = unusable(inputs, missing == "mean") if looked_at else np.zeros(len(inputs), dtype=bool)
+    for key, values, wrong in (("inputs", inputs, bad), ("targets", targets, unusable(targets, False))):
+        if wrong.any() and missing != "drop":
+            row = int(wrong.argmax())
+            only_nan = key == "inputs" and missing == "error" and np.isnan(values[row]).any()
+            mean = f"; dataset.missing=mean puts the mean of the training samples there" if only_nan else ""
+            number = int(wrong.sum())
+            more = f" ({number:,} samples hold such values)" if number > 1 else ""
             raise DataError(
-                f"{path}: target {where} is {values[where]}; classes are numbered from 0, and each has samples: "
-                "numpy.unique(array, return_inverse=True)[1] numbers them, or say dataset.kind=real"
+                f"{paths[key]}: {key[:-1]} {row}, counted from 0, is no finite number: {first_unusable(values[row])}"
+                f"{more}; {DROP}{mean}"
             )
-    _check_varies(path, values)
-    labels = values.astype(np.int64)
-    counts = np.bincount(labels)
-    if counts.min() == 0:
-        raise DataError(
-            f"{path}: no target is {counts.argmin()}, and the largest is {len(counts) - 1}; number the classes without "
-            "gaps: numpy.unique(array, return_inverse=True)[1]"
-        )
-    return labels
+        bad = bad | wrong
+    if bad.all():
+        raise DataError(f"{paths['inputs']}: every sample holds a value that is missing or infinite")
+    rows = np.flatnonzero(~bad)
+    return Files(inputs, targets, None if weights is None else _weights(str(paths["sample_weights"]), weights, rows), rows)
 
 
-def _check_varies(path: Path, values: np.ndarray) -> None:
-    if (values == values[0]).all():
-        raise DataError(f"{path}: every target is {values[0]}; of one class nothing can be learnt")
+def _check_lengths(
+    paths: dict[str, str | None], inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
+) -> None:
+    for key, values in (("targets", targets), ("sample_weights", weights)):
+        if values is not None and len(values) != len(inputs):
+            raise DataError(
+                f"{paths['inputs']} and {paths[key]} do not belong together: {len(inputs)} inputs, {len(values)} "
+                f"{key.removeprefix('sample_')}"
+            )
 
 
-def _parts(targets: Targets, fractions: tuple[float, float], seed: int) -> list[np.ndarray]:
-    if targets.labels is not None:
-        return stratified_split(targets.labels, fractions, seed)
-    if targets.values.shape[1] == 1:
-        return quantile_split(targets.values[:, 0], fractions, seed)
-    return stratified_split(np.zeros(len(targets.values), dtype=np.int64), fractions, seed)
+def _weights(path: str, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Float32 ``[N]``."""
+    flat = weights.reshape(len(weights), -1)
+    if flat.shape[1] != 1:
+        raise DataError(f"{path} holds {weights.dtype} {list(weights.shape)}; weights are [N], one a sample")
+    flat = flat[:, 0].astype(np.float64)
+    wrong = ~(np.isfinite(flat[rows]) & (flat[rows] >= 0))
+    if wrong.any():
+        row = rows[int(wrong.argmax())]
+        raise DataError(f"{path}: weight {row} is {flat[row]}; valid are finite numbers, 0 or more")
+    return flat.astype(np.float32)
+
+
+def _parts(form: TargetForm, files: Files, fractions: tuple[float, float], seed: int) -> list[np.ndarray]:
+    """The numbers of the samples of each split in the files."""
+    values = form.encode(files.targets[files.rows])
+    if form.kind in ("class", "binary"):
+        parts = stratified_split(values.reshape(len(values)).astype(np.int64), fractions, seed)
+    elif form.kind == "real" and values.shape[1] == 1:
+        parts = quantile_split(values[:, 0], fractions, seed)
+    else:
+        parts = stratified_split(np.zeros(len(values), dtype=np.int64), fractions, seed)
+    return [files.rows[part] for part in parts]
+
+
+def _counts(form: TargetForm, training: np.ndarray) -> tuple[int, ...]:
+    if form.kind == "multilabel":
+        return tuple(training.sum(axis=0).astype(int).tolist())
+    if form.kind in ("class", "binary"):
+        return class_counts(training.reshape(len(training)).astype(np.int64), 2 if form.kind == "binary" else form.classes)
+    return ()
+
+
+def _names(given: Sequence[str] | None, form: TargetForm, size: int) -> tuple[str, ...]:
+    if given is None:
+        return tuple(map(str, form.codes))
+    size = form.classes if form.kind in ("class", "binary") else size
+    if len(given) != size:
+        what = {"class": "classes", "binary": "classes", "real": "targets"}.get(form.kind, "labels")
+        raise ConfigError(f"dataset.class_names has {len(given)} names, and there are {size} {what}")
+    return tuple(given)
+
+
+def _at(rows: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Targets of some of the samples at their place among all."""
+    if len(rows) == count:
+        return values
+    whole = np.zeros((count, *values.shape[1:]), values.dtype)
+    whole[rows] = values
+    return whole
 
 
 def _check_parts(
-    path: Path, count: int, parts: list[np.ndarray], fractions: tuple[float, float], counts: tuple[int, ...]
+    path: Path,
+    count: int,
+    parts: list[np.ndarray],
+    fractions: tuple[float, float],
+    counts: tuple[int, ...],
+    form: TargetForm,
 ) -> None:
     for split, part, fraction in zip(("val", "test"), parts[1:], fractions, strict=True):
         if fraction > 0 and not len(part):
@@ -258,8 +243,9 @@ def _check_parts(
             )
     if not len(parts[0]):
         raise DataError(f"{path} has too few samples, {count} in all: none is left for training")
-    if 0 in counts:
+    if 0 in counts and form.kind != "multilabel":
+        label = counts.index(0)
         raise DataError(
-            f"{path}: too few samples of class {counts.index(0)}: none is left for training; add some, or change "
-            "dataset.val_fraction and dataset.test_fraction (0: no such split)"
+            f"{path}: too few samples of class {form.codes[label] if form.codes else label}: none is left for training; "
+            "add some, or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
         )

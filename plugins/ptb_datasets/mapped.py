@@ -58,6 +58,19 @@ def expect_random_reads(values: np.ndarray) -> None:
         memory.madvise(mmap.MADV_RANDOM)
 
 
+def forget(values: np.ndarray) -> None:
+    """Gives back the memory of what was read of a mapped file so far, if nothing was written; a later use reads again.
+
+    Args:
+        values: what ``mapped`` returned, or a view of it; nothing is done with other arrays.
+    """
+    memory = values
+    while isinstance(memory, np.ndarray):
+        memory = memory.base
+    if isinstance(memory, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        memory.madvise(mmap.MADV_DONTNEED)
+
+
 def machine_memory() -> float:
     """Bytes of memory that the machine has."""
     if hasattr(os, "sysconf"):

@@ -1,4 +1,4 @@
-"""Maps a NumPy file, ``.npy``, into memory; one that holds no plain array is told for what it is, never unpickled."""
+"""Maps a NumPy file, ``.npy``, into memory; one that holds no plain array is named for what it is, never unpickled."""
 
 import os
 from math import prod
@@ -9,10 +9,12 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from ptb_datasets.mapped import mapped
+from ptb_datasets.mapped import machine_memory, mapped
 
 PLAIN_KINDS = "biuf"  # booleans, whole numbers and floats
 PLAIN_BYTES = 8
+# Of the machine's memory: so much is turned into C order and the byte order of the machine, in memory.
+COPY_SHARE = 0.25
 
 
 class BadNpy(Exception):
@@ -26,7 +28,8 @@ def map_npy(path: Path) -> np.ndarray:
 
     Returns:
         Booleans, or whole numbers or floats of up to 64 bits, in the byte order of this machine, in C order; no size
-        of the shape is 0.
+        of the shape is 0. A file in Fortran order (what NumPy saves of ``array.T`` and of many frames), or in another
+        byte order, is copied into memory, up to a quarter of that.
 
     Raises:
         BadNpy: the file cannot be read, or holds something else.
@@ -35,8 +38,10 @@ def map_npy(path: Path) -> np.ndarray:
         if not S_ISREG(path.stat().st_mode):
             raise BadNpy("is not a file")
         with path.open("rb") as stream:
-            shape, dtype = _header(stream)
+            shape, dtype, fortran = _header(stream)
             _check_size(shape, dtype, os.fstat(stream.fileno()).st_size - stream.tell())
+            if fortran or not dtype.isnative:
+                return _copied(stream, shape, dtype, fortran)
             if stream.tell() % dtype.alignment:
                 raise BadNpy(f"its values begin at byte {stream.tell()}; {_again('array')}")
             return mapped(stream, dtype, shape, stream.tell())
@@ -46,7 +51,19 @@ def map_npy(path: Path) -> np.ndarray:
         raise BadNpy(f"cannot be read: {error}") from error
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[np.generic]"]:
+def _copied(
+    stream: IO[bytes], shape: tuple[int, ...], dtype: "np.dtype[np.generic]", fortran: bool
+) -> np.ndarray:
+    if prod(shape) * dtype.itemsize > COPY_SHARE * machine_memory():
+        if fortran:
+            raise BadNpy(f"is in Fortran order and too large to be copied; {_again('numpy.ascontiguousarray(array)')}")
+        again = _again("array.astype(array.dtype.newbyteorder('='))")
+        raise BadNpy(f"is in the byte order of other machines and too large to be copied; {again}")
+    values = mapped(stream, dtype, shape[::-1] if fortran else shape, stream.tell())
+    return np.array(values.T if fortran else values, dtype.newbyteorder("="), order="C")
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[np.generic]", bool]:
     start = stream.read(npy.MAGIC_LEN)
     if not start.startswith(npy.MAGIC_PREFIX) or len(start) < npy.MAGIC_LEN:
         kind = "is a .npz archive, and not" if start.startswith(b"PK") else "is not"
@@ -63,13 +80,9 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[np.generic]"]
         what = "objects, which only a program can read" if dtype.hasobject else f"values of type {dtype}"
         valid = "booleans, and whole numbers and floats of up to 64 bits"
         raise BadNpy(f"holds {what}; valid are {valid}: convert them and save them again")
-    if not dtype.isnative:
-        raise BadNpy(f"is in the byte order of other machines; {_again('array.astype(array.dtype.newbyteorder())')}")
-    if fortran and len(shape) > 1:
-        raise BadNpy(f"is in Fortran order; {_again('numpy.ascontiguousarray(array)')}")
     if not all(size > 0 for size in shape):
         raise BadNpy(f"holds no values: its shape is {shape}")
-    return shape, dtype
+    return shape, dtype, bool(fortran and len(shape) > 1)
 
 
 def _check_size(shape: tuple[int, ...], dtype: "np.dtype[np.generic]", there: int) -> None:

@@ -206,11 +206,35 @@ class Arrays(BaseModel, defer_build=True):
         "[N, F], tokens whole numbers [N, L]"
     )
     targets: Location = Field(
-        description="A .npy file: classes whole numbers [N], real targets floats [N] or [N, D], a binary target 0 or 1 "
-        "[N]"
+        description="A .npy file: classes whole numbers [N] or one-hot rows, real targets floats [N] or [N, D], a "
+        "binary target 0 or 1 [N], labels 0 or 1 [N, K]"
     )
-    kind: Literal["auto", "class", "real", "binary"] = Field(
-        "auto", description="What the targets are; auto: 0 and 1 binary, other whole numbers class, other floats real"
+    kind: Literal["auto", "class", "binary", "multilabel", "real", "distribution"] = Field(
+        "auto",
+        description="What the targets are; auto: 0 and 1 binary, other whole numbers class, other floats real, and asks "
+        "where they could be two things",
+    )
+    inputs_as: Literal["auto", "image", "vector", "tokens", "array"] = Field(
+        "auto",
+        description="What the inputs are where type and axes do not say it: whole numbers that are features are a "
+        "vector; array is numbers of any shape",
+    )
+    sample_weights: Location | None = Field(
+        None, description="A .npy file: how much each sample counts in the loss, floats [N]"
+    )
+    class_names: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        None, min_length=1, description="Names of the classes or labels in order, of real targets those of the columns"
+    )
+    standardize: bool = Field(
+        False,
+        description="Inputs of mean 0 and deviation 1 in the training samples, each feature, of pictures each channel",
+    )
+    standardize_target: bool = Field(
+        False, description="The same for each real target; metrics and predictions stay in its own units"
+    )
+    missing: Literal["error", "drop", "mean"] = Field(
+        "error",
+        description="Samples with NaN: stop, leave them out, or use the mean of the feature in the training samples",
     )
     val_fraction: FractionOrNone = Field(0.15, description="Part of the samples that is kept for validation; 0: none")
     test_fraction: FractionOrNone = Field(
@@ -219,9 +243,14 @@ class Arrays(BaseModel, defer_build=True):
     split_seed: Seed = _SPLIT_SEED
 
     @model_validator(mode="after")
-    def _split_seed_is_used(self) -> "Arrays":
+    def _options_go_together(self) -> "Arrays":
         if self.split_seed and not self.val_fraction and not self.test_fraction:
             raise ValueError("split_seed chooses what val_fraction and test_fraction take, both 0; leave it out")
+        if self.inputs_as == "tokens" and (self.standardize or self.missing == "mean"):
+            what = "standardize" if self.standardize else "missing=mean"
+            raise ValueError(f"{what} is for numbers, and inputs_as is tokens; leave one out")
+        if self.standardize_target and self.kind not in ("auto", "real"):
+            raise ValueError(f"standardize_target belongs to a real target, and kind is {self.kind}; leave one out")
         return self
 
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from ptb import ConfigError, DataError
 from ptb.data.loader import BatchLoader
 from ptb.data.sources import InMemorySamples, make_sources
-from ptb_datasets import arrays as module
+from ptb_datasets import array_inputs
 from ptb_datasets.arrays import arrays
 
 RANDOM = np.random.RandomState(0)
@@ -49,7 +50,7 @@ FORMS = {
 @pytest.mark.parametrize(("dtype", "shape", "kind", "seen"), FORMS.values(), ids=FORMS)
 def test_inputs_are_those_of_the_file_in_the_form_that_a_model_takes(tmp_path, dtype, shape, kind, seen):
     given = drawn(dtype, *shape)
-    bundle = build(tmp_path, given, CLASSES)
+    bundle = build(tmp_path, given, CLASSES, inputs_as="tokens" if kind == "tokens" else "auto")
     assert (bundle.spec.inputs, bundle.spec.input_shape) == (kind, seen)
     assert bundle.spec.vocabulary == (int(given.max()) + 1 if kind == "tokens" else None)
     inputs, targets, rows = whole(bundle)
@@ -65,7 +66,7 @@ def test_inputs_are_those_of_the_file_in_the_form_that_a_model_takes(tmp_path, d
 def test_tokens_that_need_the_highest_bit_stay_what_they_are(tmp_path, dtype):
     tokens = drawn(dtype, 3)
     tokens[7, 1] = min(np.iinfo(dtype).max, 9_999_999)
-    bundle = build(tmp_path, tokens, CLASSES)
+    bundle = build(tmp_path, tokens, CLASSES, inputs_as="tokens")
     assert bundle.spec.vocabulary == int(tokens[7, 1]) + 1
     inputs, _, rows = whole(bundle)
     assert np.array_equal(inputs, tokens[rows].astype(np.int64))
@@ -73,11 +74,11 @@ def test_tokens_that_need_the_highest_bit_stay_what_they_are(tmp_path, dtype):
 
 @pytest.mark.parametrize("values", [1, 6, 7, 1000])
 def test_tokens_are_looked_at_in_pieces(tmp_path, monkeypatch, values):
-    monkeypatch.setattr(module, "CHUNK", values)
+    monkeypatch.setattr(array_inputs, "CHUNK", values)
     given = tokens(_20=41)
-    assert build(tmp_path, given, CLASSES).spec.vocabulary == 42
+    assert build(tmp_path, given, CLASSES, inputs_as="tokens").spec.vocabulary == 42
     with pytest.raises(DataError, match="token 1 of sample 33 is -1"):
-        build(tmp_path, tokens(_20=41, _33=-1), CLASSES)
+        build(tmp_path, tokens(_20=41, _33=-1), CLASSES, inputs_as="tokens")
 
 
 TARGETS = {
@@ -160,7 +161,7 @@ def test_every_tier_gives_the_same_batches(tmp_path):
             assert all(torch.equal(a, b) for a, b in zip(x.tensors(), y.tensors(), strict=True))
 
 
-def test_large_inputs_are_not_read_before_they_are_used(tmp_path):
+def test_large_inputs_do_not_stay_in_memory_before_they_are_used(tmp_path):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell how much memory was used")
     count, features = 3200, 1 << 14
@@ -196,26 +197,18 @@ REFUSED = {
     "float-pictures-without-channels": (np.zeros((60, 4, 4)), CLASSES, r"float64 \[60, 4, 4\]"),
     "ints-of-3-axes": (np.zeros((60, 4, 4), int), CLASSES, r"int64 \[60, 4, 4\]"),
     "one-number": (np.float32(3), CLASSES, r"float32 \[\]"),
-    "negative-token": (tokens(_7=-2), CLASSES, "token 1 of sample 7 is -2; valid are 0 to 9,999,999"),
-    "huge-token": (tokens(_59=10**7), CLASSES, "token 1 of sample 59 is 10000000; valid are 0 to 9,999,999"),
     "no-samples": (np.zeros((0, 2)), CLASSES, r"dataset.inputs=.* holds no values: its shape is \(0, 2\)"),
     "no-features": (np.zeros((60, 0)), CLASSES, r"holds no values: its shape is \(60, 0\)"),
     "other-length": (VECTORS[:59], CLASSES, "do not belong together: 59 inputs, 60 targets"),
     "objects": (np.array([[1, "a"]] * 60, object), CLASSES, "dataset.inputs=.* holds objects"),
-    "big-endian": (VECTORS.astype(">f4"), CLASSES, "dataset.inputs=.* is in the byte order of other machines"),
-    "fortran": (np.asfortranarray(VECTORS), CLASSES, "dataset.inputs=.* is in Fortran order"),
     "text-targets": (VECTORS, np.array(["a", "b"] * 30), "dataset.targets=.* holds values of type <U1"),
-    "one-hot": (VECTORS, np.eye(3, dtype=int)[CLASSES], r"holds int64 \[60, 3\]: classes are whole numbers"),
+    "two-columns-of-ints": (VECTORS, np.stack([CLASSES, CLASSES], 1), r"int64 \[60, 2\], and dataset.kind is auto: cl"),
     "3-axes": (VECTORS, np.zeros((60, 2, 2)), r"targets.npy holds float64 \[60, 2, 2\]"),
     "one-target": (VECTORS, np.float32(3), r"targets.npy holds float32 \[\]"),
-    "gap": (VECTORS, CLASSES * 2, "no target is 1, and the largest is 4; number the classes without gaps"),
-    "from-1": (VECTORS, CLASSES + 1, "no target is 0, and the largest is 3"),
-    "negative": (VECTORS, CLASSES - 1, "target 0 is -1; classes are numbered from 0"),
-    "sparse": (VECTORS, CLASSES * 10**9, "target 2 is 2000000000; classes are numbered from 0"),
     "one-class": (VECTORS, np.full(60, 2), "every target is 2; of one class nothing can be learnt"),
     "one-value": (VECTORS, np.zeros(60), r"every target is 0.0; of one class nothing can be learnt"),
-    "nan": (VECTORS, np.where(np.arange(60) == 9, np.nan, 0.5), "target 9 is nan, which is not finite"),
-    "too-large": (VECTORS, np.where(np.arange(60) == 9, 1e300, 0.5), "target 9 is 1e\\+300, which is not finite"),
+    "nan": (VECTORS, np.where(np.arange(60) == 9, np.nan, 0.5), "target 9, counted from 0, is no finite number: it is nan"),
+    "too-large": (VECTORS, np.where(np.arange(60) == 9, 1e300, 0.5), "target 9 is 1e\\+300; valid are what a 32-bit number"),
     "rare-class": (VECTORS[:4], np.array([0, 1, 2, 2]), "too few samples"),
 }  # fmt: skip
 
@@ -232,13 +225,21 @@ def test_what_is_no_data_set_is_refused(tmp_path, inputs, targets, message):
         (
             CLASSES / 2,
             "class",
-            r"float64 \[60\], and classes are whole numbers: save array.astype\(int\), or say .*real",
+            r"float64 \[60\], and classes are whole numbers: target 1 is 0.5; say dataset.kind=real",
         ),
         (CLASSES, "binary", "target 2 is 2, and dataset.kind is binary: valid are 0 and 1"),
         (np.zeros((60, 2)), "binary", r"float64 \[60, 2\], and dataset.kind is binary"),
-        (np.zeros((60, 2)), "class", r"float64 \[60, 2\], and dataset.kind is class"),
+        (np.zeros((60, 2)), "class", r"float64 \[60, 2\], and dataset.kind is class: target 0 is \[0.0, 0.0\]; valid are"),
+        (np.arange(60), "class", "every target is another number"),
+        (CLASSES, "multilabel", r"int64 \[60\], and dataset.kind is multilabel"),
+        (np.full((60, 3), 0.5), "multilabel", r"target 0 is \[0.5, 0.5, 0.5\]; valid are 0 and 1, and dataset.kind is"),
+        (np.full((60, 3), 0.5), "distribution", r"target 0 is \[0.5, 0.5, 0.5\]; valid are probabilities, sum 1"),
+        (np.eye(3)[CLASSES % 2], "class", "no row is of the class 2, counted from 0; leave its column out"),
     ],
-    ids=["floats-as-classes", "three-values-as-binary", "two-columns-as-binary", "two-columns-as-classes"],
+    ids=[
+        "floats-as-classes", "three-values-as-binary", "two-columns-as-binary", "two-columns-as-classes",
+        "ids-as-classes", "one-column-as-labels", "halves-as-labels", "halves-as-probabilities", "empty-column",
+    ],
 )
 def test_a_kind_that_the_targets_are_not_of_is_refused(tmp_path, values, kind, message):
     with pytest.raises(DataError, match=message):
@@ -278,6 +279,279 @@ def test_channels_that_seem_to_come_last_are_told(tmp_path):
     with pytest.warns(UserWarning, match=r"taken for 32 channels of 24x3; .*transpose\(0, 3, 1, 2\)"):
         bundle = build(tmp_path, np.zeros((60, 32, 24, 3), np.uint8), CLASSES)
     assert bundle.spec.input_shape == (32, 24, 3)
+
+
+ONE_HOT = np.eye(3, dtype=np.float32)[CLASSES]
+ASKED = {
+    "whole-floats": (CLASSES.astype(float), r"3 different values, all whole, .*\(0 to 2\)", ("class", "real")),
+    "two-whole-floats": (CLASSES % 2 * 2.0 - 1, r"2 different values, .*\(-1, 1\)", ("binary", "real")),
+    "one-hot-floats": (ONE_HOT, "every row is one-hot", ("class", "real", "multilabel")),
+    "one-hot-ints": (ONE_HOT.astype(int), "every row is one-hot", ("class", "multilabel")),
+    "float-labels": (np.stack([CLASSES > 0, CLASSES > 1], 1).astype("f4"), "every value is 0 or 1", ("multilabel", "real")),
+    "probabilities": (np.tile([0.25, 0.75], (60, 1)), "every row sums to 1", ("distribution", "real")),
+    "amounts": (np.arange(60) * 7, "60 different values", ("class", "real")),
+}
+
+
+@pytest.mark.parametrize(("values", "seen", "answers"), ASKED.values(), ids=ASKED)
+def test_targets_that_could_be_two_things_are_asked_about_and_each_answer_works(tmp_path, values, seen, answers):
+    with pytest.raises(DataError, match=f"targets.npy holds .*: {seen}.*; say what they are: ") as caught:
+        build(tmp_path, VECTORS, values)
+    assert re.findall(r"dataset\.kind=(\w+)", str(caught.value)) == list(answers)
+    for answer in answers[1:] if len(values) == len(np.unique(values, axis=0)) else answers:
+        assert build(tmp_path, VECTORS, values, kind=answer).spec.target == answer
+
+
+UNASKED = {
+    "prices": (250_000.0 + np.arange(60) * 1000, "real"),
+    "halves": (CLASSES / 2, "real"),
+    "float-columns": (np.stack([CLASSES, CLASSES], 1) * 1.0, "real"),
+    "codes": (CLASSES * 10, "class"),
+    "signs": (CLASSES % 2 * 2 - 1, "binary"),
+    "int-labels": (np.stack([CLASSES > 0, CLASSES > 1], 1).astype(int), "multilabel"),
+    "bool-labels": (np.stack([CLASSES > 0, CLASSES > 1], 1), "multilabel"),
+}
+
+
+@pytest.mark.parametrize(("values", "kind"), UNASKED.values(), ids=UNASKED)
+def test_targets_that_can_be_one_thing_only_are_not_asked_about(tmp_path, values, kind):
+    assert build(tmp_path, VECTORS, values).spec.target == kind
+
+
+MADE = {  # what targets become, as plain NumPy makes it
+    "whole-floats": (CLASSES.astype("f8"), "class", CLASSES),
+    "one-hot": (ONE_HOT, "class", CLASSES),
+    "one-hot-bools": (ONE_HOT > 0, "class", CLASSES),
+    "from-1": (CLASSES + 1, "class", CLASSES),
+    "gaps": (CLASSES * 10, "class", CLASSES),
+    "negative": (CLASSES - 1, "class", CLASSES),
+    "huge": (CLASSES * 10**9, "class", CLASSES),
+    "huge-unsigned": (CLASSES.astype("u8") * 10**9, "class", CLASSES),
+    "signs": (CLASSES % 2 * 2 - 1, "binary", (CLASSES % 2)[:, None]),
+    "float-signs": (CLASSES % 2 * 2.0 - 1, "binary", (CLASSES % 2)[:, None]),
+    "labels": (ONE_HOT[:, :2], "multilabel", ONE_HOT[:, :2]),
+    "probabilities": (np.tile([0.25, 0.75], (60, 1)), "distribution", np.tile([0.25, 0.75], (60, 1))),
+    "one-hot-as-probabilities": (ONE_HOT, "distribution", ONE_HOT),
+    "whole-columns-as-real": (np.stack([CLASSES, CLASSES * 2], 1), "real", np.stack([CLASSES, CLASSES * 2], 1)),
+}
+
+
+@pytest.mark.parametrize(("values", "kind", "wanted"), MADE.values(), ids=MADE)
+def test_targets_become_what_is_said_and_are_named_as_in_the_file(tmp_path, values, kind, wanted):
+    bundle = build(tmp_path, VECTORS, values, kind=kind)
+    _, targets, rows = whole(bundle)
+    assert np.array_equal(targets, wanted[rows].astype("i8" if kind == "class" else "f4"))
+    if kind in ("class", "binary") and values.ndim == 1:
+        named = [str(int(value)) for value in values[rows]]
+        assert bundle.preprocessor.decode_targets(targets) == named
+    if kind == "multilabel":
+        training = targets[: len(bundle.train)]
+        assert bundle.spec.class_counts == tuple(training.sum(0).int().tolist())
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "names"),
+    [
+        (CLASSES, "class", ("a", "b", "c")),
+        (CLASSES + 1, "class", ("a", "b", "c")),
+        (CLASSES % 2, "binary", ("no", "yes")),
+        (ONE_HOT, "multilabel", ("a", "b", "c")),
+        (ONE_HOT, "distribution", ("a", "b", "c")),
+        (ONE_HOT, "real", ("x", "y", "z")),
+    ],
+)
+def test_classes_and_columns_can_be_named(tmp_path, values, kind, names):
+    assert build(tmp_path, VECTORS, values, kind=kind, class_names=names).spec.class_names == names
+    with pytest.raises(ConfigError, match=f"dataset.class_names has 4 names, and there are {len(names)} "):
+        build(tmp_path, VECTORS, values, kind=kind, class_names=("a", "b", "c", "d"))
+
+
+EXPLICIT = {
+    **{f"vector-{dtype}": (dtype, (7,), "vector") for dtype in ("?", "u1", "u2", "u4", "i1", "i8", "f2", "f4", "f8")},
+    **{f"array-{dtype}": (dtype, (4, 3), "array") for dtype in ("?", "u1", "u2", "i4", "f4", "f8")},
+    "array-of-1-axis": ("f4", (5,), "array"),
+    "array-of-4-axes": ("f8", (2, 3, 2, 2), "array"),
+    "vector-of-numbers": ("f8", (), "vector"),
+    "tokens-of-bytes": ("u1", (7,), "tokens"),
+    "grey-floats": ("f4", (5, 4), "image"),
+    "image-f8": ("f8", (3, 5, 4), "image"),
+}
+
+
+@pytest.mark.parametrize(("dtype", "shape", "kind"), EXPLICIT.values(), ids=EXPLICIT)
+def test_inputs_are_what_is_said_of_them(tmp_path, dtype, shape, kind):
+    given = drawn(dtype, *shape)
+    bundle = build(tmp_path, given, CLASSES, inputs_as=kind)
+    seen = (1, *shape) if kind == "image" and len(shape) == 2 else shape or (1,)
+    assert (bundle.spec.inputs, bundle.spec.input_shape) == (kind, seen)
+    inputs, _, rows = whole(bundle)
+    assert inputs.dtype == (torch.int64 if kind == "tokens" else torch.float32)
+    assert np.array_equal(inputs, given[rows].reshape(60, *seen).astype("i8" if kind == "tokens" else "f4"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind", "message"),
+    [
+        (np.zeros((60, 2)), "tokens", "tokens are whole numbers: .*array.astype"),
+        (np.zeros((60, 2, 2)), "vector", r"float64 \[60, 2, 2\], and dataset.inputs_as is vector, which has 1 or 2 axes"),
+        (np.zeros((60, 2)), "image", "inputs_as is image, which has 3 or 4 axes"),
+        (np.zeros(60), "array", "inputs_as is array, which has 2 axes or more"),
+        (np.full((60, 2), -2), "tokens", "token 0 of sample 0 is -2; valid are 0 to 9,999,999: .*inputs_as=vector"),
+        (np.full((60, 2), 10**7), "tokens", "token 0 of sample 0 is 10000000; valid are 0 to 9,999,999"),
+    ],
+)
+def test_inputs_that_cannot_be_what_is_said_are_refused(tmp_path, inputs, kind, message):
+    with pytest.raises(DataError, match=message):
+        build(tmp_path, inputs, CLASSES, inputs_as=kind)
+
+
+def test_whole_numbers_are_taken_for_tokens_with_a_warning_that_says_how_to_say_so(tmp_path):
+    with pytest.warns(UserWarning, match=r"whole numbers \[60, 7\], .*dataset.inputs_as=vector; .*inputs_as=tokens"):
+        assert build(tmp_path, drawn("i8", 7), CLASSES).spec.inputs == "tokens"
+
+
+def test_pictures_of_16_bits_that_are_not_scaled_are_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match=r"pictures of uint16 are used as they are, .*dataset.standardize=true"):
+        build(tmp_path, drawn("u2", 5, 4), CLASSES, inputs_as="image")
+
+
+SCALED = {
+    **{f"vector-{dtype}": (dtype, (7,), "vector", (0,)) for dtype in ("f2", "f4", "f8", "i8", "u1", "u2", "?")},
+    "image-u1": ("u1", (3, 5, 4), "image", (0, 2, 3)),
+    "image-u2": ("u2", (1, 5, 4), "image", (0, 2, 3)),
+    "image-f4": ("f4", (3, 5, 4), "image", (0, 2, 3)),
+    "array-f8": ("f8", (4, 3), "array", (0, 1)),
+}
+
+
+@pytest.mark.parametrize(("dtype", "shape", "kind", "axes"), SCALED.values(), ids=SCALED)
+def test_standardized_inputs_have_mean_0_and_deviation_1_in_the_training_samples(
+    tmp_path, monkeypatch, dtype, shape, kind, axes
+):
+    monkeypatch.setattr(array_inputs, "CHUNK", 50)  # figures are merged from several pieces
+    given = drawn(dtype, *shape)
+    bundle = build(tmp_path, given, CLASSES, inputs_as=kind, standardize=True)
+    inputs, _, rows = whole(bundle)
+    training = given[bundle.train.indices].astype("f8")
+    mean, std = training.mean(axes, keepdims=True), training.std(axes, keepdims=True)
+    torch.testing.assert_close(inputs, torch.from_numpy(((given[rows] - mean) / std).astype("f4")), rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_feature_becomes_0_and_far_values_keep_their_digits(tmp_path):
+    given = np.stack([np.full(60, 0.1), 1.7e9 + np.arange(60)], 1)
+    inputs, _, rows = whole(build(tmp_path, given, CLASSES, standardize=True))
+    assert inputs[:, 0].abs().max() < 1e-6
+    assert len(inputs[:, 1].unique()) == 60
+
+
+def test_real_targets_are_standardized_and_shown_in_their_own_units(tmp_path):
+    values = np.stack([250_000 + 80_000 * drawn("f8"), drawn("f8")], 1)
+    bundle = build(tmp_path, VECTORS, values, standardize_target=True)
+    _, targets, rows = whole(bundle)
+    training = values[bundle.train.indices]
+    assert bundle.spec.target_mean == pytest.approx(training.mean(0))
+    assert bundle.spec.target_std == pytest.approx(training.std(0))
+    assert np.allclose(targets, (values[rows] - training.mean(0)) / training.std(0), atol=1e-5)
+    assert np.allclose(bundle.preprocessor.decode_targets(targets), values[rows], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("class", {}), ("auto", {})])
+def test_only_real_targets_are_standardized(tmp_path, kind, settings):
+    with pytest.raises(ConfigError, match="dataset.standardize_target belongs to real targets; those of .* are class"):
+        build(tmp_path, VECTORS, CLASSES, kind=kind, standardize_target=True, **settings)
+
+
+def holed(**values):
+    array = drawn("f4", 3)
+    for name, value in values.items():
+        array[int(name[1:]), 2] = value
+    return array
+
+
+def test_a_missing_value_is_named_with_its_file_and_row_and_both_remedies_work(tmp_path):
+    given = holed(_50=np.nan, _7=np.nan)
+    with pytest.raises(DataError, match=r"inputs.npy: input 7, counted from 0, is no finite number: value 2 is nan \(2 s") as caught:
+        build(tmp_path, given, CLASSES)
+    assert re.findall(r"dataset\.missing=(\w+)", str(caught.value)) == ["drop", "mean"]
+    dropped, filled = (build(tmp_path, given, CLASSES, missing=how) for how in ("drop", "mean"))
+    inputs, targets, rows = whole(dropped)
+    assert sorted(rows.tolist()) == [row for row in range(60) if row not in (7, 50)]
+    assert np.array_equal(inputs, given[rows])
+    assert np.array_equal(targets, CLASSES[rows])
+    assert "2 samples with missing or infinite values left out" in dropped.notes
+    inputs, _, rows = whole(filled)
+    mean = np.nanmean(given[filled.train.indices, 2].astype("f8"))
+    assert np.array_equal(inputs, np.where(np.isnan(given), np.float32(mean), given)[rows])
+
+
+def test_filling_and_standardizing_make_the_mean_0(tmp_path):
+    inputs, _, rows = whole(build(tmp_path, holed(_7=np.nan), CLASSES, missing="mean", standardize=True))
+    assert inputs[rows == 7, 2].abs() < 1e-6
+
+
+@pytest.mark.parametrize("how", ["error", "mean"])
+def test_an_infinite_value_is_never_filled(tmp_path, how):
+    with pytest.raises(DataError, match="input 7, counted from 0, is no finite number: value 2 is -inf; dataset") as caught:
+        build(tmp_path, holed(_7=-np.inf), CLASSES, missing=how)
+    assert "missing=mean" not in str(caught.value)
+    assert len(whole(build(tmp_path, holed(_7=-np.inf), CLASSES, missing="drop"))[2]) == 59
+
+
+def test_missing_targets_are_left_out_too(tmp_path):
+    targets = np.where(np.arange(60) == 9, np.nan, CLASSES + 0.5)
+    with pytest.raises(DataError, match=r"targets.npy: target 9, .*dataset.missing=drop leaves such samples out$"):
+        build(tmp_path, VECTORS, targets)
+    _, kept, rows = whole(build(tmp_path, VECTORS, targets, missing="drop"))
+    assert np.array_equal(kept[:, 0], targets[rows].astype("f4"))
+    assert 9 not in rows
+
+
+def test_nothing_left_is_refused(tmp_path):
+    with pytest.raises(DataError, match="every sample holds a value that is missing"):
+        build(tmp_path, np.full((60, 2), np.nan), CLASSES, missing="drop")
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "?"])
+def test_samples_have_the_weights_of_their_file(tmp_path, dtype):
+    weights = np.arange(60).astype(dtype)
+    np.save(tmp_path / "w.npy", weights)
+    bundle = build(tmp_path, VECTORS, CLASSES, sample_weights=str(tmp_path / "w.npy"))
+    held = InMemorySamples.of(bundle.train)
+    assert np.array_equal(held.take(torch.arange(held.size)).weights, weights[bundle.train.indices].astype("f4"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.arange(59.0), "do not belong together: 60 inputs, 59 weights"),
+        (np.arange(60.0) - 5, r"w.npy: weight 0 is -5.0; valid are finite numbers, 0 or more"),
+        (np.where(np.arange(60) == 3, np.nan, 1), "weight 3 is nan"),
+        (np.ones((60, 2)), r"w.npy holds float64 \[60, 2\]; weights are \[N\]"),
+    ],
+)
+def test_weights_that_are_none_are_refused(tmp_path, weights, message):
+    np.save(tmp_path / "w.npy", weights)
+    with pytest.raises(DataError, match=message):
+        build(tmp_path, VECTORS, CLASSES, sample_weights=str(tmp_path / "w.npy"))
+
+
+@pytest.mark.parametrize("how", ["standardize", "missing"])
+def test_figures_are_for_numbers_and_not_for_tokens(built_in, tmp_path, how):
+    settings = {"standardize": True} if how == "standardize" else {"missing": "mean"}
+    with pytest.raises(ConfigError, match=f"dataset.{how} is for numbers"), pytest.warns(UserWarning, match="tokens"):
+        build(tmp_path, drawn("i8", 3), CLASSES, **settings)
+    with pytest.raises(ConfigError, match="is for numbers, and inputs_as is tokens"):
+        built_in.build("dataset", "arrays", inputs="x", targets="y", inputs_as="tokens", **settings)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "u4", "u1"])
+def test_the_order_of_bytes_and_axes_in_the_file_changes_nothing(tmp_path, dtype, byte_order, order):
+    given = drawn(dtype, 4, 3)
+    bundle = build(tmp_path, np.array(given, f"{byte_order}{dtype}", order=order), CLASSES, inputs_as="array")
+    inputs, _, rows = whole(bundle)
+    assert np.array_equal(inputs, given[rows].astype("f4"))
 
 
 def test_a_seed_that_chooses_nothing_is_refused(built_in, tmp_path):

@@ -33,6 +33,20 @@ def test_what_numpy_saved_is_mapped(array):
         assert path.read_bytes() == before
 
 
+@given(
+    st.sampled_from(["f2", "f4", "f8", "i2", "i4", "u8", "u1"]),
+    st.sampled_from("<>"),
+    st.sampled_from("CF"),
+    array_shapes(min_dims=1, max_dims=4, max_side=4),
+)
+def test_an_array_in_another_order_is_copied_into_the_usual_one(kind, byte_order, order, shape):
+    array = np.arange(np.prod(shape)).reshape(shape)
+    with tempfile.TemporaryDirectory() as folder:
+        read = map_npy(saved(folder, np.array(array, f"{byte_order}{kind}", order=order)))
+    assert (read.dtype, read.flags.c_contiguous, read.flags.writeable) == (np.dtype(kind), True, True)
+    assert np.array_equal(read, array)
+
+
 def test_a_header_of_version_2_is_read(tmp_path):
     with (tmp_path / "x.npy").open("wb") as stream:
         np.lib.format.write_array(stream, NUMBERS, version=(2, 0))
@@ -84,11 +98,6 @@ HOSTILE = {
     "dates": (claim(kind="'<M8[s]'") + bytes(32), "holds values of type datetime64"),
     "records": (claim(kind="[('a', '<f4')]") + bytes(16), "holds values of type"),
     "wide": (claim(kind="'<f16'") + bytes(64), "holds values of type float128|damaged header"),
-    "byte-order": (
-        claim(kind="'>f4'") + bytes(16),
-        r"in the byte order of other machines; save it again by .*newbyteorder",
-    ),
-    "fortran": (claim("(2, 2)", order="True") + bytes(16), "is in Fortran order; save it again by .*ascontiguousarray"),
     "no-values": (claim("(0, 5)"), r"holds no values: its shape is \(0, 5\)"),
     "cut": (claim() + bytes(15), r"is cut short: its header says float32 \[4\], that is 16 bytes; there are 15"),
     "huge": (claim("(2**40,)".replace("2**40", str(2**40))) + bytes(16), "is cut short.*4,398,046,511,104 bytes"),
@@ -103,6 +112,21 @@ def test_a_hostile_file_is_told_for_what_it_is(tmp_path, content, message):
     with pytest.raises(BadNpy, match=message) as caught:
         map_npy(tmp_path / "x.npy")
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (claim("(2, 2)", kind="'>f4'") + bytes(16), r"in the byte order of other machines and .*newbyteorder\('='\)"),
+        (claim("(2, 2)", order="True") + bytes(16), "is in Fortran order and too large .*ascontiguousarray"),
+    ],
+    ids=["byte-order", "fortran"],
+)
+def test_what_is_too_large_to_be_copied_is_refused_with_the_remedy(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr("ptb_datasets.npy.machine_memory", lambda: 60.0)
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(BadNpy, match=message):
+        map_npy(tmp_path / "x.npy")
 
 
 def test_values_that_begin_at_an_odd_place_are_refused(tmp_path):

@@ -33,6 +33,12 @@ def ptb_provide_datasets() -> Iterable[Component]:
         _component("image-masks", "image_masks:image_masks", "Your own pictures, with a mask of classes for each"),
         _component("arrays", "arrays:arrays", "Your own arrays: two NumPy files, of any size"),
         Component(
+            "idx",
+            "ptb_datasets.idx_files:idx_files",
+            summary="Your own IDX files: pictures and labels, as MNIST and EMNIST come",
+            settings="ptb_datasets.settings:Idx",
+        ),
+        Component(
             "csv",
             "ptb_datasets.csv_table:csv_table",
             summary="Your own table: numbers, categories or a column of text, from a CSV file",

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ptb import DataBundle, DataSpec
+from ptb_datasets.array_targets import TargetForm
+from ptb_datasets.grey_preprocessor import GreyPreprocessor, smoothed
 from ptb_datasets.images import Normalize
 from ptb_datasets.shipped import numbers, read_shipped
 from ptb_datasets.splits import class_counts, stratified_split
@@ -47,14 +49,18 @@ def digits(
     pixels, labels = read_digits(size)
     targets = torch.from_numpy(labels)
     counts: tuple[int, ...] = ()
+    share: float | None = None
     parts = stratified_split(labels, (val_fraction, test_fraction), split_seed)
     if target == "distribution":
-        targets = smoothed(targets, len(CLASS_NAMES), DEFAULT_SMOOTHING if smoothing is None else smoothing)
+        share = DEFAULT_SMOOTHING if smoothing is None else smoothing
+        targets = smoothed(targets, len(CLASS_NAMES), share)
     else:
         counts = class_counts(labels[parts[0]], len(CLASS_NAMES))
     spec = DataSpec((1, size, size), "image", target, len(CLASS_NAMES), CLASS_NAMES, class_counts=counts)
     train, val, test = (TensorDataset(pixels[part], targets[part]) for part in map(torch.from_numpy, parts))
-    return DataBundle(spec, train, val, test, transform=normalize(train.tensors[0]))
+    form = TargetForm("class", classes=len(CLASS_NAMES))
+    preprocessor = GreyPreprocessor.fit(spec, normalize(train.tensors[0]), form, smoothing=share)
+    return DataBundle(spec, train, val, test, transform=preprocessor.transform, preprocessor=preprocessor)
 
 
 def read_digits(size: int) -> tuple[Tensor, np.ndarray]:
@@ -67,23 +73,6 @@ def normalize(pixels: Tensor) -> Normalize:
     """The normalising that gives these pixels mean 0 and deviation 1."""
     values = pixels.float() / 255
     return Normalize(float(values.mean()), float(values.std()))
-
-
-def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Labels as distributions: ``1 - s`` on the class, and ``s / classes`` on every class (itself too).
-
-    Label smoothing of Szegedy et al., 2016, arXiv:1512.00567, section 7.
-
-    Args:
-        labels: int64 ``[N]``.
-        classes: how many there are.
-        smoothing: s, above 0 and below 1.
-
-    Returns:
-        float32 ``[N, classes]``, rows sum to 1.
-    """
-    spread = torch.full((len(labels), classes), smoothing / classes, dtype=torch.float32)
-    return spread.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)
 
 
 def _parse(stream: IO[str]) -> tuple[np.ndarray, np.ndarray]:

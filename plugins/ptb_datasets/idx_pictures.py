@@ -9,7 +9,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ptb import DataBundle, DataError, DataSpec
+from ptb_datasets.array_targets import TargetForm
 from ptb_datasets.download import fetch
+from ptb_datasets.grey_preprocessor import GreyPreprocessor
 from ptb_datasets.idx import read_idx
 from ptb_datasets.images import Normalize
 from ptb_datasets.mapped import expect_random_reads
@@ -96,7 +98,9 @@ def load(data: IdxSet, root: str | None, download: bool, val_size: int, split_se
     counts = class_counts(labels, classes)
     spec = DataSpec(tuple(pictures.shape[1:]), "image", "class", classes, data.class_names, class_counts=counts)
     test = TensorDataset(torch.from_numpy(test_pictures), torch.from_numpy(test_labels))
-    return DataBundle(spec, train, val, test, transform=Normalize(data.mean, data.std))
+    form = TargetForm("class", classes=classes)
+    preprocessor = GreyPreprocessor.fit(spec, Normalize(data.mean, data.std), form)
+    return DataBundle(spec, train, val, test, transform=preprocessor.transform, preprocessor=preprocessor)
 
 
 def user_folder(data: IdxSet) -> Path:

@@ -254,6 +254,34 @@ class Arrays(BaseModel, defer_build=True):
         return self
 
 
+class Idx(BaseModel, defer_build=True):
+    """Settings of ``idx``."""
+
+    images: Location = Field(description="An IDX file of pictures, uint8 of three dimensions, plain or .gz")
+    labels: Location = Field(description="An IDX file of their labels, any whole numbers, plain or .gz")
+    test_images: Location | None = Field(None, description="Pictures for the last test alone")
+    test_labels: Location | None = Field(None, description="Labels of these")
+    class_names: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        None, min_length=2, description="Names of the classes in the order of their labels; without them the labels"
+    )
+    transposed: bool = Field(False, description="The pictures are stored column by column, as EMNIST's are")
+    val_fraction: FractionOrNone = Field(0.15, description="Part of each class that is kept for validation; 0: none")
+    test_fraction: FractionOrNone | None = Field(
+        None, description="Part of each class for the last test; without it 0.15, or none where test_images is given"
+    )
+    split_seed: Seed = _SPLIT_SEED
+
+    @model_validator(mode="after")
+    def _files_go_together(self) -> "Idx":
+        if (self.test_images is None) != (self.test_labels is None):
+            raise ValueError("test_images and test_labels belong together; give both, or neither")
+        if self.test_images is not None and self.test_fraction:
+            raise ValueError("test_fraction takes from images, and test_images are the test; leave one out")
+        if self.split_seed and not self.val_fraction and (self.test_images is not None or self.test_fraction == 0):
+            raise ValueError("split_seed chooses what val_fraction and test_fraction take, both 0; leave it out")
+        return self
+
+
 class Csv(BaseModel, defer_build=True):
     """Settings of ``csv``."""
 

@@ -24,6 +24,8 @@ def build(folder, inputs, targets, **settings):
 
 
 def drawn(dtype, *shape):
+    if np.dtype(dtype) == bool:
+        return RANDOM.randint(0, 2, (60, *shape)) > 0
     if np.dtype(dtype).kind == "f":
         return RANDOM.standard_normal((60, *shape)).astype(dtype)
     return RANDOM.randint(0, 100, (60, *shape)).astype(dtype)

@@ -86,7 +86,9 @@ def kind_of(path: Path, values: np.ndarray, asked: str) -> InputKind:
         wanted = {"image": "3 or 4 axes", "vector": "1 or 2 axes", "tokens": "2 axes", "array": "2 axes or more"}[asked]
         raise DataError(f"{form}, and dataset.inputs_as is {asked}, which has {wanted}: {INPUT_FORMS}")
     if asked == "tokens" and type_ not in "iu":
-        raise DataError(f"{form}, and tokens are whole numbers: save array.astype(int), or say dataset.inputs_as=vector")
+        raise DataError(
+            f"{form}, and tokens are whole numbers: save array.astype(int), or say dataset.inputs_as=vector"
+        )
     return cast(InputKind, asked)
 
 

@@ -18,7 +18,7 @@ HALF = 0.5  # pixels without other figures become -1 to 1
 
 
 class ArrayPreprocessor(Preprocessor):
-    """Reads ``.npy`` files, arrays and frames of numbers, a sample each row; and both inputs and targets from a dict."""
+    """Reads ``.npy`` files, arrays and frames of numbers, a sample each row; inputs and targets from a dict."""
 
     def __init__(self) -> None:
         self.dtype = "float32"
@@ -116,7 +116,9 @@ class ArrayPreprocessor(Preprocessor):
             raise ValueError(f"holds {sample[~same][0]}, and the training data is {dtype}")
         words = self.spec.vocabulary
         if words is not None and not ((typed >= 0) & (typed < words)).all():
-            raise ValueError(f"holds the token {typed.min() if typed.min() < 0 else typed.max()}; valid are 0 to {words - 1}")
+            raise ValueError(
+                f"holds the token {typed.min() if typed.min() < 0 else typed.max()}; valid are 0 to {words - 1}"
+            )
         return as_samples(np.atleast_1d(typed), "array")
 
 

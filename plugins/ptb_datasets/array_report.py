@@ -15,7 +15,9 @@ MOST_COLUMNS = 1000  # vectors with more features are described as a whole
 def notes(spec: DataSpec, form: TargetForm, dtype: "np.dtype[Any]", left_out: int) -> tuple[str, ...]:
     """What inputs and targets were taken for."""
     shape = "x".join(map(str, spec.input_shape))
-    said = [f"inputs are {spec.inputs} ({dtype.name}, {shape}{f', {spec.vocabulary} words' if spec.vocabulary else ''})"]
+    said = [
+        f"inputs are {spec.inputs} ({dtype.name}, {shape}{f', {spec.vocabulary} words' if spec.vocabulary else ''})"
+    ]
     if form.codes:
         values = ", ".join(map(str, form.codes[:5])) + (", ..." if len(form.codes) > 5 else "")
         said.append(f"the classes are the values {values}")
@@ -45,7 +47,9 @@ def describe(
             column = values[training, place].astype(np.float64)
             low, high = float(np.nanmin(column)), float(np.nanmax(column))
             figures = {"mean": float(mean[place]), "std": float(column.std()), "min": low, "max": high}
-            columns.append({"name": f"[{place}]", "used_as": "number", "why": f"column {place} of the inputs", **figures})
+            columns.append(
+                {"name": f"[{place}]", "used_as": "number", "why": f"column {place} of the inputs", **figures}
+            )
             if low == high:
                 doubts.append(f"column {place} of the inputs is {low:g} in every training sample; leave it out")
             elif max(abs(high - mean[place]), abs(low - mean[place])) > 20 * std[place] and preprocessor.mean is None:
@@ -68,7 +72,9 @@ def _transforms(preprocessor: ArrayPreprocessor) -> list[str]:
         said.append(f"inputs as they are, as {'int64' if preprocessor.spec.vocabulary else 'float32'}")
     spec = preprocessor.spec
     if spec.target_std:
-        said.append(f"targets: (value - {_short(spec.target_mean)}) / {_short(spec.target_std)}; shown in their own units")
+        said.append(
+            f"targets: (value - {_short(spec.target_mean)}) / {_short(spec.target_std)}; shown in their own units"
+        )
     return said
 
 

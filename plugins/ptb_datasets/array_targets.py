@@ -66,8 +66,7 @@ class TargetForm:
         if self.kind == "multilabel":
             _check(((columns == 0) | (columns == 1)).all(axis=1), columns, "0 and 1")
         elif self.kind == "distribution":
-            sums = columns.sum(axis=1, dtype=np.float64)
-            _check((columns >= 0).all(axis=1) & (abs(sums - 1) <= SUM_TOLERANCE), columns, "probabilities, sum 1")
+            _check(_are_probabilities(columns), columns, "probabilities, sum 1")
         elif self.mean:
             columns = (columns - np.array(self.mean)) / np.array(self.std)
         with np.errstate(over="ignore"):
@@ -89,7 +88,7 @@ class TargetForm:
         if self.one_hot:
             is_hot = ((values == 0) | (values == 1)).all(axis=1) & (values.sum(axis=1, dtype=np.float64) == 1)
             _check(is_hot, values, "rows with one 1, else 0")
-            return values.argmax(axis=1).astype(np.int64)
+            return np.asarray(values.argmax(axis=1), dtype=np.int64)
         codes = np.array(self.codes or range(self.classes))
         labels = np.searchsorted(codes, values).clip(0, len(codes) - 1)
         valid = _numbers(codes.tolist())
@@ -148,7 +147,7 @@ def _seen(values: np.ndarray) -> tuple[str, Doubt | None]:
         if flags:
             doubt = Doubt("every value is 0 or 1, labels or amounts", ("multilabel", "real"))
             return "multilabel", doubt if floats else None
-        if floats and (values >= 0).all() and (abs(values.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE).all():
+        if floats and _are_probabilities(values).all():
             return "distribution", Doubt("every row sums to 1, probabilities or amounts", ("distribution", "real"))
         return ("real" if floats else ""), None
     if flags:
@@ -166,6 +165,12 @@ def _seen(values: np.ndarray) -> tuple[str, Doubt | None]:
     return "class", Doubt(f"{len(distinct)} different values, classes or amounts", ("class", "real"))
 
 
+def _are_probabilities(values: np.ndarray) -> np.ndarray:
+    """Bool ``[N]`` of rows ``[N, C]``."""
+    close = np.abs(values.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE
+    return np.asarray(close & (values >= 0).all(axis=1))
+
+
 def _counts_up(distinct: np.ndarray) -> bool:
     """Whether they are 0, 1, 2, ..."""
     return bool(distinct[0] == 0 and distinct[-1] == len(distinct) - 1)
@@ -178,7 +183,7 @@ def _classes(path: Path, values: np.ndarray, made: TargetForm, form: str, rows: 
             missing = np.bincount(made.encode(values), minlength=made.classes) == 0
         except WrongTarget as error:
             raise DataError(
-                f"{form}, and dataset.kind is class: target {rows[error.row]} {error}; whole numbers [N] are classes too"
+                f"{form}, and dataset.kind is class: target {rows[error.row]} {error}; or whole numbers [N]"
             ) from error
         if missing.any():
             raise DataError(f"{path}: no row is of the class {missing.argmax()}, counted from 0; leave its column out")

@@ -9,7 +9,15 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec
-from ptb_datasets.array_inputs import as_samples, first_unusable, kind_of, statistics, unusable, vocabulary, warn_of_doubts
+from ptb_datasets.array_inputs import (
+    as_samples,
+    first_unusable,
+    kind_of,
+    statistics,
+    unusable,
+    vocabulary,
+    warn_of_doubts,
+)
 from ptb_datasets.array_preprocessor import ArrayPreprocessor
 from ptb_datasets.array_report import describe, notes
 from ptb_datasets.array_targets import TARGET_FORMS, TargetForm, form_of
@@ -83,7 +91,9 @@ def arrays(
     input_kind = kind_of(Path(inputs), values, inputs_as)
     warn_of_doubts(Path(inputs), values, input_kind, inputs_as, standardize)
     if (standardize or missing == "mean") and input_kind == "tokens":
-        raise ConfigError(f"dataset.{'standardize' if standardize else 'missing'} is for numbers, and {inputs} holds tokens")
+        raise ConfigError(
+            f"dataset.{'standardize' if standardize else 'missing'} is for numbers, and {inputs} holds tokens"
+        )
     words = vocabulary(Path(inputs), values) if input_kind == "tokens" else None
     files = _files({"inputs": inputs, "targets": targets, "sample_weights": sample_weights}, values, missing)
     form = form_of(Path(targets), files.targets[files.rows], kind, files.rows)
@@ -142,7 +152,9 @@ def _files(paths: dict[str, str | None], inputs: np.ndarray, missing: str) -> Fi
     targets = _mapped("targets", str(paths["targets"]))
     if targets.ndim not in (1, 2):
         raise DataError(f"{paths['targets']} holds {targets.dtype} {list(targets.shape)}: {TARGET_FORMS}")
-    weights = None if paths["sample_weights"] is None else np.atleast_1d(_mapped("sample_weights", paths["sample_weights"]))
+    weights = (
+        None if paths["sample_weights"] is None else np.atleast_1d(_mapped("sample_weights", paths["sample_weights"]))
+    )
     _check_lengths(paths, inputs, targets, weights)
     looked_at = missing != "error" or inputs.nbytes <= SCAN_BYTES
     bad = unusable(inputs, missing == "mean") if looked_at else np.zeros(len(inputs), dtype=bool)
@@ -150,7 +162,7 @@ def _files(paths: dict[str, str | None], inputs: np.ndarray, missing: str) -> Fi
         if wrong.any() and missing != "drop":
             row = int(wrong.argmax())
             only_nan = key == "inputs" and missing == "error" and np.isnan(values[row]).any()
-            mean = f"; dataset.missing=mean puts the mean of the training samples there" if only_nan else ""
+            mean = "; dataset.missing=mean puts the mean of the training samples there" if only_nan else ""
             number = int(wrong.sum())
             more = f" ({number:,} samples hold such values)" if number > 1 else ""
             raise DataError(
@@ -161,7 +173,9 @@ def _files(paths: dict[str, str | None], inputs: np.ndarray, missing: str) -> Fi
     if bad.all():
         raise DataError(f"{paths['inputs']}: every sample holds a value that is missing or infinite")
     rows = np.flatnonzero(~bad)
-    return Files(inputs, targets, None if weights is None else _weights(str(paths["sample_weights"]), weights, rows), rows)
+    return Files(
+        inputs, targets, None if weights is None else _weights(str(paths["sample_weights"]), weights, rows), rows
+    )
 
 
 def _check_lengths(
@@ -204,7 +218,9 @@ def _counts(form: TargetForm, training: np.ndarray) -> tuple[int, ...]:
     if form.kind == "multilabel":
         return tuple(training.sum(axis=0).astype(int).tolist())
     if form.kind in ("class", "binary"):
-        return class_counts(training.reshape(len(training)).astype(np.int64), 2 if form.kind == "binary" else form.classes)
+        return class_counts(
+            training.reshape(len(training)).astype(np.int64), 2 if form.kind == "binary" else form.classes
+        )
     return ()
 
 
@@ -244,8 +260,8 @@ def _check_parts(
     if not len(parts[0]):
         raise DataError(f"{path} has too few samples, {count} in all: none is left for training")
     if 0 in counts and form.kind != "multilabel":
-        label = counts.index(0)
+        label = form.codes[counts.index(0)] if form.codes else counts.index(0)
         raise DataError(
-            f"{path}: too few samples of class {form.codes[label] if form.codes else label}: none is left for training; "
+            f"{path}: too few samples of class {label}: none is left for training; "
             "add some, or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
         )

@@ -79,7 +79,9 @@ def idx_files(
     counts = class_counts(targets[parts[0]], form.classes)
     for name, part, fraction in zip(("val", "test"), parts[1:], (val_fraction, test_fraction), strict=True):
         if fraction and not len(part):
-            raise DataError(f"{labels} has too few samples for dataset.{name}_fraction={fraction}, {len(targets)} in all")
+            raise DataError(
+                f"{labels} has too few samples for dataset.{name}_fraction={fraction}, {len(targets)} in all"
+            )
     if 0 in counts:
         raise DataError(
             f"{labels}: too few samples of class {names[counts.index(0)]}: none is left for training; change "
@@ -114,7 +116,9 @@ def normalize(pictures: np.ndarray, rows: np.ndarray) -> Normalize:
 def _pair(images: str, labels: str, transposed: bool) -> Pair:
     pictures, numbers = read_idx(_path(images), dimensions=3), read_labels(_path(labels))
     if len(pictures) != len(numbers):
-        raise DataError(f"{images} and {labels} do not belong together: pictures {len(pictures)}, labels {len(numbers)}")
+        raise DataError(
+            f"{images} and {labels} do not belong together: pictures {len(pictures)}, labels {len(numbers)}"
+        )
     expect_random_reads(pictures)
     if transposed:
         pictures = pictures.transpose(0, 2, 1)
@@ -124,7 +128,9 @@ def _pair(images: str, labels: str, transposed: bool) -> Pair:
 def _test(images: str, labels: str, form: TargetForm, transposed: bool, spec: DataSpec) -> TensorDataset:
     pair = _pair(images, labels, transposed)
     if pair.pictures.shape[1:] != spec.input_shape:
-        raise DataError(f"{images} has pictures of {pair.pictures.shape[1:]}, those for training are {spec.input_shape}")
+        raise DataError(
+            f"{images} has pictures of {pair.pictures.shape[1:]}, those for training are {spec.input_shape}"
+        )
     try:
         return TensorDataset(*map(torch.from_numpy, (pair.pictures, form.encode(pair.labels))))
     except WrongTarget as error:

@@ -64,7 +64,7 @@ def forget(values: np.ndarray) -> None:
     Args:
         values: what ``mapped`` returned, or a view of it; nothing is done with other arrays.
     """
-    memory = values
+    memory: object = values
     while isinstance(memory, np.ndarray):
         memory = memory.base
     if isinstance(memory, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):

@@ -51,9 +51,7 @@ def map_npy(path: Path) -> np.ndarray:
         raise BadNpy(f"cannot be read: {error}") from error
 
 
-def _copied(
-    stream: IO[bytes], shape: tuple[int, ...], dtype: "np.dtype[np.generic]", fortran: bool
-) -> np.ndarray:
+def _copied(stream: IO[bytes], shape: tuple[int, ...], dtype: "np.dtype[np.generic]", fortran: bool) -> np.ndarray:
     if prod(shape) * dtype.itemsize > COPY_SHARE * machine_memory():
         if fortran:
             raise BadNpy(f"is in Fortran order and too large to be copied; {_again('numpy.ascontiguousarray(array)')}")

@@ -211,8 +211,8 @@ class Arrays(BaseModel, defer_build=True):
     )
     kind: Literal["auto", "class", "binary", "multilabel", "real", "distribution"] = Field(
         "auto",
-        description="What the targets are; auto: 0 and 1 binary, other whole numbers class, other floats real, and asks "
-        "where they could be two things",
+        description="What the targets are; auto: 0 and 1 binary, other whole numbers class, other floats real; what "
+        "could be two things is asked about",
     )
     inputs_as: Literal["auto", "image", "vector", "tokens", "array"] = Field(
         "auto",
@@ -273,8 +273,10 @@ class Idx(BaseModel, defer_build=True):
 
     @model_validator(mode="after")
     def _files_go_together(self) -> "Idx":
-        if (self.test_images is None) != (self.test_labels is None):
-            raise ValueError("test_images and test_labels belong together; give both, or neither")
+        given = {"test_images": self.test_images, "test_labels": self.test_labels}
+        for name, other in (("test_images", "test_labels"), ("test_labels", "test_images")):
+            if given[name] is not None and given[other] is None:
+                raise ValueError(f"{name} needs {other}; give both, or neither")
         if self.test_images is not None and self.test_fraction:
             raise ValueError("test_fraction takes from images, and test_images are the test; leave one out")
         if self.split_seed and not self.val_fraction and (self.test_images is not None or self.test_fraction == 0):

@@ -1,13 +1,16 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from ptb.data.sources import InMemorySamples
-from test_arrays import CLASSES, ONE_HOT, build, drawn
-from test_grey_preprocessor import again, stacked
+from sample_files import CLASSES, ONE_HOT, again, build, drawn, stacked
 
 SETTINGS = {
-    **{f"vector-{dtype}": (dtype, (4,), {"inputs_as": "vector"}) for dtype in ("?", "u1", "u2", "i8", "f2", "f4", "f8")},
+    **{
+        f"vector-{dtype}": (dtype, (4,), {"inputs_as": "vector"}) for dtype in ("?", "u1", "u2", "i8", "f2", "f4", "f8")
+    },
     "standardized": ("f8", (4,), {"standardize": True}),
     "standardized-unsigned": ("u4", (4,), {"standardize": True, "inputs_as": "vector"}),
     "tokens-u2": ("u2", (4,), {"inputs_as": "tokens"}),
@@ -94,7 +97,7 @@ def test_a_source_that_cannot_be_used_is_said_and_ends_nothing(tmp_path, setting
     preprocessor = build(tmp_path, drawn("i8" if settings else "f4", 3), CLASSES, **settings).preprocessor
     first, last = preprocessor.read([source, np.zeros((1, 3))])
     assert (first.inputs, last.error) == (None, None)
-    assert pytest.importorskip("re").search(error, first.error) or pytest.fail(first.error)
+    assert re.search(error, first.error) or pytest.fail(first.error)
 
 
 def test_what_is_filled_in_training_is_taken_with_nan(tmp_path):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from test_arrays import CLASSES, ONE_HOT, build, drawn
+from sample_files import CLASSES, ONE_HOT, build, drawn
 
 NOTES = {
     "vectors": (drawn("f4", 4), CLASSES, {}, ["inputs are vector (float32, 4)", "targets are 3 classes"]),
@@ -28,7 +28,12 @@ def test_columns_have_the_figures_of_the_training_samples(tmp_path):
     described = json.loads(json.dumps(bundle.describe()))
     for place, column in enumerate(described["columns"]):
         assert (column["name"], column["used_as"]) == (f"[{place}]", "number")
-        figures = [training[:, place].mean(), training[:, place].std(), training[:, place].min(), training[:, place].max()]
+        figures = [
+            training[:, place].mean(),
+            training[:, place].std(),
+            training[:, place].min(),
+            training[:, place].max(),
+        ]
         assert [column[key] for key in ("mean", "std", "min", "max")] == pytest.approx(figures)
     assert described["warnings"] == []
     assert described["transforms"] == ["inputs as they are, as float32"]
@@ -42,7 +47,9 @@ def test_columns_have_the_figures_of_the_training_samples(tmp_path):
     ],
 )
 def test_what_looks_wrong_is_said_with_what_to_type(tmp_path, change, settings, said):
-    assert any(said in each for each in build(tmp_path, change(drawn("f8", 3)), CLASSES, **settings).describe()["warnings"])
+    assert any(
+        said in each for each in build(tmp_path, change(drawn("f8", 3)), CLASSES, **settings).describe()["warnings"]
+    )
     healed = build(tmp_path, change(drawn("f8", 3)), CLASSES, standardize=True).describe()["warnings"]
     assert not any("standardize" in each for each in healed)
 

@@ -1,5 +1,3 @@
-import gzip
-
 import numpy as np
 import pytest
 import torch
@@ -7,23 +5,12 @@ import torch
 from ptb import ConfigError, DataError
 from ptb.data.sources import InMemorySamples
 from ptb_datasets.idx_files import idx_files
-
-RANDOM = np.random.RandomState(0)
-PICTURES = RANDOM.randint(0, 256, (80, 7, 5)).astype(np.uint8)
-CODES = {"u1": 8, "i1": 9, ">i2": 11, ">i4": 12, ">f4": 13}
-
-
-def write(folder, name, array, dtype="u1"):
-    content = bytes((0, 0, CODES[dtype], array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-    content += array.astype(dtype).tobytes()
-    path = folder / name
-    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    return str(path)
+from sample_files import PICTURES, write_idx
 
 
 def build(folder, labels, pictures=PICTURES, dtype="u1", suffix="", **settings):
-    images = write(folder, f"images{suffix}", pictures)
-    return idx_files(images=images, labels=write(folder, f"labels{suffix}", labels, dtype), **settings)
+    images = write_idx(folder, f"images{suffix}", pictures)
+    return idx_files(images=images, labels=write_idx(folder, f"labels{suffix}", labels, dtype), **settings)
 
 
 def tensors(split):
@@ -69,16 +56,18 @@ def test_pictures_that_are_stored_column_by_column_can_be_turned(tmp_path):
 
 def test_test_files_are_the_test_alone_and_know_the_classes_of_training(tmp_path):
     others = {
-        "test_images": write(tmp_path, "more", PICTURES[:6]),
-        "test_labels": write(tmp_path, "more-labels", np.array([1, 9, 4] * 2)),
+        "test_images": write_idx(tmp_path, "more", PICTURES[:6]),
+        "test_labels": write_idx(tmp_path, "more-labels", np.array([1, 9, 4] * 2)),
     }
     labels = np.array([1, 4, 9, 9] * 20)
     bundle = build(tmp_path, labels, **others, class_names=("one", "four", "nine"))
     assert {name: len(split) for name, split in bundle.splits.items()} == {"train": 68, "val": 12, "test": 6}
     assert tensors(bundle.test)[1].tolist() == [0, 2, 1] * 2
     assert bundle.preprocessor.decode_targets(tensors(bundle.test)[1])[:3] == ["one", "nine", "four"]
-    others["test_labels"] = write(tmp_path, "wrong", np.array([1, 9, 5] * 2))
-    with pytest.raises(DataError, match="wrong: label 2, counted from 0, is 5; valid are 1, 4, 9, those of the training"):
+    others["test_labels"] = write_idx(tmp_path, "wrong", np.array([1, 9, 5] * 2))
+    with pytest.raises(
+        DataError, match="wrong: label 2, counted from 0, is 5; valid are 1, 4, 9, those of the training"
+    ):
         build(tmp_path, labels, **others)
 
 
@@ -90,9 +79,21 @@ def test_test_files_are_the_test_alone_and_know_the_classes_of_training(tmp_path
         ({"labels": np.arange(80)}, DataError, "every label is another number"),
         ({"labels": np.arange(80) % 4, "dtype": ">f4"}, DataError, "not an IDX file of whole numbers in 1 dimension"),
         ({"labels": np.arange(80) % 4, "pictures": PICTURES[:, 0]}, DataError, "unsigned bytes in 3 dimensions"),
-        ({"labels": np.arange(80) % 4, "class_names": ("a", "b")}, ConfigError, "has 2 names, .*4 different labels: 0, 1"),
-        ({"labels": np.array([0] * 40 + [1] * 39 + [2]), "val_fraction": 0.49}, DataError, "too few samples of class 2"),
-        ({"labels": np.arange(4) % 2, "pictures": PICTURES[:4], "val_fraction": 0.1}, DataError, "dataset.val_fraction=0.1"),
+        (
+            {"labels": np.arange(80) % 4, "class_names": ("a", "b")},
+            ConfigError,
+            "has 2 names, .*4 different labels: 0, 1",
+        ),
+        (
+            {"labels": np.array([0] * 40 + [1] * 39 + [2]), "val_fraction": 0.49, "test_fraction": 0.49},
+            DataError,
+            "too few samples of class 2",
+        ),
+        (
+            {"labels": np.arange(4) % 2, "pictures": PICTURES[:4], "val_fraction": 0.1},
+            DataError,
+            "dataset.val_fraction=0.1",
+        ),
     ],
 )
 def test_files_that_are_no_data_set_are_refused(tmp_path, change, error, message):
@@ -103,9 +104,10 @@ def test_files_that_are_no_data_set_are_refused(tmp_path, change, error, message
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"test_images": "x"}, "test_images and test_labels belong together"),
+        ({"test_images": "x"}, "dataset.test_images: needs test_labels; give both"),
+        ({"test_labels": "x"}, "dataset.test_labels: needs test_images; give both"),
         ({"test_images": "x", "test_labels": "y", "test_fraction": 0.1}, "leave one out"),
-        ({"val_fraction": 0, "test_fraction": 0, "split_seed": 1}, "split_seed chooses"),
+        ({"val_fraction": 0, "test_fraction": 0, "split_seed": 1}, "split_seed: chooses what"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(built_in, settings, message):
@@ -115,8 +117,8 @@ def test_settings_that_do_not_go_together_are_refused(built_in, settings, messag
 
 def test_test_pictures_of_another_size_are_refused(tmp_path):
     others = {
-        "test_images": write(tmp_path, "more", PICTURES[:6, :5]),
-        "test_labels": write(tmp_path, "more-labels", np.arange(6) % 4),
+        "test_images": write_idx(tmp_path, "more", PICTURES[:6, :5]),
+        "test_labels": write_idx(tmp_path, "more-labels", np.arange(6) % 4),
     }
     with pytest.raises(DataError, match=r"more has pictures of \(1, 5, 5\), those for training are \(1, 7, 5\)"):
         build(tmp_path, np.arange(80) % 4, **others)

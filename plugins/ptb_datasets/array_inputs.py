@@ -47,20 +47,16 @@ class AsFloat:
         mask: as for ``AsTokens``; 0 for numbers with a sign.
         mean: float64, in a shape that broadcasts to the inputs; what is taken off, if anything.
         std: and that by which the rest is divided.
-        fill: what stands in for NaN, if anything does.
     """
 
     mask: int = 0
     mean: Tensor | None = None
     std: Tensor | None = None
-    fill: Tensor | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """``(inputs - mean) / std``, computed with 64 bits where the inputs have them."""
         values = inputs.to(torch.int64) & self.mask if self.mask else inputs
         values = values if values.dtype == torch.float64 else values.to(torch.float32)
-        if self.fill is not None:
-            values = torch.where(values.isnan(), self.fill.to(values), values)
         if self.mean is not None and self.std is not None:
             values = (values - self.mean.to(values)) / self.std.to(values)
         return values.to(torch.float32)
@@ -106,13 +102,19 @@ def mask_of(dtype: "np.dtype[Any]") -> int:
     return 2 ** (8 * dtype.itemsize) - 1 if dtype.kind == "u" and 1 < dtype.itemsize < 8 else 0
 
 
-def chunks(values: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """The number of the first row, and rows: all of them, or the chosen ones; memory for one chunk is needed."""
+def chunks(
+    values: np.ndarray, rows: np.ndarray | None = None, written: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of the first row, and rows: all of them, or the chosen ones.
+
+    Memory for one chunk is needed where nothing was ``written`` to a mapped file, else for what is read.
+    """
     count = len(values) if rows is None else len(rows)
     step = max(CHUNK // max(values[:1].size, 1), 1)
     for start in range(0, count, step):
         yield start, values[start : start + step] if rows is None else values[rows[start : start + step]]
-        forget(values)
+        if not written:
+            forget(values)
 
 
 def vocabulary(path: Path, tokens: np.ndarray) -> int:
@@ -159,7 +161,14 @@ def first_unusable(sample: np.ndarray) -> str:
     return f"value {name} is {sample[place]}"
 
 
-def statistics(values: np.ndarray, rows: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def fill(values: np.ndarray, mean: np.ndarray) -> None:
+    """Writes the mean of each feature, float64 ``[...]`` that broadcasts to a sample, where there is NaN."""
+    for _, chunk in chunks(values, written=True):
+        if (missing := np.isnan(chunk)).any():
+            np.copyto(chunk, mean.astype(values.dtype), where=missing)
+
+
+def statistics(values: np.ndarray, rows: np.ndarray, kind: str, written: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature, of pictures of each channel; float64, NaN left out.
 
     They are merged chunk by chunk as Chan, Golub and LeVeque do (1979, "Updating formulae and a pairwise algorithm for
@@ -169,6 +178,7 @@ def statistics(values: np.ndarray, rows: np.ndarray, kind: str) -> tuple[np.ndar
         values: as in the file, ``[N, ...]``; the last axis holds the features, of pictures the second one the channels.
         rows: those to look at, int64 ``[n]``.
         kind: of the inputs.
+        written: as for ``chunks``.
 
     Returns:
         Two arrays that broadcast to samples.
@@ -177,7 +187,7 @@ def statistics(values: np.ndarray, rows: np.ndarray, kind: str) -> tuple[np.ndar
     others = tuple(each for each in range(values.ndim) if each != axis)
     shape = [size if each == axis else 1 for each, size in enumerate(values.shape)]
     count = mean = squares = np.zeros(shape)
-    for _, chunk in chunks(values, rows):
+    for _, chunk in chunks(values, rows, written):
         numbers = chunk.astype(np.float64)
         there = ~np.isnan(numbers)
         more = there.sum(axis=others, keepdims=True)

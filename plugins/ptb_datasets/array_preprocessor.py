@@ -25,21 +25,18 @@ class ArrayPreprocessor(Preprocessor):
         self.target: dict[str, Any] = {}
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
-        self.fill: Tensor | None = None
+        self.fill: np.ndarray | None = None  # stands in for NaN
 
     @classmethod
     def fit(cls, spec: DataSpec, dtype: "np.dtype[Any]", target: TargetForm) -> "ArrayPreprocessor":
-        """One for inputs of this type, which come as they are until ``use`` is called."""
+        """One for inputs of this type, which come as they are until ``standardize`` is called."""
         made = cls()
         made.spec, made.dtype, made.target = spec, dtype.name, target.state()
         return made
 
-    def use(self, mean: np.ndarray, std: np.ndarray | None, fills: bool) -> None:
-        """Take these figures of the training samples, float64: to standardise, and in place of NaN."""
-        if std is not None:
-            self.mean, self.std = torch.from_numpy(mean), torch.from_numpy(std)
-        if fills:
-            self.fill = torch.from_numpy(mean)
+    def standardize(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Take these figures of the training samples, float64."""
+        self.mean, self.std = torch.from_numpy(mean), torch.from_numpy(std)
 
     @property
     def transform(self) -> Callable[[Tensor], Tensor] | None:  # type: ignore[override]  # follows from the state
@@ -47,12 +44,12 @@ class ArrayPreprocessor(Preprocessor):
         dtype = np.dtype(self.dtype)
         if self.spec.inputs == "tokens":
             return None if dtype.itemsize == 8 else AsTokens(2 ** (8 * dtype.itemsize) - 1)
-        if self.mean is None and self.fill is None:
+        if self.mean is None:
             if dtype == np.float32:
                 return None
             if self.spec.inputs == "image" and dtype == np.uint8:
                 return Normalize(HALF, HALF)
-        return AsFloat(mask_of(dtype), self.mean, self.std, self.fill)
+        return AsFloat(mask_of(dtype), self.mean, self.std)
 
     def read(self, sources: Iterable[Any]) -> Iterator[Sample]:
         """Yield the samples of each source.
@@ -109,7 +106,9 @@ class ArrayPreprocessor(Preprocessor):
         with np.errstate(over="ignore", invalid="ignore"):
             typed = sample.astype(dtype)
         if dtype.kind == "f":
-            same = np.isfinite(typed) | np.isnan(sample) if sample.dtype.kind == "f" else np.isfinite(typed)
+            same = np.isfinite(typed) | (sample != sample)
+            if self.fill is not None:
+                typed = np.where(np.isnan(typed), self.fill.astype(dtype), typed)
         else:
             same = typed == sample
         if not same.all():

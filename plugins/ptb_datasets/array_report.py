@@ -29,7 +29,7 @@ def notes(spec: DataSpec, form: TargetForm, dtype: "np.dtype[Any]", left_out: in
     if form.kind == "binary":
         said[-1] = f"the positive class is {(spec.class_names or ('0', '1'))[1]!r}"
     if left_out:
-        said.append(f"{left_out} samples with missing or infinite values left out")
+        said.append(f"{left_out} sample{'s' * (left_out > 1)} with missing or infinite values left out")
     return tuple(said)
 
 
@@ -42,7 +42,7 @@ def describe(
     doubts: list[str] = []
     if spec.inputs == "vector" and spec.input_size <= MOST_COLUMNS:
         values = samples.view(dtype) if dtype.kind == "u" else samples
-        mean, std = statistics(values, training, "vector")
+        mean, std = statistics(values, training, "vector", written=preprocessor.fill is not None)
         for place in range(spec.input_size):
             column = values[training, place].astype(np.float64)
             low, high = float(np.nanmin(column)), float(np.nanmax(column))

@@ -71,7 +71,7 @@ class TargetForm:
             columns = (columns - np.array(self.mean)) / np.array(self.std)
         with np.errstate(over="ignore"):
             encoded = columns.astype(np.float32)
-        _check(np.isfinite(encoded).all(axis=1), columns, "what a 32-bit number can hold")
+        _check(np.asarray(np.isfinite(encoded).all(axis=1)), columns, "what a 32-bit number can hold")
         return encoded
 
     def standardized(self, training: np.ndarray) -> "TargetForm":

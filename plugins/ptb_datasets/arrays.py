@@ -11,6 +11,7 @@ from torch.utils.data import TensorDataset
 from ptb import ConfigError, DataBundle, DataError, DataSpec
 from ptb_datasets.array_inputs import (
     as_samples,
+    fill,
     first_unusable,
     kind_of,
     statistics,
@@ -118,9 +119,12 @@ def arrays(
         target_std=form.std,
     )
     preprocessor = ArrayPreprocessor.fit(spec, values.dtype, form)
-    if standardize or missing == "mean":
-        mean, std = statistics(samples.view(values.dtype), parts[0], input_kind)
-        preprocessor.use(mean, std if standardize else None, fills=missing == "mean")
+    numbers = samples.view(values.dtype)
+    if fills := missing == "mean" and values.dtype.kind == "f":
+        preprocessor.fill = statistics(numbers, parts[0], input_kind)[0]
+        fill(numbers, preprocessor.fill)
+    if standardize:
+        preprocessor.standardize(*statistics(numbers, parts[0], input_kind, written=fills))
     expect_random_reads(values)
     held = (samples, _at(files.rows, wanted, len(values)), *(() if files.weights is None else (files.weights,)))
     together = TensorDataset(*map(torch.from_numpy, held))

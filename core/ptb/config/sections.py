@@ -78,6 +78,10 @@ class LoaderSettings(BaseModel, defer_build=True):
         description="Longest wait for one batch where processes read samples, in seconds; then the run fails",
     )
     shuffle: bool = Field(True, description="A new order of the training samples for each epoch")
+    balance: bool = Field(
+        False,
+        description="Draw the training samples of an epoch with replacement, so that each class is equally likely",
+    )
     drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
 
     @model_validator(mode="after")
@@ -86,6 +90,8 @@ class LoaderSettings(BaseModel, defer_build=True):
             raise ValueError(
                 f"num_workers belongs to placement=workers, and placement is {self.placement}; leave one out"
             )
+        if self.balance and not self.shuffle:
+            raise ValueError("balance draws the samples at random, and shuffle is false; leave one out")
         return self
 
 

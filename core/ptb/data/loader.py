@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptb.data.balance import balanced
 from ptb.data.sample_rng import SampleGenerator
 from ptb.data.sources import Batch, Source, cut
 from ptb.seeding import derive_seed, generator
@@ -19,7 +20,8 @@ class BatchLoader:
     """The batches of one split, epoch by epoch.
 
     ``transform`` is applied to the inputs of each batch on the device, then ``augment`` to inputs and targets, with
-    random numbers for the samples of that batch. Where the model ``reconstructs``, the inputs between both are the
+    random numbers for the samples of that batch. With ``classes`` (int64 ``[N]``) an epoch draws from each class alike,
+    with replacement. Where the model ``reconstructs``, the inputs between both are the
     targets. A stream comes in its own order.
     """
 
@@ -34,6 +36,7 @@ class BatchLoader:
         transform: Callable[[Any], Any] | None = None,
         augment: Callable[[Any, Any, SampleGenerator], tuple[Any, Any]] | None = None,
         reconstructs: bool = False,
+        classes: Tensor | None = None,
     ) -> None:
         self.source = source
         self.size = source.size
@@ -44,6 +47,7 @@ class BatchLoader:
         self.transform = transform
         self.augment = augment
         self.reconstructs = reconstructs
+        self.classes = classes
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size)
@@ -60,7 +64,8 @@ class BatchLoader:
         Those before ``start`` are not read, but for a stream, and the others are the same as in the whole epoch.
         """
         order = self._order(number, start)
-        batches = self.source.batches(order, self.batch_size, derive_seed(self.seed, "workers", number), number)
+        samples = self._samples(order)
+        batches = self.source.batches(samples, self.batch_size, derive_seed(self.seed, "workers", number), number)
         if self.source.is_stream:
             batches = _first(batches, len(self) - start)  # without a last one that drop_last leaves out
         if self.transform is None and self.augment is None and not self.reconstructs:
@@ -69,7 +74,7 @@ class BatchLoader:
 
     def sample_indices(self, number: int, start: int, count: int = 1) -> Tensor:
         """Returns which samples are in ``count`` batches of an epoch from batch ``start``, int64 ``[N]``."""
-        return self._order(number, start)[: count * self.batch_size]
+        return self._samples(self._order(number, start)[: count * self.batch_size])
 
     def first_batch(self, count: int = 2) -> Batch:
         """Returns the first samples of the split as one batch on the device, transformed but not augmented."""
@@ -86,14 +91,19 @@ class BatchLoader:
         return Batch(inputs, targets, batch.weights)
 
     def _order(self, number: int, start: int) -> Tensor:
-        """The samples of an epoch from batch ``start``."""
+        """The samples of an epoch from batch ``start``; balanced, those that come again have larger numbers."""
         if not 0 <= start <= len(self):
             raise ValueError(f"an epoch of {len(self)} batches cannot begin with batch {start}")
-        if self.shuffle:
+        if self.classes is not None:
+            order = balanced(self.classes, generator(self.seed, "balance", number))
+        elif self.shuffle:
             order = torch.randperm(self.size, generator=generator(self.seed, "order", number))
         else:
             order = torch.arange(self.size)
         return order[start * self.batch_size : self.samples]
+
+    def _samples(self, order: Tensor) -> Tensor:
+        return order if self.classes is None else order % self.size
 
     def _changed(self, batches: Iterator[Batch], order: Tensor, number: int) -> Iterator[Batch]:
         """Transforms and augments batches."""

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ptb.config.resolve import ComponentConfig, ResolvedConfig
+from ptb.data.balance import classes_of
 from ptb.data.decoding import own_units
 from ptb.data.loader import BatchLoader
 from ptb.data.sources import make_sources
@@ -201,7 +202,7 @@ def to_memory_format(model: nn.Module, memory_format: torch.memory_format) -> nn
 def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.device) -> dict[str, BatchLoader]:
     """Batches of every split for evaluation, in the order of the data set; and those to fit on, under ``"fit"``."""
     loader = config.loader
-    reading = loader.model_dump(exclude={"batch_size", "shuffle", "drop_last"})
+    reading = loader.model_dump(exclude={"batch_size", "shuffle", "balance", "drop_last"})
     sources = make_sources(bundle.splits, device, **reading, collate=bundle.collate)
     reconstructs = bundle.spec.target == "none"
     loaders = {
@@ -217,6 +218,7 @@ def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.devic
         transform=bundle.transform,
         augment=bundle.augment,
         reconstructs=reconstructs,
+        classes=classes_of(bundle.train, bundle.spec) if loader.balance else None,
     )
     return loaders
 

@@ -105,8 +105,10 @@ def test_what_is_filled_in_training_is_taken_with_nan(tmp_path):
     given[5, 1] = np.nan
     bundle = build(tmp_path, given, CLASSES, missing="mean")
     made = again(bundle.preprocessor)
-    (sample,) = made.read([np.array([0, np.nan, 1], "f4")])
-    assert not made.transform(sample.inputs[None]).isnan().any()
+    samples = list(made.read([given]))
+    held = InMemorySamples.of(bundle.train).take(torch.arange(len(bundle.train)))
+    assert torch.equal(torch.stack([samples[row].inputs for row in bundle.train.indices]), held.inputs)
+    assert samples[5].inputs[1] == pytest.approx(np.nanmean(given[bundle.train.indices, 1]), abs=1e-6)
     (wrong,) = made.read([np.array([0, np.inf, 1], "f4")])
     assert "value 1 is inf" in wrong.error
 

@@ -497,6 +497,24 @@ def test_filling_and_standardizing_make_the_mean_0(tmp_path):
     assert inputs[rows == 7, 2].abs() < 1e-6
 
 
+def test_what_is_filled_stays_after_the_data_was_described_and_never_reaches_the_file(tmp_path):
+    given = holed(_7=np.nan)
+    bundle = build(tmp_path, given, CLASSES, missing="mean", standardize=True)
+    before = whole(bundle)[0]
+    assert before.isfinite().all()
+    assert abs(before[: len(bundle.train)].std(0, correction=0) - 1).max() < 1e-5
+    bundle.describe()
+    assert torch.equal(whole(bundle)[0], before)
+    assert np.isnan(np.load(tmp_path / "inputs.npy")).sum() == 1
+
+
+def test_a_run_trains_on_what_was_filled(ptb, tmp_path):
+    np.save(tmp_path / "x.npy", holed(_7=np.nan))
+    np.save(tmp_path / "y.npy", CLASSES)
+    given = ("--model", "mlp", "--dataset", "arrays", "dataset.inputs=x.npy", "dataset.targets=y.npy", "--epochs", 1)
+    assert ptb("run", *given, "dataset.missing=mean").returncode == 0
+
+
 @pytest.mark.parametrize("how", ["error", "mean"])
 def test_an_infinite_value_is_never_filled(tmp_path, how):
     with pytest.raises(

@@ -111,6 +111,8 @@ class GreyPreprocessor(Preprocessor):
     def _folder(self, folder: Path) -> Iterator[tuple[str, np.ndarray | str, Tensor | None]]:
         names = self.spec.class_names
         for path in sorted(folder.rglob("*")):
+            if "idx3" in path.name and path.parent == folder:  # as the files of MNIST are called
+                yield from self._pictures(path)
             if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
                 continue
             named = names.index(path.parent.name) if path.parent != folder and path.parent.name in names else None

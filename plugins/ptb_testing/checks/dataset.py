@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset, Subset
 
 from ptb import DataBundle, SampleGenerator
 from ptb.internals import (
     Batch,
-    BatchLoader,
     InMemorySamples,
     arguments,
     fingerprint,
@@ -24,15 +22,14 @@ from ptb.internals import (
     seed_global,
 )
 from ptb_testing.case import Case, Kit
-from ptb_testing.checks import common
+from ptb_testing.checks import common, preprocessor
+from ptb_testing.checks.bundle import MANY, SAMPLES, bundle_of, loaders_of, places_of
 from ptb_testing.checks.support import at, on, on_other_device, other_device, unchanged
 from ptb_testing.elsewhere import seen_elsewhere
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import Snapshot, identical
 from ptb_testing.trial import CPU, Trial, refused
 
-SAMPLES = 8
-MANY = 10_000
 SEEDS = 8
 WORDS = tuple("abcdefgh")
 SETTINGS = {"epochs": 6, "max_steps": 6, "eval_every": 0, "eval_steps": 0}
@@ -40,13 +37,13 @@ SETTINGS = {"epochs": 6, "max_steps": 6, "eval_every": 0, "eval_steps": 0}
 
 def trials(case: Case) -> Iterator[Trial]:
     """A few steps of a model of the kit."""
-    bundle = _bundle(case)
+    bundle = bundle_of(case)
     yield Trial.of(case, "its samples", bundle.spec, trainer=SETTINGS, metrics=None, loader={"shuffle": True})
 
 
 def use(case: Case) -> Any:
     """A hash of the samples of every split."""
-    return seen(_bundle(case))
+    return seen(bundle_of(case))
 
 
 def seen(bundle: DataBundle) -> dict[str, str]:
@@ -57,7 +54,7 @@ def seen(bundle: DataBundle) -> dict[str, str]:
 
 def inputs_have_usual_types(case: Case) -> None:
     """Inputs are float32, tokens int64, as the built-in models take them."""
-    for split, loader in _loaders(_bundle(case)).items():
+    for split, loader in loaders_of(bundle_of(case)).items():
         inputs, kinds = loader.first_batch(SAMPLES).inputs, case.tried[0].spec.all_inputs()
         for each, form in zip(leaves(inputs), kinds.values(), strict=True):
             if each.dtype != (torch.int64 if form.kind == "tokens" else torch.float32):
@@ -84,7 +81,7 @@ def same_in_another_process(case: Case) -> None:
 
 def pickles_for_workers(case: Case) -> str | None:
     """Splits can be pickled; one that is not held in memory is read by a worker process as it is here."""
-    bundle = _bundle(case)
+    bundle = bundle_of(case)
     for name, split in bundle.splits.items():
         try:
             pickle.loads(pickle.dumps(split))
@@ -93,8 +90,8 @@ def pickles_for_workers(case: Case) -> str | None:
                 f"the {name} split cannot be pickled, as workers need it: {error}; keep no open file, lambda or local "
                 "class in it"
             ) from error
-    loader = _loaders(bundle)["train"]
-    split, places = bundle.train, _places(loader)
+    loader = loaders_of(bundle)["train"]
+    split, places = bundle.train, places_of(loader)
     if InMemorySamples.of(split) is not None or isinstance(split, IterableDataset):
         return "held in memory, or a stream: no worker is asked for single samples"
     some = {"split": Subset(split, places.tolist())}
@@ -124,7 +121,7 @@ def augment_belongs_to_the_sample(case: Case) -> None:
 
 def works_on_a_device(case: Case) -> str:
     """`transform` and `augment` take inputs of another device and keep them there."""
-    device, bundle = other_device(), _bundle(case)
+    device, bundle = other_device(), bundle_of(case)
     steps = [name for name in ("transform", "augment") if getattr(bundle, name) is not None]
     if not steps:
         raise Skipped("it has no transform and no augment")
@@ -140,7 +137,7 @@ def works_on_a_device(case: Case) -> str:
 
 def class_counts_are_those_of_train(case: Case) -> None:
     """`class_counts` of the spec, by which losses balance, are counted in the training split."""
-    spec, loader = case.tried[0].spec, _loaders(_bundle(case))["train"]
+    spec, loader = case.tried[0].spec, loaders_of(bundle_of(case))["train"]
     if not spec.class_counts:
         raise Skipped("its spec has no class_counts")
     if loader.source.placement == "workers" and loader.size > MANY:
@@ -164,12 +161,15 @@ KIT = Kit(
         augment_belongs_to_the_sample,
         works_on_a_device,
         class_counts_are_those_of_train,
+        *preprocessor.CHECKS,
     ),
+    gates=(preprocessor.preprocessor_keeps_its_state,),
     optional=(
         transform_is_a_function,
         augment_belongs_to_the_sample,
         works_on_a_device,
         class_counts_are_those_of_train,
+        *preprocessor.CHECKS,
     ),
     notes=(
         inputs_have_usual_types,
@@ -183,38 +183,24 @@ KIT = Kit(
 )
 
 
-def _bundle(case: Case) -> DataBundle:
-    bundle = case.build()
-    if not isinstance(bundle, DataBundle):
-        raise CheckFailed(f"it gives a {type(bundle).__name__}; the core needs a ptb.DataBundle")
-    return bundle
-
-
-def _loaders(bundle: DataBundle) -> dict[str, BatchLoader]:
-    sources = make_sources(bundle.splits, CPU, num_workers=0, collate=bundle.collate)
-    return {
-        name: BatchLoader(source, batch_size=SAMPLES, transform=bundle.transform) for name, source in sources.items()
-    }
-
-
 def _function(bundle: DataBundle, name: str) -> tuple[Batch, Callable[..., list[Any]]]:
     """The first training samples as `transform` or `augment` gets them, and that function of them."""
     if (given := getattr(bundle, name)) is None:
         raise Skipped(f"it has no {name}")
     if name == "transform":
-        batch = _loaders(replace(bundle, transform=None))["train"].first_batch(SAMPLES)
+        batch = loaders_of(replace(bundle, transform=None))["train"].first_batch(SAMPLES)
         return batch, lambda batch, **_: [given(batch.inputs)]
 
     def augment(batch: Batch, first: int = 0, seed: int = 0) -> list[Any]:
         numbers = torch.arange(first, first + batch.size, device=next(batch.tensors()).device)
         return [*given(batch.inputs, batch.targets, SampleGenerator(seed, 1, numbers))]
 
-    return _loaders(bundle)["train"].first_batch(SAMPLES), augment
+    return loaders_of(bundle)["train"].first_batch(SAMPLES), augment
 
 
 def _check_function(case: Case, name: str, advice: str) -> tuple[Batch, Callable[..., list[Any]]]:
     """Fails unless it gives the same each time and for each sample alone, whatever the global generators give."""
-    batch, function = _function(_bundle(case), name)
+    batch, function = _function(bundle_of(case), name)
     results = []
     for seed in (1, 2):
         seed_global(seed, name)
@@ -243,10 +229,3 @@ def _drawing_nothing(what: str) -> Iterator[None]:
             f"{what} draws from the global generator of {listing(moved)}; what is random belongs into augment, "
             "which gets a generator"
         )
-
-
-def _places(loader: BatchLoader) -> Tensor:
-    """Some samples from the beginning, the middle and the end; the first ones of a stream."""
-    size = loader.size
-    wanted = set(range(4)) if loader.source.is_stream else {0, 1, size // 2, size - 2, size - 1}
-    return torch.tensor(sorted(wanted & set(range(size))))

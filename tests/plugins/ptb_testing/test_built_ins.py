@@ -43,6 +43,8 @@ def write_files():
     (FILES / "table.csv").write_text("\n".join(["x,y,words,kind", *rows]) + "\n")
     np.save(FILES / "inputs.npy", random.randn(40, 3).astype(np.float32))
     np.save(FILES / "targets.npy", np.arange(40) % 3)
+    np.save(FILES / "words.npy", random.randint(0, 20, (40, 3)))
+    np.save(FILES / "amounts.npy", 1000 + 50 * random.randn(40, 2))
     save_file(reference_models()["convolutions with batch norm"].state_dict(), FILES / "weights.safetensors")
 
 
@@ -56,6 +58,10 @@ SETTINGS = {
     "dataset/image-masks": MASKS,
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind"},
     "dataset/arrays": {"inputs": str(FILES / "inputs.npy"), "targets": str(FILES / "targets.npy")},
+    "dataset/idx": {
+        "images": str(FILES / "train-images-idx3-ubyte"),
+        "labels": str(FILES / "train-labels-idx1-ubyte"),
+    },
     "initializer/weights-file": {"path": str(FILES / "weights.safetensors")},
     "callback/best-checkpoint": {"monitor": "val/accuracy", "mode": "max"},
     "callback/freeze": {"match": ["blocks.*"]},
@@ -63,6 +69,12 @@ SETTINGS = {
 # Other ways through the same components, where these differ in what the kit looks at.
 OTHERWISE = {
     "dataset/csv": {"path": str(FILES / "table.csv"), "target": "kind", "text": "words"},
+    "dataset/arrays": {
+        "inputs": str(FILES / "inputs.npy"),
+        "targets": str(FILES / "amounts.npy"),
+        "standardize": True,
+        "standardize_target": True,
+    },
     "dataset/image-masks": MASKS | {"flip": True, "colour": "grey"},
     "dataset/random": {"inputs": "tokens", "target": "similarity", "samples": 40},
     "model/embedding-bag": {"sparse": True},
@@ -81,6 +93,11 @@ OTHERWISE = {
     "callback/ema": {"warmup": False, "every": 2, "buffers": False},
 }
 MORE = {
+    "dataset/arrays": {
+        "inputs": str(FILES / "words.npy"),
+        "targets": str(FILES / "targets.npy"),
+        "inputs_as": "tokens",
+    },
     "dataset/digits": {"size": 8, "target": "distribution"},
     "model/cnn": {"channels": [4, 8], "dropout": 0.5, "batch_norm": False, "activation": "gelu"},
     "model/mlp": {"hidden": [8, 8], "dropout": 0.5},

@@ -33,6 +33,20 @@ def ptb_provide_datasets():
         "same-in-another-process",
         "same-in-another-process-2",
         "class-counts-are-those-of-train",
+        "preprocessor-keeps-its-state",
+        "preprocessor-keeps-its-state-2",
+        "preprocessor-keeps-its-state-3",
+        "preprocessor-keeps-its-state-4",
+        "preprocessor-keeps-its-state-5",
+        "preprocessor-keeps-its-state-6",
+        "preprocessor-decodes",
+        "preprocessor-decodes-2",
+        "preprocessor-decodes-3",
+        "preprocessor-decodes-4",
+        "preprocessor-reads-training-samples",
+        "preprocessor-reads-training-samples-2",
+        "preprocessor-reads-training-samples-3",
+        "preprocessor-reads-training-samples-4",
     )
 
 

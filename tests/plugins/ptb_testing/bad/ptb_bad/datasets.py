@@ -1,9 +1,10 @@
 import random
+from dataclasses import replace
 
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from ptb import DataBundle, DataSpec
+from ptb import DataBundle, DataSpec, Preprocessor, Sample
 
 SPEC = DataSpec((3,), "vector", "class", 2)
 
@@ -164,3 +165,143 @@ def same_in_another_process_2():
     numbers = {word: number for number, word in enumerate(set(words))}
     inputs = torch.tensor([[numbers[word] for word in words[:3]] for _ in range(12)]).float()
     return DataBundle(SPEC, TensorDataset(inputs, samples()[1]))
+
+
+class Scaled(Preprocessor):
+    """Good: the mean and the deviation of the training samples."""
+
+    def __init__(self):
+        self.mean, self.std = 0.0, 1.0
+
+    def transform(self, inputs):
+        return (inputs - self.mean) / self.std
+
+    def read(self, sources):
+        for source in sources:
+            for number, row in enumerate(samples()[0]):
+                yield Sample(f"{source}:{number}", row)
+
+
+def scaled(kind=Scaled, spec=SPEC, targets=None, **attributes):
+    inputs, classes = samples()
+    preprocessor = kind()
+    vars(preprocessor).update({"spec": spec, "mean": float(inputs.mean())} | attributes)
+    split = TensorDataset(inputs, classes if targets is None else targets)
+    return DataBundle(spec, split, transform=preprocessor.transform, preprocessor=preprocessor)
+
+
+class Forgetful(Scaled):
+    def state_dict(self):
+        return {}
+
+
+class Deaf(Scaled):
+    def load_state_dict(self, state):
+        pass
+
+
+class Eager(Scaled):
+    def __init__(self, mean):
+        self.mean, self.std = mean, 1.0
+
+
+def preprocessor_keeps_its_state():
+    return scaled(Forgetful)
+
+
+def preprocessor_keeps_its_state_2():
+    return scaled(Deaf)
+
+
+def preprocessor_keeps_its_state_3():
+    return scaled(lambda: Eager(0.0))
+
+
+def preprocessor_keeps_its_state_4():
+    return replace(scaled(), spec=DataSpec((3,), "vector", "class", 2, ("a", "b")))
+
+
+def preprocessor_keeps_its_state_5():
+    return replace(scaled(), transform=None)
+
+
+def preprocessor_keeps_its_state_6():
+    class Local(Scaled):
+        pass
+
+    return scaled(Local)
+
+
+class Short(Scaled):
+    def decode(self, scores):
+        return {"prediction": scores[1:, 0]}
+
+
+class Wordless(Scaled):
+    def decode_targets(self, targets):
+        return ["a"]
+
+
+class Misnamed(Scaled):
+    def decode_targets(self, targets):
+        return ["a"] * len(targets)
+
+
+class Unscaled(Scaled):
+    def decode_targets(self, targets):
+        return targets[:, 0]
+
+
+def preprocessor_decodes():
+    return scaled(Short)
+
+
+def preprocessor_decodes_2():
+    return scaled(Wordless)
+
+
+def preprocessor_decodes_3():
+    return scaled(Misnamed, DataSpec((3,), "vector", "class", 2, ("no", "yes")))
+
+
+def preprocessor_decodes_4():
+    spec = DataSpec((3,), "vector", "real", 1, target_mean=(7.0,), target_std=(2.0,))
+    return scaled(Unscaled, spec, torch.arange(12.0)[:, None])
+
+
+class Rounding(Scaled):
+    def read(self, sources):
+        for sample in super().read(sources):
+            yield sample._replace(inputs=sample.inputs + 0.1)
+
+
+class Unhelpful(Scaled):
+    def read(self, sources):
+        for source in sources:
+            yield Sample(str(source), error="it is no table")
+
+
+class Mistaken(Scaled):
+    def read(self, sources):
+        for sample in super().read(sources):
+            yield sample._replace(targets=torch.tensor(1))
+
+
+class Unread(Scaled):
+    read = Preprocessor.read
+
+
+def preprocessor_reads_training_samples(*, path: str):
+    return scaled(Rounding)
+
+
+def preprocessor_reads_training_samples_2(*, path: str):
+    return scaled(Unhelpful)
+
+
+def preprocessor_reads_training_samples_3(*, path: str):
+    return scaled(Mistaken)
+
+
+def preprocessor_reads_training_samples_4(*, path: str):
+    return scaled(Unread)

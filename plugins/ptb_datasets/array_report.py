@@ -16,7 +16,12 @@ def notes(spec: DataSpec, form: TargetForm, dtype: "np.dtype[Any]", left_out: in
     """What inputs and targets were taken for."""
     shape = "x".join(map(str, spec.input_shape))
     said = [
-        f"inputs are {spec.inputs} ({dtype.name}, {shape}{f', {spec.vocabulary} words' if spec.vocabulary else ''})"
+        {
+            "image": f"inputs are pictures of {shape} ({dtype.name})",
+            "vector": f"inputs are vectors of {shape} ({dtype.name})",
+            "tokens": f"inputs are {shape} tokens each ({dtype.name}), out of {spec.vocabulary}",
+            "array": f"inputs are arrays of {shape} ({dtype.name})",
+        }[spec.inputs]
     ]
     if form.codes:
         values = ", ".join(map(str, form.codes[:5])) + (", ..." if len(form.codes) > 5 else "")
@@ -47,9 +52,7 @@ def describe(
             column = values[training, place].astype(np.float64)
             low, high = float(np.nanmin(column)), float(np.nanmax(column))
             figures = {"mean": float(mean[place]), "std": float(column.std()), "min": low, "max": high}
-            columns.append(
-                {"name": f"[{place}]", "used_as": "number", "why": f"column {place} of the inputs", **figures}
-            )
+            columns.append({"name": f"[{place}]", "used_as": "number", **figures})
             if low == high:
                 doubts.append(f"column {place} of the inputs is {low:g} in every training sample; leave it out")
             elif max(abs(high - mean[place]), abs(low - mean[place])) > 20 * std[place] and preprocessor.mean is None:

@@ -98,12 +98,13 @@ def arrays(
     words = vocabulary(Path(inputs), values) if input_kind == "tokens" else None
     files = _files({"inputs": inputs, "targets": targets, "sample_weights": sample_weights}, values, missing)
     form = form_of(Path(targets), files.targets[files.rows], kind, files.rows)
-    parts = _parts(form, files, (val_fraction, test_fraction), split_seed)
+    wanted = form.encode(files.targets[files.rows])
+    parts = [files.rows[part] for part in _parts(form, wanted, (val_fraction, test_fraction), split_seed)]
     if standardize_target:
         if form.kind != "real":
             raise ConfigError(f"dataset.standardize_target belongs to real targets; those of {targets} are {form.kind}")
         form = form.standardized(files.targets[parts[0]])
-    wanted = form.encode(files.targets[files.rows])
+        wanted = form.encode(files.targets[files.rows])
     counts = _counts(form, wanted[np.searchsorted(files.rows, parts[0])])
     _check_parts(Path(targets), len(files.rows), parts, (val_fraction, test_fraction), counts, form)
     samples = as_samples(values, input_kind)
@@ -206,16 +207,13 @@ def _weights(path: str, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return flat.astype(np.float32)
 
 
-def _parts(form: TargetForm, files: Files, fractions: tuple[float, float], seed: int) -> list[np.ndarray]:
-    """The numbers of the samples of each split in the files."""
-    values = form.encode(files.targets[files.rows])
+def _parts(form: TargetForm, targets: np.ndarray, fractions: tuple[float, float], seed: int) -> list[np.ndarray]:
+    """Which targets are in each split."""
     if form.kind in ("class", "binary"):
-        parts = stratified_split(values.reshape(len(values)).astype(np.int64), fractions, seed)
-    elif form.kind == "real" and values.shape[1] == 1:
-        parts = quantile_split(values[:, 0], fractions, seed)
-    else:
-        parts = stratified_split(np.zeros(len(values), dtype=np.int64), fractions, seed)
-    return [files.rows[part] for part in parts]
+        return stratified_split(targets.reshape(len(targets)).astype(np.int64), fractions, seed)
+    if form.kind == "real" and targets.shape[1] == 1:
+        return quantile_split(targets[:, 0], fractions, seed)
+    return stratified_split(np.zeros(len(targets), dtype=np.int64), fractions, seed)
 
 
 def _counts(form: TargetForm, training: np.ndarray) -> tuple[int, ...]:

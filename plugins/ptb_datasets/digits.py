@@ -60,7 +60,15 @@ def digits(
     train, val, test = (TensorDataset(pixels[part], targets[part]) for part in map(torch.from_numpy, parts))
     form = TargetForm("class", classes=len(CLASS_NAMES))
     preprocessor = GreyPreprocessor.fit(spec, normalize(train.tensors[0]), form, smoothing=share)
-    return DataBundle(spec, train, val, test, transform=preprocessor.transform, preprocessor=preprocessor)
+    return DataBundle(
+        spec,
+        train,
+        val,
+        test,
+        transform=preprocessor.transform,
+        preprocessor=preprocessor,
+        describe=preprocessor.describe,
+    )
 
 
 def read_digits(size: int) -> tuple[Tensor, np.ndarray]:

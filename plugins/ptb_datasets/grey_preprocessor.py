@@ -61,6 +61,11 @@ class GreyPreprocessor(Preprocessor):
         """``(pixels / 255 - mean) / std``."""
         return Normalize(self.mean, self.std)
 
+    def describe(self) -> dict[str, Any]:
+        """What is done to the pixels, for `ptb data show`."""
+        said = f"pixels: (value / 255 - {self.mean:.4g}) / {self.std:.4g}"
+        return {"transforms": ["rows and columns are exchanged", said] if self.transposed else [said]}
+
     def read(self, sources: Iterable[Any]) -> Iterator[Sample]:
         """Yield the samples of each source.
 

@@ -98,6 +98,7 @@ def idx_files(
         test if test_images is None else _test(test_images, str(test_labels), form, transposed, spec),
         transform=preprocessor.transform,
         preprocessor=preprocessor,
+        describe=preprocessor.describe,
         notes=(f"{form.classes} classes, labels {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",),
     )
 

@@ -100,7 +100,15 @@ def load(data: IdxSet, root: str | None, download: bool, val_size: int, split_se
     test = TensorDataset(torch.from_numpy(test_pictures), torch.from_numpy(test_labels))
     form = TargetForm("class", classes=classes)
     preprocessor = GreyPreprocessor.fit(spec, Normalize(data.mean, data.std), form)
-    return DataBundle(spec, train, val, test, transform=preprocessor.transform, preprocessor=preprocessor)
+    return DataBundle(
+        spec,
+        train,
+        val,
+        test,
+        transform=preprocessor.transform,
+        preprocessor=preprocessor,
+        describe=preprocessor.describe,
+    )
 
 
 def user_folder(data: IdxSet) -> Path:

@@ -6,8 +6,10 @@ import pytest
 from sample_files import CLASSES, ONE_HOT, build, drawn
 
 NOTES = {
-    "vectors": (drawn("f4", 4), CLASSES, {}, ["inputs are vector (float32, 4)", "targets are 3 classes"]),
-    "tokens": (np.full((60, 3), 8), CLASSES, {"inputs_as": "tokens"}, ["inputs are tokens (int64, 3, 9 words)"]),
+    "pictures": (drawn("u1", 5, 4), CLASSES, {}, ["inputs are pictures of 1x5x4 (uint8)"]),
+    "arrays": (drawn("f2", 5, 4), CLASSES, {"inputs_as": "array"}, ["inputs are arrays of 5x4 (float16)"]),
+    "vectors": (drawn("f4", 4), CLASSES, {}, ["inputs are vectors of 4 (float32)", "targets are 3 classes"]),
+    "tokens": (np.full((60, 3), 8), CLASSES, {"inputs_as": "tokens"}, ["inputs are 3 tokens each (int64), out of 9"]),
     "codes": (drawn("f4", 4), CLASSES + 1, {}, ["the classes are the values 1, 2, 3"]),
     "one-hot": (drawn("f4", 4), ONE_HOT, {"kind": "class"}, ["targets are 3 classes, from one-hot rows"]),
     "signs": (drawn("f4", 4), CLASSES % 2 * 2 - 1, {}, ["the positive class is '1'"]),

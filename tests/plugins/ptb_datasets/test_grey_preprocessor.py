@@ -96,6 +96,15 @@ def test_a_source_that_cannot_be_used_is_said_and_ends_nothing(source, error):
     assert error in bad.error or pytest.fail(bad.error)
 
 
+def test_what_is_done_to_the_pixels_is_said(files):
+    bundle = idx_files(**files, transposed=True)
+    turned, said = bundle.describe()["transforms"]
+    mean, std = (f"{value:.4g}" for value in (bundle.transform.mean, bundle.transform.std))
+    assert said == f"pixels: (value / 255 - {mean}) / {std}"
+    assert "exchanged" in turned
+    assert len(digits().describe()["transforms"]) == 1
+
+
 def test_it_is_built_without_arguments():
     assert GreyPreprocessor().state_dict() == {
         "mean": 0.0,

@@ -1,6 +1,8 @@
 """Maps a NumPy file, ``.npy``, into memory; one that holds no plain array is named for what it is, never unpickled."""
 
 import os
+import shlex
+import zipfile
 from math import prod
 from pathlib import Path
 from stat import S_ISREG
@@ -64,9 +66,10 @@ def _copied(stream: IO[bytes], shape: tuple[int, ...], dtype: "np.dtype[np.gener
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[np.generic]", bool]:
     start = stream.read(npy.MAGIC_LEN)
     if not start.startswith(npy.MAGIC_PREFIX) or len(start) < npy.MAGIC_LEN:
-        kind = "is a .npz archive, and not" if start.startswith(b"PK") else "is not"
+        if start.startswith(b"PK"):
+            raise BadNpy(_archive(stream))
         begins = start.hex(" ") or "nothing"
-        raise BadNpy(f"{kind} a .npy file: it begins with {begins}; save the array by numpy.save(path, array)")
+        raise BadNpy(f"is not a .npy file: it begins with {begins}; save the array by numpy.save(path, array)")
     readers = {1: npy.read_array_header_1_0, 2: npy.read_array_header_2_0}
     if start[6] not in readers:
         raise BadNpy(f"is of version {start[6]} of the format, valid are 1 and 2; {_again('array')}")
@@ -81,6 +84,20 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], "np.dtype[np.generic]",
     if not all(size > 0 for size in shape):
         raise BadNpy(f"holds no values: its shape is {shape}")
     return shape, dtype, bool(fortran and len(shape) > 1)
+
+
+def _archive(stream: IO[bytes]) -> str:
+    """What to type for each array of a ``.npz`` archive."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        names = []
+    said = f" with the arrays {', '.join(names[:10])}" if names else ""
+    name = names[0] if names else "x"
+    file = f"{name if name.isidentifier() else 'array'}.npy"
+    code = f"import numpy; numpy.save({file!r}, numpy.load({os.fspath(stream.name)!r})[{name!r}])"
+    return f"is a .npz archive{said}, and not a .npy file; save each by itself: python -c {shlex.quote(code)}"
 
 
 def _check_size(shape: tuple[int, ...], dtype: "np.dtype[np.generic]", there: int) -> None:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -127,6 +129,15 @@ def test_what_is_too_large_to_be_copied_is_refused_with_the_remedy(tmp_path, mon
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(BadNpy, match=message):
         map_npy(tmp_path / "x.npy")
+
+
+def test_what_to_type_for_an_archive_works_in_a_shell(tmp_path):
+    np.savez(tmp_path / "it's all.npz", x_train=NUMBERS, y=np.arange(4))
+    with pytest.raises(BadNpy, match=r"is a .npz archive with the arrays x_train, y, and not a .npy file") as caught:
+        map_npy(tmp_path / "it's all.npz")
+    command = str(caught.value).partition("save each by itself: ")[2]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, cwd=tmp_path, check=True)
+    assert np.array_equal(map_npy(tmp_path / "x_train.npy"), NUMBERS)
 
 
 def test_values_that_begin_at_an_odd_place_are_refused(tmp_path):

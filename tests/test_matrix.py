@@ -35,6 +35,8 @@ DATASETS = {
     "image-folder": {"size": 16},
     "image-masks": {"size": 16, "values": [0, 255]},
     "arrays": {},
+    "arrays-standardized": {"name": "arrays", "standardize": True, "class_names": ["a", "b", "c"]},
+    "idx": {},
     "csv": {"target": "kind"},
     "csv-text": {"name": "csv", "target": "kind", "text": "words"},
     "random-class": RANDOM | {"inputs": "image", "input_shape": [1, 16, 16], "target": "class", "output_size": 3},
@@ -100,6 +102,7 @@ def files(tmp_path_factory):
         "image-folder": {"root": str(root / "pictures")},
         "image-masks": {"images": str(root / "images"), "masks": str(root / "masks")},
         "arrays": {"inputs": str(root / "inputs.npy"), "targets": str(root / "targets.npy")},
+        "idx": {"images": str(root / "train-images-idx3-ubyte"), "labels": str(root / "train-labels-idx1-ubyte")},
         "csv": {"path": str(root / "table.csv")},
     }
 

@@ -12,7 +12,7 @@ from ptb import DataSpec, Preprocessor, Sample
 from ptb_datasets.array_inputs import AsFloat, AsTokens, as_samples, first_unusable, mask_of
 from ptb_datasets.array_targets import TargetForm, WrongTarget
 from ptb_datasets.images import Normalize
-from ptb_datasets.npy import BadNpy, map_npy
+from ptb_datasets.npy import BadNpy, map_npy, read_npz
 
 HALF = 0.5  # pixels without other figures become -1 to 1
 
@@ -55,13 +55,15 @@ class ArrayPreprocessor(Preprocessor):
         """Yield the samples of each source.
 
         A source is a ``.npy`` file, an array ``[N, ...]`` or one sample of it, a frame or tensor of that form; or a
-        dict ``{"inputs": ..., "targets": ...}`` of two of them.
+        dict ``{"inputs": ..., "targets": ...}`` of two of them, or a ``.npz`` file with arrays of these names.
         """
         for source in sources:
             targets = source.get("targets") if isinstance(source, Mapping) else None
             inputs = source.get("inputs") if isinstance(source, Mapping) else source
             name = str(inputs) if isinstance(inputs, str | Path) else ""
             try:
+                if name.lower().endswith(".npz"):
+                    inputs, targets = map(read_npz(Path(name).expanduser()).get, ("inputs", "targets"))
                 yield from self._samples(name, _array(inputs), None if targets is None else _array(targets))
             except (BadNpy, ValueError, TypeError, RuntimeError) as error:
                 yield Sample(name or "array", error=str(error))

@@ -13,7 +13,7 @@ from ptb import DataError, DataSpec, Preprocessor, Sample
 from ptb_datasets.array_targets import TargetForm, WrongTarget
 from ptb_datasets.idx import read_idx, read_labels
 from ptb_datasets.images import Normalize
-from ptb_datasets.npy import BadNpy, map_npy
+from ptb_datasets.npy import BadNpy, map_npy, read_npz
 from ptb_datasets.picture_file import SUFFIXES, BadPicture, Form, read_picture, resized
 
 MAX_PIXELS = 64_000_000
@@ -70,8 +70,8 @@ class GreyPreprocessor(Preprocessor):
         """Yield the samples of each source.
 
         A source is a picture file, a folder of them (a sub-folder with the name of a class gives the target), a
-        ``.npy`` file or an array, uint8 ``[N, H, W]``, ``[N, 1, H, W]`` or one such picture, an IDX file, or a dict
-        ``{"inputs": ..., "targets": ...}`` of pictures and their labels.
+        ``.npy`` file or an array, uint8 ``[N, H, W]``, ``[N, 1, H, W]`` or one such picture, an IDX file, a dict
+        ``{"inputs": ..., "targets": ...}`` of pictures and their labels, or a ``.npz`` file with arrays of these names.
         """
         warned = False
         for source in sources:
@@ -101,6 +101,8 @@ class GreyPreprocessor(Preprocessor):
             elif name and path.suffix.lower() in SUFFIXES:
                 yield name, read_picture(path, self._form()), None
             else:
+                if name.lower().endswith(".npz"):
+                    source, targets = map(read_npz(path).get, ("inputs", "targets"))
                 rows = self._rows(_array(source, self.transposed))
                 labels = None if targets is None else _labels(targets)
                 if labels is not None and len(labels) != len(rows):

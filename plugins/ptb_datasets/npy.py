@@ -3,6 +3,7 @@
 import os
 import shlex
 import zipfile
+import zlib
 from math import prod
 from pathlib import Path
 from stat import S_ISREG
@@ -50,6 +51,29 @@ def map_npy(path: Path) -> np.ndarray:
     except OSError as error:
         raise BadNpy(f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
+        raise BadNpy(f"cannot be read: {error}") from error
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays ``inputs`` and, if there are any, ``targets`` of an archive, in memory.
+
+    Raises:
+        BadNpy: it cannot be read, is larger than a quarter of the memory, lacks ``inputs``, or holds objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > COPY_SHARE * machine_memory():
+            raise BadNpy(f"unpacks to {size:,} bytes, more than a quarter of the memory; save its arrays as .npy files")
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ("inputs", "targets") if name in arrays}
+            if "inputs" not in found:
+                valid = "numpy.savez(path, inputs=..., targets=...), targets only where they are known"
+                raise BadNpy(f"has no array 'inputs', but {', '.join(arrays) or 'none'}; save it by {valid}")
+            return found
+    except OSError as error:
+        raise BadNpy(f"cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
         raise BadNpy(f"cannot be read: {error}") from error
 
 

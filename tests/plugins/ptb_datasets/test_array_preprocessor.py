@@ -45,6 +45,16 @@ def test_reading_the_training_files_gives_the_training_samples(tmp_path, dtype, 
     assert [sample.targets for sample in made.read([str(tmp_path / "inputs.npy")])] == [None] * 60
 
 
+def test_an_archive_holds_inputs_and_targets(tmp_path):
+    given = drawn("f4", 3)
+    preprocessor = build(tmp_path, given, CLASSES + 1).preprocessor
+    np.savez(tmp_path / "new.npz", inputs=given[:4], targets=CLASSES[:4] + 1)
+    samples = list(preprocessor.read([tmp_path / "new.npz"]))
+    assert torch.equal(stacked(samples), torch.from_numpy(given[:4]))
+    assert [int(sample.targets) for sample in samples] == CLASSES[:4].tolist()
+    assert samples[1].name == f"{tmp_path}/new.npz[1]"
+
+
 TARGETS = {
     "one-hot": (ONE_HOT, {"kind": "class"}),
     "codes": (CLASSES * 10, {}),

@@ -42,6 +42,10 @@ def test_arrays_and_files_of_them_give_the_same_pictures(files, tmp_path):
     for source in (tmp_path / "x.npy", str(tmp_path / "x.npy"), PICTURES, PICTURES[:, None], files["images"], wanted):
         assert torch.equal(stacked(preprocessor.read([source])), wanted)
     assert torch.equal(stacked(preprocessor.read([PICTURES[3]])), wanted[3:4])
+    np.savez(tmp_path / "x.npz", inputs=PICTURES[:3], targets=[1, 2, 4])
+    samples = list(preprocessor.read([tmp_path / "x.npz"]))
+    assert torch.equal(stacked(samples), wanted[:3])
+    assert [int(sample.targets) for sample in samples] == [0, 1, 3]
 
 
 def test_picture_files_are_read_grey_and_stretched_and_folders_give_the_class(tmp_path):

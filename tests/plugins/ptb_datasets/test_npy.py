@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from ptb_datasets.npy import BadNpy, map_npy
+from ptb_datasets.npy import BadNpy, map_npy, read_npz
 
 PLAIN = [np.bool_, *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"]
 NUMBERS = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -129,6 +130,43 @@ def test_what_is_too_large_to_be_copied_is_refused_with_the_remedy(tmp_path, mon
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(BadNpy, match=message):
         map_npy(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_inputs_and_targets_are_read_from_an_archive(tmp_path, save):
+    save(tmp_path / "x.npz", inputs=NUMBERS, targets=np.arange(4), more=np.arange(5))
+    read = read_npz(tmp_path / "x.npz")
+    assert read.keys() == {"inputs", "targets"}
+    assert np.array_equal(read["inputs"], NUMBERS)
+    save(tmp_path / "x.npz", inputs=NUMBERS)
+    assert read_npz(tmp_path / "x.npz").keys() == {"inputs"}
+
+
+def bomb(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inputs.npy", bytes(2**20))
+
+
+def objects(path):
+    np.savez(path, inputs=np.array([{}], dtype=object))
+
+
+ARCHIVES = {
+    "text": (lambda path: path.write_text("hello"), "cannot be read: File is not a zip file"),
+    "nothing": (lambda path: None, "cannot be read: No such file"),
+    "cut": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(30)), "cannot be read"),
+    "other-names": (lambda path: np.savez(path, x=NUMBERS), r"has no array 'inputs', but x; save it by numpy.savez"),
+    "objects": (objects, "cannot be read: Object arrays"),
+    "bomb": (bomb, "unpacks to 1,048,576 bytes, more than a quarter of the memory"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), ARCHIVES.values(), ids=ARCHIVES)
+def test_an_archive_that_cannot_be_used_is_said(tmp_path, monkeypatch, make, message):
+    monkeypatch.setattr("ptb_datasets.npy.machine_memory", lambda: 2.0**20)
+    make(tmp_path / "x.npz")
+    with pytest.raises(BadNpy, match=message):
+        read_npz(tmp_path / "x.npz")
 
 
 def test_what_to_type_for_an_archive_works_in_a_shell(tmp_path):

@@ -58,6 +58,7 @@ class AsFloat:
         values = inputs.to(torch.int64) & self.mask if self.mask else inputs
         values = values if values.dtype == torch.float64 else values.to(torch.float32)
         if self.mean is not None and self.std is not None:
+            # Two small copies a batch on a GPU; tensors that are kept there could not be pickled for another machine.
             values = (values - self.mean.to(values)) / self.std.to(values)
         return values.to(torch.float32)
 

@@ -29,8 +29,18 @@ def ptb_provide_datasets() -> Iterable[Component]:
             "breast-cancer", "shipped_tables:breast_cancer", "569 tumours, 30 measurements, binary target; no download"
         ),
         _component("diabetes", "shipped_tables:diabetes", "442 patients, 10 measurements, real target; no download"),
-        _component("image-folder", "image_folder:image_folder", "Your own pictures, one folder for each class"),
-        _component("image-masks", "image_masks:image_masks", "Your own pictures, with a mask of classes for each"),
+        Component(
+            "image-folder",
+            "ptb_datasets.image_folder:image_folder",
+            summary="Your own pictures, one folder for each class, or a table of files and labels",
+            settings="ptb_datasets.picture_settings:ImageFolder",
+        ),
+        Component(
+            "image-masks",
+            "ptb_datasets.image_masks:image_masks",
+            summary="Your own pictures, with a mask of classes for each",
+            settings="ptb_datasets.picture_settings:ImageMasks",
+        ),
         _component("arrays", "arrays:arrays", "Your own arrays: two NumPy files, of any size"),
         Component(
             "idx",

@@ -18,12 +18,13 @@ from torch.utils.data import Dataset, TensorDataset
 from ptb import DataBundle, DataError, DataSpec, SampleGenerator
 from ptb_datasets.folder_scan import SPLITS, Refused, find_folder, shown
 from ptb_datasets.folder_splits import fractions_to_draw, report
-from ptb_datasets.images import Normalize
 from ptb_datasets.mapped import machine_memory
 from ptb_datasets.mask_file import Labels, Value, read_pair
 from ptb_datasets.mask_pairs import Pair, Pairs, find_pairs
 from ptb_datasets.picture_cache import in_threads
-from ptb_datasets.picture_file import BadPicture, Form, opencv
+from ptb_datasets.picture_file import BadPicture, opencv
+from ptb_datasets.picture_form import Form, form_of
+from ptb_datasets.picture_normalize import normalizer
 from ptb_datasets.splits import stratified_split
 from ptb_datasets.subsets import subsets
 
@@ -74,6 +75,15 @@ def image_masks(
     mask_suffix: str = "",
     size: int | tuple[int, int] = 128,
     colour: Literal["grey", "colour"] = "colour",
+    fit: Literal["stretch", "crop", "letterbox"] = "stretch",
+    interpolation: Literal["auto", "nearest", "linear", "cubic", "area", "lanczos"] = "auto",
+    background: tuple[int, int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    decode: Literal["full", "reduced"] = "full",
+    normalize: Literal["half", "imagenet", "data"] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    follow_links: bool = False,
     values: Sequence[Value] | None = None,
     unlabelled: Value | None = None,
     class_names: Sequence[str] | None = None,
@@ -93,8 +103,17 @@ def image_masks(
         images: the folder of the pictures.
         masks: the folder of the masks: PNG or another format that keeps pixels as they are, as large as the pictures.
         mask_suffix: what the name of a mask has after that of its picture: ``"_mask"`` of ``1.jpg`` and ``1_mask.png``.
-        size: height and width to which both are stretched, masks by the nearest pixel; one number is both.
+        size: height and width of both; one number is both. Masks take the nearest pixel.
         colour: ``"colour"`` gives red, green and blue, ``"grey"`` one channel.
+        fit: how both get that size, see ``image_folder``; around a letterbox nobody labelled.
+        interpolation: of the pictures, see ``image_folder``.
+        background: see ``image_folder``.
+        value_range: of the pictures, see ``image_folder``.
+        decode: see ``image_folder``.
+        normalize: see ``image_folder``.
+        mean: see ``image_folder``.
+        std: see ``image_folder``.
+        follow_links: links may lead out of the folders.
         values: the pixel value of each class in the order of their numbers, as ``[0, 255]``, or its colour (red, green,
             blue); PNG files with a palette have colours. None: the values are the numbers, from 0 without gaps.
         unlabelled: the value or colour of pixels that nobody labelled, which neither loss nor metrics see; often 255.
@@ -109,18 +128,17 @@ def image_masks(
 
     Returns:
         uint8 inputs ``[N, 3 or 1, height, width]``, int64 targets ``[N, height, width]``, -100 where nobody labelled.
-        ``transform`` is ``(inputs / 255 - 0.5) / 0.5``.
+        ``transform`` is ``(inputs / 255 - mean) / std``, with 0.5 for both unless another is asked for.
 
     Raises:
         ConfigError: a fraction is given for a split that has a folder, or a seed and no split is drawn.
         DataError: there is no such folder, it holds too little, or files are no good.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    form = Form(height, width, colour == "colour", max_pixels)
+    form = form_of(size, colour, max_pixels, fit, interpolation, background, value_range, decode)
     labels = Labels(None if values is None else tuple(values), unlabelled)
     top = find_folder(images, "images")
     opencv(max_pixels)
-    found = find_pairs(top, find_folder(masks, "masks"), mask_suffix)
+    found = find_pairs(top, find_folder(masks, "masks"), mask_suffix, follow_links)
     every = [pair for pairs in found.samples.values() for pair in pairs]
     pixels, reasons = _read(every, form, labels)
     refused = found.refused + [Refused(every[row].picture, reason) for row, reason in reasons.items()]
@@ -144,10 +162,11 @@ def image_masks(
         classes,
         class_names=tuple(class_names or ()),
         class_counts=tuple(counts.tolist()),
-        positions=(height, width),
+        positions=form.sides,
     )
     augment = FlipTogether() if flip else None
-    return DataBundle(spec, train, val, test, transform=Normalize(0.5, 0.5), augment=augment)
+    transform = normalizer(normalize, mean, std, train)
+    return DataBundle(spec, train, val, test, transform=transform, augment=augment)
 
 
 class _Pixels(NamedTuple):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ptb_datasets.mask_pairs import Pair
-from ptb_datasets.picture_file import BadPicture, Form, decode, opencv, planes, read_bytes
+from ptb_datasets.picture_file import BadPicture, Form, decode, pixels_of, planes, read_bytes, reduction_of
+from ptb_datasets.picture_fit import fitted
 
 HIDDEN = -100  # a pixel that nobody labelled
 MOST_CLASSES = 1 << 14
@@ -32,22 +33,27 @@ class Labels(NamedTuple):
 
 
 def read_pair(pair: Pair, form: Form, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """A picture, uint8 ``[C, H, W]``, and its classes, int16 ``[H, W]``, -100 where nobody labelled; both stretched.
+    """A picture, uint8 ``[C, H, W]``, and its classes, int16 ``[H, W]``, -100 where nobody labelled.
 
-    Masks take the value of the nearest pixel, as there are no classes between two.
+    Both get their size alike. Masks take the value of the nearest pixel, as there are no classes between two, and
+    nobody labelled the space around a letterbox.
 
     Raises:
         BadPicture: with the reason.
     """
-    pixels = decode(read_bytes(pair.picture, form.max_pixels), form.colour, form.max_pixels)
+    data = read_bytes(pair.picture, form.max_pixels)
+    pixels, reduction = pixels_of(data, form), reduction_of(data, form)
     try:
         mask = decode(read_bytes(pair.mask, form.max_pixels), None, form.max_pixels)
-        if mask.shape[:2] != pixels.shape[:2]:
-            sizes = " and ".join(f"{height}x{width}" for height, width in (mask.shape[:2], pixels.shape[:2]))
+        if tuple(-(-side // reduction) for side in mask.shape[:2]) != pixels.shape[:2]:
+            seen = (mask.shape[:2], tuple(side * reduction for side in pixels.shape[:2]))
+            sizes = " and ".join(f"{height}x{width}" for height, width in seen)
             raise BadPicture(f"mask and picture must have one size (height x width), they have {sizes}")
-        cv2 = opencv(form.max_pixels)
-        mask = cv2.resize(mask, (form.width, form.height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return planes(pixels, form), _classes(mask, labels)
+        if form.fit != "letterbox":
+            return planes(pixels, form), _classes(fitted(mask, form, mask=True), labels)
+        inside = fitted(np.ones(mask.shape[:2], np.uint8), form, mask=True, empty=0)
+        small = fitted(mask, form, mask=True, empty=mask[0, 0])
+        return planes(pixels, form), np.where(inside, _classes(small, labels), np.int16(HIDDEN))
     except BadPicture as error:
         raise BadPicture(f"its mask {pair.mask.name}: {error}") from error
 

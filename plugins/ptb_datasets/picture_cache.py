@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -19,11 +20,12 @@ import platformdirs
 from ptb import StorageError
 from ptb_datasets.mapped import expect_random_reads
 from ptb_datasets.npy import BadNpy, map_npy
-from ptb_datasets.picture_file import UNREADABLE, BadPicture, Form, opencv, read_bytes, read_picture
+from ptb_datasets.picture_file import UNREADABLE, BadPicture, Facts, Form, inspect_picture, opencv, read_bytes
+from ptb_datasets.picture_warnings import Seen
 
 S = TypeVar("S")
 T = TypeVar("T")
-FORMAT = 1  # of the files below; also to be raised when pictures of the same files come out otherwise
+FORMAT = 2  # of the files below; also to be raised when pictures of the same files come out otherwise
 MOST_THREADS = 8
 AT_ONCE = 16  # pictures of one task
 TASKS_AHEAD = 4  # of each thread
@@ -31,25 +33,34 @@ LEFT_BEHIND = 24 * 3600  # seconds after which an unfinished file belongs to no 
 
 
 class Decoded(NamedTuple):
-    """Pictures in the order of their files, uint8 ``[N, C, H, W]``, and why some rows of it are 0: no good."""
+    """Pictures in the order of their files, and why some rows of them are 0: no good.
 
-    pixels: np.ndarray
+    Args:
+        pixels: uint8 ``[N, C, H, W]``; None where they are not kept.
+        refused: the reasons by rows.
+        seen: what the pixels do not show.
+    """
+
+    pixels: np.ndarray | None
     refused: dict[int, str]
+    seen: Seen
 
 
-def keep(paths: Sequence[Path], form: Form) -> Decoded:
-    """Decodes the pictures into memory."""
-    pixels = np.zeros((len(paths), *form.shape), np.uint8)
+def keep(paths: Sequence[str], form: Form, pixels: np.ndarray | None) -> Decoded:
+    """Decodes the pictures into memory, or only looks at them where ``pixels`` is None."""
     refused: dict[int, str] = {}
+    seen = Seen()
     for row, picture in enumerate(decoded(paths, form)):
         if isinstance(picture, str):
             refused[row] = picture
-        else:
-            pixels[row] = picture
-    return Decoded(pixels, refused)
+            continue
+        seen.add(paths[row], picture[1])
+        if pixels is not None:
+            pixels[row] = picture[0]
+    return Decoded(pixels, refused, seen)
 
 
-def cached(top: Path, paths: Sequence[Path], form: Form) -> Decoded:
+def cached(top: Path, paths: Sequence[str], form: Form) -> Decoded:
     """The pictures mapped from a file in ``cache_folder()``, which is made where it is not there or is damaged.
 
     Its name is a hash of whatever the pixels depend on, files by their names, sizes and times of change. Its header and
@@ -63,8 +74,8 @@ def cached(top: Path, paths: Sequence[Path], form: Form) -> Decoded:
     Raises:
         StorageError: the file cannot be written.
     """
-    start = len(top.parts)
-    names = ["/".join(path.parts[start:]) for path in paths]
+    start = len(str(top)) + 1
+    names = [path[start:].replace(os.sep, "/") for path in paths]
     file = cache_folder() / f"{_fingerprint(paths, names, form)}.npy"
     try:
         return _load(file, paths, names, form)
@@ -73,14 +84,14 @@ def cached(top: Path, paths: Sequence[Path], form: Form) -> Decoded:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(file.parent)
-        refused = _write(file, paths, names, form)
+        refused, seen = _write(file, paths, names, form)
         pixels = map_npy(file)
     except (BadNpy, OSError) as error:
         raise StorageError(
             f"cannot keep the decoded pictures in {file}: {error}; make room there, or leave dataset.cache out"
         ) from error
     expect_random_reads(pixels)
-    return Decoded(pixels, refused)
+    return Decoded(pixels, refused, seen)
 
 
 def cache_folder() -> Path:
@@ -88,13 +99,13 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("ptb") / "image-folder"
 
 
-def decoded(paths: Sequence[Path], form: Form) -> Iterator[np.ndarray | str]:
+def decoded(paths: Sequence[str], form: Form) -> Iterator[tuple[np.ndarray, Facts] | str]:
     """The pictures in order, uint8 ``[C, H, W]``, decoded by a pool of threads; for one that is no good, the reason."""
     opencv(form.max_pixels)
 
-    def read(path: Path) -> np.ndarray | str:
+    def read(path: str) -> tuple[np.ndarray, Facts] | str:
         try:
-            return read_picture(path, form)
+            return inspect_picture(path, form)
         except BadPicture as error:
             return str(error)
 
@@ -119,11 +130,11 @@ def in_threads(work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fingerprint(paths: Sequence[Path], names: Sequence[str], form: Form) -> str:
+def _fingerprint(paths: Sequence[str], names: Sequence[str], form: Form) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, opencv(form.max_pixels).__version__, *form]).encode())
     for path, name in zip(paths, names, strict=True):
         try:
-            status = path.stat()
+            status = os.stat(path)
             # Size and time may be those of another picture; its number and when it was put there are its own.
             seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         except OSError:
@@ -132,23 +143,24 @@ def _fingerprint(paths: Sequence[Path], names: Sequence[str], form: Form) -> str
     return digest.hexdigest()
 
 
-def _load(file: Path, paths: Sequence[Path], names: Sequence[str], form: Form) -> Decoded:
+def _load(file: Path, paths: Sequence[str], names: Sequence[str], form: Form) -> Decoded:
     """Raises all sorts of errors where there is no whole cache."""
     pixels = map_npy(file)
     if pixels.dtype != np.uint8 or pixels.shape != (len(paths), *form.shape):
         raise ValueError(f"{file} holds {pixels.dtype} {pixels.shape}")
     rows = {name: row for row, name in enumerate(names)}
-    reasons = json.loads(file.with_suffix(".json").read_text())["refused"]
+    beside = json.loads(file.with_suffix(".json").read_text())
+    reasons, seen = beside["refused"], Seen(**beside["seen"])
     refused = {rows[name]: str(reason) for name, reason in reasons.items()}
     for row, reason in refused.items():
         # A permission that was given since leaves no trace in size and time.
         if reason.startswith(UNREADABLE) and _readable(paths[row], form):
             raise ValueError(f"{paths[row]} can be read now")
     expect_random_reads(pixels)
-    return Decoded(pixels, refused)
+    return Decoded(pixels, refused, seen)
 
 
-def _readable(path: Path, form: Form) -> bool:
+def _readable(path: str, form: Form) -> bool:
     try:
         read_bytes(path, form.max_pixels)
     except BadPicture as error:
@@ -156,9 +168,10 @@ def _readable(path: Path, form: Form) -> bool:
     return True
 
 
-def _write(file: Path, paths: Sequence[Path], names: Sequence[str], form: Form) -> dict[int, str]:
-    """Writes what was refused, then the pixels: where these are, all is there."""
+def _write(file: Path, paths: Sequence[str], names: Sequence[str], form: Form) -> tuple[dict[int, str], Seen]:
+    """Writes what was refused and seen, then the pixels: where these are, all is there."""
     refused: dict[int, str] = {}
+    seen = Seen()
     with _replacing(file) as stream:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *form.shape)}
         np.lib.format.write_array_header_1_0(stream, header)
@@ -167,11 +180,12 @@ def _write(file: Path, paths: Sequence[Path], names: Sequence[str], form: Form) 
                 refused[row] = picture
                 stream.write(bytes(prod(form.shape)))
             else:
-                stream.write(picture.data)
+                stream.write(picture[0].data)
+                seen.add(names[row], picture[1])
         with _replacing(file.with_suffix(".json")) as beside:
             reasons = {names[row]: reason for row, reason in refused.items()}
-            beside.write(json.dumps({"refused": reasons}, indent=1).encode())
-    return refused
+            beside.write(json.dumps({"refused": reasons, "seen": asdict(seen)}, indent=1).encode())
+    return refused, seen
 
 
 @contextmanager

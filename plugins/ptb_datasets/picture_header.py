@@ -1,15 +1,18 @@
 """Reads how large a picture is from its first bytes, so that nothing is decoded that would not fit into memory."""
 
 import re
+from struct import calcsize, unpack_from
 from struct import error as StructError
-from struct import unpack_from
 
 _PNM = re.compile(rb"P[1-6]\s(?:\s*#[^\n]*\n)*\s*(\d{1,10})(?:\s+|\s*#[^\n]*\n)+(\d{1,10})\s")
 _TIFF_TYPES = {3: "H", 4: "I"}  # short and long
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a PNG, JPEG, BMP, WebP, TIFF or PNM file claims, or None if its header says none."""
+    """Width and height that a file claims, or None if its header says none.
+
+    It knows PNG, JPEG, BMP, WebP, TIFF, PNM, GIF, AVIF and JPEG 2000.
+    """
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return unpack_from(">II", data, 16) if data[12:16] == b"IHDR" else None
@@ -21,10 +24,24 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
             return _webp(data)
         if data[:4] in (b"II*\0", b"MM\0*"):
             return _tiff(data)
+        if data[:6] in (b"GIF87a", b"GIF89a"):
+            width, height = unpack_from("<HH", data, 6)
+            return (width, height) if width and height else None
+        if kind_of(data) in ("AVIF", "JPEG2000"):
+            return _boxes(data)
         match = _PNM.match(data)
         return (int(match[1]), int(match[2])) if match else None
     except StructError:  # it ends inside its header
         return None
+
+
+def kind_of(data: bytes) -> str | None:
+    """``"GIF"``, ``"AVIF"`` or ``"JPEG2000"``, as Pillow calls what not every OpenCV decodes; None for the others."""
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return "GIF"
+    if data[4:8] == b"ftyp" and (b"avif" in data[8:40] or b"avis" in data[8:40]):
+        return "AVIF"
+    return "JPEG2000" if data.startswith(b"\0\0\0\x0cjP  ") else None
 
 
 def is_cut_jpeg(data: bytes) -> bool:
@@ -67,12 +84,37 @@ def _webp(data: bytes) -> tuple[int, int] | None:
 
 
 def _tiff(data: bytes) -> tuple[int, int] | None:
-    order = "<" if data.startswith(b"II") else ">"
-    start = unpack_from(f"{order}I", data, 4)[0]
-    sizes = {}
+    tags = tiff_tags(data)
+    return (tags[256], tags[257]) if 256 in tags and 257 in tags else None  # width, height
+
+
+def tiff_tags(data: bytes, begin: int = 0) -> dict[int, int]:
+    """The numbers in the first directory of a TIFF file, or of EXIF data that begin at a place, by their tags.
+
+    Raises:
+        struct.error: it ends inside the directory.
+    """
+    order = "<" if data[begin : begin + 2] == b"II" else ">"
+    start = begin + unpack_from(f"{order}I", data, begin + 4)[0]
+    tags = {}
     for entry in range(unpack_from(f"{order}H", data, start)[0]):
         place = start + 2 + 12 * entry
-        tag, form = unpack_from(f"{order}HH", data, place)
-        if tag in (256, 257) and form in _TIFF_TYPES:  # width, height
-            sizes[tag] = unpack_from(order + _TIFF_TYPES[form], data, place + 8)[0]
-    return (sizes[256], sizes[257]) if len(sizes) == 2 else None
+        tag, form, count = unpack_from(f"{order}HHI", data, place)
+        if form in _TIFF_TYPES:
+            value = place + 8
+            if count * calcsize(_TIFF_TYPES[form]) > 4:  # several values lie elsewhere
+                value = begin + unpack_from(f"{order}I", data, value)[0]
+            tags[tag] = unpack_from(order + _TIFF_TYPES[form], data, value)[0]
+    return tags
+
+
+def _boxes(data: bytes) -> tuple[int, int] | None:
+    """The largest of the sizes in the boxes of an AVIF or JPEG 2000 file."""
+    sizes = []
+    for name, place, order in ((b"ispe", 8, ">II"), (b"ihdr", 4, ">II")):
+        start = data.find(name, 0, 1 << 16)
+        while start >= 0:
+            first, second = unpack_from(order, data, start + place)
+            sizes.append((second, first) if name == b"ihdr" else (first, second))
+            start = data.find(name, start + 4, 1 << 16)
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)

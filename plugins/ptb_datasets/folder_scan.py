@@ -150,8 +150,8 @@ def is_litter(name: str) -> bool:
 def entries(walk: Walk, folder: Path | str, refused: list[Refused]) -> list["os.DirEntry[str]"]:
     """What is in a folder, by name, without litter and without links that lead out of it."""
     with _scanned(folder) as found:
-        kept = [entry for entry in found if not is_litter(entry.name)]
-    return sorted((entry for entry in kept if not _is_refused(walk, entry, refused)), key=lambda entry: entry.name)
+        kept = sorted((entry for entry in found if not is_litter(entry.name)), key=lambda entry: entry.name)
+    return [entry for entry in kept if not _is_refused(walk, entry, refused)]
 
 
 def files_in(walk: Walk, folder: str, refused: list[Refused], above: tuple[str, ...] = ()) -> list[str]:

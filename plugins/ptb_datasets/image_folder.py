@@ -18,13 +18,17 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec
 from ptb_datasets.folder_labels import LabelFile, scan_labels
-from ptb_datasets.folder_scan import SPLITS, Refused, Scan, Walk, find_folder, is_picture, scan, shown
+from ptb_datasets.folder_scan import SPLITS, Refused, Scan, Walk, find_folder, is_picture, listed, scan, shown
 from ptb_datasets.folder_splits import fractions_to_draw, report
 from ptb_datasets.mapped import machine_memory
+from ptb_datasets.picture_augment import Augment
 from ptb_datasets.picture_cache import Decoded, cached, in_threads, keep
+from ptb_datasets.picture_describe import Describe
 from ptb_datasets.picture_file import SUFFIXES, BadPicture, check_name, opencv, read_bytes, read_picture
-from ptb_datasets.picture_form import Form, form_of
+from ptb_datasets.picture_form import BLACK, Form, form_of
+from ptb_datasets.picture_mix import Mix
 from ptb_datasets.picture_normalize import normalizer
+from ptb_datasets.picture_preprocessor import PicturePreprocessor
 from ptb_datasets.picture_warnings import Seen
 from ptb_datasets.splits import class_counts, stratified_split
 from ptb_datasets.subsets import subsets
@@ -93,6 +97,12 @@ def image_folder(
     check: Literal["decode", "header", "none"] = "decode",
     max_pixels: int = 64_000_000,
     cache: bool = False,
+    flip: bool = False,
+    pad_crop: int | None = None,
+    rotate: float | None = None,
+    colour_jitter: float | None = None,
+    mixup: float | None = None,
+    cutmix: float | None = None,
 ) -> DataBundle:
     """Pictures in one folder for each class, in ``train``, ``val`` and ``test`` folders of such folders, or in a table.
 
@@ -136,6 +146,12 @@ def image_folder(
             nothing. It is in the folder ``ptb/image-folder`` of the user's caches, on Linux ``~/.cache``. Other
             settings of the pixels, another OpenCV, or a file that is added, removed or changed by its size or time,
             makes another one; old ones stay until you delete them.
+        flip: in training, turn half of the pictures left to right.
+        pad_crop: in training, shift pictures by so many pixels at most.
+        rotate: in training, rotate them by so many degrees at most.
+        colour_jitter: in training, change brightness, contrast and saturation by this share at most.
+        mixup: in training, mix pictures and targets with others; see ``picture_mix``.
+        cutmix: in training, put boxes of other pictures into them.
 
     Returns:
         uint8 inputs ``[N, 3 or 1, height, width]``, int64 targets ``[N]``. ``transform`` is
@@ -176,7 +192,27 @@ def image_folder(
         class_counts=class_counts(parts["train"].labels, len(names)),
     )
     transform = normalizer(normalize, mean, std, train)
-    return DataBundle(spec, train, val, test, transform=transform)
+    mix = Mix(train, transform, len(names), mixup, cutmix) if mixup or cutmix else None
+    augment = Augment(transform, flip, pad_crop, rotate, colour_jitter, form.background or BLACK, mix)
+
+    def describe() -> dict[str, Any]:
+        good = [row for row in range(len(paths)) if row not in read.refused]
+        every = np.concatenate([files.labels for files in found.files.values()])
+        used = [paths[row] for row in good]
+        said = augment.sentences()
+        return Describe(walk.top, used, every[good], names, refused, form, transform, said)()
+
+    return DataBundle(
+        spec,
+        train,
+        val,
+        test,
+        transform=transform,
+        augment=augment if augment.sentences() else None,
+        preprocessor=PicturePreprocessor.fit(form, transform),
+        notes=(f"classes in this order: {listed(names)}", *found.notes),
+        describe=describe,
+    )
 
 
 def _read(paths: list[str], top: Path, form: Form, check: str, cache: bool) -> Decoded:

@@ -22,9 +22,11 @@ from ptb_datasets.mapped import machine_memory
 from ptb_datasets.mask_file import Labels, Value, read_pair
 from ptb_datasets.mask_pairs import Pair, Pairs, find_pairs
 from ptb_datasets.picture_cache import in_threads
+from ptb_datasets.picture_describe import Describe
 from ptb_datasets.picture_file import BadPicture, opencv
 from ptb_datasets.picture_form import Form, form_of
 from ptb_datasets.picture_normalize import normalizer
+from ptb_datasets.picture_preprocessor import PicturePreprocessor
 from ptb_datasets.splits import stratified_split
 from ptb_datasets.subsets import subsets
 
@@ -166,7 +168,22 @@ def image_masks(
     )
     augment = FlipTogether() if flip else None
     transform = normalizer(normalize, mean, std, train)
-    return DataBundle(spec, train, val, test, transform=transform, augment=augment)
+
+    def describe() -> dict[str, Any]:
+        good = [str(pair.picture) for row, pair in enumerate(every) if row not in reasons]
+        said = ["half of the training pictures are turned left to right, with their masks"] * flip
+        return Describe(top, good, None, class_names or (), refused, form, transform, said)()
+
+    return DataBundle(
+        spec,
+        train,
+        val,
+        test,
+        transform=transform,
+        augment=augment,
+        preprocessor=PicturePreprocessor.fit(form, transform),
+        describe=describe,
+    )
 
 
 class _Pixels(NamedTuple):

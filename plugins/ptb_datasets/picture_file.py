@@ -162,7 +162,34 @@ def pixels_of(data: bytes, form: Form) -> np.ndarray:
         stored = _decoded(data, depth, form.colour, form.max_pixels)
     except BadPicture:  # OpenCV gives numbers with a point only as they are stored
         stored = turned(decode(data, None, form.max_pixels), data)
-    pixels = _eight_bits(stored[..., :3] if stored.ndim == 3 else stored, form.value_range)
+    return _converted(_eight_bits(stored[..., :3] if stored.ndim == 3 else stored, form.value_range), form)
+
+
+def pixels_of_array(pixels: np.ndarray, form: Form) -> np.ndarray:
+    """The same of a picture ``[h, w]`` or ``[h, w, 1, 3 or 4]`` (red, green, blue, opacity) in memory.
+
+    Raises:
+        BadPicture: it has another shape or type.
+    """
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    kinds = (np.uint8, np.uint16) if form.value_range is None else (np.uint8, np.uint16, np.float32, np.float64)
+    if pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in pixels.shape or pixels.dtype not in kinds:
+        raise BadPicture(
+            f"{pixels.dtype} {list(pixels.shape)} is no picture; valid: {', '.join(kind.__name__ for kind in kinds)} "
+            "of shape [H, W], or [H, W, C] with 1, 3 (red, green, blue) or 4 channels (and opacity)"
+        )
+    if channels == 1:
+        return _converted(_eight_bits(pixels.reshape(pixels.shape[:2]), form.value_range), form)
+    stored = np.ascontiguousarray(pixels[..., [2, 1, 0, 3][:channels]])
+    colours, alpha = _eight_bits(stored[..., :3], form.value_range), _opacity(stored)
+    if form.background is not None and alpha is not None:
+        return _composed(colours, alpha, form)
+    return _converted(np.ascontiguousarray(colours), form)
+
+
+def _converted(pixels: np.ndarray, form: Form) -> np.ndarray:
+    """Uint8 ``[h, w]`` or ``[h, w, 3]`` in the form's channels."""
+    cv2 = opencv(form.max_pixels)
     if form.colour and pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR))
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)) if not form.colour and pixels.ndim == 3 else pixels

@@ -4,9 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ptb_datasets.picture_form import Form, opencv
-
-BLACK = (0, 0, 0)
+from ptb_datasets.picture_form import BLACK, Form, opencv
 
 
 def fitted(pixels: np.ndarray, form: Form, *, mask: bool = False, empty: Any = None) -> np.ndarray:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+BLACK = (0, 0, 0)
+
 
 class BadPicture(Exception):
     """A file that is no picture to train on; the message is the reason."""

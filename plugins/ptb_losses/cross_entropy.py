@@ -17,7 +17,9 @@ class CrossEntropy(nn.Module):
     """``-w[y] log(exp(x[y]) / sum_j exp(x[j]))``, reduced over the batch; it applies the log-softmax itself.
 
     Takes logits ``[B, C]`` and int64 classes ``[B]``; or, for a class at each position, ``[B, C, *positions]`` and
-    ``[B, *positions]``, where a target of -100 always costs nothing.
+    ``[B, *positions]``, where a target of -100 always costs nothing. Instead of classes ``[B]`` it takes their
+    probabilities p, float32 ``[B, C]``: ``-sum_j w[j] p[j] log(...)``, and the mean divides by the sum of ``w[j] p[j]``
+    (where PyTorch divides by B), so that one-hot rows cost what their classes cost.
 
     https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html
 
@@ -56,10 +58,16 @@ class CrossEntropy(nn.Module):
         named = () if ignore_index is None else (ignore_index,)
         self._ignored = tuple(dict.fromkeys((HIDDEN, *named) if spec.positions else named))
         self._weight = DeviceNumbers(self.weight)
+        self.takes_probabilities = not self._ignored  # a mixture is of no class that could be ignored
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits ``[B, C, *positions]``."""
         divided = self.reduction == "mean" and not self._plain
+        if targets.is_floating_point():
+            how = "sum" if divided else self.reduction
+            weight = self._weight.on(scores)
+            total = F.cross_entropy(scores, targets, weight, reduction=how, label_smoothing=self.label_smoothing)
+            return divide(total, self._denominator(targets, scores)) if divided else total
         samples, classes = as_samples(scores, targets)
         ignored = self.ignored(classes)
         apart = self.reduction == "none" or targets.ndim > 1  # one block of a GPU would add up all positions
@@ -101,6 +109,8 @@ class CrossEntropy(nn.Module):
         ignored = self.ignored(targets)
         kept = torch.ones_like(targets, dtype=torch.bool) if ignored is None else ~ignored
         weight = self._weight.on(like)
+        if weight is not None and targets.is_floating_point():
+            return (targets.to(weight.dtype) @ weight).sum()
         if weight is None:
             return kept.sum(dtype=like.dtype)
         return (weight[torch.where(kept, targets, 0)] * kept).sum()

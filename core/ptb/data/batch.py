@@ -70,6 +70,23 @@ class Batch(NamedTuple):
         return Batch(*(map_leaves(function, part) for part in self))
 
 
+class MixedBatch(Batch):
+    """One whose targets are probabilities ``[B, C]``, as ``augment`` has mixed samples of several classes."""
+
+    classes: Tensor  # int64 [B], the targets before that: what metrics see
+
+    @classmethod
+    def of_classes(cls, batch: Batch, classes: Tensor) -> "MixedBatch":
+        """A batch with the classes that its samples had."""
+        mixed = cls(*batch)
+        mixed.classes = classes
+        return mixed
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "MixedBatch":
+        """The batch with ``function`` applied to every tensor."""
+        return MixedBatch.of_classes(super().map(function), function(self.classes))
+
+
 def leaves(tree: Any) -> Iterator[Tensor]:
     """The tensors of a tensor, a dict of tensors or None."""
     if isinstance(tree, dict):

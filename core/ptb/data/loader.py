@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptb.data.balance import balanced
+from ptb.data.batch import MixedBatch
 from ptb.data.sample_rng import SampleGenerator
 from ptb.data.sources import Batch, Source, cut
 from ptb.seeding import derive_seed, generator
@@ -88,7 +89,9 @@ class BatchLoader:
         inputs, targets = self.augment(
             batch.inputs, batch.targets, SampleGenerator(self.seed, epoch, samples.to(device))
         )
-        return Batch(inputs, targets, batch.weights)
+        augmented = Batch(inputs, targets, batch.weights)
+        mixed = isinstance(targets, Tensor) and targets.ndim > batch.targets.ndim
+        return MixedBatch.of_classes(augmented, batch.targets) if mixed else augmented
 
     def _order(self, number: int, start: int) -> Tensor:
         """The samples of an epoch from batch ``start``; balanced, those that come again have larger numbers."""

@@ -196,7 +196,8 @@ class DataBundle:
             `ptb data split`, and returns what it wrote by split.
         augment: ``augment(inputs, targets, generator) -> inputs, targets``, after ``transform``, on training batches
             only; random numbers come from ``generator``, a ``ptb.SampleGenerator``: each sample of each epoch has its
-            own.
+            own. It may make probabilities ``[B, C]`` of classes ``[B]``, for a loss that has ``takes_probabilities``;
+            metrics see the classes.
     """
 
     spec: DataSpec

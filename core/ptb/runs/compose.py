@@ -83,7 +83,8 @@ def compose(
         trainer = assembly.trainer(model, loss)
         if trains:
             check_trainer(trainer, config, partial.asked)
-        check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset))
+        mixes = bool(getattr(loss, "takes_probabilities", False))
+        check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset), mixes)
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
         to_memory_format(model, MEMORY_FORMATS[memory_format])
         threads = config.run.threads or _threads(operations)

@@ -25,10 +25,13 @@ CHUNK = 4096
 Ignored = Callable[[Any], "Tensor | None"]
 
 
-def check_data(loaders: Mapping[str, BatchLoader], spec: DataSpec, ignored: Ignored, dataset: str) -> None:
+def check_data(
+    loaders: Mapping[str, BatchLoader], spec: DataSpec, ignored: Ignored, dataset: str, probabilities: bool = False
+) -> None:
     """Compare samples of every split with the spec.
 
-    ``ignored`` says which targets of a batch the loss leaves out, as a mask ``[B, *positions]`` or None.
+    ``ignored`` says which targets of a batch the loss leaves out, as a mask ``[B, *positions]`` or None;
+    ``probabilities`` whether it takes those of the classes ``[B, C]`` as targets too.
     """
     for name, batches in loaders.items():
         split = "train" if name == "fit" else name
@@ -41,7 +44,7 @@ def check_data(loaders: Mapping[str, BatchLoader], spec: DataSpec, ignored: Igno
                 "loader.batch_size, or leave drop_last out"
             )
         if name == "fit":
-            _check_augment(batches, place)
+            _check_augment(batches, spec, place, probabilities)
         else:
             _check_form(batches, spec, place)
             _check_values(batches, spec, place, ignored)
@@ -104,12 +107,19 @@ def _check_inputs(inputs: Any, spec: DataSpec, place: str, varies: bool) -> None
             raise DataError(f"{place}: the spec says {what} of shape {shape}, the samples have {got}")
 
 
-def _check_augment(batches: BatchLoader, place: str) -> None:
+def _check_augment(batches: BatchLoader, spec: DataSpec, place: str, probabilities: bool) -> None:
     if batches.augment is None:
         return
     batch = first_samples(batches, place)
     with explaining(DataError, f"{place}: augment failed"), preserve_rng_state():
         augmented = batches.augmented(batch, 1, torch.arange(batch.size))
+    if spec.target_form == "class" and form(augmented.targets) == f"float32 {[batch.size, spec.target_size]}":
+        if not probabilities:
+            raise DataError(
+                f"{place}: augment makes probabilities of the classes, as mixup does, and the loss takes classes only; "
+                "choose a loss with `takes_probabilities`, such as the default one, or no such augment"
+            )
+        augmented = augmented._replace(targets=batch.targets)
     for before, after, what in zip(batch, augmented, ("inputs", "targets"), strict=False):
         if form(after) != form(before):
             raise DataError(

@@ -27,7 +27,7 @@ class RunningMetrics:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._held: list[tuple[Tensor, Any, Tensor | None, Tensor]] = []
+        self._held: list[tuple[Tensor, Any, Tensor | None, Tensor | None, Tensor]] = []
         self._most = 0
         self._sum = torch.zeros((), device=self._objective.device)
         self._count: Tensor | int = 0
@@ -38,7 +38,7 @@ class RunningMetrics:
         """Take in a batch, with the scores that metrics get and its loss, a scalar, both without gradients."""
         if not self._held:
             self._most = min(HELD_BATCHES, HELD_VALUES // max(scores.numel(), 1))
-        self._held.append((scores, batch.targets, batch.weights, loss))
+        self._held.append((scores, batch.targets, batch.weights, getattr(batch, "classes", None), loss))
         if len(self._held) >= self._most:
             self.flush()
 
@@ -46,11 +46,11 @@ class RunningMetrics:
         """Give the batches that wait to the metrics."""
         if not self._held:
             return
-        scores, targets, weights, losses = (list(column) for column in zip(*self._held, strict=True))
+        scores, targets, weights, classes, losses = (list(column) for column in zip(*self._held, strict=True))
         self._held = []
         self._add_losses(torch.stack(losses), targets, weights)
         if self.metrics:
-            self._update(scores, targets)
+            self._update(scores, [y if own is None else own for y, own in zip(targets, classes, strict=True)])
 
     def compute(self) -> dict[str, float]:
         """The mean loss over all samples, as if they were one batch, and every metric; waits for the device.
@@ -79,7 +79,7 @@ class RunningMetrics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
-        self._held = [(scores, targets, weights, loss) for scores, targets, weights, loss in state["held"]]
+        self._held = [(scores, *rest) for scores, *rest in state["held"]]
         self._most, self._sum, self._count = int(state["most"]), state["sum"], state["count"]
         for label, metric in self._called_metrics():
             load_component_state(metric, state["metrics"][label])

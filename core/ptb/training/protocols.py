@@ -14,8 +14,9 @@ class Loss(Protocol):
     absent), ``denominator(targets)`` (what its mean divides by, where that is not the number of targets),
     ``ignored(targets)`` (a mask, of the shape of class targets, of those that it leaves out, or None), ``output_size``
     (how many scores it wants, where that is not the width of the targets), ``predictions(scores)`` (scores in the
-    target's own form, for metrics) and ``couples_samples`` (True where the loss of a batch is not made of those of its
-    samples: gradients cannot be accumulated then).
+    target's own form, for metrics), ``couples_samples`` (True where the loss of a batch is not made of those of its
+    samples: gradients cannot be accumulated then) and ``takes_probabilities`` (True where targets may be probabilities
+    of the classes ``[B, C]`` too, which mixing samples in ``augment`` makes).
     """
 
     def __call__(self, scores: Tensor, targets: Tensor, /) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ptb_datasets.mask_pairs import Pair
-from ptb_datasets.picture_file import BadPicture, Form, decode, pixels_of, planes, read_bytes, reduction_of
+from ptb_datasets.picture_file import BadPicture, Form, decode, extent_of, pixels_of, planes, read_bytes, reduction_of
 from ptb_datasets.picture_fit import fitted
 
 HIDDEN = -100  # a pixel that nobody labelled
@@ -43,6 +43,7 @@ def read_pair(pair: Pair, form: Form, labels: Labels) -> tuple[np.ndarray, np.nd
     """
     data = read_bytes(pair.picture, form.max_pixels)
     pixels, reduction = pixels_of(data, form), reduction_of(data, form)
+    extent = extent_of(data, form, pixels)
     try:
         mask = decode(read_bytes(pair.mask, form.max_pixels), None, form.max_pixels)
         if tuple(-(-side // reduction) for side in mask.shape[:2]) != pixels.shape[:2]:
@@ -50,10 +51,10 @@ def read_pair(pair: Pair, form: Form, labels: Labels) -> tuple[np.ndarray, np.nd
             sizes = " and ".join(f"{height}x{width}" for height, width in seen)
             raise BadPicture(f"mask and picture must have one size (height x width), they have {sizes}")
         if form.fit != "letterbox":
-            return planes(pixels, form), _classes(fitted(mask, form, mask=True), labels)
+            return planes(pixels, form, extent), _classes(fitted(mask, form, mask=True), labels)
         inside = fitted(np.ones(mask.shape[:2], np.uint8), form, mask=True, empty=0)
         small = fitted(mask, form, mask=True, empty=mask[0, 0])
-        return planes(pixels, form), np.where(inside, _classes(small, labels), np.int16(HIDDEN))
+        return planes(pixels, form, extent), np.where(inside, _classes(small, labels), np.int16(HIDDEN))
     except BadPicture as error:
         raise BadPicture(f"its mask {pair.mask.name}: {error}") from error
 

@@ -1,6 +1,7 @@
 """Opens one picture that nobody has vouched for: its size is known before anything is decoded."""
 
 import os
+from math import ceil
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
@@ -49,7 +50,9 @@ def read_picture(path: Path | str, form: Form) -> np.ndarray:
     Raises:
         BadPicture: with the reason.
     """
-    return planes(pixels_of(read_bytes(path, form.max_pixels), form), form)
+    data = read_bytes(path, form.max_pixels)
+    pixels = pixels_of(data, form)
+    return planes(pixels, form, extent_of(data, form, pixels))
 
 
 def inspect_picture(path: Path | str, form: Form) -> tuple[np.ndarray, Facts]:
@@ -72,12 +75,12 @@ def inspect_picture(path: Path | str, form: Form) -> tuple[np.ndarray, Facts]:
     if form.background is None and may_be_transparent(data):
         alpha = _opacity(decode(data, None, form.max_pixels))
         transparent = alpha is not None and int(alpha.min()) < int(alpha.max())
-    return planes(pixels, form), Facts(transparent, low, high, flat)
+    return planes(pixels, form, extent_of(data, form, pixels)), Facts(transparent, low, high, flat)
 
 
-def planes(pixels: np.ndarray, form: Form) -> np.ndarray:
+def planes(pixels: np.ndarray, form: Form, extent: tuple[float, float] | None = None) -> np.ndarray:
     """Decoded pixels as uint8 ``[3, H, W]`` (red, green, blue) or ``[1, H, W]``, at the size of the form, writable."""
-    pixels = fitted(pixels, form)
+    pixels = fitted(pixels, form, extent=extent)
     channels = pixels[..., ::-1].transpose(2, 0, 1) if form.colour else pixels[None]  # from blue, green, red
     return np.ascontiguousarray(channels)
 
@@ -234,6 +237,16 @@ def reduction_of(data: bytes, form: Form) -> int:
     # Either way round: EXIF data may turn it.
     shrinks = min(shrinks_to(*size, form), shrinks_to(*size[::-1], form))
     return next((reduction for reduction in (8, 4, 2) if shrinks >= reduction), 1)
+
+
+def extent_of(data: bytes, form: Form, pixels: np.ndarray) -> tuple[float, float] | None:
+    """Height and width of what was decoded at a reduced size, where its last row or column is one in part only."""
+    reduction, size = reduction_of(data, form), picture_size(data)
+    if reduction == 1 or size is None:
+        return None
+    width, height = size[0] / reduction, size[1] / reduction
+    turned_over = pixels.shape[:2] != (ceil(height), ceil(width))
+    return (width, height) if turned_over else (height, width)
 
 
 def _opacity(stored: np.ndarray) -> np.ndarray | None:

@@ -7,7 +7,14 @@ import numpy as np
 from ptb_datasets.picture_form import BLACK, Form, opencv
 
 
-def fitted(pixels: np.ndarray, form: Form, *, mask: bool = False, empty: Any = None) -> np.ndarray:
+def fitted(
+    pixels: np.ndarray,
+    form: Form,
+    *,
+    mask: bool = False,
+    empty: Any = None,
+    extent: tuple[float, float] | None = None,
+) -> np.ndarray:
     """A picture ``[h, w]`` or ``[h, w, channels]`` at the size of the form, as its ``fit`` says.
 
     Args:
@@ -17,10 +24,11 @@ def fitted(pixels: np.ndarray, form: Form, *, mask: bool = False, empty: Any = N
             picture fits, and puts it into the centre.
         mask: take the value of the nearest pixel, whatever the form's interpolation.
         empty: what a letterbox is filled with; None is the form's background, or black.
+        extent: height and width, where the last row or column is one in part only; None: all are whole.
     """
     height, width = pixels.shape[:2]
     if form.fit == "stretch":
-        return _resized(pixels, form.height, form.width, form, mask)
+        return _resized(pixels, form.height, form.width, form, mask, extent)
     scales = form.height / height, form.width / width
     if form.fit == "crop":
         scale = max(scales)
@@ -32,7 +40,7 @@ def fitted(pixels: np.ndarray, form: Form, *, mask: bool = False, empty: Any = N
     top, left = (form.height - rows) // 2, (form.width - columns) // 2
     canvas = np.empty((*form.sides, *pixels.shape[2:]), pixels.dtype)
     canvas[:] = _filling(form, pixels.ndim) if empty is None else empty
-    canvas[top : top + rows, left : left + columns] = _resized(pixels, rows, columns, form, mask)
+    canvas[top : top + rows, left : left + columns] = _resized(pixels, rows, columns, form, mask, extent)
     return canvas
 
 
@@ -42,7 +50,9 @@ def shrinks_to(height: int, width: int, form: Form) -> float:
     return max(ratios) if form.fit == "letterbox" else min(ratios)
 
 
-def _resized(pixels: np.ndarray, height: int, width: int, form: Form, mask: bool) -> np.ndarray:
+def _resized(
+    pixels: np.ndarray, height: int, width: int, form: Form, mask: bool, extent: tuple[float, float] | None = None
+) -> np.ndarray:
     """``"auto"`` takes the mean of areas where the picture shrinks, else the line between pixels."""
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -56,7 +66,10 @@ def _resized(pixels: np.ndarray, height: int, width: int, form: Form, mask: bool
         "area": cv2.INTER_AREA,
         "lanczos": cv2.INTER_LANCZOS4,
     }["nearest" if mask else form.interpolation]
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=method))
+    if extent is None or extent == pixels.shape[:2]:
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=method))
+    scaled = cv2.resize(pixels, None, fx=width / extent[1], fy=height / extent[0], interpolation=method)
+    return np.asarray(scaled)[:height, :width]
 
 
 def _filling(form: Form, dimensions: int) -> int | tuple[int, ...]:

@@ -112,7 +112,8 @@ def scan(walk: Walk, wanted: Sequence[str] | None = None) -> Scan:
     if len(names) < 2:
         raise DataError(_too_few(walk, splits.get("train", top), folders, len(names), refused))
     for split, class_folders in classes.items():
-        if unknown := [folder for folder in class_folders if folder.name not in there]:
+        unknown = [folder for folder in class_folders if folder.name not in there]
+        if unknown and wanted is None:
             raise DataError(
                 f"the split '{split}' has the class {shown(unknown[0])}, which 'train' does not have; to leave it out: "
                 f"{typed('classes', list(names))}"
@@ -252,8 +253,8 @@ def _inner(walk: Walk, folder: Path) -> int:
 
 def _too_few(walk: Walk, place: Path, folders: Sequence[Path], number: int, refused: Sequence[Refused]) -> str:
     hint = "".join(f"; {shown(item.path)}: {item.reason}" for item in refused[:1] if item.path.is_symlink())
-    if len(folders) == 1 and _inner(walk, folders[0]) > 1:
-        hint += f". The only folder there holds several: {typed('root', str(folders[0]))}"
+    if len(folders) == 1 and _inner(walk, folders[0]):
+        hint += f". The only folder there holds folders: {typed('root', str(folders[0]))}"
     return (
         f"{place} must hold a folder of pictures for each of 2 classes at least, and holds {number or 'none'}: "
         f"{place.name}/CLASS/PICTURE or {place.name}/train/CLASS/PICTURE{hint}"

@@ -14,7 +14,7 @@ from ptb_datasets.picture_mix import Mix
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Augment:
     """``augment`` for pictures of classes: those of these changes that are asked for, in this order.
 
@@ -43,6 +43,9 @@ class Augment:
         """Float32 ``[B, C, H, W]`` and int64 ``[B]``; the same, or with ``mix`` float32 ``[B, classes]`` targets."""
         changed = self.alone(inputs, generator)
         return (changed, targets) if self.mix is None else self.mix(changed, targets, generator, self.alone)
+
+    def __repr__(self) -> str:
+        return "; ".join(self.sentences())
 
     def alone(self, inputs: Tensor, generator: SampleGenerator) -> Tensor:
         """Each picture by itself."""

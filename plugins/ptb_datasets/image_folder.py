@@ -199,8 +199,7 @@ def image_folder(
         good = [row for row in range(len(paths)) if row not in read.refused]
         every = np.concatenate([files.labels for files in found.files.values()])
         used = [paths[row] for row in good]
-        said = augment.sentences()
-        return Describe(walk.top, used, every[good], names, refused, form, transform, said)()
+        return Describe(walk.top, used, every[good], names, refused, form, transform)()
 
     return DataBundle(
         spec,

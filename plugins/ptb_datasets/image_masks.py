@@ -171,8 +171,7 @@ def image_masks(
 
     def describe() -> dict[str, Any]:
         good = [str(pair.picture) for row, pair in enumerate(every) if row not in reasons]
-        said = ["half of the training pictures are turned left to right, with their masks"] * flip
-        return Describe(top, good, None, class_names or (), refused, form, transform, said)()
+        return Describe(top, good, None, class_names or (), refused, form, transform)()
 
     return DataBundle(
         spec,

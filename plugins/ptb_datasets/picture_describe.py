@@ -34,7 +34,6 @@ class Describe:
         refused: the files that are left out.
         form: what the pictures are made into.
         normalize: with the numbers.
-        augment: a sentence for each change in training.
     """
 
     top: Path
@@ -44,7 +43,6 @@ class Describe:
     refused: Sequence[Refused]
     form: Form
     normalize: Normalize
-    augment: Sequence[str] = ()
 
     def __call__(self) -> dict[str, Any]:
         """``pictures`` with figures of the files, ``transforms`` and ``warnings`` with sentences."""
@@ -62,7 +60,7 @@ class Describe:
         figures["same_bytes_in_two_classes"] = duplicates
         return {
             "pictures": figures,
-            "transforms": [*self._transforms(areas)],
+            "transforms": [*_said(figures), *self._transforms(areas)],
             "warnings": self._warnings(left, duplicates),
         }
 
@@ -105,7 +103,7 @@ class Describe:
             f"normalised as (value / 255 - mean) / std with mean {_rounded(self.normalize.mean)} and std "
             f"{_rounded(self.normalize.std)}"
         )
-        return [*sentences, *self.augment]
+        return sentences
 
     def _warnings(self, left: Sequence[dict[str, str]], duplicates: Sequence[Sequence[str]]) -> list[str]:
         found = [f"{len(left)} files are left out; the first: {left[0]['file']}: {left[0]['why']}"] if left else []
@@ -125,6 +123,17 @@ class Describe:
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self.top)) if path.is_relative_to(self.top) else str(path)
+
+
+def _said(figures: dict[str, Any]) -> list[str]:
+    """The figures of the files in one sentence; nothing where there are none."""
+    if "sizes" not in figures:
+        return []
+    sizes = [" x ".join(map(str, figures["sizes"][name])) for name in ("smallest", "median", "largest")]
+    extent = f"{sizes[0]} pixels" if len(set(sizes)) == 1 else f"{sizes[0]} to {sizes[2]} pixels, the median {sizes[1]}"
+    channels = ", ".join(f"{number:,} {name}" for name, number in figures["channels"].items())
+    bits = ", ".join(figures["bits"])
+    return [f"read from {figures['files']:,} files of {extent} (height x width): {channels}; {bits} bits a value"]
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,7 @@ def test_the_same_bytes_in_two_classes_are_told_and_in_one_not(top):
 
 def test_transformations_with_their_numbers(top):
     options = {"fit": "crop", "interpolation": "cubic", "value_range": (0.0, 200.0), "background": (1, 2, 3)}
-    changes = {"flip": True, "pad_crop": 2, "rotate": 5.0, "colour_jitter": 0.1, "mixup": 0.2, "cutmix": 1.0}
-    said = " | ".join(described(top, normalize="imagenet", **options, **changes)["transforms"])
+    said = " | ".join(described(top, normalize="imagenet", **options)["transforms"])
     for part in (
         "from 0 to 200",
         "[1, 2, 3]",
@@ -60,8 +59,15 @@ def test_transformations_with_their_numbers(top):
         "0.229",
     ):
         assert part in said
+    assert "read from 7 files of 4 x 6 to 20 x 10 pixels, the median 5 x 5 (height x width): 5 colour, 1 grey" in said
+
+
+def test_changes_in_training_say_what_they_do(top):
+    changes = {"flip": True, "pad_crop": 2, "rotate": 5.0, "colour_jitter": 0.1, "mixup": 0.2, "cutmix": 1.0}
+    with pytest.warns(UserWarning):
+        bundle = image_folder(root=str(top), val_fraction=0, test_fraction=0, on_bad_sample="skip", **changes)
     for part in ("left to right", "2 pixels", "5.0 degrees", "0.1", "mixup", "cutmix"):
-        assert part in said
+        assert part in repr(bundle.augment)
 
 
 def test_the_numbers_of_the_data_are_those_of_numpy(tmp_path):
@@ -87,4 +93,4 @@ def test_masks_are_described_too(tmp_path):
     bundle = image_masks(images=str(tmp_path / "images"), masks=str(tmp_path / "masks"), size=6, flip=True)
     said = bundle.describe()
     assert said["pictures"]["sizes"]["largest"] == [6, 6]
-    assert "with their masks" in said["transforms"][-1]
+    assert "read from 4 files of 6 x 6 pixels (height x width): 4 grey; 8 bits a value" in said["transforms"]

@@ -174,6 +174,8 @@ def pixels_of_array(pixels: np.ndarray, form: Form) -> np.ndarray:
     Raises:
         BadPicture: it has another shape or type.
     """
+    if form.value_range is None and pixels.dtype.kind in "fi" and np.isin(pixels, np.arange(OPAQUE + 1)).all():
+        pixels = pixels.astype(np.uint8)  # as JSON gives them
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     kinds = (np.uint8, np.uint16) if form.value_range is None else (np.uint8, np.uint16, np.float32, np.float64)
     if pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in pixels.shape or pixels.dtype not in kinds:

@@ -95,6 +95,8 @@ def test_single_files_arrays_and_folders_in_order(top):
     same = samples[0].inputs
     assert all(torch.equal(same, samples[place].inputs) for place in (1, 6, 7))
     assert torch.equal(samples[8].inputs, samples[9].inputs)
+    (whole,) = preprocessor.read([rgb.astype(np.float32)])
+    assert torch.equal(whole.inputs, same)
 
 
 def test_arrays_with_opacity_are_composed_like_files(tmp_path, top):
@@ -108,7 +110,7 @@ WRONG = {
     "missing": ("nothing.png", "is not there"),
     "text": ("notes.txt", "not a picture by its name"),
     "empty": ("empty.png", "empty"),
-    "float": (np.zeros((4, 4)), r"float64 \[4, 4\] is no picture; valid: uint8, uint16"),
+    "float": (np.full((4, 4), 0.5), r"float64 \[4, 4\] is no picture; valid: uint8, uint16"),
     "vector": (np.zeros(4, np.uint8), "is no picture"),
     "channels": (np.zeros((4, 4, 7), np.uint8), "is no picture"),
     "no-rows": (np.zeros((0, 4, 3), np.uint8), "is no picture"),

@@ -29,6 +29,7 @@ from ptb_datasets.picture_normalize import normalizer
 from ptb_datasets.picture_preprocessor import PicturePreprocessor
 from ptb_datasets.splits import stratified_split
 from ptb_datasets.subsets import subsets
+from ptb_datasets.typed import typed
 
 # Of the machine's memory: as long as pictures and masks need no more, they are kept there.
 KEPT_SHARE = 0.25
@@ -259,7 +260,7 @@ def _number_of_classes(seen: np.ndarray, labels: Labels, names: Sequence[str] | 
         )
         raise DataError(
             f"the masks hold {listed}; valid are {wanted}. If these are the values of the classes, list them: "
-            f"dataset.values={there[:8]}; if one of them says that nobody labelled a pixel: dataset.unlabelled="
-            f"{there[-1] if there else 255}"
+            f"{typed('values', there[:8])}; if one of them says that nobody labelled a pixel: "
+            f"{typed('unlabelled', there[-1] if there else 255)}"
         )
     return classes

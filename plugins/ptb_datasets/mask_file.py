@@ -8,6 +8,7 @@ import numpy as np
 from ptb_datasets.mask_pairs import Pair
 from ptb_datasets.picture_file import BadPicture, Form, decode, extent_of, pixels_of, planes, read_bytes, reduction_of
 from ptb_datasets.picture_fit import fitted
+from ptb_datasets.typed import typed
 
 HIDDEN = -100  # a pixel that nobody labelled
 MOST_CLASSES = 1 << 14
@@ -97,8 +98,8 @@ def _codes(mask: np.ndarray, colours: bool) -> np.ndarray:
         row, column = np.argwhere(wrong)[0]
         found = [int(channel[row, column]) for channel in (red, green, blue)]
         raise BadPicture(
-            f"it has colours, such as {found} in row {row}, column {column}: list the colour of each class in "
-            f"dataset.values, as [[0, 0, 0], {found}]"
+            f"it has colours, such as {found} in row {row}, column {column}: list the colour of each class, as in "
+            f"{typed('values', [[0, 0, 0], found])}"
         )
     return red
 

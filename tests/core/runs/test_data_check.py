@@ -334,3 +334,28 @@ def test_a_position_may_have_no_class_but_not_any_other_one(wrong, told):
     else:
         with pytest.raises(DataError, match=told):
             check()
+
+
+FOUR_CLASSES = DataSpec((3,), "vector", "class", 4)
+
+
+def mixed(inputs, targets, generator):
+    return inputs, torch.nn.functional.one_hot(targets, 4).float()
+
+
+def check_mixed(augment, probabilities):
+    source = make_sources({"train": TensorDataset(torch.rand(8, 3), torch.arange(8) % 4)}, torch.device("cpu"))["train"]
+    loaders = {"fit": BatchLoader(source, batch_size=4, augment=augment)}
+    check_data(loaders, FOUR_CLASSES, lambda targets: None, "data set 'x'", probabilities)
+
+
+def test_an_augment_may_make_probabilities_of_classes_for_a_loss_that_takes_them():
+    check_mixed(mixed, True)
+    with pytest.raises(DataError, match=r"augment makes probabilities of the classes, .* a loss with `takes_prob"):
+        check_mixed(mixed, False)
+
+
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_probabilities_are_as_many_as_classes(width):
+    with pytest.raises(DataError, match=rf"augment makes float32 \[2, {width}\] of targets int64 \[2\]"):
+        check_mixed(lambda inputs, targets, generator: (inputs, torch.ones(len(targets), width)), True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ptb.data.batch import Batch
+from ptb.data.batch import Batch, MixedBatch
 from ptb.training import metrics as module
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import HIDDEN, Objective
@@ -314,3 +314,17 @@ def test_what_waits_comes_back_with_its_weights():
     for figures in (first, later):
         figures.add(scores, Batch(scores, torch.zeros(2), torch.tensor([4.0, 5.0])), torch.tensor(2.0))
     assert later.compute() == first.compute() == {"loss": 1.75, "seen": 8.0}
+
+
+def test_metrics_see_the_classes_of_mixed_samples_and_the_loss_their_probabilities():
+    seen = Seen()
+    metrics = running(seen, nn.CrossEntropyLoss())
+    probabilities = torch.tensor([[0.3, 0.7], [0.9, 0.1]])
+    mixed = MixedBatch.of_classes(Batch(torch.rand(2, 3), probabilities), torch.tensor([0, 1]))
+    metrics.add(torch.rand(2, 2), mixed, torch.tensor(0.5))
+    again = running(seen, nn.CrossEntropyLoss())
+    again.load_state_dict(metrics.state_dict())
+    assert again.compute()["loss"] == 0.5
+    assert seen.batches == [[0, 1]]
+    assert mixed.map(lambda tensor: tensor[:1]).classes.tolist() == [0]
+    assert mixed.map(lambda tensor: tensor[:1]).targets.tolist() == probabilities[:1].tolist()

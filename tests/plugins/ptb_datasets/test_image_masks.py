@@ -230,7 +230,7 @@ def test_a_value_that_is_no_class_is_shown_with_its_place(tmp_path):
     ("factor", "settings", "message"),
     [
         (0, {}, r"the masks hold 0; valid are 0 to C - 1 without gaps, C > 1"),
-        (127, {}, r"the masks hold 0, 127, 254; .* dataset.values=\[0, 127, 254\]; .* dataset.unlabelled=254"),
+        (127, {}, r"the masks hold 0, 127, 254; .* dataset.values='\[0, 127, 254\]'; .* dataset.unlabelled=254"),
         (1, {"class_names": ["a", "b"]}, "the masks hold 0, 1, 2; valid are 0 to 1, as there are 2 class_names"),
     ],
     ids=["one-class", "gaps", "names"],
@@ -305,3 +305,48 @@ def test_colours_are_given_as_lists(built_in, tmp_path):
     with warnings.catch_warnings(action="error"):
         bundle = built_in.build("dataset", "image-masks", **paths, size=SIDE, values=COLOURS)
     assert bundle.spec.output_size == 3
+
+
+@pytest.mark.parametrize("share", [0.25, 0], ids=["kept", "read"])
+def test_masks_are_cropped_with_their_pictures(tmp_path, monkeypatch, share):
+    monkeypatch.setattr(module, "KEPT_SHARE", share)
+    for number in range(8):
+        mask = np.zeros((8, 24), np.uint8)
+        mask[:, 8:16] = number % 2
+        save(tmp_path / "images" / f"{number}.png", np.dstack([mask * 255] * 3))
+        save(tmp_path / "masks" / f"{number}.png", mask)
+    split = build(tmp_path, fit="crop", val_fraction=0, test_fraction=0).train
+    for row in range(8):
+        picture, classes = split[row]
+        assert (classes == row % 2).all()
+        assert (picture == row % 2 * 255).all()
+
+
+def test_nobody_labelled_the_space_around_a_letterbox(tmp_path):
+    for number in range(4):
+        mask = np.full((4, 8), number % 2, np.uint8)
+        save(tmp_path / "images" / f"{number}.png", np.dstack([mask * 0 + 200] * 3))
+        save(tmp_path / "masks" / f"{number}.png", mask)
+    options = {"fit": "letterbox", "background": (7, 7, 7), "val_fraction": 0, "test_fraction": 0}
+    picture, classes = build(tmp_path, **options).train[1]
+    assert (classes[2:6] == 1).all()
+    assert (classes[[0, 1, 6, 7]] == -100).all()
+    assert (picture[:, 2:6] == 200).all()
+    assert (picture[:, [0, 1, 6, 7]] == 7).all()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
+def test_reduced_decoding_goes_with_masks_of_the_full_size(tmp_path, fit):
+    for number in range(4):
+        mask = (np.arange(45 * 50).reshape(45, 50) > 500 * number).astype(np.uint8)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / "images" / f"{number}.jpg"), np.dstack([mask * 200] * 3))
+        save(tmp_path / "masks" / f"{number}.png", mask)
+    options = {"fit": fit, "val_fraction": 0, "test_fraction": 0}
+    full, reduced = (build(tmp_path, decode=each, **options).train for each in ("full", "reduced"))
+    for row in range(4):
+        assert torch.equal(full[row][1], reduced[row][1])
+        assert full[row][0].shape == reduced[row][0].shape
+    save(tmp_path / "masks" / "0.png", np.zeros((45, 59), np.uint8))
+    with pytest.raises(DataError, match="mask and picture must have one size"):
+        build(tmp_path, decode="reduced", **options)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ptb import ConfigError, DataSpec
+from ptb_losses.cross_entropy import CrossEntropy
 
 CLASSES = 5
 SPEC = DataSpec((4,), "vector", "class", CLASSES, class_counts=(10, 30, 7, 2, 1))
@@ -186,3 +187,35 @@ def test_positions_of_a_sequence_and_large_scores(built_in):
     torch.testing.assert_close(value, F.cross_entropy(scores, targets))
     value.backward()
     assert torch.isfinite(scores.grad).all()
+
+
+PROBABILITIES = torch.rand(7, 4, generator=torch.Generator().manual_seed(0)).softmax(1)
+LOGITS = torch.randn(7, 4, generator=torch.Generator().manual_seed(1))
+FOUR = DataSpec((3,), "vector", "class", 4)
+
+
+def make(spec, **settings):
+    return CrossEntropy(spec, **settings)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_probabilities_are_taken_as_pytorch_takes_them(reduction, smoothing):
+    loss = make(FOUR, reduction=reduction, label_smoothing=smoothing)
+    wanted = F.cross_entropy(LOGITS, PROBABILITIES, reduction=reduction, label_smoothing=smoothing)
+    assert loss.takes_probabilities
+    torch.testing.assert_close(loss(LOGITS, PROBABILITIES), wanted)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0, 0.5, 4.0]], ids=["alike", "weighted"])
+def test_one_hot_rows_cost_what_their_classes_cost(reduction, weight):
+    loss = make(FOUR, reduction=reduction, weight=weight)
+    classes = torch.tensor([0, 1, 2, 3, 3, 1, 0])
+    rows = F.one_hot(classes, 4).float()
+    torch.testing.assert_close(loss(LOGITS, rows), loss(LOGITS, classes))
+    torch.testing.assert_close(torch.as_tensor(loss.denominator(rows)), torch.as_tensor(loss.denominator(classes)))
+
+
+def test_a_loss_that_ignores_a_class_takes_no_probabilities():
+    assert not make(FOUR, ignore_index=1).takes_probabilities

@@ -14,7 +14,7 @@ from ptb_datasets.array_targets import TargetForm, WrongTarget
 from ptb_datasets.idx import read_idx, read_labels
 from ptb_datasets.images import Normalize
 from ptb_datasets.npy import BadNpy, map_npy, read_npz
-from ptb_datasets.picture_file import SUFFIXES, BadPicture, Form, read_picture, resized
+from ptb_datasets.picture_file import SUFFIXES, BadPicture, Form, planes, read_picture
 
 MAX_PIXELS = 64_000_000
 DARK, BRIGHT = 0.4, 0.6  # means of pixels, of 1: training pictures below, and another picture above, are negatives
@@ -46,13 +46,16 @@ class GreyPreprocessor(Preprocessor):
 
         Args:
             spec: of the data set.
-            normalize: what its ``transform`` is.
+            normalize: what its ``transform`` is, with one mean and one deviation.
             target: how labels become targets.
             transposed: IDX files hold the pictures column by column.
             smoothing: what makes classes into distributions, if anything does.
         """
+        mean, std = normalize.mean, normalize.std
+        if isinstance(mean, tuple) or isinstance(std, tuple):
+            raise ValueError("pictures of one channel have one mean and one deviation")
         made = cls()
-        made.spec, made.mean, made.std = spec, normalize.mean, normalize.std
+        made.spec, made.mean, made.std = spec, mean, std
         made.transposed, made.target, made.smoothing = transposed, target.state(), smoothing
         return made
 
@@ -109,7 +112,7 @@ class GreyPreprocessor(Preprocessor):
                     raise ValueError(f"holds {len(rows)} pictures and {len(labels)} labels")
                 for row, picture in enumerate(rows):
                     target = None if labels is None else self._target(labels[row : row + 1])
-                    yield f"{name}[{row}]", resized(picture, self._form())[None].copy(), target
+                    yield f"{name}[{row}]", planes(picture, self._form()).copy(), target
         except WrongTarget as error:
             yield name or "array", f"the label {error}", None
         except (BadNpy, BadPicture, DataError, ValueError, TypeError, OSError, RuntimeError) as error:

@@ -50,8 +50,8 @@ def describe(
         mean, std = statistics(values, training, "vector", written=preprocessor.fill is not None)
         for place in range(spec.input_size):
             column = values[training, place].astype(np.float64)
-            low, high = float(np.nanmin(column)), float(np.nanmax(column))
-            figures = {"mean": float(mean[place]), "std": float(column.std()), "min": low, "max": high}
+            low, high = np.nanmin(column) + 0.0, np.nanmax(column) + 0.0  # 0 instead of -0
+            figures = {"mean": float(mean[place]), "std": float(column.std()), "min": float(low), "max": float(high)}
             columns.append({"name": f"[{place}]", "used_as": "number", **figures})
             if low == high:
                 doubts.append(f"column {place} of the inputs is {low:g} in every training sample; leave it out")

@@ -49,7 +49,7 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, paths: Sequence[str], labels: np.ndarray, form: Form) -> None:
         self.paths = paths
-        self.labels = labels
+        self.targets = labels  # by this name loader.balance finds the classes
         self.form = form
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path = self.paths[index]
         try:
-            return torch.from_numpy(read_picture(path, self.form)), int(self.labels[index])
+            return torch.from_numpy(read_picture(path, self.form)), int(self.targets[index])
         except BadPicture as error:
             raise DataError(f"{shown(Path(path))}: {error}; dataset.check=decode finds this at the start") from error
 

@@ -1,6 +1,7 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
@@ -12,6 +13,7 @@ from ptb.data.loader import BatchLoader
 from ptb.data.sources import make_sources
 from ptb.errors import IncompatibleError
 from ptb.seeding import generator
+from ptb_datasets.image_folder import image_folder
 
 CPU = torch.device("cpu")
 RARE = torch.tensor([0] * 90 + [2] * 9 + [5])  # 1 and 3 and 4 do not occur
@@ -143,6 +145,16 @@ def test_it_is_refused_without_shuffling():
     with pytest.raises(ValueError, match="balance draws the samples at random, and shuffle is false"):
         LoaderSettings(balance=True, shuffle=False)
     assert LoaderSettings().balance is False
+
+
+def test_pictures_that_are_read_one_by_one_have_classes(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for label, count in (("common", 12), ("rare", 2)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(tmp_path / label / f"{number}.png"), np.full((8, 8), number, np.uint8))
+    bundle = image_folder(root=str(tmp_path), check="header", val_fraction=0, test_fraction=0)
+    assert classes_of(bundle.train, bundle.spec).tolist() == [0] * 12 + [1] * 2
 
 
 def test_a_balanced_run_continues_exactly_and_says_what_it_cannot_do(ptb, tmp_path):

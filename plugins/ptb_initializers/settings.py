@@ -145,3 +145,6 @@ class WeightsFile(BaseModel, defer_build=True):
     skip: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description='Names of the model that are left as they are, as in a shell: ["fc3.*"] for other classes'
     )
+    fitting: bool = Field(
+        False, description="Take what fits by name and shape, and say what does not; else nothing may be left over"
+    )

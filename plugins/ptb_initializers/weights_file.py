@@ -30,7 +30,13 @@ OF_THE_MODEL = "model."  # is what the names of a model's tensors begin with in 
 
 @torch.no_grad()
 def weights_file(
-    module: nn.Module, *, path: str, prefix: str = "", ignore: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+    module: nn.Module,
+    *,
+    path: str,
+    prefix: str = "",
+    ignore: tuple[str, ...] = (),
+    skip: tuple[str, ...] = (),
+    fitting: bool = False,
 ) -> None:
     """Copies a safetensors file into the model, its buffers (the statistics of batch norm) too.
 
@@ -44,6 +50,7 @@ def weights_file(
         ignore: patterns of names of the file, after that, which are not used: ``("loss.*",)``.
         skip: patterns of names of the model, as in a shell, which are left as they are: ``("fc3.*",)`` for a last
             layer of other classes.
+        fitting: take what fits by name and shape, and leave the rest as it is.
 
     Raises:
         ConfigError: there is no such run, or it has no such checkpoint.
@@ -64,6 +71,12 @@ def weights_file(
         unused = [name for name in names if _matches(name, ignore)]
         kept = {name: key for name, key in names.items() if name not in unused and not _matches(name, skip)}
         wanted = {name: value for name, value in own.items() if not _matches(name, skip)}
+        if fitting:
+            wanted = {name: value for name, value in wanted.items() if name in kept and _fits(file, kept[name], value)}
+            unused += [name for name in kept if name not in wanted]
+            kept = {name: key for name, key in kept.items() if name in wanted}
+            if not wanted:
+                raise ValueError(f"{path} holds no weights that fit the model: {_listed(names)}")
         _check_fit(path, file, kept, wanted)
         for name, target in wanted.items():
             if isinstance(target, nn.Parameter) and not _is_finite(file.get_tensor(kept[name])):
@@ -144,11 +157,10 @@ def _check_fit(path: str, file: Any, kept: Mapping[str, str], wanted: Mapping[st
     other = []
     for name in (name for name in wanted if name in kept):
         there, target = file.get_slice(kept[name]), wanted[name]
-        if list(there.get_shape()) != list(target.shape):
-            problems.append(f"{name} is {there.get_shape()} in the file and {list(target.shape)} in the model")
-            other.append(name)
-        elif target.is_floating_point() != there.get_dtype().startswith(("F", "BF")):
-            problems.append(f"{name} is {there.get_dtype()} in the file and {target.dtype} in the model")
+        if not _fits(file, kept[name], target):
+            same = list(there.get_shape()) == list(target.shape)
+            forms = (there.get_dtype(), target.dtype) if same else (there.get_shape(), list(target.shape))
+            problems.append(f"{name} is {forms[0]} in the file and {forms[1]} in the model")
             other.append(name)
     if problems:
         rest = f" and {len(problems) - SHOWN} more problems" if len(problems) > SHOWN else ""
@@ -156,6 +168,13 @@ def _check_fit(path: str, file: Any, kept: Mapping[str, str], wanted: Mapping[st
             f"{path} holds the weights of another model: {'; '.join(problems[:SHOWN])}{rest}. Choose the model that "
             f"they are of{_remedy(missing, surplus, other, wanted)}"
         )
+
+
+def _fits(file: Any, key: str, target: Tensor) -> bool:
+    """Whether a tensor of the file has the shape of one of the model, and is of numbers of its kind."""
+    there = file.get_slice(key)
+    is_float: bool = there.get_dtype().startswith(("F", "BF"))
+    return list(there.get_shape()) == list(target.shape) and target.is_floating_point() == is_float
 
 
 def _remedy(missing: Sequence[str], surplus: Sequence[str], other: Sequence[str], wanted: Iterable[str]) -> str:

@@ -87,12 +87,15 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of ``ptb run`` that make a configuration; the command gets it, a ``RunConfig``, as ``config``."""
 
     @functools.wraps(command)
-    def with_config(*, files: tuple[Path, ...], overrides: tuple[str, ...], **rest: Any) -> Any:
+    def with_config(
+        *, files: tuple[Path, ...], overrides: tuple[str, ...], parent_weights: Path | None, **rest: Any
+    ) -> Any:
         from ptb.config.layers import FLAGS, RunConfig
 
         flags = {flag: rest.pop(flag.replace("-", "_")) for flag in FLAGS}
         labelled = {kind.section: rest.pop(kind.flag) for kind in KINDS.values() if kind.labelled}
-        return command(config=RunConfig.read(files, flags, overrides, **labelled), **rest)
+        base = () if parent_weights is None else _weights_of(parent_weights)
+        return command(config=RunConfig.read((*base, *files), flags, overrides, **labelled), **rest)
 
     decorators = [_kind_option(kind) for kind in KINDS.values()]
     decorators += [click.option(f"--{flag}", metavar=metavar, help=text) for flag, (metavar, text) in _VALUES.items()]
@@ -107,10 +110,26 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE",
             help="A TOML or .json file of settings; repeatable, later files are stronger.",
         ),
+        click.option(
+            "--from",
+            "parent_weights",
+            type=UserPath(),
+            metavar="RUN[@C]",
+            help="Begin with the settings of this run, weaker than all others, and its weights as far as they fit.",
+        ),
         click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
         plugin_options,
     ]
     return _apply(decorators, with_config)
+
+
+def _weights_of(named: Path) -> tuple[Path | dict[str, Any], ...]:
+    """The layers of ``--from RUN``: its settings, and its weights as initial ones."""
+    from ptb.storage.run_directory import RunDirectory, split_checkpoint
+
+    run = RunDirectory.open(split_checkpoint(str(named))[0])
+    weights = {"name": "weights-file", "path": str(named.absolute()), "fitting": True}
+    return run.config, {"initializer": weights}
 
 
 @contextmanager

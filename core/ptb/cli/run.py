@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -62,6 +62,9 @@ stop_option = click.option(
     type=click.Choice(["auto"]),
     help="Go on with the run in --output, if there is one; the same command begins it and ends it.",
 )
+@click.option(
+    "--continue", "parent", type=UserPath(), metavar="RUN[@C]", help="Train on from there, in a directory of its own."
+)
 @click.option("--name", metavar="NAME", help="What `ptb runs` calls the run.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A word by which `ptb runs` finds it. Repeatable.")
 @strict_option
@@ -75,6 +78,7 @@ def run(
     output: Path | None,
     dry_run: bool,
     auto: str | None,
+    parent: Path | None,
     name: str | None,
     tags: tuple[str, ...],
     strict: bool,
@@ -93,11 +97,19 @@ def run(
     ptb run -c run.toml --seed 1 optimizer.lr=3e-4
     ptb run -c RUN/config.toml --locked          the same again, or not at all
     ptb run --model lenet --output DIR --resume auto    begin, or go on
+    ptb run --from RUN --dataset csv dataset.path=new.csv    begin with the weights of another run
+    ptb run --continue RUN --epochs 60           train longer
     """  # noqa: D301  # click wants the backspace itself
     if auto and output is None:
         raise click.UsageError("--resume auto goes on with the run in --output DIR; name it")
     if (strict or drop_state) and not auto:
         raise click.UsageError("--strict-resume and --drop-state belong to --resume auto")
+    labels = ({"name": name} if name else {}) | ({"tags": [*tags]} if tags else {})
+    if parent is not None:
+        if auto:
+            raise click.UsageError("--continue begins a run, and --resume auto may go on with one; choose one")
+        _print_result(_branched(config, parent, output, labels, stop_after, quiet, verbose), as_json)
+        return
     begun = output if auto and output is not None and (output / "config.toml").is_file() else None
     composed = _composed(config, output, locked) if begun is None else _continued(config, begun, locked)
     if dry_run:
@@ -113,7 +125,6 @@ def run(
             directory = RunDirectory(begun)
             result = resume_run(composed, directory, bar, strict=strict, stop_after=stop_after, drop_state=drop_state)
         else:
-            labels = ({"name": name} if name else {}) | ({"tags": [*tags]} if tags else {})
             result = start_run(composed, output, bar, stop_after=stop_after, labels=labels)
     _print_result(result, as_json)
 
@@ -250,7 +261,7 @@ def _continued(config: "RunConfig", output: Path, locked: bool) -> "ComposedRun"
         Problem(
             key,
             f"is {there.get(key, 'not set')} in {output}, and {wanted.get(key, 'not set')} is asked for: a run goes on "
-            "as it was begun",
+            f"as it was begun; `ptb run --continue {output}` goes on with other settings in a new one",
         )
         for key in sorted(keys.difference(RESUME_KEYS))
         if wanted.get(key) != there.get(key) and key.rpartition(".")[0] not in free
@@ -258,6 +269,31 @@ def _continued(config: "RunConfig", output: Path, locked: bool) -> "ComposedRun"
     if other:
         raise ConfigError(*other)
     return _built(partial, begun=RunDirectory(output))
+
+
+def _branched(
+    config: "RunConfig",
+    named: Path,
+    output: Path | None,
+    labels: dict[str, Any],
+    stop_after: int | None,
+    quiet: bool,
+    verbose: bool,
+) -> "RunResult":
+    """Train on from a checkpoint of another run."""
+    from ptb.storage.run_directory import RunDirectory, check_output, split_checkpoint
+
+    path, checkpoint = split_checkpoint(str(named))
+    parent = RunDirectory.open(path)
+    partial = _resolved(config.over(parent.config))
+    if output is not None:
+        check_output(output)
+    from ptb.runs.branch import changed_keys, continue_run
+
+    changed = changed_keys(partial, parent)
+    composed = _built(partial, begun=parent)
+    with _watched(composed, quiet, verbose) as bar:
+        return continue_run(composed, parent, checkpoint, changed, output, bar, stop_after=stop_after, labels=labels)
 
 
 def _resolved(config: "RunConfig", locked: bool = False) -> "PartialConfig":

@@ -72,7 +72,7 @@ class RunConfig:
     @classmethod
     def read(
         cls,
-        files: Sequence[str | Path] = (),
+        files: Sequence[str | Path | Tree] = (),
         flags: Mapping[str, Any] | None = None,
         overrides: Sequence[str] = (),
         metrics: Sequence[str] = (),
@@ -83,7 +83,7 @@ class RunConfig:
         A layer that names another component for a section replaces what weaker layers set for the former one.
 
         Args:
-            files: TOML files; a ``.json`` of the same shape is read too.
+            files: TOML files; a ``.json`` of the same shape is read too, and a dict of sections may stand among them.
             flags: values by a key of ``FLAGS``, a text in TOML syntax; None means that the flag was not given.
             overrides: ``section.key=value`` with the value in TOML syntax, where a bare word is a string;
                 ``section.key=`` removes what weaker layers set there.
@@ -103,10 +103,12 @@ class RunConfig:
                 raise TypeError(f"RunConfig.read takes lists: write [{str(texts)!r}]")
         problems: list[Problem] = []
         laid: Layer = {}
-        paths = tuple(Path(os.path.expanduser(file)) for file in files)
-        for path in paths:
+        layers = [file if isinstance(file, dict) else Path(os.path.expanduser(file)) for file in files]
+        paths = tuple(layer for layer in layers if isinstance(layer, Path))
+        for layer in layers:
             with collecting(problems):
-                _lay(laid, read_file(path))
+                inner = read_file(layer) if isinstance(layer, Path) else {p: (v, "") for p, v in leaf_items(layer)}
+                _lay(laid, inner)
         if metrics:
             gone = [path for path in laid if path[0] == "metrics" and path[1:2] not in {(name,) for name in metrics}]
             dropped = {path: laid.pop(path)[1] for path in gone}

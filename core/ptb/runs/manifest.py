@@ -109,7 +109,7 @@ def check_config(run: RunDirectory, checkpoint: Checkpoint | None, composed: Com
         Problem(
             key,
             f"is {now.get(key, 'not set')} in {run.config}, and was {then.get(key, 'not set')} when the run was begun: "
-            "put it back, or begin a new run",
+            f"put it back, or go on with it in a new run: ptb run --continue {run.path} KEY=VALUE",
         )
         for key in sorted(changed)
         if key not in RESUME_KEYS and not key.startswith(free)

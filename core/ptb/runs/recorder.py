@@ -93,8 +93,11 @@ class Recorder:
         prune_checkpoints(self.run.checkpoints, trainer.settings.keep_last)
         return path
 
-    def restore_from(self, checkpoint: Checkpoint, dropped: Collection[str] = ()) -> None:
-        """Put training and rows where they were when the checkpoint was saved; ``dropped`` callbacks begin anew."""
+    def restore_from(self, checkpoint: Checkpoint, dropped: Collection[str] = (), exact: bool = True) -> None:
+        """Put training and rows where they were when the checkpoint was saved; ``dropped`` callbacks begin anew.
+
+        With ``exact``, what the checkpoint holds must be what the training has then.
+        """
         trainer = self.trainer
         try:
             state = checkpoint.decode(trainer.device)
@@ -108,7 +111,7 @@ class Recorder:
         except Exception as error:  # a component may raise anything on the state of another one
             raise StorageError(f"cannot resume from {checkpoint.path}: {one_line(error)}") from error
         # Observers may come and go, and callbacks whose state is dropped begin anew.
-        lost = [each for each in differences(checkpoint, again) if not each.startswith("callbacks")]
+        lost = [each for each in differences(checkpoint, again) if not each.startswith("callbacks")] if exact else []
         if lost and not dropped:
             message = f"{checkpoint.path} cannot be restored exactly: {listing(lost, 3)}"
             warnings.warn(f"{message}: the run will not end as if it had not been stopped", stacklevel=2)
@@ -117,8 +120,11 @@ class Recorder:
         if not whole or self._rows.hexdigest() != checkpoint.metadata.get("rows_sha256"):
             how = "has other rows than" if whole else "has lost rows that were there"
             warnings.warn(f"{self.run.metrics} {how} at step {checkpoint.step}: it was changed since", stacklevel=2)
+        if not exact:
+            return
         how = "nothing is left to train" if trainer.is_over else "resumed"
-        self.line(f"{how} after step {checkpoint.step}, from {checkpoint.path.name}")
+        longer = f"; `ptb run --continue {self.run.path} --epochs N` trains longer" if trainer.is_over else ""
+        self.line(f"{how} after step {checkpoint.step}, from {checkpoint.path.name}{longer}")
 
     def finish(self, status: str, reason: str = "") -> RunResult:
         """Write the summary."""

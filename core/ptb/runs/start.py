@@ -10,7 +10,7 @@ from signal import Signals
 from typing import Any
 
 from ptb.device import cpu_threads
-from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
+from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, count, listing, one_line
 from ptb.runs import blame, manifest, preprocessing
 from ptb.runs.compose import ComposedRun
 from ptb.runs.recorder import Progress, Recorder
@@ -36,11 +36,11 @@ def start_run(
     config = composed.config
     preprocessor = preprocessing.encoded(composed)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
-    with _recording(composed, run, progress) as recorder:
+    with recording(composed, run, progress) as recorder:
         check_output(run.path)  # another process may have made a run here since
         run.write_config(config.as_config())
         recorder.started = True  # without a config.toml a summary.json would only be in the way of the next try
-        _keep_plugin_files(composed, run)
+        keep_plugin_files(composed, run)
         kept = preprocessing.write(run, preprocessor)
         run.write_manifest(manifest.describe(composed) | kept | {"run": recorder.id, **(labels or {})})
         recorder.line(composed.summary_line())
@@ -52,7 +52,7 @@ def start_run(
         if composed.advice:
             recorder.line(composed.advice)
         seed_global(config.run.seed, "train")
-        return _fit(recorder, stop_after)
+        return fit(recorder, stop_after)
 
 
 def resume_run(
@@ -65,7 +65,7 @@ def resume_run(
     drop_state: Collection[str] = (),
 ) -> RunResult:
     """Continue a run from its newest valid checkpoint; ``strict`` refuses where versions, device or data differ."""
-    with _recording(composed, run, progress) as recorder:
+    with recording(composed, run, progress) as recorder:
         _check_lost_state(recorder)
         then, now = run.read_manifest(), manifest.describe(composed)
         checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
@@ -101,16 +101,16 @@ def resume_run(
         if checkpoint is not None:
             entries.append({"step": trainer.state.step, "argv": sys.argv, "changes": changed})
         if not then:
-            _keep_plugin_files(composed, run)
+            keep_plugin_files(composed, run)
             now |= preprocessing.write(run, preprocessing.encoded(composed))
         if not trainer.is_over:
             run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True
         run.remove_summary()
-        return _fit(recorder, stop_after)
+        return fit(recorder, stop_after)
 
 
-def _keep_plugin_files(composed: ComposedRun, run: RunDirectory) -> None:
+def keep_plugin_files(composed: ComposedRun, run: RunDirectory) -> None:
     """Copy the files that the run uses as plugins into its directory, from which nothing runs them by itself."""
     found = {component.entry.found.name: component.entry.found for component in composed.config.components().values()}
     for name, plugin in found.items():
@@ -128,7 +128,8 @@ def _check_lost_state(recorder: Recorder) -> None:
         recorder.warn(text)
 
 
-def _fit(recorder: Recorder, stop_after: int | None) -> RunResult:
+def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
+    """Train to the end, or to where it is stopped, and record how that was."""
     trainer, state = recorder.trainer, recorder.trainer.state
     trainer.fit(stop_after)
     again = f"`ptb resume {shlex.quote(str(recorder.run.path))}` continues"
@@ -140,12 +141,12 @@ def _fit(recorder: Recorder, stop_after: int | None) -> RunResult:
         return recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
     if state.stopped_early:
         monitor, patience = trainer.settings.monitor, trainer.settings.patience
-        recorder.line(f"stopped early: {patience} evaluations without a better {monitor}")
+        recorder.line(f"stopped early: {count(patience, 'evaluation')} without a better {monitor}")
     return recorder.finish("finished")
 
 
 @contextmanager
-def _recording(composed: ComposedRun, run: RunDirectory, progress: Progress | None) -> Iterator[Recorder]:
+def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | None) -> Iterator[Recorder]:
     """A recorder that holds the run directory, and writes at the end how the run ended, also where it fails."""
     config = composed.config
     with closing(composed), run.writing():

@@ -115,6 +115,10 @@ class RunDirectory:
             return atomic.read(self.metrics)
         return b""
 
+    def write_rows(self, rows: bytes) -> None:
+        """Write all of ``metrics.jsonl``."""
+        atomic.write_atomically(self.metrics, rows)
+
     def sync_rows(self) -> None:
         """Wait until the rows are on the disk."""
         with atomic.storage_errors(self.metrics, verb="read"), suppress(FileNotFoundError):

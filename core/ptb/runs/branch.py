@@ -1,0 +1,158 @@
+"""Goes on with a run in a directory of its own: more epochs, another learning rate, another patience."""
+
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ptb.config.layers import RunConfig, leaves
+from ptb.config.resolve import PartialConfig
+from ptb.errors import ConfigError, Problem, listing
+from ptb.runs import manifest, preprocessing
+from ptb.runs.compose import ComposedRun
+from ptb.runs.overrides import MACHINE_KEYS
+from ptb.runs.recorder import Progress, Recorder
+from ptb.runs.result import RunResult
+from ptb.runs.start import fit, keep_plugin_files, recording
+from ptb.storage.checkpoint import Checkpoint, find_checkpoints, load_checkpoint, resolve_checkpoint, save_checkpoint
+from ptb.storage.run_directory import RunDirectory, check_output
+from ptb.training.state import component_state, load_component_state
+from ptb.training.trainer import Trainer
+
+FREE = ("trainer.", "optimizer.", "callbacks.")
+OF_SCHEDULE = ("scheduler.", "optimizer.lr", "trainer.epochs", "trainer.max_steps", "trainer.accumulate")
+
+
+def changed_keys(partial: PartialConfig, parent: RunDirectory) -> list[str]:
+    """The keys that a continued run has other than its parent.
+
+    Raises:
+        ConfigError: one of them cannot change while training goes on.
+    """
+    now, then = leaves(partial.as_config()), leaves(RunConfig.read([parent.config]).values)
+    keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key) and key not in MACHINE_KEYS]
+    problems = [
+        Problem(
+            key,
+            f"is {then.get(key, 'not set')} in {parent.path}, and {now.get(key, 'not set')} is asked for: a run that "
+            f"is continued keeps it; `ptb run --from {parent.path}` begins a new one with its weights",
+        )
+        for key in keys
+        if not key.startswith(FREE) or key == "optimizer.name" or key.startswith("optimizer.groups")
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    return keys
+
+
+def continue_run(
+    composed: ComposedRun,
+    parent: RunDirectory,
+    named: str | None,
+    changed: list[str],
+    output: Path | None,
+    progress: Progress | None = None,
+    *,
+    stop_after: int | None = None,
+    labels: Mapping[str, Any] | None = None,
+) -> RunResult:
+    """Train on from a checkpoint of ``parent``, ``"last"`` where none is named, in a new directory.
+
+    Optimizer, counters and random streams are those of the checkpoint, ``changed`` keys win over them. A schedule of
+    another length is that of the new total from its beginning, stepped forward to here.
+    """
+    config = composed.config
+    checkpoint = load_checkpoint(resolve_checkpoint(parent.checkpoints, named or "last"))
+    reached = checkpoint.decode()["train_state"]
+    most = config.trainer.max_steps
+    if reached["epoch"] >= config.trainer.epochs or (most and checkpoint.step >= most):
+        raise ConfigError(
+            f"{parent.path} is at its end, step {checkpoint.step} in epoch {reached['epoch']}: give it more --epochs "
+            f"than {config.trainer.epochs}" + (f" and more trainer.max_steps than {most}" if most else "")
+        )
+    files = preprocessing.encoded(composed)
+    run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
+    with recording(composed, run, progress) as recorder:
+        check_output(run.path)
+        run.write_config(config.as_config())
+        keep_plugin_files(composed, run)
+        then, now = parent.read_manifest(), manifest.describe(composed)
+        about = {"path": str(parent.path), "run": then.get("run"), "step": checkpoint.step, "changed": changed}
+        kept = preprocessing.write(run, files)
+        run.write_manifest(now | kept | {"run": recorder.id, "parent": about, "argv": sys.argv, **(labels or {})})
+        for text in manifest.changes(then, now):
+            warnings.warn(f"{text}: the run may not go on as its parent would", stacklevel=2)
+        _copy(parent, run, recorder, checkpoint, int(reached["rows_logged"]))
+        said = _restore(recorder, checkpoint, changed)
+        recorder.started = True
+        trainer = composed.trainer
+        recorder.save(trainer)
+        recorder.line(composed.summary_line())
+        recorder.line(f"run directory: {run.path}")
+        recorder.line(
+            f"continues {parent.path} after step {checkpoint.step}, epoch {trainer.state.epoch} of "
+            f"{trainer.settings.epochs}{said}"
+        )
+        return fit(recorder, stop_after)
+
+
+def _copy(parent: RunDirectory, run: RunDirectory, recorder: Recorder, checkpoint: Checkpoint, rows: int) -> None:
+    """Take over the rows up to the checkpoint, and the checkpoints that its labels name."""
+    lines = parent.rows().splitlines(keepends=True)[:rows]
+    run.write_rows(b"".join(lines))
+    there = find_checkpoints(parent.checkpoints)
+    for step in {*checkpoint.metadata.get("labels", {}).values()} - {checkpoint.step}:
+        if step in there:
+            labelled = load_checkpoint(there[step])
+            save_checkpoint(run.checkpoints, step, labelled.decode(), labelled.metadata | {"run": recorder.id})
+
+
+def _restore(recorder: Recorder, checkpoint: Checkpoint, changed: list[str]) -> str:
+    """Put training where the checkpoint was, with what has changed; what that means for the schedule, as text."""
+    trainer = recorder.trainer
+    optimizer, scheduler = trainer.optimizer, trainer.scheduler
+    waits = hasattr(scheduler, "on_evaluation")
+    reschedules = not waits and any(key.startswith(OF_SCHEDULE) for key in changed)
+    fresh = [dict(group) for group in optimizer.param_groups]
+    if reschedules:
+        _step_forward(trainer, checkpoint.step)
+    ahead = [dict(group) for group in optimizer.param_groups]
+    stepped = component_state(scheduler) if reschedules else None
+    gone = set(checkpoint.decode()["callbacks"]) - set(trainer.callbacks.components())
+    recorder.restore_from(checkpoint, gone, exact=False)
+    before = _rates(optimizer.param_groups)
+    asked = {key.removeprefix("optimizer.") for key in changed if key.startswith("optimizer.")}
+    for group, new, moved in zip(optimizer.param_groups, fresh, ahead, strict=True):
+        scheduled = {key for key in group if key in new and not _same(new[key], moved.get(key))}
+        if reschedules:
+            group.update({key: moved[key] for key in scheduled | ({"lr", "initial_lr"} & moved.keys())})
+        group.update({key: new[key] for key in asked if key in new and not (reschedules and key == "lr")})
+    if stepped is not None:
+        load_component_state(scheduler, stepped)
+    state = trainer.state
+    state.stopped_early = False
+    if {"trainer.monitor", "trainer.mode"} & set(changed):
+        state.best_step, state.best_value, state.evals_since_best = None, float("nan"), 0
+        state.labels.pop("best", None)
+    after = _rates(optimizer.param_groups)
+    return f"; the learning rate goes on at {after}" + (f", it was {before}" if after != before else "")
+
+
+def _step_forward(trainer: Trainer, steps: int) -> None:
+    """Walk a new scheduler to where the run is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of steps of a scheduler without those of its optimizer
+        for _ in range(steps):
+            trainer.scheduler.step()
+
+
+def _rates(groups: list[dict[str, Any]]) -> str:
+    rates = dict.fromkeys(f"{float(group['lr']):.4g}" for group in groups if "lr" in group)
+    return listing([*rates]) or "none"
+
+
+def _same(one: Any, other: Any) -> bool:
+    return isinstance(one, list) or bool(one is other) or (not isinstance(one, Tensor) and bool(one == other))

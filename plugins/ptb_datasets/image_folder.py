@@ -208,7 +208,7 @@ def image_folder(
         test,
         transform=transform,
         augment=augment if augment.sentences() else None,
-        preprocessor=PicturePreprocessor.fit(form, transform),
+        preprocessor=PicturePreprocessor.fit(spec, form, transform),
         notes=(f"classes in this order: {listed(names)}", *found.notes),
         describe=describe,
     )

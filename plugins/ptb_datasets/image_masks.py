@@ -181,7 +181,7 @@ def image_masks(
         test,
         transform=transform,
         augment=augment,
-        preprocessor=PicturePreprocessor.fit(form, transform),
+        preprocessor=PicturePreprocessor.fit(spec, form, transform),
         describe=describe,
     )
 

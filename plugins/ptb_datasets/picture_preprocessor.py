@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptb import DataError, Preprocessor, Sample
+from ptb import DataError, DataSpec, Preprocessor, Sample
 from ptb_datasets.folder_scan import Refused, Walk, files_in
 from ptb_datasets.images import Normalize
 from ptb_datasets.picture_cache import in_threads
@@ -28,9 +28,10 @@ class PicturePreprocessor(Preprocessor):
         self.std: Any = 0.5
 
     @classmethod
-    def fit(cls, form: Form, normalize: Normalize) -> "PicturePreprocessor":
+    def fit(cls, spec: DataSpec, form: Form, normalize: Normalize) -> "PicturePreprocessor":
         """One that makes pictures of this form and normalises them so."""
         made = cls()
+        made.spec = spec
         made.form = {name: list(part) if isinstance(part, tuple) else part for name, part in form._asdict().items()}
         made.mean, made.std = (list(n) if isinstance(n, tuple) else n for n in (normalize.mean, normalize.std))
         return made

@@ -350,3 +350,18 @@ def test_reduced_decoding_goes_with_masks_of_the_full_size(tmp_path, fit):
     save(tmp_path / "masks" / "0.png", np.zeros((45, 59), np.uint8))
     with pytest.raises(DataError, match="mask and picture must have one size"):
         build(tmp_path, decode="reduced", **options)
+
+
+def test_what_is_lost_of_transparent_and_of_12_bit_pictures_is_told(tmp_path):
+    for number in range(8):
+        random = np.random.RandomState(number)
+        save(tmp_path / "alpha" / "images" / f"{number}.png", random.randint(0, 256, (8, 8, 4)).astype(np.uint8))
+        save(tmp_path / "deep" / "images" / f"{number}.png", random.randint(500, 800, (8, 8)).astype(np.uint16))
+        for folder in ("alpha", "deep"):
+            save(tmp_path / folder / "masks" / f"{number}.png", mask_of(number))
+    with pytest.warns(UserWarning, match=r"8 pictures are partly transparent.*dataset\.background="):
+        build(tmp_path / "alpha")
+    with pytest.warns(UserWarning, match=r"8 pictures are of 16 bits .* values from 50\d .*dataset\.value_range="):
+        build(tmp_path / "deep")
+    build(tmp_path / "alpha", background=(0, 0, 0))
+    build(tmp_path / "deep", value_range=(500.0, 800.0))

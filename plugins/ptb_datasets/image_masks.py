@@ -4,6 +4,7 @@ PICTURES/1.jpg   MASKS/1.png      or    PICTURES/train/1.jpg   MASKS/train/1.png
 PICTURES/2.jpg   MASKS/2.png            PICTURES/val/2.jpg     MASKS/val/2.png
 """
 
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -19,14 +20,15 @@ from ptb import DataBundle, DataError, DataSpec, SampleGenerator
 from ptb_datasets.folder_scan import SPLITS, Refused, find_folder, shown
 from ptb_datasets.folder_splits import fractions_to_draw, report
 from ptb_datasets.mapped import machine_memory
-from ptb_datasets.mask_file import Labels, Value, read_pair
+from ptb_datasets.mask_file import Labels, Value, inspect_pair, read_pair
 from ptb_datasets.mask_pairs import Pair, Pairs, find_pairs
 from ptb_datasets.picture_cache import in_threads
 from ptb_datasets.picture_describe import Describe
-from ptb_datasets.picture_file import BadPicture, opencv
+from ptb_datasets.picture_file import BadPicture, Facts, opencv
 from ptb_datasets.picture_form import Form, form_of
 from ptb_datasets.picture_normalize import normalizer
 from ptb_datasets.picture_preprocessor import PicturePreprocessor
+from ptb_datasets.picture_warnings import Seen
 from ptb_datasets.splits import stratified_split
 from ptb_datasets.subsets import subsets
 from ptb_datasets.typed import typed
@@ -147,6 +149,8 @@ def image_masks(
     refused = found.refused + [Refused(every[row].picture, reason) for row, reason in reasons.items()]
     if refused:
         report(top, refused, len(every) - len(reasons), on_bad_sample)
+    for sentence in pixels.seen.warnings():
+        warnings.warn(sentence, UserWarning, stacklevel=2)
     rows = _splits(top, found, reasons, {"val": val_fraction, "test": test_fraction}, split_seed)
     classes = _number_of_classes(_total(pixels.counts.values()), labels, class_names)
     counts = _total([np.zeros(classes, np.int64), *(pixels.counts[row] for row in rows[0].tolist())])
@@ -192,14 +196,15 @@ class _Pixels(NamedTuple):
     pictures: np.ndarray | None
     classes: np.ndarray | None
     counts: dict[int, np.ndarray]
+    seen: Seen
 
 
 def _read(pairs: Sequence[Pair], form: Form, labels: Labels) -> tuple[_Pixels, dict[int, str]]:
     """All pairs, and why some of them are refused."""
 
-    def read(pair: Pair) -> tuple[np.ndarray, np.ndarray] | str:
+    def read(pair: Pair) -> tuple[np.ndarray, np.ndarray, Facts] | str:
         try:
-            return read_pair(pair, form, labels)
+            return inspect_pair(pair, form, labels)
         except BadPicture as error:
             return str(error)
 
@@ -207,15 +212,17 @@ def _read(pairs: Sequence[Pair], form: Form, labels: Labels) -> tuple[_Pixels, d
     keep = len(pairs) * (prod(form.shape) + TARGET_BYTES * prod(sides)) <= KEPT_SHARE * machine_memory()
     pictures = np.zeros((len(pairs), *form.shape), np.uint8) if keep else None
     classes = np.zeros((len(pairs), *sides), np.int64) if keep else None
-    counts, reasons = {}, {}
+    counts, reasons, seen = {}, {}, Seen()
     for row, answer in enumerate(in_threads(read, pairs)):
         if isinstance(answer, str):
             reasons[row] = answer
             continue
-        counts[row] = np.bincount(answer[1][answer[1] >= 0])
+        picture, targets, facts = answer
+        seen.add(str(pairs[row].picture), facts)
+        counts[row] = np.bincount(targets[targets >= 0])
         if pictures is not None and classes is not None:
-            pictures[row], classes[row] = answer
-    return _Pixels(pictures, classes, counts), reasons
+            pictures[row], classes[row] = picture, targets
+    return _Pixels(pictures, classes, counts, seen), reasons
 
 
 def _splits(

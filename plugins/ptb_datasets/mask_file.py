@@ -6,7 +6,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ptb_datasets.mask_pairs import Pair
-from ptb_datasets.picture_file import BadPicture, Form, decode, extent_of, pixels_of, planes, read_bytes, reduction_of
+from ptb_datasets.picture_file import (
+    BadPicture,
+    Facts,
+    Form,
+    decode,
+    extent_of,
+    facts_of,
+    pixels_of,
+    planes,
+    read_bytes,
+    reduction_of,
+)
 from ptb_datasets.picture_fit import fitted
 from ptb_datasets.typed import typed
 
@@ -31,6 +42,17 @@ class Labels(NamedTuple):
     def colours(self) -> bool:
         """Whether pixels are told apart by colours."""
         return any(isinstance(value, tuple) for value in (*(self.values or ()), self.unlabelled))
+
+
+def inspect_pair(pair: Pair, form: Form, labels: Labels) -> tuple[np.ndarray, np.ndarray, Facts]:
+    """What ``read_pair`` gives, and what the pixels do not show of the picture's file.
+
+    Raises:
+        BadPicture: with the reason.
+    """
+    picture, classes = read_pair(pair, form, labels)
+    data = read_bytes(pair.picture, form.max_pixels)
+    return picture, classes, facts_of(data, picture, form)
 
 
 def read_pair(pair: Pair, form: Form, labels: Labels) -> tuple[np.ndarray, np.ndarray]:

@@ -63,11 +63,19 @@ def inspect_picture(path: Path | str, form: Form) -> tuple[np.ndarray, Facts]:
     """
     data = read_bytes(path, form.max_pixels)
     pixels = pixels_of(data, form)
+    return planes(pixels, form, extent_of(data, form, pixels)), facts_of(data, pixels, form)
+
+
+def facts_of(data: bytes, pixels: np.ndarray, form: Form) -> Facts:
+    """What of a file's content the pixels that are made of it do not show.
+
+    Raises:
+        BadPicture: it cannot be decoded.
+    """
     transparent, low, high, flat = False, None, None, False
-    deep = is_deep(data)
     if form.value_range is not None:
-        flat = int(pixels.min()) == int(pixels.max()) in (0, 255)
-    elif deep:
+        flat = int(pixels.min()) == int(pixels.max()) in (0, OPAQUE)
+    elif is_deep(data):
         stored = decode(data, None, form.max_pixels)
         if stored.dtype != np.uint8:
             values = stored[..., :3] if stored.ndim == 3 else stored
@@ -75,7 +83,7 @@ def inspect_picture(path: Path | str, form: Form) -> tuple[np.ndarray, Facts]:
     if form.background is None and may_be_transparent(data):
         alpha = _opacity(decode(data, None, form.max_pixels))
         transparent = alpha is not None and int(alpha.min()) < int(alpha.max())
-    return planes(pixels, form, extent_of(data, form, pixels)), Facts(transparent, low, high, flat)
+    return Facts(transparent, low, high, flat)
 
 
 def planes(pixels: np.ndarray, form: Form, extent: tuple[float, float] | None = None) -> np.ndarray:

@@ -175,8 +175,10 @@ def test_a_new_run_begins_with_the_weights_that_fit(whole, built_in, tmp_path):
         {"initializer": {"name": "weights-file", "path": str(whole.output), "fitting": True}},
     ]
     changed = {"dataset": {"name": "random", "input_shape": [1, 8, 8], "output_size": 4, "samples": 64}}
+    with pytest.warns(UserWarning, match="settings are dropped"):
+        config = RunConfig.read([*layers, changed])
     with pytest.warns(UserWarning, match="loaded 2 of 4 tensors"):
-        composed = compose(resolve(RunConfig.read([*layers, changed]), built_in))
+        composed = compose(resolve(config, built_in))
     own, new = torch.nn.ModuleList([whole.model]), composed.trainer.model
     first = next(iter(own[0].state_dict().values()))
     best = load_checkpoint(find_checkpoints(whole.output / "checkpoints")[whole.best_step]).weights

@@ -255,6 +255,8 @@ def _too_few(walk: Walk, place: Path, folders: Sequence[Path], number: int, refu
     hint = "".join(f"; {shown(item.path)}: {item.reason}" for item in refused[:1] if item.path.is_symlink())
     if len(folders) == 1 and _inner(walk, folders[0]):
         hint += f". The only folder there holds folders: {typed('root', str(folders[0]))}"
+    if not folders and (tables := [*sorted(place.glob("*.csv")), *sorted(place.parent.glob("*.csv"))]):
+        hint += f". Where a table says their labels: {typed('labels', str(tables[0]))}"
     return (
         f"{place} must hold a folder of pictures for each of 2 classes at least, and holds {number or 'none'}: "
         f"{place.name}/CLASS/PICTURE or {place.name}/train/CLASS/PICTURE{hint}"

@@ -32,6 +32,7 @@ from ptb_datasets.picture_preprocessor import PicturePreprocessor
 from ptb_datasets.picture_warnings import Seen
 from ptb_datasets.splits import class_counts, stratified_split
 from ptb_datasets.subsets import subsets
+from ptb_datasets.typed import typed
 
 # Of the machine's memory: as long as the decoded pictures need no more, they are kept there.
 KEPT_SHARE = 0.25
@@ -265,9 +266,12 @@ def _check_classes(names: tuple[str, ...], labels: np.ndarray, members: np.ndarr
     have, left = np.bincount(labels, minlength=len(names)), np.bincount(labels[members], minlength=len(names))
     if left.min() == 0:
         number = int(left.argmin())
+        rest = [name for name in names if name != names[number]]
+        without = f"leave it out with {typed('classes', rest)}, " if len(rest) > 1 else ""
         raise DataError(
             f"the class '{names[number]}' has too few pictures that can be used, {have[number]} in all, for the "
-            f"{split} split: add pictures, or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
+            f"{split} split: add pictures, {without}"
+            "or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
         )
 
 

@@ -194,3 +194,23 @@ def test_what_is_typed_reaches_the_setting_through_a_shell(value, text):
     assert typed("x", value) == text
     (word,) = shlex.split(text)
     assert parse_override(word) == (("dataset", "x"), value)
+
+
+def test_a_rare_class_is_left_out_as_the_message_says(tmp_path):
+    top = folder(tmp_path, {"a": 12, "b": 2, "c": 12})
+    options = {"val_fraction": 0.2, "test_fraction": 0.2}
+    with pytest.raises(DataError, match=r"""leave it out with dataset\.classes='\["a", "c"\]', or change"""):
+        build(top, **options)
+    assert build(top, classes=("a", "c"), **options).spec.class_counts == (7, 7)
+
+
+@pytest.mark.parametrize("place", ["pictures", "."], ids=["beside", "above"])
+def test_pictures_in_no_folder_with_a_table_are_told_how_to_name_it(tmp_path, place):
+    for number in range(4):
+        save(tmp_path / "pictures" / f"{number}.png", number)
+    (tmp_path / place / "my labels.csv").write_text("file,label\n0,a\n1.png,b\n2.png,a\n")
+    with pytest.raises(DataError) as caught:
+        build(tmp_path / "pictures")
+    hint = typed("labels", str(tmp_path / place / "my labels.csv"))
+    assert hint in str(caught.value)
+    assert len(build(tmp_path / "pictures", labels=str(tmp_path / place / "my labels.csv")).train) == 3

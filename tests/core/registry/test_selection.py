@@ -88,7 +88,7 @@ def test_a_required_plugin_that_is_there_is_no_fault(three):
         ("ptb-good>=2", r"ptb-good>=2: installed is 1\.2\n.* -m pip install 'ptb-good>=2'"),
         (
             "ptb-goof",
-            r"ptb-goof: not installed as a plugin \(did you mean 'ptb-good'\?\)\n.* -m pip install 'ptb-goof'",
+            r"ptb-goof: not installed as a plugin \(did you mean 'ptb-good'\?\)\n.* -m pip install ptb-goof",
         ),
         ("ptb-broken", r"ptb-broken: failed, RuntimeError: boom$"),
     ],

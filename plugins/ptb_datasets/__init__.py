@@ -51,8 +51,8 @@ def ptb_provide_datasets() -> Iterable[Component]:
         Component(
             "csv",
             "ptb_datasets.csv_table:csv_table",
-            summary="Your own table: numbers, categories or a column of text, from a CSV file",
-            settings="ptb_datasets.settings:Csv",
+            summary="Your own table: numbers, categories, dates or text, from CSV, Excel or Parquet files",
+            settings="ptb_datasets.csv_settings:Csv",
             requires=("pandas>=2.2",),
             extra="csv",
         ),

@@ -1,53 +1,197 @@
-"""Reads a CSV file as text, strictly: every row as long as the header, every message with its row."""
+"""Reads CSV text strictly: every row as long as the header, every message with its line."""
 
+import codecs
 import csv
-import io
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from stat import S_ISREG
-from typing import NoReturn
+
+import numpy as np
 
 from ptb import DataError
+from ptb_datasets.table_content import Content, not_text
 
 Row = list[str]
 MOST_COLUMNS = 20_000  # each of them costs as much as hundreds of its values
+BLOCK = 1 << 20
+_MARKS = {",": "comma", ";": "';'", "\t": "tab", "|": "'|'"}
 
 
-def read_csv(path: Path, separator: str, max_bytes: int) -> tuple[Row, list[Row], list[int]]:
-    """The header, the rows, and the line of the file on which each row ends; blank lines are passed over.
+class BadRow(DataError):
+    """A row that is not as long as the header; the rows after it can be read."""
 
-    Args:
-        path: the file, UTF-8, with a header.
-        separator: one character.
-        max_bytes: the most that is read.
+
+def read_header(content: Content) -> Row:
+    """The names of the columns without the spaces around them.
 
     Raises:
-        DataError: the file cannot be read, is too large, is not UTF-8, or is no table with a header.
+        DataError: there is no header, or it has too many columns; names are looked at by ``check_header``.
     """
-    rows: list[Row] = []
-    lines: list[int] = []
-    reader = csv.reader(io.StringIO(_text(path, max_bytes), newline=""), delimiter=separator, strict=True)
-    begun = 1
-    try:
-        for row in reader:
-            begun = reader.line_num + 1
-            if not row:
-                continue
-            if rows and len(row) != len(rows[0]):
+    check_text(content)
+    with content.text() as stream:
+        reader = csv.reader(stream, delimiter=content.separator, strict=True)
+        try:
+            row = next(filter(None, reader), [])
+        except csv.Error as error:
+            first = reader.line_num
+            if mark := _other_mark(content):
+                message = f"the names are separated by {mark!r}; try dataset.separator={_MARKS[mark]}"
+            else:
+                message = _quoting(str(error), first, first)
+            raise DataError(f"{content.path}, line {first}: {message}") from error
+    if not row:
+        raise DataError(f"{content.path} is empty")
+    if len(row) > MOST_COLUMNS:
+        raise DataError(
+            f"{content.path} has {len(row):,} columns, and {MOST_COLUMNS:,} can be read; put so many numbers into .npy "
+            "files, for the data set arrays"
+        )
+    return [name.strip() for name in row]
+
+
+def check_header(path: Path, header: Row, separator: str, wanted: Iterable[str]) -> None:
+    """Refuses names that cannot be those of columns, or that show another separator, or that are values.
+
+    Args:
+        path: of the file.
+        header: the names.
+        separator: between them.
+        wanted: names that the settings use: numbers among them make numbers in the header names.
+    """
+    if len(header) == 1 or not set(wanted) <= set(header):
+        for mark, typed in _MARKS.items():
+            if mark != separator and len(header) <= sum(name.count(mark) for name in header):
                 raise DataError(
-                    f"{path}, line {reader.line_num}: {len(row)} value{'s' * (len(row) != 1)}, and the header has "
-                    f"{len(rows[0])}; a value that holds {separator!r} must stand in double quotes"
+                    f"{path} has {len(header)} column{'s' * (len(header) > 1)}, {header[0]!r}; try "
+                    f"dataset.separator={typed}"
                 )
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {begun}: {_quoting(str(error), reader.line_num, begun)}") from error
-    if not rows:
-        raise DataError(f"{path} is empty")
-    header = [name.strip() for name in rows[0]]
-    _check_header(path, header, separator)
-    if len(rows) == 1:
-        raise DataError(f"{path} has a header and no rows")
-    return header, rows[1:], lines[1:]
+        if header[0].startswith(("#", "//")) and not header[0].startswith("#,"):
+            mark = "#" if header[0].startswith("#") else "//"
+            raise DataError(f"{path}, line 1: {header[0]!r} looks like a comment; add dataset.comment='{mark}'")
+    if all(map(is_number, header)) and not set(wanted) & set(header):
+        raise DataError(f"{path}: the first line, {header[0]!r} and so on, looks like values; it must name the columns")
+    first: dict[str, int] = {}
+    for place, name in enumerate(header):
+        if not name:
+            raise DataError(f"{path}: column {place + 1} of the header has no name")
+        if name in first:
+            raise DataError(f"{path}: columns {first[name] + 1} and {place + 1} are both called {name!r}; rename one")
+        first[name] = place
+
+
+def rows_of(content: Content, width: int, skip_bad: bool = False) -> Iterator[tuple[int, Row | BadRow]]:
+    """The line on which each row ends, and the row, after the header; blank lines are passed over.
+
+    Args:
+        content: CSV.
+        width: of the header.
+        skip_bad: give a row of another length as the error instead of raising it.
+
+    Raises:
+        DataError: the text is no CSV; with file and line.
+    """
+    with content.text() as stream:
+        reader = csv.reader(stream, delimiter=content.separator, strict=True)
+        begun = 1
+        try:
+            next(filter(None, reader), None)
+            begun = reader.line_num + 1
+            for row in reader:
+                begun = reader.line_num + 1
+                if not row:
+                    continue
+                if len(row) == width:
+                    yield reader.line_num, row
+                    continue
+                bad = BadRow(
+                    f"{content.path}, line {reader.line_num}: {len(row)} value{'s' * (len(row) != 1)}, and the header "
+                    f"has {width}; a value that holds {content.separator!r} must stand in double quotes"
+                )
+                if not skip_bad:
+                    raise bad
+                yield reader.line_num, bad
+        except csv.Error as error:
+            fault = _quoting(str(error), reader.line_num, begun)
+            raise DataError(f"{content.path}, line {begun}: {fault}") from error
+
+
+def raw_rows(content: Content) -> Iterator[tuple[int, str]]:
+    """Each row's first line and its text as it stands in the file, its line end included; the header comes first."""
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        with content.text() as stream:
+            for line in stream:
+                taken.append(line)
+                yield line
+
+    reader = csv.reader(lines(), delimiter=content.separator, strict=True)
+    for row in reader:
+        if row:
+            yield reader.line_num - len(taken) + 1, "".join(taken)
+        taken.clear()
+
+
+def check_text(content: Content) -> None:
+    """Refuses NUL bytes and bytes that are not UTF-8.
+
+    Raises:
+        DataError: with file and line.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
+    with content.open() as stream:
+        while block := stream.read(BLOCK):
+            pending = decoder.getstate()[0]
+            data = pending + block
+            if (place := data.find(b"\0")) >= 0:
+                not_text(content.path, data, place, line + data.count(b"\n", 0, place))
+            if not block.isascii() or pending:
+                try:
+                    decoder.decode(block)
+                except UnicodeDecodeError as error:
+                    data = pending + block
+                    not_text(content.path, data, error.start, line + data.count(b"\n", 0, error.start))
+            line += block.count(b"\n")
+        if rest := decoder.getstate()[0]:
+            not_text(content.path, rest, 0, line)
+
+
+def count_rows(content: Content, width: int) -> int:
+    """The rows after the header; each has been found to be as long as it.
+
+    Text without quotes needs no parser for that: in the row of all separators and line ends, every ``width``-th is a
+    line end. Other text is read by the strict reader, which takes longer.
+
+    Raises:
+        DataError: a row has another length, or the text is no CSV.
+    """
+    plain = _plain_rows(content, width)
+    return sum(1 for _ in rows_of(content, width)) if plain is None else plain - 1
+
+
+def _plain_rows(content: Content, width: int) -> int | None:
+    """The lines, all of them rows of this length; None where only a parser can say."""
+    mark = content.separator.encode()
+    if len(mark) > 1 or width == 1:
+        return None
+    rows, left, ended = 0, b"", True
+    with content.open() as stream:
+        while block := stream.read(BLOCK):
+            if block.endswith(b"\r"):
+                block += stream.read(1)
+            if b'"' in block or block.count(b"\r") != block.count(b"\r\n"):
+                return None
+            data = np.frombuffer(block, np.uint8)
+            found = left + data[(data == mark[0]) | (data == 10)].tobytes()
+            whole = len(found) // width * width
+            ends = np.frombuffer(found[:whole], np.uint8).reshape(-1, width)
+            if (ends[:, -1] != 10).any() or (ends[:, :-1] == 10).any():
+                return None
+            rows, left, ended = rows + len(ends), found[whole:], block.endswith(b"\n")
+    if ended:
+        return rows if not left else None
+    return rows + 1 if left == mark * (width - 1) else None
 
 
 def is_number(text: str) -> bool:
@@ -59,6 +203,14 @@ def is_number(text: str) -> bool:
     return True
 
 
+def _other_mark(content: Content) -> str:
+    """The mark between quoted names in the first line that is not blank, if it is another than the separator."""
+    with content.text() as stream:
+        line = next((line for line in stream if line.strip()), "")
+    found = re.search(r'" ?([,;|\t]) ?"', line)
+    return found[1] if found and found[1] != content.separator else ""
+
+
 def _quoting(fault: str, line: int, begun: int) -> str:
     """The reader's fault in the words of someone who mends a file; ``begun`` is the line of the row's first value."""
     remedy = "a value holds a quote only if it stands in double quotes itself, with that quote written twice"
@@ -68,58 +220,3 @@ def _quoting(fault: str, line: int, begun: int) -> str:
         return f"a double quote is opened and not closed; {remedy}"
     where = f" on line {line}" if line > begun else ""
     return f"there is text after a closing double quote{where}; {remedy}" if "expected after" in fault else fault
-
-
-def _text(path: Path, max_bytes: int) -> str:
-    try:
-        status = path.stat()
-        if not S_ISREG(status.st_mode):
-            raise DataError(f"dataset.path={path} is not a file")
-        if status.st_size > max_bytes:
-            raise DataError(
-                f"{path} has {status.st_size:,} bytes; dataset.max_bytes={max_bytes} allows fewer. The whole table is "
-                "held in memory: raise the limit only if it fits"
-            )
-        with path.open("rb") as stream:
-            content = stream.read(max_bytes)
-    except OSError as error:
-        raise DataError(f"cannot read dataset.path={path}: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the name
-        raise DataError(f"cannot read dataset.path={str(path)!r}: {error}") from error
-    if b"\0" in content:
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError(f"{path} is UTF-16 text; save the table as CSV in UTF-8")
-        _not_text(path, content, content.index(b"\0"), "a NUL byte")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        _not_text(path, content, error.start, f"the byte {content[error.start]:#04x}")
-
-
-def _not_text(path: Path, content: bytes, place: int, what: str) -> NoReturn:
-    line = content.count(b"\n", 0, place) + 1
-    raise DataError(
-        f"{path}, line {line}: {what} is not UTF-8 text; save the table as CSV in UTF-8, or mend the file if it is "
-        "damaged"
-    )
-
-
-def _check_header(path: Path, header: Row, separator: str) -> None:
-    if len(header) > MOST_COLUMNS:
-        raise DataError(
-            f"{path} has {len(header):,} columns, and {MOST_COLUMNS:,} can be read; put so many numbers into .npy "
-            "files, for the data set arrays"
-        )
-    if all(map(is_number, header)):
-        raise DataError(f"{path}: the first line, {header[0]!r} and so on, looks like values; it must name the columns")
-    first: dict[str, int] = {}
-    for place, name in enumerate(header):
-        if not name:
-            raise DataError(f"{path}: column {place + 1} of the header has no name")
-        if name in first:
-            raise DataError(f"{path}: columns {first[name] + 1} and {place + 1} are both called {name!r}; rename one")
-        first[name] = place
-    if len(header) == 1:
-        other = [mark for mark in ",;\t|" if mark != separator and mark in header[0]]
-        if other:
-            raise DataError(f"{path} has one column, {header[0]!r}; try dataset.separator={other[0]!r}")

@@ -10,7 +10,6 @@ Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 FractionOrNone = Annotated[float, Field(ge=0, lt=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=1, le=4096)]
-Column = Annotated[str, Field(min_length=1)]
 # Made absolute, so that the recorded config of a run finds the files from any folder.
 Location = Annotated[str, Field(min_length=1), AfterValidator(lambda path: os.path.abspath(os.path.expanduser(path)))]
 
@@ -193,63 +192,6 @@ class Idx(BaseModel, defer_build=True):
             raise ValueError("test_fraction takes from images, and test_images are the test; leave one out")
         if self.split_seed and not self.val_fraction and (self.test_images is not None or self.test_fraction == 0):
             raise ValueError("split_seed chooses what val_fraction and test_fraction take, both 0; leave it out")
-        return self
-
-
-class Csv(BaseModel, defer_build=True):
-    """Settings of ``csv``."""
-
-    path: Location = Field(description="The file, UTF-8, with a header")
-    target: Column = Field(description="The column that is predicted")
-    features: tuple[Column, ...] | None = Field(
-        None, min_length=1, description="Columns that the model sees; without it all others"
-    )
-    categorical: tuple[Column, ...] = Field((), description="Features whose values are names even if they look numeric")
-    text: Column | None = Field(None, description="A column of text to use as tokens instead of features")
-    max_length: int | None = Field(
-        None, ge=1, le=100_000, description="With text: tokens of a sample, the rest is cut off; without it 64"
-    )
-    vocabulary: int | None = Field(
-        None, ge=3, le=10_000_000, description="With text: the most different tokens; without it 10,000"
-    )
-    kind: Literal["auto", "class", "binary", "real"] = Field(
-        "auto", description="What the target is; auto: two values binary, text and few whole numbers class, else real"
-    )
-    standardize_target: bool | None = Field(
-        None,
-        description="With a real target: predict (value - mean) / deviation of the training rows, or, if false, the "
-        "value; without it true",
-    )
-    missing: Literal["error", "drop", "mean"] = Field(
-        "error",
-        description="Rows that lack a value: stop, leave them out, or use the mean of the training rows "
-        "(categories: none of them; text: no words)",
-    )
-    missing_values: tuple[str, ...] = Field(
-        ("", "NA", "N/A", "NaN", "nan", "null", "NULL"), description="What stands for a missing value"
-    )
-    separator: str = Field(",", min_length=1, max_length=1, description="The character between two values")
-    val_fraction: FractionOrNone = Field(0.15, description="Part of the rows that is kept for validation; 0: none")
-    test_fraction: FractionOrNone = Field(0.15, description="Part of the rows that is kept for the last test; 0: none")
-    split_seed: Seed = _SPLIT_SEED
-    max_bytes: int = Field(256 * 2**20, ge=1, description="A larger file is refused; the table is held in memory")
-
-    @model_validator(mode="after")
-    def _options_go_together(self) -> "Csv":
-        if self.separator in '"\n\r ':
-            raise ValueError("separator cannot be a quote, a space or the end of a line")
-        if self.text is None:
-            for name in ("max_length", "vocabulary"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} belongs to text; leave it out, or name a column of text")
-        elif self.features is not None or self.categorical:
-            raise ValueError("text is used instead of features and categorical; leave them out")
-        if self.features is not None and len(set(self.features)) < len(self.features):
-            raise ValueError("features names a column twice")
-        if self.split_seed and not self.val_fraction and not self.test_fraction:
-            raise ValueError("split_seed chooses what val_fraction and test_fraction take, both 0; leave it out")
-        if self.standardize_target is not None and self.kind in ("class", "binary"):
-            raise ValueError(f"standardize_target belongs to a real target, and kind is {self.kind}; leave one out")
         return self
 
 

@@ -3,14 +3,37 @@
 Inputs are standardised with the means and deviations of the training samples alone.
 """
 
+from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
 
 from ptb import DataBundle, DataError, DataSpec
+from ptb_datasets.csv_settings import Csv
 from ptb_datasets.shipped import numbers, read_shipped
 from ptb_datasets.splits import class_counts, quantile_split, stratified_split
-from ptb_datasets.tables import splits_of, standardized
+from ptb_datasets.table_features import Feature
+from ptb_datasets.table_preprocessor import TablePreprocessor
+from ptb_datasets.table_targets import Target, fit_target
+from ptb_datasets.tables import Standardizer, splits_of, standardized
+
+# As scikit-learn calls them.
+_CELLS = "radius texture perimeter area smoothness compactness concavity concave_points symmetry fractal_dimension"
+_CELLS_NAMES = [name.replace("_", " ") for name in _CELLS.split()]
+_COLUMNS: dict[str, Sequence[str]] = {
+    "iris.csv": [f"{part} {size} (cm)" for part in ("sepal", "petal") for size in ("length", "width")],
+    "wine_data.csv": [
+        *("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"),
+        *("nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines"),
+        "proline",
+    ],
+    "breast_cancer.csv": [
+        *(f"mean {name}" for name in _CELLS_NAMES),
+        *(f"{name} error" for name in _CELLS_NAMES),
+        *(f"worst {name}" for name in _CELLS_NAMES),
+    ],
+}
+_DIABETES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 
 
 def iris(*, val_fraction: float = 0.15, test_fraction: float = 0.15, split_seed: int = 0) -> DataBundle:
@@ -96,10 +119,16 @@ def diabetes(
             f"{targets.shape} targets; reinstall scikit-learn"
         )
     parts = quantile_split(targets[:, 0], (val_fraction, test_fraction), split_seed)
-    targets = standardized(targets, parts[0]) if standardize_target else targets.astype(np.float32)
-    train, val, test = splits_of(standardized(features, parts[0]), targets, parts)
+    encoded = standardized(targets, parts[0]) if standardize_target else targets.astype(np.float32)
+    train, val, test = splits_of(standardized(features, parts[0]), encoded, parts)
     assert train is not None
-    return DataBundle(DataSpec((10,), "vector", "real", 1), train, val, test)
+    target = Target("real", ["progression"])
+    if standardize_target:
+        fit_target(target, targets, parts[0])
+    mean, std = tuple(target.mean), tuple(target.std)
+    spec = DataSpec((10,), "vector", "real", 1, target_mean=mean, target_std=std)
+    fitted = _fitted(_DIABETES, features[parts[0]], target, spec)
+    return DataBundle(spec, train, val, test, preprocessor=fitted)
 
 
 def _classes(name: str, fractions: tuple[float, float], seed: int, binary: bool = False) -> DataBundle:
@@ -116,7 +145,20 @@ def _classes(name: str, fractions: tuple[float, float], seed: int, binary: bool 
         class_names=names,
         class_counts=class_counts(labels[parts[0]], len(names)),
     )
-    return DataBundle(spec, train, val, test)
+    target = Target("binary" if binary else "class", ["target"], list(names))
+    fitted = _fitted(_COLUMNS[name], features[parts[0]], target, spec)
+    return DataBundle(spec, train, val, test, preprocessor=fitted)
+
+
+def _fitted(names: Sequence[str], training: np.ndarray, target: Target, spec: DataSpec) -> TablePreprocessor:
+    scale = Standardizer.of(training)
+    features = [
+        Feature(name, "number", "all its values are numbers", [mean], [std], [mean])
+        for name, mean, std in zip(names, scale.mean.tolist(), scale.std.tolist(), strict=True)
+    ]
+    new = TablePreprocessor.of(Csv.model_validate({"path": "-", "target": "target"}), features, target, None, 0)
+    new.spec = spec
+    return new
 
 
 def _parse(stream: IO[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

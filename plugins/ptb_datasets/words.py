@@ -29,6 +29,13 @@ class Vocabulary:
         ranked = sorted(counts, key=lambda word: (-counts[word], word))[: limit - SPECIAL]
         self.numbers = {word: number for number, word in enumerate(ranked, SPECIAL)}
 
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "Vocabulary":
+        """One of these words, in the order of their numbers."""
+        known = cls((), SPECIAL)
+        known.numbers = {word: number for number, word in enumerate(words, SPECIAL)}
+        return known
+
     def __len__(self) -> int:
         return SPECIAL + len(self.numbers)
 

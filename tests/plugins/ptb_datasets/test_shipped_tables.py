@@ -154,3 +154,31 @@ def test_the_splits_of_diabetes_have_small_and_large_targets_in_proportion():
     for split in diabetes().splits.values():
         assert split.tensors[1].mean().abs() < 0.1
         assert (split.tensors[1].std() - 1).abs() < 0.1
+
+
+@every_table
+def test_rows_of_scikit_learn_are_read_as_training_had_them(name, build):
+    data, bundle = theirs(name), build()
+    names = [feature["name"] for feature in bundle.preprocessor.features]
+    assert names == list(data.feature_names)
+    target = bundle.preprocessor.target["columns"][0]
+    rows = [
+        dict(zip(names, row, strict=True)) | {target: label if name == "diabetes" else data.target_names[int(label)]}
+        for row, label in zip(data.data.tolist(), data.target.tolist(), strict=True)
+    ]
+    samples = list(bundle.preprocessor.read(rows))
+    read = torch.stack([torch.cat([s.inputs, s.targets.float().reshape(-1)]) for s in samples])
+    whole = [
+        torch.cat([inputs, targets.float().reshape(len(targets), -1)], 1)
+        for inputs, targets in (split.tensors for split in bundle.splits.values())
+    ]
+    order = lambda table: table[np.lexsort(table.numpy().T)]  # noqa: E731
+    assert torch.equal(order(read), order(torch.cat(whole)))
+    arrays = [sample.inputs for sample in bundle.preprocessor.read([data.data])]
+    assert torch.equal(torch.stack(arrays), read[:, :-1])
+
+
+def test_the_progression_is_decoded_in_its_own_units():
+    bundle = diabetes()
+    decoded = bundle.preprocessor.decode_targets(bundle.train.tensors[1])
+    assert set(decoded.round().int().tolist()) <= set(map(int, theirs("diabetes").target))

@@ -1,8 +1,11 @@
+import warnings
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptb_datasets.splits import class_counts, quantile_split, stratified_split
+from ptb_datasets.splits import class_counts, fold_split, keep_classes, quantile_split, stratified_split
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -78,3 +81,37 @@ def test_counts_have_a_place_for_every_class():
 def test_without_parts_to_draw_everything_is_the_rest():
     (rest,) = stratified_split(np.array([0, 1, 0]), (), 0)
     assert rest.tolist() == [0, 1, 2]
+
+
+@given(labels(), seeds)
+def test_training_keeps_every_class(labels, seed):
+    names = [f"c{number}" for number in range(labels.max() + 1)]
+    parts = stratified_split(labels, (0.3, 0.3), seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = keep_classes(labels, parts, names, (0.3, 0.3))
+    assert sorted(np.concatenate(kept)) == list(range(len(labels)))
+    assert set(labels[kept[0]]) == set(labels)
+    if set(labels[parts[0]]) == set(labels):
+        assert all(map(np.array_equal, kept, parts))
+
+
+def test_a_class_that_a_split_lacks_is_warned_of_if_it_has_too_few_samples():
+    labels = np.array([0] * 20 + [1] * 2 + [2])
+    parts = [np.arange(18), np.array([18, 20, 22]), np.array([19, 21])]
+    with pytest.warns(UserWarning, match=r"classes have too few samples .*: 'one' \(2\), 'two' \(1\)"):
+        kept = keep_classes(labels, parts, ("zero", "one", "two"))
+    assert [part.tolist() for part in kept] == [[*range(18), 20, 21, 22], [18], [19]]
+
+
+def test_a_split_that_is_not_asked_for_lacks_nothing():
+    labels = np.array([0, 1, 0, 1])
+    keep_classes(labels, [np.arange(4), np.zeros(0, int)], ("a", "b"), (0.0,))
+
+
+@given(labels(), st.integers(2, 6), seeds)
+def test_folds_are_disjoint_complete_and_in_proportion(labels, folds, seed):
+    parts = [fold_split(labels, folds, fold, seed) for fold in range(folds)]
+    assert sorted(np.concatenate(parts)) == list(range(len(labels)))
+    counts = np.array([np.bincount(labels[part], minlength=labels.max() + 1) for part in parts])
+    assert (np.ptp(counts, axis=0) <= 1).all()

@@ -1,0 +1,219 @@
+"""Makes samples of table rows as training had them: of files, data frames, and rows as dicts."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ptb import DataError, Preprocessor, Sample
+from ptb_datasets.csv_settings import Csv
+from ptb_datasets.table_column import Column, object_text
+from ptb_datasets.table_features import Feature
+from ptb_datasets.table_source import Block, FrameSource, open_source
+from ptb_datasets.table_targets import Target
+from ptb_datasets.table_values import Writing
+from ptb_datasets.words import Vocabulary
+
+READING = (
+    *("missing", "missing_values", "separator", "decimal", "thousands", "units", "comment", "encoding", "sheet"),
+    *("date_format", "max_bytes"),
+)
+BLOCK_VALUES = 200_000
+DICTS = 256  # rows given as dicts are taken so many at a time
+
+
+class TablePreprocessor(Preprocessor):
+    """What ``csv`` has learnt: how each column becomes numbers, and what the targets are.
+
+    Attributes:
+        reading: the settings that say how a file is read.
+        features: of each column that the model sees, the fields of its ``Feature``.
+        text: instead of features, the column whose words become tokens.
+        words: then the known ones, in the order of their numbers.
+        length: then the tokens of a sample.
+        target: the fields of the ``Target``.
+    """
+
+    reading: dict[str, Any]
+    features: list[dict[str, Any]]
+    text: str | None
+    words: list[str]
+    length: int
+    target: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, options: Csv, features: Sequence[Feature], target: Target, words: Vocabulary | None, length: int
+    ) -> "TablePreprocessor":
+        """One that is fitted."""
+        new = cls()
+        values = options.model_dump(mode="json")
+        new.reading = {name: values[name] for name in READING if values[name] is not None}
+        new.features = [asdict(feature) for feature in features]
+        new.target = asdict(target)
+        new.text, new.length = options.text, length
+        new.words = [] if words is None else list(words.numbers)
+        return new
+
+    def read(self, sources: Iterable[Any]) -> Iterator[Sample]:
+        """Yield a sample for each row of files (paths), data frames, arrays and rows (dicts by column), in order.
+
+        Those of an array ``[N, columns]`` or of one row are the features in their order. Columns of others may stand in
+        any order, others than those of training are passed over, and targets may be missing. A row
+        that cannot be used is a sample with an error, and so is a file.
+
+        Yields:
+            Inputs float32 ``[columns]`` or int64 tokens ``[length]``; targets int64 ``[]`` for class, else float32
+            ``[D]``.
+        """
+        options = Csv.model_construct(path="", **self.reading)
+        made = _Rows(self, options)
+        rows: list[Mapping[str, Any]] = []
+        taken = 0
+        for source in sources:
+            if isinstance(source, Mapping):
+                rows.append(source)
+                taken += 1
+                if len(rows) == DICTS:
+                    yield from made.of_dicts(rows, taken - len(rows))
+                    rows = []
+                continue
+            yield from made.of_dicts(rows, taken - len(rows))
+            rows = []
+            yield from made.of_source(source)
+        yield from made.of_dicts(rows, taken - len(rows))
+
+
+class _Rows:
+    """Samples of blocks of rows."""
+
+    def __init__(self, fitted: TablePreprocessor, options: Csv) -> None:
+        self.options, self.writing = options, Writing.of(options)
+        self.missing = [*options.missing_values]
+        self.features = [Feature(**fields) for fields in fitted.features]
+        self.target = Target(**fitted.target)
+        self.text, self.length = fitted.text, fitted.length
+        self.words = Vocabulary.of(fitted.words)
+        self.columns = [self.text] if self.text is not None else [feature.name for feature in self.features]
+
+    def of_source(self, source: Any) -> Iterator[Sample]:
+        if isinstance(source, np.ndarray):
+            width = len(self.columns)
+            if source.ndim not in (1, 2) or source.shape[-1] != width:
+                shape = list(source.shape)
+                yield Sample("array", error=f"the array has the shape {shape}, and a row has {width} values")
+                return
+            rows = np.atleast_2d(source)
+            for start in range(0, len(rows), DICTS):
+                block = rows[start : start + DICTS].tolist()
+                yield from self.of_dicts([dict(zip(self.columns, row, strict=True)) for row in block], start)
+            return
+        if isinstance(source, str | Path):
+            name = str(source)
+        elif hasattr(source, "columns") and hasattr(source, "iloc"):
+            name = "table"
+        else:
+            kind = type(source).__name__
+            yield Sample(
+                kind, error=f"a {kind} is no table; give a file, a data frame, an array, or a dict for each row"
+            )
+            return
+        try:
+            table: Any
+            if isinstance(source, str | Path):
+                table = open_source(Path(source).expanduser(), self.options)
+            else:
+                table = FrameSource(source, Path(name), self.missing, self.options.decimal)
+            if lost := [column for column in self.columns if column not in table.header]:
+                held = ", ".join(map(repr, table.header[:20]))
+                yield Sample(name, error=f"{name} has no column {lost[0]!r}; it has {held}")
+                return
+            for block in table.blocks(max(1, BLOCK_VALUES // max(1, len(table.header)))):
+                yield from self.of_block(block)
+        except DataError as error:
+            yield Sample(name, error=str(error))
+
+    def of_dicts(self, rows: Sequence[Mapping[str, Any]], start: int) -> Iterator[Sample]:
+        names = [f"[{start + number}]" for number in range(len(rows))]
+        good, errors = [], {}
+        for name, row in zip(names, rows, strict=True):
+            lost = [column for column in self.columns if column not in row]
+            if lost:
+                errors[name] = f"it has no value for {lost[0]!r}; it has {', '.join(map(repr, [*row][:20]))}"
+            else:
+                good.append((name, row))
+        wanted = [*self.columns, *self.target.columns]
+        columns = {column: [object_text(row.get(column), self.options.decimal) for _, row in good] for column in wanted}
+        made = {sample.name: sample for sample in self.of_block(Block(columns, [name for name, _ in good], []))}
+        for name in names:
+            yield made[name] if name in made else Sample(name, error=errors[name])
+
+    def of_block(self, block: Block) -> Iterator[Sample]:
+        """The samples of a block, in order."""
+        columns = {name: Column.of_texts(values, self.missing) for name, values in block.columns.items()}
+        count = len(block.places)
+        errors: list[str | None] = [None] * count
+        if count:
+            inputs = self._inputs(columns, errors)
+            targets, known = self._targets(columns, count, errors)
+            faults = iter(block.errors)
+            fault = next(faults, None)
+            for row, place in enumerate(block.places):
+                while fault is not None and fault[0] <= row:
+                    yield Sample(fault[1], error=fault[2])
+                    fault = next(faults, None)
+                if errors[row] is not None:
+                    yield Sample(place, error=errors[row])
+                else:
+                    yield Sample(place, inputs[row], targets[row] if targets is not None and known[row] else None)
+        yield from (Sample(place, error=error) for before, place, error in block.errors if before >= count)
+
+    def _inputs(self, columns: Mapping[str, Column], errors: list[str | None]) -> torch.Tensor:
+        fill = self.options.missing == "mean"
+        if self.text is not None:
+            column = columns[self.text]
+            if not fill:
+                _note(errors, ~column.present(), lambda row: f"no value for {self.text!r}")
+            texts = [column.text(row) for row in range(len(column))]
+            return torch.from_numpy(self.words.encode(texts, self.length))
+        parts = []
+        for feature in self.features:
+            column = columns[feature.name]
+            if not fill:
+                _note(errors, ~column.present(), lambda row, f=feature: f"no value for {f.name!r}")
+            bad = feature.unreadable(column, self.writing)
+            _note(errors, bad, lambda row, f=feature, c=column: f"{f.name!r}: {c.text(row)!r} is no {f.used_as}")
+            with np.errstate(over="ignore"):  # of rows that are refused
+                parts.append(feature.encode(column, self.writing))
+        return torch.from_numpy(np.concatenate(parts, axis=1))
+
+    def _targets(
+        self, columns: Mapping[str, Column], count: int, errors: list[str | None]
+    ) -> tuple[torch.Tensor | None, np.ndarray]:
+        """The targets, and of which rows they are known; None where the source has none."""
+        names = self.target.columns
+        if not all(name in columns for name in names):
+            return None, np.zeros(count, bool)
+        chosen = [columns[name] for name in names]
+        known = np.logical_and.reduce([column.present() for column in chosen])
+        raw = self.target.raw(chosen, self.writing)
+        bad = known & ((raw < 0) if raw.ndim == 1 else ~(np.abs(raw) <= np.finfo(np.float32).max).all(axis=1))
+        shown = ", ".join(self.target.names[:20])
+        want = (
+            f"one of {shown}"
+            if shown and raw.ndim == 1
+            else "0 or 1"
+            if self.target.kind == "multilabel"
+            else "a number"
+        )
+        _note(errors, bad, lambda row: f"{names[0]!r}: {chosen[0].text(row)!r} is not {want}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            return torch.from_numpy(self.target.encode(raw)), known
+
+
+def _note(errors: list[str | None], bad: np.ndarray, what: Any) -> None:
+    for row in np.flatnonzero(bad).tolist():
+        errors[row] = errors[row] or what(row)

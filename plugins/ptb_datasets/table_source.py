@@ -1,0 +1,265 @@
+"""One table, wherever it comes from: CSV, Excel, Parquet, a data frame. It knows the line of each of its rows."""
+
+import io
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ptb import DataError
+from ptb_datasets.csv_file import Row, check_header, check_text, count_rows, read_header, rows_of
+from ptb_datasets.csv_settings import Csv
+from ptb_datasets.table_column import Column, ColumnBuilder, object_text
+from ptb_datasets.table_content import Content, open_content
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+HEAD = 1000  # rows from which a column is taken for one of numbers, until one proves otherwise
+BLOCK_VALUES = 2_000_000
+ATTEMPTS = 4  # then all columns are read as texts
+
+
+class Block(NamedTuple):
+    """Some rows.
+
+    Attributes:
+        columns: a text for each value.
+        places: where each row stands.
+        errors: other rows, and why they cannot be used, with how many of ``places`` come before.
+    """
+
+    columns: dict[str, list[str | None]]
+    places: list[str]
+    errors: list[tuple[int, str, str]]
+
+
+class CsvSource:
+    """CSV text.
+
+    Args:
+        content: of the file.
+        missing: the texts that stand for a missing value.
+        decimal: the mark before the decimals, if numbers have no other marks; None: columns are read as texts.
+    """
+
+    word = "line"
+
+    def __init__(self, content: Content, missing: Sequence[str], decimal: str | None) -> None:
+        self.content, self.path = content, content.path
+        self.missing, self.decimal = missing, decimal
+        self.header = read_header(content)
+
+    def check(self, wanted: Sequence[str], header: Row) -> None:
+        """Refuses a header that cannot be one; ``header`` has a name for those columns that may lack one."""
+        check_header(self.path, header, self.content.separator, wanted)
+
+    def read(self, texts: set[int], codes: set[int], wanted: Sequence[int]) -> dict[int, Column]:
+        """The columns at these places, as texts those of ``texts``, and those of ``codes`` if they are all digits."""
+        width = len(self.header)
+        count = count_rows(self.content, width)
+        if count == 0:
+            raise DataError(f"{self.path} has a header and no rows")
+        if len(self.content.separator.encode()) > 1 or width == 1:
+            return self._strictly(wanted)
+        as_text = texts | self._words(width, codes)
+        for attempt in range(ATTEMPTS + 1):
+            as_text = set(range(width)) if attempt == ATTEMPTS or self.decimal is None else as_text
+            read = self._quickly(wanted, as_text)
+            if isinstance(read, set):
+                as_text |= read
+                continue
+            lengths = {len(column) for column in read.values()}
+            if lengths <= {count}:
+                return read
+            break
+        return self._strictly(wanted)
+
+    def row(self, number: int) -> tuple[int, Row]:
+        """The line of a row, and its values; the file is read up to there."""
+        found = next(islice(rows_of(self.content, len(self.header)), number, None))
+        assert not isinstance(found[1], DataError)
+        return found[0], found[1]
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """The rows, some at a time."""
+        check_text(self.content)
+        rows = rows_of(self.content, len(self.header), skip_bad=True)
+        while taken := list(islice(rows, size)):
+            good: list[tuple[int, Row]] = []
+            errors = []
+            for line, row in taken:
+                if isinstance(row, DataError):
+                    errors.append((len(good), f"{self.path.name}:{line}", str(row)))
+                else:
+                    good.append((line, row))
+            values = zip(*(row for _, row in good), strict=True) if good else ([] for _ in self.header)
+            columns: dict[str, list[str | None]] = {n: list(v) for n, v in zip(self.header, values, strict=True)}
+            yield Block(columns, [f"{self.path.name}:{line}" for line, _ in good], errors)
+
+    def _words(self, width: int, codes: set[int]) -> set[int]:
+        """The columns whose first values are no numbers, or only digits where these may be codes."""
+        marks = set(self.missing)
+        rows = [row for _, row in islice(rows_of(self.content, width), HEAD) if not isinstance(row, DataError)]
+        return {
+            place
+            for place, values in enumerate(zip(*rows, strict=True))
+            if not all(_quick_number(value, self.decimal or ".") for value in set(values) - marks)
+            or (place in codes and all(value.strip().lstrip("+-").isdecimal() for value in set(values) - marks))
+        }
+
+    def _quickly(self, wanted: Sequence[int], texts: set[int]) -> dict[int, Column] | set[int]:
+        """What pandas reads, or the columns that it cannot read as numbers."""
+        import pandas as pd
+
+        builders = {place: ColumnBuilder(self.missing) for place in wanted}
+        size = max(256, BLOCK_VALUES // len(self.header))
+        options: dict[str, Any] = {
+            "sep": self.content.separator,
+            "header": 0,
+            "names": list(range(len(self.header))),
+            "index_col": False,
+            "usecols": list(wanted),
+            "dtype": {place: object if place in texts else np.float64 for place in wanted},
+            "keep_default_na": False,
+            "na_values": list(self.missing),
+            "decimal": self.decimal or ".",
+            "encoding": "utf-8",
+            "engine": "c",
+        }
+        if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
+            options["float_precision"] = "round_trip"  # the default of later versions is exact
+        done = 0
+        try:
+            with self.content.open() as stream, pd.read_csv(stream, chunksize=size, **options) as blocks:
+                for block in blocks:
+                    for place, builder in builders.items():
+                        values = block[place]
+                        if place in texts:
+                            builder.add_codes(*pd.factorize(values.to_numpy()))
+                        else:
+                            builder.add_numbers(values.to_numpy())
+                    done += len(block)
+        except (ValueError, OverflowError):
+            words = self._words_after(done, size, [place for place in wanted if place not in texts])
+            return words or set(range(len(self.header)))
+        return {place: builder.column() for place, builder in builders.items()}
+
+    def _words_after(self, start: int, size: int, numbers: Sequence[int]) -> set[int]:
+        found = set()
+        marks = set(self.missing)
+        for _, row in islice(rows_of(self.content, len(self.header)), start, start + size):
+            if isinstance(row, DataError):
+                continue
+            found |= {
+                place
+                for place in numbers
+                if place not in found and row[place] not in marks and not _quick_number(row[place], self.decimal or ".")
+            }
+        return found
+
+    def _strictly(self, wanted: Sequence[int]) -> dict[int, Column]:
+        builders = {place: ColumnBuilder(self.missing) for place in wanted}
+        rows = rows_of(self.content, len(self.header))
+        while taken := [row for _, row in islice(rows, 10_000) if not isinstance(row, DataError)]:
+            for place, builder in builders.items():
+                builder.add_texts([row[place] for row in taken])
+        return {place: builder.column() for place, builder in builders.items()}
+
+
+class FrameSource:
+    """A data frame, of a Parquet or Excel file or as it is.
+
+    Args:
+        frame: of any types.
+        path: of the file, or how to call the frame.
+        missing: the texts that stand for a missing value.
+        decimal: the mark before decimals that texts have.
+        lines: the row of the sheet of each row; None: rows are counted from 1.
+    """
+
+    word = "row"
+
+    def __init__(
+        self,
+        frame: "DataFrame",
+        path: Path,
+        missing: Sequence[str],
+        decimal: str,
+        lines: Sequence[int] | None = None,
+    ) -> None:
+        self.frame, self.path, self.missing, self.decimal = frame, path, missing, decimal
+        self.lines = lines
+        self.header = ["" if name is None else str(name).strip() for name in frame.columns]
+
+    def check(self, wanted: Sequence[str], header: Row) -> None:
+        """Refuses a header that cannot be one."""
+        check_header(self.path, header, "", wanted)
+
+    def read(self, texts: set[int], codes: set[int], wanted: Sequence[int]) -> dict[int, Column]:
+        """The columns at these places, those of ``texts`` as texts even if all are numbers."""
+        if not len(self.frame):
+            raise DataError(f"{self.path} has a header and no rows")
+        return {place: self._column(place, place in texts) for place in wanted}
+
+    def row(self, number: int) -> tuple[int, Row]:
+        """The row of the sheet, and its values."""
+        line = number + 1 if self.lines is None else self.lines[number]
+        return line, [object_text(value, self.decimal) or "" for value in self.frame.iloc[number]]
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """The rows, some at a time."""
+        for start in range(0, len(self.frame), size):
+            part = self.frame.iloc[start : start + size]
+            columns = {
+                name: [object_text(value, self.decimal) for value in part.iloc[:, place].tolist()]
+                for place, name in enumerate(self.header)
+            }
+            lines = range(start + 1, start + 1 + len(part)) if self.lines is None else self.lines[start : start + size]
+            yield Block(columns, [f"{self.path.name}:{line}" for line in lines], [])
+
+    def _column(self, place: int, as_text: bool) -> Column:
+        values: Any = self.frame.iloc[:, place]
+        if values.dtype.kind in "iuf" and not as_text:
+            return Column(values.to_numpy(dtype=np.float64, na_value=np.nan))
+        return Column.of_texts((object_text(value, self.decimal) for value in values.tolist()), self.missing)
+
+
+Source = CsvSource | FrameSource
+
+
+def open_source(path: Path, options: Csv) -> Source:
+    """The table in a file.
+
+    Raises:
+        DataError: the file cannot be read as one.
+    """
+    content = open_content(path, options)
+    if content.form == "csv":
+        decimal = options.decimal if options.thousands is None and not options.units else None
+        return CsvSource(content, options.missing_values, decimal)
+    from ptb_datasets.table_frames import excel_frame, parquet_frame
+
+    with content.open() as stream:
+        if content.form == "parquet":
+            frame = parquet_frame(path, stream, options.max_bytes)
+            return FrameSource(frame, path, options.missing_values, options.decimal)
+        frame, lines = excel_frame(path, io.BytesIO(stream.read()), options.sheet)
+    return FrameSource(frame, path, options.missing_values, options.decimal, lines)
+
+
+def _quick_number(text: str, decimal: str) -> bool:
+    """Whether pandas reads it as a float64 with this mark; a text that it might read otherwise is no number."""
+    text = text.strip()
+    if decimal != ".":
+        if "." in text:
+            return False
+        text = text.replace(decimal, ".")
+    if "_" in text or not text.isascii():
+        return False
+    try:
+        return float(text) == float(text)  # nan is a word
+    except ValueError:
+        return False

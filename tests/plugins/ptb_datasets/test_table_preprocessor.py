@@ -1,0 +1,217 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ptb_datasets.csv_table import csv_table
+from ptb_datasets.table_preprocessor import TablePreprocessor
+
+random = np.random.RandomState(0)
+ROWS = 60
+FRAME = pd.DataFrame(
+    {
+        "size": random.normal(50, 9, ROWS).round(4),
+        "rooms": random.randint(1, 6, ROWS),
+        "town": random.choice(["Bern", "Genève", "Chur"], ROWS),
+        "new": random.choice(["yes", "no"], ROWS),
+        "built": [f"20{n % 20:02}-0{1 + n % 9}-1{n % 9}" for n in range(ROWS)],
+        "words": random.choice(["a fine house", "House, by a lake", "no garden"], ROWS),
+        "price": random.normal(250_000, 50_000, ROWS).round(2),
+        "kind": random.choice(["flat", "house", "barn"], ROWS),
+        "sold": random.choice(["true", "false"], ROWS),
+        "a": (share := random.rand(ROWS).round(3)),
+        "b": 1 - share,
+    }
+)
+FEATURES = ("size", "rooms", "town", "new", "built")
+WAYS = {
+    "real": {"target": "price"},
+    "class": {"target": "kind"},
+    "binary": {"target": "sold"},
+    "positive": {"target": "sold", "positive": "false"},
+    "several": {"target": ("price", "size"), "features": ("rooms", "town")},
+    "distribution": {"target": ("a", "b"), "kind": "distribution"},
+    "multilabel": {"target": ("sold", "new"), "features": ("size", "town")},
+    "raw-target": {"target": "price", "standardize_target": False},
+    "text": {"target": "kind", "text": "words", "features": None, "max_length": 5, "vocabulary": 6},
+    "names": {"target": "price", "categorical": ("rooms",)},
+    "parts": {"target": "price", "dates": "parts"},
+    "semicolon": {"target": "price", "separator": ";", "decimal": ","},
+}
+
+
+def restored(bundle):
+    new = TablePreprocessor()
+    new.spec = bundle.spec
+    new.load_state_dict(bundle.preprocessor.state_dict())
+    return new
+
+
+@pytest.fixture(params=WAYS.values(), ids=WAYS)
+def made(request, tmp_path):
+    settings = {"features": FEATURES, "val_fraction": 0.2, "test_fraction": 0} | request.param
+    path = tmp_path / "houses.csv"
+    FRAME.to_csv(path, index=False, sep=settings.get("separator", ","), decimal=settings.get("decimal", "."))
+    return path, csv_table(path=path, **settings)
+
+
+def together(samples):
+    assert [sample.error for sample in samples] == [None] * len(samples)
+    return torch.stack([sample.inputs for sample in samples]), torch.stack([sample.targets for sample in samples])
+
+
+def sorted_rows(inputs, targets):
+    table = torch.cat([inputs.double(), targets.double().reshape(len(targets), -1)], 1).numpy()
+    return table[np.lexsort(table.T)]
+
+
+def test_the_files_of_training_give_the_samples_of_training_bit_for_bit(made):
+    path, bundle = made
+    samples = list(restored(bundle).read([path]))
+    inputs, targets = together(samples)
+    whole = [torch.cat(parts) for parts in zip(*(s.tensors for s in bundle.splits.values()), strict=True)]
+    assert (inputs.dtype, targets.dtype) == (whole[0].dtype, whole[1].dtype)
+    assert np.array_equal(sorted_rows(inputs, targets), sorted_rows(*whole))
+    assert [samples[0].name, samples[-1].name] == ["houses.csv:2", f"houses.csv:{ROWS + 1}"]
+
+
+def test_rows_as_dicts_and_data_frames_are_read_as_the_file_is(made):
+    path, bundle = made
+    expected = together(list(bundle.preprocessor.read([path])))
+    shuffled = FRAME[FRAME.columns[::-1]]
+    for sources in ([shuffled], shuffled.to_dict("records"), iter([path])):
+        assert all(map(torch.equal, together(list(restored(bundle).read(sources))), expected))
+
+
+def test_targets_are_decoded_to_what_the_file_has(made):
+    path, bundle = made
+    _, targets = together(list(bundle.preprocessor.read([path])))
+    decoded = bundle.preprocessor.decode_targets(targets)
+    names = bundle.preprocessor.target["columns"]
+    if bundle.spec.target in ("class", "binary"):
+        assert decoded == FRAME[names[0]].tolist()
+    elif bundle.spec.target == "multilabel":
+        assert decoded[0] == "|".join(name for name in names if FRAME[name][0] in ("true", "yes"))
+    else:
+        own = FRAME[names].to_numpy().reshape(np.asarray(decoded).shape)
+        assert np.asarray(decoded) == pytest.approx(own, rel=1e-5)
+
+
+@pytest.fixture
+def houses(tmp_path):
+    path = tmp_path / "houses.csv"
+    FRAME.to_csv(path, index=False)
+    return csv_table(path=path, target="kind", features=FEATURES).preprocessor
+
+
+ROW = {"size": 50, "rooms": 2, "town": "Bern", "new": "yes", "built": "2003-04-05"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size": "big"}, "'size': 'big' is no number"),
+        ({"size": None}, "no value for 'size'"),
+        ({"size": float("nan")}, "no value for 'size'"),
+        ({"size": 1e300}, "'size': '1e+300' is no number"),
+        ({"size": "inf"}, "'size': 'inf' is no number"),
+        ({"new": "perhaps"}, "'new': 'perhaps' is no boolean"),
+        ({"built": "5.4.2003"}, "'built': '5.4.2003' is no date"),
+        ({"town": ""}, "no value for 'town'"),
+        ({"kind": "tent"}, "'kind': 'tent' is not one of barn, flat, house"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_a_sample_with_an_error(houses, changed, message):
+    first, second, third = houses.read([ROW, ROW | changed, ROW])
+    assert message in second.error
+    assert (second.name, second.inputs) == ("[1]", None)
+    assert torch.equal(first.inputs, third.inputs)
+    assert first.targets is None
+
+
+def test_columns_in_another_order_and_without_targets_are_read(houses, tmp_path):
+    path = tmp_path / "new.csv"
+    FRAME[["built", "new", "rooms", "size", "town"]].to_csv(path, index=False)
+    samples = list(houses.read([str(path)]))
+    assert len(samples) == ROWS
+    assert {sample.targets for sample in samples} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "message"),
+    [
+        ("size,rooms,new,built\n1,2,yes,2003-04-05\n", ["new.csv"], "has no column 'town'; it has 'size', 'rooms'"),
+        ("size,rooms,town,new,built\n1,2,Bern\n", ["new.csv:2"], "line 2: 3 values, and the header has 5"),
+        ("", ["new.csv"], "is empty"),
+        ('size,rooms,town,new,built\n1,2,"Bern', ["new.csv"], "a double quote is opened and not closed"),
+    ],
+    ids=["column", "short", "empty", "quote"],
+)
+def test_a_file_that_cannot_be_used_is_a_sample_with_an_error(houses, tmp_path, text, names, message):
+    path = tmp_path / "new.csv"
+    path.write_text(text)
+    samples = list(houses.read([path]))
+    assert [sample.name.rpartition("/")[2] for sample in samples] == names
+    assert message in samples[0].error
+
+
+def test_a_file_that_is_not_there_does_not_hide_the_next(houses, tmp_path):
+    first, second = houses.read([tmp_path / "none.csv", ROW])
+    assert "No such file" in first.error
+    assert second.inputs is not None
+
+
+def test_what_is_no_table_is_said(houses):
+    (sample,) = houses.read([3])
+    assert sample.error == "a int is no table; give a file, a data frame, an array, or a dict for each row"
+
+
+def test_bad_rows_stand_in_their_place(houses, tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("size,rooms,town,new,built\n1,2\n1,2,Bern,yes,2003-04-05\nx,2,Bern,yes,2003-04-05\n")
+    assert [(s.name, s.error is None) for s in houses.read([path])] == [
+        ("new.csv:2", False),
+        ("new.csv:3", True),
+        ("new.csv:4", False),
+    ]
+
+
+def test_rows_are_read_lazily(houses):
+    taken = []
+
+    def rows():
+        for number in range(10_000):
+            taken.append(number)
+            yield ROW
+
+    next(houses.read(rows()))
+    assert len(taken) < 1000
+
+
+def test_missing_values_are_filled_as_in_training(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,c,y\n" + "".join(f"{n if n % 5 else ''},{'ab'[n % 2]},{n % 2}\n" for n in range(40)))
+    bundle = csv_table(path=path, target="y", missing="mean", val_fraction=0, test_fraction=0)
+    (sample,) = bundle.preprocessor.read([{"x": None, "c": None}])
+    assert sample.inputs.tolist() == [pytest.approx(0, abs=1e-6), 0, 0]
+    assert torch.equal(sample.inputs[:1], bundle.train.tensors[0][0, :1])
+
+
+def test_a_category_that_training_lacks_is_none_of_them(houses):
+    known, other = houses.read([ROW, ROW | {"town": "Zug"}])
+    assert (known.inputs[2:5].sum(), other.inputs[2:5].sum()) == (1, 0)
+
+
+def test_rows_of_an_array_are_the_features_in_their_order(tmp_path):
+    path = tmp_path / "houses.csv"
+    FRAME.to_csv(path, index=False)
+    features = ["rooms", "size"]
+    fitted = csv_table(path=path, target="price", features=features).preprocessor
+    expected = [sample.inputs for sample in fitted.read([path])]
+    values = FRAME[features].to_numpy()
+    samples = list(fitted.read([values, values[3]]))
+    assert all(torch.equal(one.inputs, other) for one, other in zip(samples[:-1], expected, strict=True))
+    assert (samples[3].name, samples[3].targets) == ("[3]", None)
+    assert torch.equal(samples[-1].inputs, expected[3])
+    (wrong,) = fitted.read([values[:, :1]])
+    assert wrong.error == f"the array has the shape [{ROWS}, 1], and a row has 2 values"

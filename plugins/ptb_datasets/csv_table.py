@@ -17,6 +17,7 @@ from ptb_datasets.splits import class_counts
 from ptb_datasets.table import Table, named, typed
 from ptb_datasets.table_features import Feature, fit_feature, numbers_rows
 from ptb_datasets.table_preprocessor import TablePreprocessor
+from ptb_datasets.table_rows import SplitRows
 from ptb_datasets.table_splits import split_table
 from ptb_datasets.table_targets import Target, find_target, fit_target
 from ptb_datasets.words import SPECIAL, Vocabulary
@@ -77,8 +78,17 @@ def csv_table(**settings: Any) -> DataBundle:
         bundles.append(TensorDataset(torch.from_numpy(inputs), *tensors) if len(part) else None)
     train, val, test = bundles
     assert train is not None
+    rows = SplitRows.of(table, parts)
     return DataBundle(
-        spec, train, val, test, preprocessor=preprocessor, notes=tuple(table.notes), describe=_describer(options)
+        spec,
+        train,
+        val,
+        test,
+        preprocessor=preprocessor,
+        notes=tuple(table.notes),
+        describe=_describer(options),
+        names=rows.names,
+        write_splits=rows.write,
     )
 
 
@@ -127,28 +137,6 @@ def open_table(options: Csv) -> tuple[Table, list[str]]:
         raise DataError(f"{table.path} has no column besides the target {options.targets[0]!r}")
     table.drop_missing(columns, [name for name in named(options) if name not in columns])
     return table, columns
-
-
-def split_rows(**settings: Any) -> dict[str, list[tuple[Path, int]]]:
-    """Which rows each split has: the file, and the number of the row in it from 0, in their order.
-
-    ``ptb_datasets.csv_file.raw_rows`` gives the text of rows, its first is the header.
-
-    Args:
-        **settings: those of ``csv``.
-    """
-    options = checked(settings)
-    table, _ = open_table(options)
-    target = find_target(table)
-    parts = split_table(table, target, target.raw([table.column(name) for name in target.columns], table.writing))
-    files = table.files()
-    return {
-        split: [
-            (table.sources[files[row]].path, int(table.rows[row] - table.starts[files[row]])) for row in part.tolist()
-        ]
-        for split, part in zip(("train", "val", "test"), parts, strict=True)
-        if len(part)
-    }
 
 
 def _inputs(

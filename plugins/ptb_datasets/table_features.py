@@ -192,9 +192,11 @@ def _refuse_unclear(table: Table, name: str, read: np.ndarray) -> None:
     words = column.each(np.isnan(read).astype(float)) == 1
     row = int(words.argmax())
     value = column.text(row)
-    columns = [c.texts for c in table.columns.values() if c.known is None and np.isnan(writing.numbers(c.texts)).any()]
-    others = [texts for texts in columns if other_writing([texts], writing)]
     if hint := other_writing([column.texts], writing):
+        columns = [
+            c.texts for c in table.columns.values() if c.known is None and np.isnan(writing.numbers(c.texts)).any()
+        ]
+        others = [texts for texts in columns if other_writing([texts], writing)]
         hint = other_writing(others, writing) or hint
         table.fail(name, row, f"{value!r} is no number, and {hint}; or, if it is a name, {otherwise}")
     if hint := unknown_dates(column.texts, writing):

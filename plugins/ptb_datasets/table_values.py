@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ BOOLEANS = (
 _CURRENCY = re.compile(r"US\$|[$€£¥₹%]|(?<![A-Za-z])(?:EUR|USD|GBP|CHF|JPY|CNY|INR|Fr\.)(?![A-Za-z])")
 _DATE = r"(?:\d{4}-\d{2}-\d{2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}\.\d{1,2}\.\d{4}|\d{1,2}/\d{1,2}/\d{4})"
 _LIKE_A_DATE = re.compile(_DATE + r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?")
+LOOKED_AT = 1000  # texts of a column that say how numbers are written
 # Of decimals and thousands, the more frequent first.
 _MARKS = (
     *((".", None), (",", None), (".", ","), (",", "."), (",", " "), (".", " "), (".", "'"), (",", "'")),
@@ -81,7 +83,7 @@ class Writing:
             text = text.removesuffix(unit).rstrip()
         if self.thousands is not None and self.thousands in text:
             whole, mark, rest = text.partition(self.decimal)
-            if not re.fullmatch(rf"[+-]?\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+", whole):
+            if not _grouped(self.thousands).fullmatch(whole):
                 return ""
             text = whole.replace(self.thousands, "") + mark + rest
         if self.decimal == ".":
@@ -107,6 +109,11 @@ class Writing:
             if not np.isnan(days := _days(texts, form)).any():
                 found.append((days, form))
         return found[0] if len(found) == 1 else None
+
+
+@cache
+def _grouped(mark: str) -> "re.Pattern[str]":
+    return re.compile(rf"[+-]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+")
 
 
 def _days(texts: Sequence[str], form: str) -> np.ndarray:
@@ -163,6 +170,7 @@ def other_writing(columns: Sequence[Sequence[str]], writing: Writing) -> str:
         columns: the different texts of each column that has some that are no numbers as ``writing`` has it.
         writing: the settings now.
     """
+    columns = [texts[:: max(1, len(texts) // LOOKED_AT)] for texts in columns]
     units = sorted({unit for texts in columns for text in texts for unit in _CURRENCY.findall(text)})
     candidates = []
     for decimal, thousands in _MARKS:

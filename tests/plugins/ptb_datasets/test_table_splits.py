@@ -7,7 +7,7 @@ import torch
 
 from ptb import DataError
 from ptb_datasets.csv_file import raw_rows
-from ptb_datasets.csv_table import csv_table, split_rows
+from ptb_datasets.csv_table import csv_table
 from ptb_datasets.table_content import Content
 
 random = np.random.RandomState(1)
@@ -293,11 +293,49 @@ def test_floats_that_are_whole_can_be_classes(load):
     assert load(FRAME.assign(y=[float(n % 24) for n in range(ROWS)]), kind="class").spec.class_names[:2] == ("0", "1")
 
 
-def test_the_rows_of_each_split_are_known(load, tmp_path):
+def test_the_line_of_each_sample_is_known(load):
     bundle = load(group="patient")
-    found = split_rows(path=tmp_path / "table.csv", target="y", features="n", group="patient")
     for split, part in rows(bundle).items():
-        assert [number for _, number in found[split]] == part.tolist()
+        assert bundle.names(split) == [f"table.csv:{row + 2}" for row in part]
+
+
+FORMS = {
+    "csv": {},
+    "semicolon": {"sep": ";"},
+    "sep-line": {"sep": ";"},
+    "latin-1": {"encoding": "latin-1"},
+    "gzip": {"compression": "gzip"},
+    "xlsx": {},
+    "parquet": {},
+}
+
+
+@pytest.mark.parametrize(("form", "options"), FORMS.items(), ids=FORMS)
+def test_the_files_of_splits_give_the_same_samples(form, options, tmp_path):
+    frame = FRAME.assign(town=np.where(FRAME["a"], "Genève", "Bern, the town"))
+    settings = {"target": "y", "features": ["n", "town"]}
+    path = tmp_path / "t"
+    if form == "xlsx":
+        pytest.importorskip("openpyxl")
+        path = tmp_path / "t.xlsx"
+        frame.to_excel(path, index=False)
+    elif form == "parquet":
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, **options)
+    if form == "sep-line":
+        path.write_text("sep=;\n" + path.read_text())
+    elif "sep" in options:
+        settings["separator"] = options["sep"]
+    settings |= {"encoding": options["encoding"]} if "encoding" in options else {}
+    bundle = csv_table(path=path, group="patient", **settings)
+    (tmp_path / "out").mkdir()
+    written = bundle.write_splits(tmp_path / "out")
+    assert {p.suffix for p in written.values()} == {f".{form}" if form in ("xlsx", "parquet") else ".csv"}
+    again = csv_table(**written, **settings)
+    for split, samples in bundle.splits.items():
+        assert all(map(torch.equal, samples.tensors, again.splits[split].tensors))
 
 
 def test_the_text_of_rows_is_that_of_the_file(tmp_path):

@@ -8,6 +8,9 @@ import numpy as np
 from ptb_datasets.table_values import Writing
 
 
+FEW_ROWS = 50
+
+
 class Column:
     """Values of a column.
 
@@ -98,7 +101,12 @@ class ColumnBuilder:
 
     def add_texts(self, values: Sequence[str | None]) -> None:
         """The text of each row."""
-        self._blocks.append(np.fromiter(map(self._place, values), np.int32, len(values)))
+        if len(values) < FEW_ROWS:
+            self._blocks.append(np.fromiter(map(self._place, values), np.int32, len(values)))
+            return
+        import pandas as pd  # finds different texts faster
+
+        self.add_codes(*pd.factorize(np.array(values, dtype=object)))
 
     def column(self) -> Column:
         """All blocks together."""

@@ -153,7 +153,8 @@ class _Rows:
 
     def of_block(self, block: Block) -> Iterator[Sample]:
         """The samples of a block, in order."""
-        columns = {name: Column.of_texts(values, self.missing) for name, values in block.columns.items()}
+        used = {name: block.columns[name] for name in (*self.columns, *self.target.columns) if name in block.columns}
+        columns = {name: Column.of_texts(values, self.missing) for name, values in used.items()}
         count = len(block.places)
         errors: list[str | None] = [None] * count
         if count:

@@ -7,7 +7,6 @@ import numpy as np
 
 from ptb_datasets.table_values import Writing
 
-
 FEW_ROWS = 50
 
 

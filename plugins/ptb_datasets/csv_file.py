@@ -180,7 +180,7 @@ def _plain_rows(content: Content, width: int) -> int | None:
         while block := stream.read(BLOCK):
             if block.endswith(b"\r"):
                 block += stream.read(1)
-            if b'"' in block or block.count(b"\r") != block.count(b"\r\n"):
+            if b'"' in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n")):
                 return None
             data = np.frombuffer(block, np.uint8)
             found = left + data[(data == mark[0]) | (data == 10)].tobytes()

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,10 +59,17 @@ class CsvSource:
 
     def read(self, texts: set[int], codes: set[int], wanted: Sequence[int]) -> dict[int, Column]:
         """The columns at these places, as texts those of ``texts``, and those of ``codes`` if they are all digits."""
-        width = len(self.header)
-        count = count_rows(self.content, width)
+        with ThreadPoolExecutor(1) as pool:  # both parse without Python's lock
+            counted = pool.submit(count_rows, self.content, len(self.header))
+            read = self._columns(texts, codes, wanted)
+            count = counted.result()
         if count == 0:
             raise DataError(f"{self.path} has a header and no rows")
+        complete = {len(column) for column in read.values()} <= {count}
+        return read if complete else self._strictly(wanted)
+
+    def _columns(self, texts: set[int], codes: set[int], wanted: Sequence[int]) -> dict[int, Column]:
+        width = len(self.header)
         if len(self.content.separator.encode()) > 1 or width == 1:
             return self._strictly(wanted)
         as_text = texts | self._words(width, codes)
@@ -71,10 +79,7 @@ class CsvSource:
             if isinstance(read, set):
                 as_text |= read
                 continue
-            lengths = {len(column) for column in read.values()}
-            if lengths <= {count}:
-                return read
-            break
+            return read
         return self._strictly(wanted)
 
     def row(self, number: int) -> tuple[int, Row]:

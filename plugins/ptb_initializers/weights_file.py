@@ -18,8 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-import ptb
-from ptb import StorageError
+from ptb import StorageError, checkpoint_path
 
 SHOWN = 3
 MOST_NAMED = 8  # names that a message tells to type
@@ -94,7 +93,7 @@ def _file(path: str) -> Path:
     """The file itself, or that of a checkpoint of a run."""
     file = Path(path).expanduser()
     is_run = file.is_dir() or ("@" in file.name and not os.path.lexists(file))
-    return ptb.checkpoint_path(file) if is_run else file
+    return checkpoint_path(file) if is_run else file
 
 
 def _check_patterns(key: str, patterns: Sequence[str], names: Iterable[str], owner: str) -> None:

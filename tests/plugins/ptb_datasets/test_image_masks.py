@@ -361,7 +361,9 @@ def test_what_is_lost_of_transparent_and_of_12_bit_pictures_is_told(tmp_path):
             save(tmp_path / folder / "masks" / f"{number}.png", mask_of(number))
     with pytest.warns(UserWarning, match=r"8 pictures are partly transparent.*dataset\.background="):
         build(tmp_path / "alpha")
-    with pytest.warns(UserWarning, match=r"8 pictures are of 16 bits and hold values from 50\d .*dataset\.value_range="):
+    with pytest.warns(
+        UserWarning, match=r"8 pictures are of 16 bits and hold values from 50\d .*dataset\.value_range="
+    ):
         build(tmp_path / "deep")
     build(tmp_path / "alpha", background=(0, 0, 0))
     build(tmp_path / "deep", value_range=(500.0, 800.0))

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptb.cli import CORE, main
+    from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.cli.options import (
+        ComponentName,
         UserPath,
         installed,
+        is_override,
         plugin_arguments,
         plugin_options,
         refuse_plugin_options,
@@ -48,7 +51,9 @@ if TYPE_CHECKING:
     from ptb.registry.settings import SettingsError, arguments, derive_model, describe, plain_values, validate
     from ptb.runs.assembly import build_dataset
     from ptb.runs.compose import ComposedRun, compose
+    from ptb.runs.evaluate import evaluate_run
     from ptb.runs.fingerprint import fingerprint
+    from ptb.runs.overrides import evaluation_config
     from ptb.runs.progress import ProgressBar
     from ptb.runs.start import start_run
     from ptb.runs.state_check import drop_unsavable, lost_state
@@ -58,7 +63,7 @@ if TYPE_CHECKING:
     from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, save_checkpoint
     from ptb.storage.codec import decode, encode
     from ptb.storage.digest import weights_sha256
-    from ptb.storage.run_directory import check_output, finite, split_checkpoint
+    from ptb.storage.run_directory import RunDirectory, check_output, finite, split_checkpoint
     from ptb.training.blame import ComponentFailed
     from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners
     from ptb.training.metrics import RunningMetrics

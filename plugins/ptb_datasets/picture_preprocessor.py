@@ -66,7 +66,11 @@ class PicturePreprocessor(Preprocessor):
     def _read_path(self, path: Path, form: Form) -> Iterator[Sample]:
         if not path.is_dir():
             reason = None if path.exists() else "is not there"
-            yield Sample(str(path), error=reason) if reason else _sample(str(path), lambda: _of_file(str(path), form))
+            sample = (
+                Sample(str(path), error=reason) if reason else _sample(str(path), lambda: _of_file(str(path), form))
+            )
+            target = None if sample.error else self._target(f"{path.absolute().parent.name}/{path.name}")
+            yield sample._replace(targets=target)
             return
         refused: list[Refused] = []
         top = path.resolve()
@@ -79,8 +83,8 @@ class PicturePreprocessor(Preprocessor):
         pairs = list(zip(names, files, strict=True))
         for sample in in_threads(lambda pair: _sample(pair[0], lambda: _of_file(pair[1], form)), pairs):
             target = None if sample.error else self._target(f"{top.name}/{sample.name}")
-            yield sample._replace(targets=target)
-        yield from (Sample(os.path.relpath(item.path, top), error=item.reason) for item in refused)
+            yield sample._replace(name=f"{path}/{sample.name}", targets=target)
+        yield from (Sample(f"{path}/{os.path.relpath(item.path, top)}", error=item.reason) for item in refused)
 
     def _target(self, name: str) -> Tensor | None:
         """The class whose folder a file is in; the outermost but the folder itself counts first."""

@@ -31,6 +31,11 @@ _VALUES = {
 }
 
 
+def is_override(text: str) -> bool:
+    """Whether an argument is KEY=VALUE: it has a ``=`` before any ``/``, so that ``./a=b.csv`` is a file."""
+    return "=" in text.partition("/")[0]
+
+
 class ComponentName(click.ParamType[str]):
     """The name of a component; the shell completes it from what is installed, without importing any of it."""
 

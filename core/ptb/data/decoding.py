@@ -66,6 +66,15 @@ def target_names(spec: DataSpec) -> tuple[str, ...]:
     return spec.class_names or tuple(map(str, range(size)))
 
 
+def plain(column: Any) -> list[Any]:
+    """A column as a list; numbers have the digits that a 32-bit number has."""
+    if not isinstance(column, Tensor):
+        return list(column)
+    if not column.is_floating_point() or column.ndim > 1:
+        return list(column.tolist())
+    return [float(str(value)) for value in column.float().numpy()]
+
+
 def _columns(word: str, names: Sequence[str], values: Tensor, alone: bool = False) -> dict[str, Any]:
     if alone and values.shape[1] == 1:
         return {word: values[:, 0]}

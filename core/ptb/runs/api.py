@@ -82,14 +82,22 @@ def resume(
 
 
 def evaluate(
-    path: str | Path, *, checkpoint: str | None = None, split: str = "test", registry: Registry | None = None
+    path: str | Path,
+    sources: Any = None,
+    *,
+    checkpoint: str | None = None,
+    split: str = "test",
+    samples: bool = False,
+    registry: Registry | None = None,
 ) -> dict[str, Any]:
-    """Measure a saved checkpoint of a run on a split, as ``ptb eval`` does.
+    """Measure a saved checkpoint of a run on a split, or on other data, as ``ptb eval`` does.
 
     Args:
         path: the run directory.
         checkpoint: ``"best"``, ``"last"``, a step or a label; ``"best"`` if there is one, else ``"last"``.
+        sources: other data with targets: what ``TrainedModel.predict`` takes; the split is called ``"source"`` then.
         split: ``"train"``, ``"val"`` or ``"test"``.
+        samples: give a dict for each sample too, under ``"samples"``: input, truth, what is predicted, loss.
         registry: as in ``train``.
 
     Raises:
@@ -99,7 +107,8 @@ def evaluate(
     config = evaluation_config(run)
     registry = registry or load_selected(selection(config))
     with _ONE_AT_A_TIME:
-        return evaluate_run(run, resolve(config, registry), checkpoint=checkpoint, split=split)
+        partial = resolve(config, registry)
+        return evaluate_run(run, partial, checkpoint=checkpoint, split=split, sources=sources, samples=samples)
 
 
 def load(

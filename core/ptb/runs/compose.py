@@ -62,17 +62,22 @@ class ComposedRun:
 
 
 def compose(
-    partial: PartialConfig, *, trains: bool = True, probe: bool = False, initializes: bool = True
+    partial: PartialConfig,
+    *,
+    trains: bool = True,
+    probe: bool = False,
+    initializes: bool = True,
+    bundle: DataBundle | None = None,
 ) -> ComposedRun:
     """Build every part of a run and check that they fit; if it ``trains``, that a step can be taken and saved too.
 
     With ``probe`` there is advice about CPU threads for short runs too. Weights that a checkpoint replaces need not be
-    initialized (``initializes``). The global random state is as before
+    initialized (``initializes``). A ``bundle`` stands in place of the data set. The global random state is as before
     afterwards.
     """
     device = resolve_device(partial.run.device, partial.asked.source("device"))
     with preserve_rng_state(), explain_oom(str(device), partial.loader.batch_size, trains):
-        bundle = build_dataset(partial.dataset, partial.run.seed)
+        bundle = bundle or build_dataset(partial.dataset, partial.run.seed)
         config = partial.with_target(bundle.spec.target_form)
         check_accepts(config, bundle.spec)
         # An evaluation may have other metrics than the one that was monitored.

@@ -10,7 +10,7 @@ import torch
 
 from ptb.config.layers import RunConfig, leaves
 from ptb.device import describe_device
-from ptb.errors import ConfigError, Problem
+from ptb.errors import ConfigError, DataError, Problem
 from ptb.registry.discovery import own_version
 from ptb.runs.blame import name_of
 from ptb.runs.compose import ComposedRun
@@ -87,8 +87,11 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return lines + [f"plugin {line}" for line in plugin_changes(recorded_plugins(then) or {}, now["plugin_files"])]
 
 
-def check_config(run: RunDirectory, checkpoint: Checkpoint | None, composed: ComposedRun) -> None:
-    """Refuse to continue with another ``config.toml`` than the checkpoint was saved with; observers may come and go."""
+def check_config(run: RunDirectory, checkpoint: Checkpoint | None, composed: ComposedRun, same_data: bool) -> None:
+    """Refuse to continue with another ``config.toml`` than the checkpoint was saved with.
+
+    Observers may come and go, and the same data may be somewhere else.
+    """
     saved = checkpoint.metadata.get("config") if checkpoint else None
     if checkpoint is None or not isinstance(saved, dict):
         return
@@ -112,15 +115,22 @@ def check_config(run: RunDirectory, checkpoint: Checkpoint | None, composed: Com
             f"put it back, or go on with it in a new run: ptb run --continue {run.path} KEY=VALUE",
         )
         for key in sorted(changed)
-        if key not in RESUME_KEYS and not key.startswith(free)
+        if key not in RESUME_KEYS and not key.startswith((*free, *["dataset."] * same_data))
     ]
     if problems:
         raise ConfigError(*problems)
 
 
-def warn_of_other_data(run: RunDirectory, composed: ComposedRun) -> None:
-    """Warns where the data is not that of the run."""
+def check_same_data(run: RunDirectory, composed: ComposedRun) -> None:
+    """Warns where the data is not that of the run; where the data set has other settings, raises ``DataError``."""
     recorded = run.read_manifest().get("dataset_sha256")
+    then, now = RunConfig.read([run.config]).values.get("dataset"), composed.config.dataset.as_config()
+    if then != now and recorded != _fingerprint(composed):
+        changed = sorted(f"dataset.{key}" for key in {*(then or {}), *now} if (then or {}).get(key) != now.get(key))
+        raise DataError(
+            f"with {', '.join(changed)} the data is not that of the run: its dataset_sha256 is another than "
+            f"{run.manifest} says; to evaluate on other data, name it as SOURCE: ptb eval {run.path} SOURCE"
+        )
     if recorded is None:
         warnings.warn(f"{run.manifest} does not say which data the run used: it may have changed since", stacklevel=3)
     elif recorded != _fingerprint(composed):

@@ -20,6 +20,8 @@ MACHINE_KEYS = (
     "loader.timeout",
 )
 RESUME_KEYS = (*MACHINE_KEYS, "trainer.checkpoint_every", "trainer.keep_last")
+# Where the data is may change as long as it is the same data, which its fingerprint says.
+DATASET = "dataset"
 # Beside the metrics: where an evaluation computes, and how fast.
 EVALUATION_KEYS = ("loader.batch_size", *MACHINE_KEYS)
 TRAINING_SECTIONS = ("initializer", "optimizer", "scheduler")
@@ -29,7 +31,7 @@ def resume_config(
     run: RunDirectory, overrides: Sequence[str] = (), device: str | None = None, callbacks: Sequence[str] = ()
 ) -> RunConfig:
     """The configuration of a run, to resume it; ``overrides`` have keys of ``RESUME_KEYS``, ``callbacks`` are added."""
-    _check(overrides, RESUME_KEYS, "cannot be set when a run goes on")
+    _check(overrides, (DATASET, *RESUME_KEYS), "cannot be set when a run goes on")
     return RunConfig.read([run.config], {"device": device}, overrides, callbacks=callbacks)
 
 
@@ -40,7 +42,7 @@ def evaluation_config(
 
     ``metrics`` come in place of those of the run; ``overrides`` have keys of ``EVALUATION_KEYS`` or set a metric.
     """
-    _check(overrides, ("metrics", *EVALUATION_KEYS), "cannot be set in an evaluation")
+    _check(overrides, ("metrics", DATASET, *EVALUATION_KEYS), "cannot be set in an evaluation")
     # An evaluation drops no samples; with larger batches the training split might have none that is full.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*replaces the metrics")  # they were to be replaced

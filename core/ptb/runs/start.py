@@ -69,7 +69,8 @@ def resume_run(
         _check_lost_state(recorder)
         then, now = run.read_manifest(), manifest.describe(composed)
         checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
-        manifest.check_config(run, checkpoint, composed)
+        same = then.get("dataset_sha256") == now["dataset_sha256"]
+        manifest.check_config(run, checkpoint, composed, same)
         # Where there is neither, it was killed before it wrote one.
         changed = manifest.changes(then, now) if then or checkpoint else []
         if changed and strict:

@@ -14,10 +14,12 @@ from torch.utils.data import default_collate
 from ptb.config.layers import RunConfig
 from ptb.config.resolve import resolve_some, selection
 from ptb.data.batch import Batch, leaves, map_leaves
+from ptb.data.decoding import plain
 from ptb.data.preprocessor import Preprocessor, Sample
 from ptb.data.spec import DataSpec
 from ptb.device import resolve_device
 from ptb.errors import DataError, StorageError, one_line
+from ptb.registry.discovery import FoundPlugin
 from ptb.registry.registry import Registry, load_selected
 from ptb.runs import preprocessing
 from ptb.runs.assembly import PRECISIONS, to_memory_format
@@ -51,7 +53,7 @@ class Predicted(NamedTuple):
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A dict for each input: ``input``, and its columns, or ``error``."""
-        columns = {name: each.tolist() if isinstance(each, Tensor) else each for name, each in self.columns.items()}
+        columns = {name: plain(each) for name, each in self.columns.items()}
         values = zip(*columns.values(), strict=True)
         for place, name in enumerate(self.names):
             if place in self.errors:
@@ -108,7 +110,7 @@ class TrainedModel:
     def batches(self, sources: Any, *, batch_size: int | None = None) -> Iterator[Predicted]:
         """The same, in batches, while sources are read; memory is needed for a few batches only."""
         size = batch_size or self.batch_size
-        for samples in _ahead(_grouped(self._read(_listed(sources)), size)):
+        for samples in _ahead(_grouped(self._read(listed(sources)), size)):
             yield self._predicted(samples)
 
     def scores(self, inputs: Any) -> Tensor:
@@ -177,8 +179,7 @@ def load_trained(
     run = RunDirectory.open(folder)
     config = RunConfig.read([run.config], {"device": device})
     registry = registry or load_selected(selection(config))
-    unusable = [plugin.found for plugin in registry.rejected()]
-    saved = preprocessing.read(run, [found for found in registry.found() if found not in unusable])
+    saved = preprocessing.read(run, usable(registry))
     parts = resolve_some(config, registry, ["model", "loader", "trainer", *["loss"] * saved.predictions])
     warn_of_other_code(run, [parts[section].entry.found for section in ["model", *["loss"] * saved.predictions]])
     weights = load_checkpoint(resolve_checkpoint(run.checkpoints, checkpoint or named))
@@ -203,7 +204,13 @@ def load_trained(
     return TrainedModel(objective, saved.preprocessor, weights.step, parts["loader"].batch_size, parts["run"].threads)
 
 
-def _listed(sources: Any) -> Iterable[Any]:
+def usable(registry: Registry) -> list[FoundPlugin]:
+    """The plugins that are loaded."""
+    rejected = [plugin.found for plugin in registry.rejected()]
+    return [found for found in registry.found() if found not in rejected]
+
+
+def listed(sources: Any) -> Iterable[Any]:
     """Sources one by one; what is one source itself is not taken apart."""
     one = isinstance(sources, str | Path | Mapping | Sample) or hasattr(sources, "shape") or hasattr(sources, "columns")
     return [sources] if one else sources

@@ -1,0 +1,59 @@
+"""Labelled data that a run was not trained on, read as its own was."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset, StackDataset, TensorDataset, default_collate
+
+from ptb.data.spec import DataBundle
+from ptb.errors import DataError, tidy
+from ptb.registry.registry import Registry
+from ptb.runs import preprocessing
+from ptb.runs.trained import listed, usable
+from ptb.storage.run_directory import RunDirectory
+
+
+def bundle_of(run: RunDirectory, registry: Registry, sources: Any) -> DataBundle:
+    """The samples of sources, as the preprocessor of the run reads them."""
+    preprocessor = preprocessing.read(run, usable(registry)).preprocessor
+    given = [*listed(sources)]
+    read = list(preprocessor.read(given))
+    for sample in read:
+        if sample.error is not None or sample.targets is None:
+            why = sample.error or "it has no target, and an evaluation compares with it"
+            raise DataError(f"{sample.name}: {why}; `ptb predict` needs no targets, and leaves out what cannot be used")
+    if not read:
+        said = ", ".join(tidy(str(source), 60) for source in given) or "no sources"
+        raise DataError(f"there is nothing to evaluate: no samples in {said}")
+    pairs = _InMemory([(sample.inputs, sample.targets) for sample in read])
+    names = [sample.name for sample in read]
+    return DataBundle(
+        preprocessor.spec,
+        pairs if preprocessor.collate else _stacked(pairs),
+        collate=preprocessor.collate,
+        transform=preprocessor.transform,
+        preprocessor=preprocessor,
+        names=lambda split: names,
+    )
+
+
+class _InMemory(Dataset[Any]):
+    def __init__(self, samples: list[Any]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.samples[index]
+
+
+def _stacked(pairs: _InMemory) -> Dataset[Any]:
+    """The same as tensors, which are batched far faster; samples that differ in shape stay as they are."""
+    try:
+        inputs, targets = default_collate(pairs.samples)
+    except (RuntimeError, TypeError):
+        return pairs
+    return (
+        TensorDataset(inputs, targets) if isinstance(inputs, Tensor) else StackDataset(StackDataset(**inputs), targets)
+    )

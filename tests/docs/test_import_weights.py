@@ -27,6 +27,7 @@ def seen(line, printed):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:loaded 8 of 10 tensors")  # it says which layer is new
 def test_it_goes_as_the_page_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = ptb.DataSpec((1, 32, 32), "image", "class", 10)

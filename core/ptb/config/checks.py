@@ -285,7 +285,8 @@ class Checker:
             problems = []
             for key, message in ((problem.key, problem.message) for problem in error.problems):
                 field = model.model_fields.get(key)
-                if self.may_lack and field and field.is_required() and key not in values:
+                missing = field is not None and field.is_required() and key not in values
+                if self.may_lack and (missing or not key):  # what is said of all of them may be that one is missing
                     continue
                 if key in values and key not in own:
                     message = self._unknown((*path, key), own)

@@ -92,7 +92,7 @@ def test_everything_that_is_wrong_is_told_at_once(built_in):
     assert "did you mean 'digits'" in told["dataset.name"]
     assert "did you mean 'loader'" in told["loder"]
     assert "did you mean 'accuracy'" in told["metrics.acuracy.name"]
-    assert "write --scheduler 3" in told["scheduler"]
+    assert "write scheduler={'name': '3'}" in told["scheduler"]
 
 
 @pytest.mark.parametrize(

@@ -57,14 +57,16 @@ def test_init_explains_every_key_and_can_be_run(ptb, tmp_path):
 
 def test_init_without_a_required_setting_says_what_to_fill_in(ptb, tmp_path):
     done = ptb("config", "init", "--model", "mlp", "--dataset", "csv", "-o", "run.toml")
-    assert (
-        done.stdout == "wrote run.toml; fill in dataset.path, dataset.target, then run it with: ptb run -c run.toml\n"
-    )
-    assert "# path = ... # required: The file, UTF-8, with a header" in (tmp_path / "run.toml").read_text()
+    assert done.stdout == "wrote run.toml; fill in dataset.target, then run it with: ptb run -c run.toml\n"
+    text = (tmp_path / "run.toml").read_text()
+    assert "# target = ... # required: The column that is predicted" in text
     checked = ptb("check", "-c", "run.toml")
     assert checked.returncode == 2
-    assert "dataset.path: is required" in checked.stderr
     assert "dataset.target: is required" in checked.stderr
+    (tmp_path / "run.toml").write_text(text.replace("# target = ...", 'target = "y" #'))
+    checked = ptb("check", "-c", "run.toml")
+    assert checked.returncode == 2
+    assert "dataset: give path, one table that is split, or train" in checked.stderr
 
 
 def test_init_does_not_overwrite(ptb, tmp_path):

@@ -22,7 +22,7 @@ from ptb.registry.registry import Registry
 # The same examples in every run: whether a change may land is not a matter of luck. `--hypothesis-profile=explore`
 # looks for new ones.
 settings.register_profile("explore")
-settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("repeatable", derandomize=True, max_examples=30)
 settings.load_profile("repeatable")
 
 TINY = """

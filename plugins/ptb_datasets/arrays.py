@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec
+from ptb_datasets.array_files import ArrayFiles
 from ptb_datasets.array_inputs import (
     as_samples,
     fill,
@@ -131,6 +132,7 @@ def arrays(
     together = TensorDataset(*map(torch.from_numpy, held))
     train, val, test = subsets(together, parts)
     assert train is not None
+    written = ArrayFiles.of({"inputs": inputs, "targets": targets, "weights": sample_weights}, parts)
     return DataBundle(
         spec,
         train,
@@ -140,6 +142,8 @@ def arrays(
         preprocessor=preprocessor,
         notes=notes(spec, form, values.dtype, len(values) - len(files.rows)),
         describe=lambda: describe(preprocessor, samples, values.dtype, parts[0]),
+        names=written.names,
+        write_splits=written.write,
     )
 
 

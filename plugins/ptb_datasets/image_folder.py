@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from ptb import ConfigError, DataBundle, DataError, DataSpec
+from ptb_datasets.folder_files import ClassFiles
 from ptb_datasets.folder_labels import LabelFile, scan_labels
 from ptb_datasets.folder_scan import SPLITS, Refused, Scan, Walk, find_folder, is_picture, listed, scan, shown
 from ptb_datasets.folder_splits import fractions_to_draw, report
@@ -196,9 +197,12 @@ def image_folder(
     mix = Mix(train, transform, len(names), mixup, cutmix) if mixup or cutmix else None
     augment = Augment(transform, flip, pad_crop, rotate, colour_jitter, form.background or BLACK, mix)
 
+    every = np.concatenate([files.labels for files in found.files.values()])
+    rows = {split: parts[split].rows for split in SPLITS if split in parts and len(parts[split].rows)}
+    files = ClassFiles(walk.top, paths, every, names, rows)
+
     def describe() -> dict[str, Any]:
         good = [row for row in range(len(paths)) if row not in read.refused]
-        every = np.concatenate([files.labels for files in found.files.values()])
         used = [paths[row] for row in good]
         return Describe(walk.top, used, every[good], names, refused, form, transform)()
 
@@ -212,6 +216,8 @@ def image_folder(
         preprocessor=PicturePreprocessor.fit(spec, form, transform),
         notes=(f"classes in this order: {listed(names)}", *found.notes),
         describe=describe,
+        names=files.names,
+        write_splits=files.write,
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from ptb import DataBundle, DataError, DataSpec, SampleGenerator
+from ptb_datasets.folder_files import MaskFiles, present
 from ptb_datasets.folder_scan import SPLITS, Refused, find_folder, shown
 from ptb_datasets.folder_splits import fractions_to_draw, report
 from ptb_datasets.mapped import machine_memory
@@ -173,6 +174,7 @@ def image_masks(
     )
     augment = FlipTogether() if flip else None
     transform = normalizer(normalize, mean, std, train)
+    files = MaskFiles(top, every, mask_suffix, present(rows))
 
     def describe() -> dict[str, Any]:
         good = [str(pair.picture) for row, pair in enumerate(every) if row not in reasons]
@@ -187,6 +189,8 @@ def image_masks(
         augment=augment,
         preprocessor=PicturePreprocessor.fit(spec, form, transform),
         describe=describe,
+        names=files.names,
+        write_splits=files.write,
     )
 
 

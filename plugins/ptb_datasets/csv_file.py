@@ -2,9 +2,11 @@
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,28 +93,93 @@ def rows_of(content: Content, width: int, skip_bad: bool = False) -> Iterator[tu
         DataError: the text is no CSV; with file and line.
     """
     with content.text() as stream:
-        reader = csv.reader(stream, delimiter=content.separator, strict=True)
-        begun = 1
-        try:
+        yield from _rows(content, stream, width, skip_bad)
+
+
+def _rows(
+    content: Content, lines: Iterable[str], width: int, skip_bad: bool, before: int = 0, header: bool = True
+) -> Iterator[tuple[int, Row | BadRow]]:
+    """The rows of some lines of a file, ``before`` lines come before them."""
+    reader = csv.reader(lines, delimiter=content.separator, strict=True)
+    begun = 1
+    try:
+        if header:
             next(filter(None, reader), None)
+        begun = reader.line_num + 1
+        for row in reader:
             begun = reader.line_num + 1
-            for row in reader:
-                begun = reader.line_num + 1
-                if not row:
-                    continue
-                if len(row) == width:
-                    yield reader.line_num, row
-                    continue
-                bad = BadRow(
-                    f"{content.path}, line {reader.line_num}: {len(row)} value{'s' * (len(row) != 1)}, and the header "
-                    f"has {width}; a value that holds {content.separator!r} must stand in double quotes"
-                )
-                if not skip_bad:
-                    raise bad
-                yield reader.line_num, bad
-        except csv.Error as error:
-            fault = _quoting(str(error), reader.line_num, begun)
-            raise DataError(f"{content.path}, line {begun}: {fault}") from error
+            if not row:
+                continue
+            line = before + reader.line_num
+            if len(row) == width:
+                yield line, row
+                continue
+            bad = BadRow(
+                f"{content.path}, line {line}: {len(row)} value{'s' * (len(row) != 1)}, and the header "
+                f"has {width}; a value that holds {content.separator!r} must stand in double quotes"
+            )
+            if not skip_bad:
+                raise bad
+            yield line, bad
+    except csv.Error as error:
+        fault = _quoting(str(error), before + reader.line_num, before + begun)
+        raise DataError(f"{content.path}, line {before + begun}: {fault}") from error
+
+
+class Lines(NamedTuple):
+    """Some whole lines of CSV text, none of which holds a quote.
+
+    Attributes:
+        data: the lines.
+        before: how many lines of the file come before them.
+        number: of the lines.
+        plain: all of them are rows as long as the header.
+    """
+
+    data: bytes
+    before: int
+    number: int
+    plain: bool
+
+    def rows(self, content: Content, width: int) -> Iterator[tuple[int, Row | BadRow]]:
+        """As ``rows_of`` with ``skip_bad``."""
+        text = io.StringIO(self.data.decode(), newline="")
+        return _rows(content, text, width, True, self.before, header=False)
+
+
+def lines_without_quotes(content: Content, width: int) -> Iterator[Lines | None]:
+    """The lines after the header, up to a megabyte at a time; None where the rest needs a parser to find its rows."""
+    mark = content.separator.encode()
+    with content.open() as stream:
+        header = stream.readline()
+        if len(mark) > 1 or b'"' in header or b"\r" in header.removesuffix(b"\r\n") or not header.strip():
+            yield None
+            return
+        before, left = 1, b""
+        while block := stream.read(BLOCK):
+            whole, end, rest = (left + block).rpartition(b"\n")
+            data, left = whole + end, rest
+            if _needs_parser(data):
+                yield None
+                return
+            if data:
+                yield (lines := _lines(data, mark, before, width))
+                before += lines.number
+        if left:
+            yield None if _needs_parser(left) else _lines(left + b"\n", mark, before, width)
+
+
+def _needs_parser(data: bytes) -> bool:
+    """Whether only a parser can say where rows end."""
+    return b'"' in data or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n"))
+
+
+def _lines(data: bytes, mark: bytes, before: int, width: int) -> Lines:
+    values = np.frombuffer(data, np.uint8)
+    found = values[(values == mark[0]) | (values == 10)]
+    count = data.count(b"\n")
+    plain = width > 1 and len(found) == count * width and bool((found[width - 1 :: width] == 10).all())
+    return Lines(data, before, count, plain)
 
 
 def raw_rows(content: Content) -> Iterator[tuple[int, str]]:

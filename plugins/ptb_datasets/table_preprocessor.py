@@ -97,6 +97,9 @@ class _Rows:
         self.target = Target(**fitted.target)
         self.text, self.length = fitted.text, fitted.length
         self.words = Vocabulary.of(fitted.words)
+        self.numbers = {feature.name for feature in self.features if feature.used_as == "number"}
+        if self.target.kind == "real":
+            self.numbers |= {*self.target.columns}
         self.columns = [self.text] if self.text is not None else [feature.name for feature in self.features]
 
     def of_source(self, source: Any) -> Iterator[Sample]:
@@ -131,7 +134,8 @@ class _Rows:
                 held = ", ".join(map(repr, table.header[:20]))
                 yield Sample(name, error=f"{name} has no column {lost[0]!r}; it has {held}")
                 return
-            for block in table.blocks(max(1, BLOCK_VALUES // max(1, len(table.header)))):
+            wanted = [name for name in (*self.columns, *self.target.columns) if name in table.header]
+            for block in table.blocks(max(1, BLOCK_VALUES // len(wanted)), wanted, self.numbers):
                 yield from self.of_block(block)
         except DataError as error:
             yield Sample(name, error=str(error))
@@ -146,31 +150,29 @@ class _Rows:
             else:
                 good.append((name, row))
         wanted = [*self.columns, *self.target.columns]
-        columns = {column: [object_text(row.get(column), self.options.decimal) for _, row in good] for column in wanted}
+        texts = {column: [object_text(row.get(column), self.options.decimal) for _, row in good] for column in wanted}
+        columns = {column: Column.of_texts(values, self.missing) for column, values in texts.items()}
         made = {sample.name: sample for sample in self.of_block(Block(columns, [name for name, _ in good], []))}
         for name in names:
             yield made[name] if name in made else Sample(name, error=errors[name])
 
     def of_block(self, block: Block) -> Iterator[Sample]:
         """The samples of a block, in order."""
-        used = {name: block.columns[name] for name in (*self.columns, *self.target.columns) if name in block.columns}
-        columns = {name: Column.of_texts(values, self.missing) for name, values in used.items()}
         count = len(block.places)
         errors: list[str | None] = [None] * count
+        samples: list[Sample] = []
         if count:
-            inputs = self._inputs(columns, errors)
-            targets, known = self._targets(columns, count, errors)
-            faults = iter(block.errors)
-            fault = next(faults, None)
-            for row, place in enumerate(block.places):
-                while fault is not None and fault[0] <= row:
-                    yield Sample(fault[1], error=fault[2])
-                    fault = next(faults, None)
-                if errors[row] is not None:
-                    yield Sample(place, error=errors[row])
-                else:
-                    yield Sample(place, inputs[row], targets[row] if targets is not None and known[row] else None)
-        yield from (Sample(place, error=error) for before, place, error in block.errors if before >= count)
+            inputs = self._inputs(block.columns, errors).unbind()
+            targets, known = self._targets(block.columns, count, errors)
+            truths: Sequence[torch.Tensor | None] = [None] * count if targets is None else targets.unbind()
+            if targets is not None and not known.all():
+                truths = [truth if there else None for truth, there in zip(truths, known.tolist(), strict=True)]
+            samples = [*map(Sample, block.places, inputs, truths)]
+            for row in (row for row, error in enumerate(errors) if error is not None):
+                samples[row] = Sample(block.places[row], error=errors[row])
+        for before, place, error in reversed(block.errors):
+            samples.insert(before, Sample(place, error=error))
+        yield from samples
 
     def _inputs(self, columns: Mapping[str, Column], errors: list[str | None]) -> torch.Tensor:
         fill = self.options.missing == "mean"

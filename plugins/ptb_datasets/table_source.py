@@ -1,7 +1,7 @@
 """One table, wherever it comes from: CSV, Excel, Parquet, a data frame. It knows the line of each of its rows."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ptb import DataError
-from ptb_datasets.csv_file import Row, check_header, check_text, count_rows, read_header, rows_of
+from ptb_datasets.csv_file import (
+    BadRow,
+    Lines,
+    Row,
+    check_header,
+    count_rows,
+    lines_without_quotes,
+    read_header,
+    rows_of,
+)
 from ptb_datasets.csv_settings import Csv
 from ptb_datasets.table_column import Column, ColumnBuilder, object_text
 from ptb_datasets.table_content import Content, open_content
@@ -27,12 +36,12 @@ class Block(NamedTuple):
     """Some rows.
 
     Attributes:
-        columns: a text for each value.
+        columns: by name.
         places: where each row stands.
         errors: other rows, and why they cannot be used, with how many of ``places`` come before.
     """
 
-    columns: dict[str, list[str | None]]
+    columns: dict[str, Column]
     places: list[str]
     errors: list[tuple[int, str, str]]
 
@@ -88,10 +97,34 @@ class CsvSource:
         assert not isinstance(found[1], DataError)
         return found[0], found[1]
 
-    def blocks(self, size: int) -> Iterator[Block]:
-        """The rows, some at a time."""
-        check_text(self.content)
-        rows = rows_of(self.content, len(self.header), skip_bad=True)
+    def blocks(self, size: int, wanted: Sequence[str], numbers: Collection[str]) -> Iterator[Block]:
+        """The rows, some at a time.
+
+        Args:
+            size: rows of a block; a block of plain text is a megabyte.
+            wanted: the columns that a block has.
+            numbers: those of them that are numbers if they can be.
+        """
+        places = {name: self.header.index(name) for name in wanted}
+        width, done = len(self.header), 0
+        texts = {place for name, place in places.items() if name not in numbers or self.decimal is None}
+        for lines in lines_without_quotes(self.content, width):
+            if lines is None:
+                rows = (row for row in rows_of(self.content, width, skip_bad=True) if row[0] > done)
+                yield from self._blocks(rows, size, places)
+                return
+            done = lines.before + lines.number
+            read = self._numbers(lines, list(places.values()), texts) if lines.plain else None
+            if read is None:
+                yield from self._blocks(lines.rows(self.content, width), size, places)
+            else:
+                columns = {name: read[place] for name, place in places.items()}
+                name = self.path.name
+                yield Block(columns, [f"{name}:{line}" for line in range(lines.before + 1, done + 1)], [])
+
+    def _blocks(
+        self, rows: Iterator[tuple[int, Row | BadRow]], size: int, places: Mapping[str, int]
+    ) -> Iterator[Block]:
         while taken := list(islice(rows, size)):
             good: list[tuple[int, Row]] = []
             errors = []
@@ -100,9 +133,23 @@ class CsvSource:
                     errors.append((len(good), f"{self.path.name}:{line}", str(row)))
                 else:
                     good.append((line, row))
-            values = zip(*(row for _, row in good), strict=True) if good else ([] for _ in self.header)
-            columns: dict[str, list[str | None]] = {n: list(v) for n, v in zip(self.header, values, strict=True)}
+            columns = {
+                name: Column.of_texts([row[place] for _, row in good], self.missing) for name, place in places.items()
+            }
             yield Block(columns, [f"{self.path.name}:{line}" for line, _ in good], errors)
+
+    def _numbers(self, lines: Lines, wanted: Sequence[int], texts: set[int]) -> dict[int, Column] | None:
+        """The columns of plain lines; None where one of the others than ``texts`` is not all numbers."""
+        import pandas as pd
+
+        options = self._options(wanted, texts) | {"header": None}
+        try:
+            frame = pd.read_csv(io.BytesIO(lines.data), **options)
+        except (ValueError, OverflowError):
+            return None
+        builders = {place: ColumnBuilder(self.missing) for place in wanted}
+        self._add(frame, builders, texts)
+        return {place: builder.column() for place, builder in builders.items()}
 
     def _words(self, width: int, codes: set[int]) -> set[int]:
         """The columns whose first values are no numbers, or only digits where these may be codes."""
@@ -121,6 +168,22 @@ class CsvSource:
 
         builders = {place: ColumnBuilder(self.missing) for place in wanted}
         size = max(256, BLOCK_VALUES // len(self.header))
+        options = self._options(wanted, texts)
+        done = 0
+        try:
+            with self.content.open() as stream, pd.read_csv(stream, chunksize=size, **options) as blocks:
+                for block in blocks:
+                    self._add(block, builders, texts)
+                    done += len(block)
+        except (ValueError, OverflowError):
+            words = self._words_after(done, size, [place for place in wanted if place not in texts])
+            return words or set(range(len(self.header)))
+        return {place: builder.column() for place, builder in builders.items()}
+
+    def _options(self, wanted: Sequence[int], texts: set[int]) -> dict[str, Any]:
+        """Those of ``pandas.read_csv``."""
+        import pandas as pd
+
         options: dict[str, Any] = {
             "sep": self.content.separator,
             "header": 0,
@@ -136,21 +199,17 @@ class CsvSource:
         }
         if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
             options["float_precision"] = "round_trip"  # the default of later versions is exact
-        done = 0
-        try:
-            with self.content.open() as stream, pd.read_csv(stream, chunksize=size, **options) as blocks:
-                for block in blocks:
-                    for place, builder in builders.items():
-                        values = block[place]
-                        if place in texts:
-                            builder.add_codes(*pd.factorize(values.to_numpy()))
-                        else:
-                            builder.add_numbers(values.to_numpy())
-                    done += len(block)
-        except (ValueError, OverflowError):
-            words = self._words_after(done, size, [place for place in wanted if place not in texts])
-            return words or set(range(len(self.header)))
-        return {place: builder.column() for place, builder in builders.items()}
+        return options
+
+    def _add(self, frame: "DataFrame", builders: Mapping[int, ColumnBuilder], texts: set[int]) -> None:
+        import pandas as pd
+
+        for place, builder in builders.items():
+            values = frame[place].to_numpy()
+            if place in texts:
+                builder.add_codes(*pd.factorize(values))
+            else:
+                builder.add_numbers(values)
 
     def _words_after(self, start: int, size: int, numbers: Sequence[int]) -> set[int]:
         found = set()
@@ -214,19 +273,18 @@ class FrameSource:
         line = number + 1 if self.lines is None else self.lines[number]
         return line, [object_text(value, self.decimal) or "" for value in self.frame.iloc[number]]
 
-    def blocks(self, size: int) -> Iterator[Block]:
-        """The rows, some at a time."""
+    def blocks(self, size: int, wanted: Sequence[str], numbers: Collection[str]) -> Iterator[Block]:
+        """The rows, some at a time; see ``CsvSource.blocks``."""
+        places = {name: self.header.index(name) for name in wanted}
         for start in range(0, len(self.frame), size):
-            part = self.frame.iloc[start : start + size]
-            columns = {
-                name: [object_text(value, self.decimal) for value in part.iloc[:, place].tolist()]
-                for place, name in enumerate(self.header)
-            }
-            lines = range(start + 1, start + 1 + len(part)) if self.lines is None else self.lines[start : start + size]
+            part = slice(start, start + size)
+            columns = {name: self._column(place, name not in numbers, part) for name, place in places.items()}
+            count = len(self.frame.iloc[part])
+            lines = range(start + 1, start + 1 + count) if self.lines is None else self.lines[part]
             yield Block(columns, [f"{self.path.name}:{line}" for line in lines], [])
 
-    def _column(self, place: int, as_text: bool) -> Column:
-        values: Any = self.frame.iloc[:, place]
+    def _column(self, place: int, as_text: bool, rows: slice = slice(None)) -> Column:
+        values: Any = self.frame.iloc[rows, place]
         if values.dtype.kind in "iuf" and not as_text:
             return Column(values.to_numpy(dtype=np.float64, na_value=np.nan))
         return Column.of_texts((object_text(value, self.decimal) for value in values.tolist()), self.missing)

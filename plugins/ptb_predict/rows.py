@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import IO, Any
 
 import numpy as np
@@ -65,6 +66,9 @@ class CsvRows:
         columns = self._shape.columns(batch) if batch.columns else {}
         if columns and not self._header:
             self._begin([*columns])
+        if columns and not batch.errors:
+            self._writer.writerows(zip(batch.names, *columns.values(), repeat("")))
+            return
         for name, error, row in _rows(batch, columns):
             if error and not self._header:
                 self._waiting.append((name, error))

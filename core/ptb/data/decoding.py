@@ -78,7 +78,7 @@ def plain(column: Any) -> list[Any]:
 def _columns(word: str, names: Sequence[str], values: Tensor, alone: bool = False) -> dict[str, Any]:
     if alone and values.shape[1] == 1:
         return {word: values[:, 0]}
-    return {f"{word}:{name}": values[:, place] for place, name in enumerate(names)}
+    return {f"{word}:{name}": each for name, each in zip(names, values.unbind(1), strict=True)}
 
 
 def _joined(names: Sequence[str], mask: Tensor) -> list[str]:

@@ -1,10 +1,13 @@
 """A trained model that is of use: what a run has learnt, on files, rows and arrays that it has never seen."""
 
+import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -32,8 +35,9 @@ from ptb.storage.run_directory import RunDirectory, split_checkpoint
 from ptb.training.objective import Objective
 from ptb.training.state import load_component_state, load_weights
 
-# Batches that are read while the model computes another.
+# Handovers of batches that are read while the model computes others, and the seconds that one may take for several.
 AHEAD = 2
+HANDOVER = 0.02
 
 
 class Predicted(NamedTuple):
@@ -148,14 +152,15 @@ class TrainedModel:
             return Predicted(names, errors, {}, None)
         inputs = self.collated([samples[place].inputs for place in places])
         scores = self.scores(inputs)
-        usable = torch.ones(len(places), dtype=torch.bool)
-        for values, text in [(each, "it holds values that are not finite") for each in leaves(inputs)] + [
-            (scores, "the scores of the model are not finite for it")
-        ]:
-            finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
-            errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
-            usable &= finite
-        scores = scores if bool(usable.all()) else scores[usable]
+        checked = [(each, "it holds values that are not finite") for each in leaves(inputs)]
+        checked.append((scores, "the scores of the model are not finite for it"))
+        if not all(_sums_to_finite(values) for values, _ in checked):
+            usable = torch.ones(len(places), dtype=torch.bool)
+            for values, text in checked:
+                finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
+                errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
+                usable &= finite
+            scores = scores[usable]
         return Predicted(names, errors, self.preprocessor.decode(scores) if len(scores) else {}, scores)
 
     def predictions(self, scores: Tensor) -> Tensor:
@@ -210,6 +215,11 @@ def usable(registry: Registry) -> list[FoundPlugin]:
     return [found for found in registry.found() if found not in rejected]
 
 
+def _sums_to_finite(values: Tensor) -> bool:
+    """One look instead of one at each value: with a value that is not finite, no sum is."""
+    return not values.is_floating_point() or math.isfinite(values.sum().item())
+
+
 def listed(sources: Any) -> Iterable[Any]:
     """Sources one by one; what is one source itself is not taken apart."""
     one = isinstance(sources, str | Path | Mapping | Sample) or hasattr(sources, "shape") or hasattr(sources, "columns")
@@ -222,19 +232,32 @@ def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
 
 
 def _ahead(groups: Iterator[list[Sample]]) -> Iterator[list[Sample]]:
-    """The groups, read by a thread while others are computed."""
+    """The groups, read by a thread while others are computed; small ones are handed over several at a time."""
     with ThreadPoolExecutor(1, "ptb-read") as pool:
-        waiting = [pool.submit(next, groups, None) for _ in range(AHEAD)]
-        while (group := _result(waiting.pop(0))) is not None:
-            waiting.append(pool.submit(next, groups, None))
-            yield group
+        waiting = deque(pool.submit(_some, groups) for _ in range(AHEAD))
+        while (read := waiting.popleft().result()).groups or read.error:
+            waiting.append(pool.submit(_some, groups))
+            yield from read.groups
+            if isinstance(read.error, DataError | StorageError):
+                raise read.error
+            if read.error is not None:  # a preprocessor may raise anything
+                raise DataError(f"the preprocessor of the run failed to read: {one_line(read.error)}") from read.error
 
 
-def _result(future: Any) -> list[Sample] | None:
+class _Read(NamedTuple):
+    groups: list[list[Sample]]
+    error: Exception | None
+
+
+def _some(groups: Iterator[list[Sample]]) -> _Read:
+    """The next groups: one, or as many as take no time."""
+    found: list[list[Sample]] = []
+    end = perf_counter() + HANDOVER
     try:
-        group: list[Sample] | None = future.result()
-    except (DataError, StorageError):
-        raise
-    except Exception as error:  # a preprocessor may raise anything
-        raise DataError(f"the preprocessor of the run failed to read: {one_line(error)}") from error
-    return group
+        for group in groups:
+            found.append(group)
+            if perf_counter() > end:
+                break
+    except Exception as error:
+        return _Read(found, error)
+    return _Read(found, None)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -35,9 +35,9 @@ from ptb.storage.run_directory import RunDirectory, split_checkpoint
 from ptb.training.objective import Objective
 from ptb.training.state import load_component_state, load_weights
 
-# Handovers of batches that are read while the model computes others, and the seconds that one may take for several.
-AHEAD = 2
-HANDOVER = 0.02
+# Batches that take less than so many seconds together are handed on together: each handing on costs as much as a batch.
+AT_ONCE = 0.02
+AHEAD = 2  # such groups are read while the model computes another
 
 
 class Predicted(NamedTuple):
@@ -112,10 +112,24 @@ class TrainedModel:
         return [row for batch in self.batches(sources, batch_size=batch_size) for row in batch.rows()]
 
     def batches(self, sources: Any, *, batch_size: int | None = None) -> Iterator[Predicted]:
-        """The same, in batches, while sources are read; memory is needed for a few batches only."""
-        size = batch_size or self.batch_size
-        for samples in _ahead(_grouped(self._read(listed(sources)), size)):
-            yield self._predicted(samples)
+        """The same while sources are read: a batch at a time, or several that took no time.
+
+        Memory is needed for these and a few batches only.
+        """
+        scored: list[Predicted] = []
+        begun = perf_counter()
+        for samples in _ahead(_grouped(self._read(listed(sources)), batch_size or self.batch_size)):
+            batch = self._scored(samples)
+            if scored and not _alike(scored[-1].scores, batch.scores):
+                yield self._decoded(scored)
+                scored = []
+            scored.append(batch)
+            if perf_counter() > begun + AT_ONCE:
+                yield self._decoded(scored)
+                scored = []
+                begun = perf_counter()
+        if scored:
+            yield self._decoded(scored)
 
     def scores(self, inputs: Any) -> Tensor:
         """Scores in the form of the targets, on the CPU, of a batch of inputs as samples have them, untransformed."""
@@ -144,13 +158,14 @@ class TrainedModel:
                 return
             yield given.pop()
 
-    def _predicted(self, samples: Sequence[Sample]) -> Predicted:
-        names = [each.name for each in samples]
-        errors = {place: each.error for place, each in enumerate(samples) if each.error is not None}
+    def _scored(self, samples: Sequence[Sample]) -> Predicted:
+        """A batch without its columns."""
+        names, each_inputs, _, reasons = map(list, zip(*samples, strict=True))
+        errors = {place: error for place, error in enumerate(reasons) if error is not None}
         places = [place for place in range(len(samples)) if place not in errors]
         if not places:
             return Predicted(names, errors, {}, None)
-        inputs = self.collated([samples[place].inputs for place in places])
+        inputs = self.collated([each_inputs[place] for place in places])
         scores = self.scores(inputs)
         checked = [(each, "it holds values that are not finite") for each in leaves(inputs)]
         checked.append((scores, "the scores of the model are not finite for it"))
@@ -161,7 +176,20 @@ class TrainedModel:
                 errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
                 usable &= finite
             scores = scores[usable]
-        return Predicted(names, errors, self.preprocessor.decode(scores) if len(scores) else {}, scores)
+        return Predicted(names, errors, {}, scores if len(scores) else None)
+
+    def _decoded(self, batches: Sequence[Predicted]) -> Predicted:
+        """Batches as one, with its columns."""
+        starts = accumulate((len(batch.names) for batch in batches), initial=0)
+        names = [name for batch in batches for name in batch.names]
+        errors = {
+            start + place: error
+            for start, batch in zip(starts, batches, strict=False)
+            for place, error in batch.errors.items()
+        }
+        given = [batch.scores for batch in batches if batch.scores is not None]
+        scores = torch.cat(given) if given else None
+        return Predicted(names, errors, {} if scores is None else self.preprocessor.decode(scores), scores)
 
     def predictions(self, scores: Tensor) -> Tensor:
         """What the model returns as scores, in the form of the targets: the loss may have asked for more of them."""
@@ -215,6 +243,11 @@ def usable(registry: Registry) -> list[FoundPlugin]:
     return [found for found in registry.found() if found not in rejected]
 
 
+def _alike(scores: Tensor | None, others: Tensor | None) -> bool:
+    """Whether they can be one tensor; those of sequences or pictures of any size cannot always."""
+    return scores is not None and others is not None and scores.shape[1:] == others.shape[1:]
+
+
 def _sums_to_finite(values: Tensor) -> bool:
     """One look instead of one at each value: with a value that is not finite, no sum is."""
     return not values.is_floating_point() or math.isfinite(values.sum().item())
@@ -252,7 +285,7 @@ class _Read(NamedTuple):
 def _some(groups: Iterator[list[Sample]]) -> _Read:
     """The next groups: one, or as many as take no time."""
     found: list[list[Sample]] = []
-    end = perf_counter() + HANDOVER
+    end = perf_counter() + AT_ONCE
     try:
         for group in groups:
             found.append(group)

@@ -25,7 +25,7 @@ from ptb_datasets.array_report import describe, notes
 from ptb_datasets.array_targets import TARGET_FORMS, TargetForm, form_of
 from ptb_datasets.mapped import expect_random_reads
 from ptb_datasets.npy import BadNpy, map_npy
-from ptb_datasets.splits import class_counts, quantile_split, stratified_split
+from ptb_datasets.splits import class_counts, keep_classes, quantile_split, stratified_split
 from ptb_datasets.subsets import subsets
 
 # More is not searched for NaN at the start; the first samples of each split are before a run trains.
@@ -107,7 +107,7 @@ def arrays(
         form = form.standardized(files.targets[parts[0]])
         wanted = form.encode(files.targets[files.rows])
     counts = _counts(form, wanted[np.searchsorted(files.rows, parts[0])])
-    _check_parts(Path(targets), len(files.rows), parts, (val_fraction, test_fraction), counts, form)
+    _check_parts(Path(targets), len(files.rows), parts, (val_fraction, test_fraction))
     samples = as_samples(values, input_kind)
     spec = DataSpec(
         samples.shape[1:],
@@ -214,7 +214,9 @@ def _weights(path: str, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _parts(form: TargetForm, targets: np.ndarray, fractions: tuple[float, float], seed: int) -> list[np.ndarray]:
     """Which targets are in each split."""
     if form.kind in ("class", "binary"):
-        return stratified_split(targets.reshape(len(targets)).astype(np.int64), fractions, seed)
+        labels = targets.reshape(len(targets)).astype(np.int64)
+        names = form.codes or range(2 if form.kind == "binary" else form.classes)
+        return keep_classes(labels, stratified_split(labels, fractions, seed), [*map(str, names)], fractions)
     if form.kind == "real" and targets.shape[1] == 1:
         return quantile_split(targets[:, 0], fractions, seed)
     return stratified_split(np.zeros(len(targets), dtype=np.int64), fractions, seed)
@@ -254,8 +256,6 @@ def _check_parts(
     count: int,
     parts: list[np.ndarray],
     fractions: tuple[float, float],
-    counts: tuple[int, ...],
-    form: TargetForm,
 ) -> None:
     for split, part, fraction in zip(("val", "test"), parts[1:], fractions, strict=True):
         if fraction > 0 and not len(part):
@@ -265,9 +265,3 @@ def _check_parts(
             )
     if not len(parts[0]):
         raise DataError(f"{path} has too few samples, {count} in all: none is left for training")
-    if 0 in counts and form.kind != "multilabel":
-        label = form.codes[counts.index(0)] if form.codes else counts.index(0)
-        raise DataError(
-            f"{path}: too few samples of class {label}: none is left for training; "
-            "add some, or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
-        )

@@ -15,7 +15,7 @@ from ptb_datasets.grey_preprocessor import GreyPreprocessor
 from ptb_datasets.idx import read_idx, read_labels
 from ptb_datasets.images import Normalize
 from ptb_datasets.mapped import expect_random_reads
-from ptb_datasets.splits import class_counts, stratified_split
+from ptb_datasets.splits import class_counts, keep_classes, stratified_split
 from ptb_datasets.subsets import subsets
 
 DEFAULT_FRACTION = 0.15
@@ -75,18 +75,14 @@ def idx_files(
     targets = form.encode(pair.labels)
     if test_fraction is None:
         test_fraction = 0 if test_images else DEFAULT_FRACTION
-    parts = stratified_split(targets, (val_fraction, test_fraction), split_seed)
+    fractions = (val_fraction, test_fraction)
+    parts = keep_classes(targets, stratified_split(targets, fractions, split_seed), names, fractions)
     counts = class_counts(targets[parts[0]], form.classes)
-    for name, part, fraction in zip(("val", "test"), parts[1:], (val_fraction, test_fraction), strict=True):
+    for name, part, fraction in zip(("val", "test"), parts[1:], fractions, strict=True):
         if fraction and not len(part):
             raise DataError(
                 f"{labels} has too few samples for dataset.{name}_fraction={fraction}, {len(targets)} in all"
             )
-    if 0 in counts:
-        raise DataError(
-            f"{labels}: too few samples of class {names[counts.index(0)]}: none is left for training; change "
-            "dataset.val_fraction and dataset.test_fraction (0: no such split)"
-        )
     train, val, test = subsets(TensorDataset(*map(torch.from_numpy, (pair.pictures, targets))), parts)
     assert train is not None
     spec = DataSpec(pair.pictures.shape[1:], "image", "class", form.classes, names, class_counts=counts)

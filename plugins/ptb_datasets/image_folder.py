@@ -31,7 +31,7 @@ from ptb_datasets.picture_mix import Mix
 from ptb_datasets.picture_normalize import normalizer
 from ptb_datasets.picture_preprocessor import PicturePreprocessor
 from ptb_datasets.picture_warnings import Seen
-from ptb_datasets.splits import class_counts, stratified_split
+from ptb_datasets.splits import class_counts, keep_classes, stratified_split
 from ptb_datasets.subsets import subsets
 from ptb_datasets.typed import typed
 
@@ -259,26 +259,26 @@ def _splits(found: Scan, reasons: Mapping[int, str], fractions: dict[str, float 
     sizes = {split: part.rows for split, part in parts.items()}
     to_draw = fractions_to_draw(found.top, sizes, found.has_split_folders, fractions, seed)
     pool = parts["train"]
-    _check_classes(found.class_names, pool.labels, np.arange(len(pool.labels)), "train")
+    _check_classes(found.class_names, pool.labels)
     drawn = stratified_split(pool.labels, tuple(to_draw.values()), seed)
+    drawn = keep_classes(pool.labels, drawn, found.class_names, tuple(to_draw.values()))
     for split, members in zip(("train", *to_draw), drawn, strict=True):
-        if split == "train" or to_draw[split] > 0:
-            _check_classes(found.class_names, pool.labels, members, split)
+        if split != "train" and to_draw[split] > 0 and not len(members):
+            raise DataError(
+                f"{found.top} has too few pictures that can be used for dataset.{split}_fraction={to_draw[split]}, "
+                f"{len(pool.rows)} in all; dataset.{split}_fraction=0 makes no such split"
+            )
         parts[split] = _Part(pool.rows[members], pool.labels[members])
     return parts
 
 
-def _check_classes(names: tuple[str, ...], labels: np.ndarray, members: np.ndarray, split: str) -> None:
-    have, left = np.bincount(labels, minlength=len(names)), np.bincount(labels[members], minlength=len(names))
-    if left.min() == 0:
-        number = int(left.argmin())
+def _check_classes(names: tuple[str, ...], labels: np.ndarray) -> None:
+    have = np.bincount(labels, minlength=len(names))
+    if have.min() == 0:
+        number = int(have.argmin())
         rest = [name for name in names if name != names[number]]
-        without = f"leave it out with {typed('classes', rest)}, " if len(rest) > 1 else ""
-        raise DataError(
-            f"the class '{names[number]}' has too few pictures that can be used, {have[number]} in all, for the "
-            f"{split} split: add pictures, {without}"
-            "or change dataset.val_fraction and dataset.test_fraction (0: no such split)"
-        )
+        without = f", or leave it out with {typed('classes', rest)}" if len(rest) > 1 else ""
+        raise DataError(f"the class '{names[number]}' has no picture that can be used: add pictures{without}")
 
 
 def _datasets(

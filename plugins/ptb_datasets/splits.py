@@ -71,7 +71,7 @@ def keep_classes(
         kept += [part[~np.isin(labels[part], lost)] for part in parts[1:]]
         drawn = [np.bincount(labels[part], minlength=len(names)) for part in kept[1:]]
     total = np.bincount(labels, minlength=len(names))
-    asked = [counts for counts, fraction in zip(drawn, fractions, strict=True) if fraction > 0]
+    asked = [counts for counts, fraction in zip(drawn, fractions, strict=True) if fraction > 0 and counts.any()]
     rare = [number for number, count in enumerate(total) if count > 0 and any(counts[number] == 0 for counts in asked)]
     few = [f"{names[number]!r} ({total[number]})" for number in rare if total[number] <= len(asked)]
     if few:

@@ -195,7 +195,6 @@ REFUSED = {
     "one-value": (VECTORS, np.zeros(60), r"every target is 0.0; of one class nothing can be learnt"),
     "nan": (VECTORS, np.where(np.arange(60) == 9, np.nan, 0.5), "target 9, counted from 0, is .*: it is nan"),
     "too-large": (VECTORS, np.where(np.arange(60) == 9, 1e300, 0.5), "target 9 is 1e\\+300; valid are what a 32"),
-    "rare-class": (VECTORS[:4], np.array([0, 1, 2, 2]), "too few samples"),
 }  # fmt: skip
 
 
@@ -243,10 +242,11 @@ def test_a_kind_that_the_targets_are_not_of_is_refused(tmp_path, values, kind, m
         build(tmp_path, VECTORS, values, kind=kind)
 
 
-def test_a_class_that_only_other_splits_would_have_is_refused(tmp_path):
+def test_a_class_that_only_other_splits_would_have_is_trained_on(tmp_path):
     targets = np.array([0] * 5 + [1] * 5 + [2])  # of 5 drawn for each split, 1 is of the class of one sample
-    with pytest.raises(DataError, match="too few samples of class 2: none is left for training"):
-        build(tmp_path, VECTORS[:11], targets, val_fraction=0.45, test_fraction=0)
+    with pytest.warns(UserWarning, match=r"a class has too few samples to be in every split: '2' \(1\)"):
+        bundle = build(tmp_path, VECTORS[:11], targets, val_fraction=0.45, test_fraction=0)
+    assert bundle.spec.class_counts[2] == 1
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -85,11 +85,6 @@ def test_test_files_are_the_test_alone_and_know_the_classes_of_training(tmp_path
             "has 2 names, .*4 different labels: 0, 1",
         ),
         (
-            {"labels": np.array([0] * 40 + [1] * 39 + [2]), "val_fraction": 0.49, "test_fraction": 0.49},
-            DataError,
-            "too few samples of class 2",
-        ),
-        (
             {"labels": np.arange(4) % 2, "pictures": PICTURES[:4], "val_fraction": 0.1},
             DataError,
             "dataset.val_fraction=0.1",

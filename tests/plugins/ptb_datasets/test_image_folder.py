@@ -288,7 +288,7 @@ def test_skipping_must_leave_pictures_of_every_class(tmp_path):
         path.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="left out 8 of 8"),
-        pytest.raises(DataError, match="'a' has too few pictures that can be used, 0 in all"),
+        pytest.raises(DataError, match="'a' has no picture that can be used"),
     ):
         build(top, on_bad_sample="skip")
 
@@ -318,10 +318,6 @@ def an_empty_class(top):
     (top / "b").mkdir()
 
 
-def few_pictures(top):
-    folder(top, {"a": 20, "b": 2})
-
-
 def a_class_that_train_lacks(top):
     folder(top / "train", {"a": 2, "b": 2})
     folder(top / "val", {"c": 2})
@@ -343,9 +339,8 @@ LAYOUTS = {
     "one-class": (one_class, "a folder of pictures for each of 2 classes at least, and holds 1"),
     "empty-class": (
         an_empty_class,
-        "the class 'b' has too few pictures that can be used, 0 in all, for the train split",
+        "the class 'b' has no picture that can be used",
     ),
-    "few": (few_pictures, "the class 'b' has too few pictures that can be used, 2 in all, for the (val|test) split"),
     "unknown-class": (a_class_that_train_lacks, "'val' has the class .*c, which 'train' does not have"),
     "empty-split": (an_empty_split, "val holds no pictures"),
 }
@@ -356,6 +351,14 @@ def test_a_folder_that_holds_no_data_set_is_refused(tmp_path, make, message):
     make(tmp_path / "top")
     with pytest.raises(DataError, match=message):
         build(tmp_path / "top")
+
+
+def test_a_rare_class_is_trained_on_and_said_to_be_rare(tmp_path):
+    folder(tmp_path / "top", {"a": 20, "b": 1})
+    with pytest.warns(UserWarning, match=r"a class has too few samples to be in every split: 'b' \(1\)"):
+        bundle = build(tmp_path / "top")
+    assert bundle.spec.class_counts[1] == 1
+    assert sum(int(bundle.val[row][1]) for row in range(len(bundle.val))) == 0
 
 
 @pytest.mark.parametrize("root", ["~no-such-user-here/x", "nul\0byte"], ids=["home", "nul"])

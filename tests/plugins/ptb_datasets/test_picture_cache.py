@@ -303,7 +303,7 @@ def test_a_cache_folder_that_cannot_be_made_is_a_storage_error(top, caches):
 def test_a_folder_without_files_is_told_as_without_a_cache(tmp_path, caches):
     for name in ("a", "b"):
         (tmp_path / "none" / name).mkdir(parents=True)
-    with pytest.raises(DataError, match="the class 'a' has too few pictures"):
+    with pytest.raises(DataError, match="the class 'a' has no picture"):
         build(tmp_path / "none", skip=False, cache=True)
     assert not caches.exists()
 

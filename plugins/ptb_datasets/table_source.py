@@ -21,7 +21,7 @@ from ptb_datasets.csv_file import (
     rows_of,
 )
 from ptb_datasets.csv_settings import Csv
-from ptb_datasets.table_column import Column, ColumnBuilder, object_text
+from ptb_datasets.table_column import FEW_ROWS, Column, ColumnBuilder, object_text
 from ptb_datasets.table_content import Content, open_content
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ class CsvSource:
                 yield from self._blocks(rows, size, places)
                 return
             done = lines.before + lines.number
-            read = self._numbers(lines, list(places.values()), texts) if lines.plain else None
+            read = (
+                self._numbers(lines, list(places.values()), texts) if lines.plain and lines.number >= FEW_ROWS else None
+            )
             if read is None:
                 yield from self._blocks(lines.rows(self.content, width), size, places)
             else:

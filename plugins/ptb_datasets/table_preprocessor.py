@@ -1,5 +1,6 @@
 """Makes samples of table rows as training had them: of files, data frames, and rows as dicts."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -58,6 +59,14 @@ class TablePreprocessor(Preprocessor):
         new.words = [] if words is None else list(words.numbers)
         return new
 
+    def keep(self, columns: Sequence[str]) -> Iterator[Sequence[str]]:
+        """The texts of these columns for each sample that ``read`` yields from now on, in order; empty in a bad row.
+
+        It is for one reader. Take as many as there are samples.
+        """
+        self.kept_columns, self._kept = list(columns), deque[Sequence[str]]()
+        return iter(self._kept.popleft, None)
+
     def read(self, sources: Iterable[Any]) -> Iterator[Sample]:
         """Yield a sample for each row of files (paths), data frames, arrays and rows (dicts by column), in order.
 
@@ -70,7 +79,14 @@ class TablePreprocessor(Preprocessor):
             ``[D]``.
         """
         options = Csv.model_construct(path="", **self.reading)
-        made = _Rows(self, options)
+        columns = getattr(self, "kept_columns", [])
+        made = _Rows(self, options, columns)
+        for sample in self._read(sources, made):
+            if columns:
+                self._kept.append(made.kept.pop(sample.name, [""] * len(columns)))
+            yield sample
+
+    def _read(self, sources: Iterable[Any], made: "_Rows") -> Iterator[Sample]:
         rows: list[Mapping[str, Any]] = []
         taken = 0
         for source in sources:
@@ -90,7 +106,7 @@ class TablePreprocessor(Preprocessor):
 class _Rows:
     """Samples of blocks of rows."""
 
-    def __init__(self, fitted: TablePreprocessor, options: Csv) -> None:
+    def __init__(self, fitted: TablePreprocessor, options: Csv, keep: Sequence[str] = ()) -> None:
         self.options, self.writing = options, Writing.of(options)
         self.missing = [*options.missing_values]
         self.features = [Feature(**fields) for fields in fitted.features]
@@ -100,6 +116,9 @@ class _Rows:
         self.numbers = {feature.name for feature in self.features if feature.used_as == "number"}
         if self.target.kind == "real":
             self.numbers |= {*self.target.columns}
+        self.keep = keep
+        self.kept: dict[str, list[str]] = {}  # of the rows of a block, by their places
+        self.numbers -= {*keep}  # as they are written
         self.columns = [self.text] if self.text is not None else [feature.name for feature in self.features]
 
     def of_source(self, source: Any) -> Iterator[Sample]:
@@ -130,11 +149,12 @@ class _Rows:
                 table = open_source(Path(source).expanduser(), self.options)
             else:
                 table = FrameSource(source, Path(name), self.missing, self.options.decimal)
-            if lost := [column for column in self.columns if column not in table.header]:
+            if lost := [column for column in (*self.columns, *self.keep) if column not in table.header]:
                 held = ", ".join(map(repr, table.header[:20]))
                 yield Sample(name, error=f"{name} has no column {lost[0]!r}; it has {held}")
                 return
-            wanted = [name for name in (*self.columns, *self.target.columns) if name in table.header]
+            used = dict.fromkeys((*self.columns, *self.target.columns, *self.keep))
+            wanted = [name for name in used if name in table.header]
             for block in table.blocks(max(1, BLOCK_VALUES // len(wanted)), wanted, self.numbers):
                 yield from self.of_block(block)
         except DataError as error:
@@ -149,7 +169,7 @@ class _Rows:
                 errors[name] = f"it has no value for {lost[0]!r}; it has {', '.join(map(repr, [*row][:20]))}"
             else:
                 good.append((name, row))
-        wanted = [*self.columns, *self.target.columns]
+        wanted = [*self.columns, *self.target.columns, *self.keep]
         texts = {column: [object_text(row.get(column), self.options.decimal) for _, row in good] for column in wanted}
         columns = {column: Column.of_texts(values, self.missing) for column, values in texts.items()}
         made = {sample.name: sample for sample in self.of_block(Block(columns, [name for name, _ in good], []))}
@@ -159,6 +179,9 @@ class _Rows:
     def of_block(self, block: Block) -> Iterator[Sample]:
         """The samples of a block, in order."""
         count = len(block.places)
+        if self.keep:
+            texts = ([block.columns[name].text(row) for row in range(count)] for name in self.keep)
+            self.kept = dict(zip(block.places, map(list, zip(*texts, strict=True)), strict=True))
         errors: list[str | None] = [None] * count
         samples: list[Sample] = []
         if count:

@@ -127,9 +127,17 @@ class CsvSource:
     def _blocks(
         self, rows: Iterator[tuple[int, Row | BadRow]], size: int, places: Mapping[str, int]
     ) -> Iterator[Block]:
-        while taken := list(islice(rows, size)):
+        end: DataError | None = None
+        while end is None:
             good: list[tuple[int, Row]] = []
             errors = []
+            taken: list[tuple[int, Row | BadRow]] = []
+            try:
+                taken.extend(islice(rows, size))
+            except DataError as error:  # the rows before it are good
+                end = error
+            if not taken:
+                break
             for line, row in taken:
                 if isinstance(row, DataError):
                     errors.append((len(good), f"{self.path.name}:{line}", str(row)))
@@ -139,6 +147,8 @@ class CsvSource:
                 name: Column.of_texts([row[place] for _, row in good], self.missing) for name, place in places.items()
             }
             yield Block(columns, [f"{self.path.name}:{line}" for line, _ in good], errors)
+        if end is not None:
+            raise end
 
     def _numbers(self, lines: Lines, wanted: Sequence[int], texts: set[int]) -> dict[int, Column] | None:
         """The columns of plain lines; None where one of the others than ``texts`` is not all numbers."""

@@ -1,8 +1,9 @@
 """``ptb predict``."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ptb.internals import UserPath, count, installed, plugin_options, stray_outp
 
 if TYPE_CHECKING:
     from ptb import TrainedModel
+    from ptb.internals import Predicted
 
 IN_FILES = ("positions", "none")
 
@@ -33,6 +35,7 @@ IN_FILES = ("positions", "none")
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), metavar="P", help="Name labels above this probability [default: 0.5]."
 )
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Copy a column of a table to the output. Repeatable.")
 @click.option(
     "--batch-size", type=click.IntRange(1), metavar="N", help="Inputs that are computed together; as in the run."
 )
@@ -49,6 +52,7 @@ def predict(
     scores: bool,
     top: int,
     threshold: float | None,
+    keep: tuple[str, ...],
     batch_size: int | None,
     device: str,
     strict: bool,
@@ -80,6 +84,7 @@ def predict(
 
         model = load(run, checkpoint, device=device, registry=registry)
         _check_options(model, output, top, threshold)
+        kept = _kept(model, keep)
         in_files = model.spec.positions or model.spec.target == "none"
         if in_files and output is not None:
             output.mkdir(parents=True, exist_ok=True)
@@ -91,7 +96,7 @@ def predict(
         _rows(None if files else output, results, model, scores, top, threshold) as writer,
     ):
         for batch in model.batches(given, batch_size=batch_size):
-            writer.write(files.written(batch) if files else batch)
+            writer.write(files.written(batch) if files else batch, kept(batch))
             total += len(batch.names)
             bad += len(batch.errors)
             advance(len(batch.names))
@@ -117,6 +122,24 @@ def _check_options(model: "TrainedModel", output: Path | None, top: int, thresho
         raise ConfigError("this model predicts a picture or an array for each input; name a folder for them: -o FOLDER")
     if not (positions or target == "none") and output is not None and output.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"-o {output}: a .csv or a .jsonl file can be written")
+
+
+def _kept(model: "TrainedModel", keep: Sequence[str]) -> "Callable[[Predicted], dict[str, list[str]]]":
+    """Gives the columns to be kept of the inputs of each batch, those with an error left out."""
+    if not keep:
+        return lambda batch: {}
+    if not hasattr(model.preprocessor, "keep"):
+        raise ConfigError("--keep copies columns of a table, and this model predicts no rows of one; leave it out")
+    for name in keep:
+        if name.split(":")[0] in ("input", "error", "prediction", "probability"):
+            raise ConfigError(f"--keep {name}: the output has a column of this name itself; rename it in the table")
+    texts = model.preprocessor.keep(keep)
+
+    def columns(batch: "Predicted") -> dict[str, list[str]]:
+        rows = [row for place, row in enumerate(islice(texts, len(batch.names))) if place not in batch.errors]
+        return {name: [row[place] for row in rows] for place, name in enumerate(keep)}
+
+    return columns
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import IO, Any
@@ -15,6 +15,7 @@ from ptb import DataSpec
 from ptb.internals import Predicted
 
 PROBABILITY = "probability:"
+NOTHING: Mapping[str, list[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class CsvRows:
         self._header: list[str] = []
         self._waiting: list[tuple[str, str]] = []  # inputs with an error before the columns are known
 
-    def write(self, batch: Predicted) -> None:
-        """Write a batch."""
-        columns = self._shape.columns(batch) if batch.columns else {}
+    def write(self, batch: Predicted, kept: Mapping[str, list[str]] = NOTHING) -> None:
+        """Write a batch; ``kept`` are columns of its inputs, those with an error left out."""
+        columns = {**kept, **self._shape.columns(batch)} if batch.columns else {}
         if columns and not self._header:
             self._begin([*columns])
         if columns and not batch.errors:
@@ -96,9 +97,9 @@ class JsonRows:
         self._stream = stream
         self._shape = shape
 
-    def write(self, batch: Predicted) -> None:
-        """Write a batch."""
-        columns = self._shape.columns(batch) if batch.columns else {}
+    def write(self, batch: Predicted, kept: Mapping[str, list[str]] = NOTHING) -> None:
+        """Write a batch; ``kept`` are columns of its inputs, those with an error left out."""
+        columns = {**kept, **self._shape.columns(batch)} if batch.columns else {}
         for name, error, row in _rows(batch, columns):
             values = {"error": error} if error else dict(zip(columns, row, strict=True))
             self._stream.write(json.dumps({"input": name, **values}, ensure_ascii=False) + "\n")

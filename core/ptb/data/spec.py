@@ -155,6 +155,8 @@ class DataSpec:
         return replace(self, output_size=size)
 
     def _check_classes(self) -> None:
+        if odd := [name for name in self.class_names if not isinstance(name, str)]:
+            raise ValueError(f"DataSpec.class_names are texts, got {odd[0]!r}")
         size = self.target_size
         classes = {"class": size, "multilabel": size, "binary": 2}.get(self.target, 0)
         names = classes or {"real": size, "distribution": size}.get(self.target, 0)

@@ -73,10 +73,13 @@ def read(run: RunDirectory, plugins: Iterable[FoundPlugin]) -> Saved:
 
     Raises:
         ConfigError: the run has none.
-        StorageError: its files are not those that were saved.
+        StorageError: its files are not those that were saved, or its manifest cannot be read.
         PluginError: its plugin is not installed, or has no such class.
     """
-    hashes = run.read_manifest().get("preprocessor")
+    manifest = run.read_manifest()
+    if not manifest:
+        raise StorageError(f"{run.manifest} is not there or damaged; put it back")
+    hashes = manifest.get("preprocessor")
     if not isinstance(hashes, dict) or {*hashes} != {*NAMES}:
         raise ConfigError(
             f"{run.path} has no preprocessor: its data set gives none, so nothing is known of how files become samples"

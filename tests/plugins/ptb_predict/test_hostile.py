@@ -1,6 +1,8 @@
 """Broken and hostile inputs, runs and checkpoints: a message and the right exit code, no traceback, no code is run."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -341,3 +343,35 @@ def test_a_checkpoint_that_is_cut(predict, runs, tmp_path, name):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     done = predict("copy", "new.csv", "--checkpoint", name)
     assert done.returncode == 5, done.stderr
+
+
+KEPT = "id,a,b,town\n007,1,2.50,x\nA-8,one,2,x\n,3,4,y\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_columns_are_copied_as_they_are_written(predict, tmp_path, form):
+    (tmp_path / "new.csv").write_text(KEPT)
+    assert predict("table", "new.csv", "--keep", "id", "--keep", "b", "-o", f"out.{form}").returncode == 3
+    text = (tmp_path / f"out.{form}").read_text()
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert [*rows[0]] == ["input", "id", "b", "prediction", "probability", "error"]
+    else:
+        rows = list(map(json.loads, text.splitlines()))
+    assert [(row.get("id", ""), row.get("b", "")) for row in rows] == [("007", "2.50"), ("", ""), ("", "4")]
+    assert "is no number" in rows[1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("run", "column", "code", "said"),
+    [
+        ("table", "no", 3, "no column 'no'"),
+        ("table", "prediction", 2, "rename it"),
+        ("pictures", "id", 2, "leave it out"),
+    ],
+)
+def test_a_column_that_cannot_be_copied(predict, tmp_path, run, column, code, said):
+    (tmp_path / "new.csv").write_text(KEPT)
+    done = predict(run, "new.csv", "--keep", column)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr

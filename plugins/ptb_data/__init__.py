@@ -8,7 +8,4 @@ from ptb import Command, hookimpl
 @hookimpl
 def ptb_provide_commands() -> Iterable[Command]:
     """The commands of this package."""
-    return [
-        Command("data show", "ptb_data.command:show", "Show what a data set holds, before anything is trained."),
-        Command("data split", "ptb_data.command:split", "Write the splits of a data set to files."),
-    ]
+    return [Command("data", "ptb_data.command:data", "Show what a data set holds, and write its splits to files.")]

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from ptb.internals import PartialConfig
 
 
-@click.command()
+@click.group()
+def data() -> None:
+    """Show what a data set holds, and write its splits to files."""
+
+
+@data.command()
 @run_options
 @json_option
 @verbose_option
@@ -41,7 +46,7 @@ def show(config: "RunConfig", as_json: bool, verbose: bool) -> None:
         click.echo(printable(page(facts), kept="\n"))
 
 
-@click.command()
+@data.command()
 @run_options
 @click.option(
     "-o", "--output", required=True, type=UserPath(), metavar="FOLDER", help="Where to write them: new, or empty."

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ptb.internals import columns, count
+from ptb.internals import columns, count, printable
 
 MOST_CLASSES, MOST_COLUMNS = 40, 60
 _FIGURES = ("mean", "std", "min", "max")
@@ -124,7 +124,7 @@ def _training(facts: Mapping[str, Any]) -> str:
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([title, *(f"  {line}" for line in lines)]) if lines else ""
+    return "\n".join([title, *(f"  {printable(line)}" for line in lines)]) if lines else ""
 
 
 def _right(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

@@ -168,8 +168,13 @@ class Csv(BaseModel, defer_build=True):
         if len(used) > 1 or (self.group and used not in ([], ["folds"])):
             both = [*used, "group"] if self.group else used
             raise ValueError(f"{both[0]} and {both[1]} both say how rows are split; leave one of them out")
-        if (self.fold is None) != (self.folds is None) or (self.folds and (self.fold or 0) >= self.folds):
-            raise ValueError("fold and folds belong together, fold from 0 up to folds - 1")
+        if (self.fold is None) != (self.folds is None):
+            missing = "fold" if self.fold is None else "folds"
+            raise ValueError(
+                f"it lacks {missing}: folds says into how many parts, fold which of them, from 0, is tested"
+            )
+        if self.folds and (self.fold or 0) >= self.folds:
+            raise ValueError(f"of {self.folds} folds, the last one is fold={self.folds - 1}: they are numbered from 0")
         for name, fraction in (("val", self.val_fraction), ("test", self.test_fraction)):
             fixed = self.split or (self.folds and name == "test") or getattr(self, name)
             if fixed and fraction:

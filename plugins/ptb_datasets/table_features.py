@@ -51,14 +51,24 @@ class Feature:
         """How many numbers a value becomes."""
         return len(self.categories) if self.used_as == "category" else len(self.mean)
 
+    @property
+    def refusal(self) -> str:
+        """What is said of a value that cannot be read: ``is ...``."""
+        if self.used_as == "boolean":
+            return f"neither {self.words[0]!r} nor {self.words[1]!r}"
+        return f"no {self.used_as}" + (f" as {self.form} has it" if self.used_as == "date" and self.form else "")
+
     def numbers(self, column: Column, writing: Writing) -> np.ndarray:
         """Float64 ``[N, width]`` before standardising, NaN for a missing value and one that cannot be read."""
         if self.used_as == "number":
             return column.numbers(writing)[:, None]
         if self.used_as == "boolean":
-            found = [
-                self.words.index(text.casefold()) if text.casefold() in self.words else np.nan for text in column.texts
-            ]
+            places = {
+                "false": 0,
+                "true": 1,
+                **{word: place for place, word in enumerate(self.words)},
+            }  # as JSON has them
+            found = [places.get(text.casefold(), np.nan) for text in column.texts]
             return column.each(np.array(found, dtype=np.float64))[:, None]
         read = Writing(date_format=self.form).days(column.texts)
         days = column.each(np.full(len(column.texts), np.nan) if read is None else read[0])

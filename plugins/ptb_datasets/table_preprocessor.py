@@ -151,7 +151,8 @@ class _Rows:
                 table = FrameSource(source, Path(name), self.missing, self.options.decimal)
             if lost := [column for column in (*self.columns, *self.keep) if column not in table.header]:
                 held = ", ".join(map(repr, table.header[:20]))
-                yield Sample(name, error=f"{name} has no column {lost[0]!r}; it has {held}")
+                one = "; the training table was read with another separator" if len(table.header) == 1 else ""
+                yield Sample(name, error=f"{name} has no column {lost[0]!r}; it has {held}{one}")
                 return
             used = dict.fromkeys((*self.columns, *self.target.columns, *self.keep))
             wanted = [name for name in used if name in table.header]
@@ -211,7 +212,7 @@ class _Rows:
             if not fill:
                 _note(errors, ~column.present(), lambda row, f=feature: f"no value for {f.name!r}")
             bad = feature.unreadable(column, self.writing)
-            _note(errors, bad, lambda row, f=feature, c=column: f"{f.name!r}: {c.text(row)!r} is no {f.used_as}")
+            _note(errors, bad, lambda row, f=feature, c=column: f"{f.name!r}: {c.text(row)!r} is {f.refusal}")
             with np.errstate(over="ignore"):  # of rows that are refused
                 parts.append(feature.encode(column, self.writing))
         return torch.from_numpy(np.concatenate(parts, axis=1))

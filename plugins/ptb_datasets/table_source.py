@@ -121,7 +121,7 @@ class CsvSource:
                 yield from self._blocks(lines.rows(self.content, width), size, places)
             else:
                 columns = {name: read[place] for name, place in places.items()}
-                name = self.path.name
+                name = str(self.path)
                 yield Block(columns, [f"{name}:{line}" for line in range(lines.before + 1, done + 1)], [])
 
     def _blocks(
@@ -140,13 +140,13 @@ class CsvSource:
                 break
             for line, row in taken:
                 if isinstance(row, DataError):
-                    errors.append((len(good), f"{self.path.name}:{line}", str(row)))
+                    errors.append((len(good), f"{self.path}:{line}", str(row)))
                 else:
                     good.append((line, row))
             columns = {
                 name: Column.of_texts([row[place] for _, row in good], self.missing) for name, place in places.items()
             }
-            yield Block(columns, [f"{self.path.name}:{line}" for line, _ in good], errors)
+            yield Block(columns, [f"{self.path}:{line}" for line, _ in good], errors)
         if end is not None:
             raise end
 
@@ -293,7 +293,7 @@ class FrameSource:
             columns = {name: self._column(place, name not in numbers, part) for name, place in places.items()}
             count = len(self.frame.iloc[part])
             lines = range(start + 1, start + 1 + count) if self.lines is None else self.lines[part]
-            yield Block(columns, [f"{self.path.name}:{line}" for line in lines], [])
+            yield Block(columns, [f"{self.path}:{line}" for line in lines], [])
 
     def _column(self, place: int, as_text: bool, rows: slice = slice(None)) -> Column:
         values: Any = self.frame.iloc[rows, place]

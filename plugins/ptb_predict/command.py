@@ -103,9 +103,12 @@ def predict(
             if strict and batch.errors:
                 place, reason = min(batch.errors.items())
                 raise DataError(f"{batch.names[place]}: {reason}; without --strict the others are predicted")
+    if output is not None and not quiet:
+        click.echo(f"wrote {count(total, 'row')} to {output}", err=True)
     if bad:
         raise DataError(
-            f"{count(bad, 'input')} of {total:,} could not be used: the column error says why; the others are predicted"
+            f"{count(bad, 'input')} of {total:,} could not be used: the column error says why"
+            + ("; the others are predicted" if bad < total else "")
         )
     if not total:
         raise DataError("there was nothing to predict: the sources hold no inputs")

@@ -81,7 +81,8 @@ class CsvRows:
     def close(self) -> None:
         """Write what still waits, where no input could be used."""
         if not self._header:
-            self._begin(["prediction"])
+            one = self._shape.spec.target in ("class", "binary")
+            self._begin(["prediction", *["probability"] * one])
 
     def _begin(self, columns: list[str]) -> None:
         self._header = columns

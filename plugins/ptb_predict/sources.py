@@ -43,18 +43,26 @@ def _each(expanded: Sequence[str], stream: IO[str]) -> Iterator[Any]:
             continue
         for number, line in enumerate(stream, 1):
             if line.strip():
-                yield _of_line(line, number)
+                yield from _of_line(line, number)
 
 
-def _of_line(line: str, number: int) -> Any:
+def _of_line(line: str, number: int) -> Iterator[Any]:
     """A row as a dict, numbers as an array, the path in a JSON text; what is none of them says so in its place."""
     name = f"line {number}"
     try:
         value = json.loads(line)
-        if isinstance(value, list):
-            return np.asarray(value, dtype=np.float32)
-    except (ValueError, RecursionError) as error:
-        return Sample(name, error=f"it is no JSON: {error}")
-    if isinstance(value, str):
-        return Path(value)
-    return value if isinstance(value, dict) else Sample(name, error="it is no JSON object, list or text")
+    except (ValueError, RecursionError):
+        hint = "; name a CSV file instead: it is no input of this kind" if number == 1 and "," in line else ""
+        yield Sample(name, error=f"it is no JSON object, list or text{hint}")
+        return
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        yield from value
+    elif isinstance(value, list):
+        try:
+            yield np.asarray(value, dtype=np.float32)
+        except (ValueError, TypeError):
+            yield Sample(name, error="it is a list of other things than numbers or objects")
+    elif isinstance(value, str):
+        yield Path(value)
+    else:
+        yield value if isinstance(value, dict) else Sample(name, error="it is no JSON object, list or text")

@@ -88,6 +88,9 @@ class TrainedModel:
         self.batch_size = batch_size
         self.threads = threads
 
+    def __repr__(self) -> str:
+        return f"<TrainedModel {type(self.model).__name__} of step {self.step}, {self.spec.target}, on {self.device}>"
+
     @property
     def spec(self) -> DataSpec:
         """What the samples look like."""

@@ -59,13 +59,13 @@ class TablePreprocessor(Preprocessor):
         new.words = [] if words is None else list(words.numbers)
         return new
 
-    def keep(self, columns: Sequence[str]) -> Iterator[Sequence[str]]:
-        """The texts of these columns for each sample that ``read`` yields from now on, in order; empty in a bad row.
+    def keep(self, columns: Sequence[str]) -> "deque[tuple[str, list[str]]]":
+        """The name, and the texts of these columns, of each sample that ``read`` yields from now on, in order.
 
-        It is for one reader. Take as many as there are samples.
+        Take them out as samples are used up; it is for one reader.
         """
-        self.kept_columns, self._kept = list(columns), deque[Sequence[str]]()
-        return iter(self._kept.popleft, None)
+        self.kept_columns, self._kept = list(columns), deque[tuple[str, list[str]]]()
+        return self._kept
 
     def read(self, sources: Iterable[Any]) -> Iterator[Sample]:
         """Yield a sample for each row of files (paths), data frames, arrays and rows (dicts by column), in order.
@@ -83,7 +83,7 @@ class TablePreprocessor(Preprocessor):
         made = _Rows(self, options, columns)
         for sample in self._read(sources, made):
             if columns:
-                self._kept.append(made.kept.pop(sample.name, [""] * len(columns)))
+                self._kept.append((sample.name, made.kept.pop(sample.name, [""] * len(columns))))
             yield sample
 
     def _read(self, sources: Iterable[Any], made: "_Rows") -> Iterator[Sample]:

@@ -151,7 +151,7 @@ class CsvSource:
             raise end
 
     def _numbers(self, lines: Lines, wanted: Sequence[int], texts: set[int]) -> dict[int, Column] | None:
-        """The columns of plain lines; None where one of the others than ``texts`` is not all numbers."""
+        """The columns of plain lines; None where one of the others than ``texts`` is not all finite numbers."""
         import pandas as pd
 
         options = self._options(wanted, texts) | {"header": None}
@@ -161,7 +161,10 @@ class CsvSource:
             return None
         builders = {place: ColumnBuilder(self.missing) for place in wanted}
         self._add(frame, builders, texts)
-        return {place: builder.column() for place, builder in builders.items()}
+        columns = {place: builder.column() for place, builder in builders.items()}
+        known = [column.known for column in columns.values() if column.known is not None]
+        # A number that is too large is shown as it is written.
+        return None if any(np.isinf(values).any() for values in known) else columns
 
     def _words(self, width: int, codes: set[int]) -> set[int]:
         """The columns whose first values are no numbers, or only digits where these may be codes."""

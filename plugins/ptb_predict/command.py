@@ -1,9 +1,9 @@
 """``ptb predict``."""
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -136,10 +136,13 @@ def _kept(model: "TrainedModel", keep: Sequence[str]) -> "Callable[[Predicted], 
     for name in keep:
         if name.split(":")[0] in ("input", "error", "prediction", "probability"):
             raise ConfigError(f"--keep {name}: the output has a column of this name itself; rename it in the table")
-    texts = model.preprocessor.keep(keep)
+    texts: deque[tuple[str, list[str]]] = model.preprocessor.keep(keep)
+    blank = [""] * len(keep)
 
     def columns(batch: "Predicted") -> dict[str, list[str]]:
-        rows = [row for place, row in enumerate(islice(texts, len(batch.names))) if place not in batch.errors]
+        # A line of standard input that is no JSON is no sample of the preprocessor.
+        rows = [texts.popleft()[1] if texts and texts[0][0] == name else blank for name in batch.names]
+        rows = [row for place, row in enumerate(rows) if place not in batch.errors]
         return {name: [row[place] for row in rows] for place, name in enumerate(keep)}
 
     return columns

@@ -215,3 +215,38 @@ def test_rows_of_an_array_are_the_features_in_their_order(tmp_path):
     assert torch.equal(samples[-1].inputs, expected[3])
     (wrong,) = fitted.read([values[:, :1]])
     assert wrong.error == f"the array has the shape [{ROWS}, 1], and a row has 2 values"
+
+
+MIXED = [f"{n * 0.1!r},{n % 5},{n * 1e7!r},Bern" for n in range(300)]
+BETWEEN = {
+    "nothing": [],
+    "a quote": ['1,2,3,"Chur, upper"', '1,2,3,"two\nlines"', '1,2,3,"a ""name"""'],
+    "a short row": ["1,2"],
+    "a blank line": ["", ""],
+    "a word": ["1,two,3,Bern"],
+    "a missing value": ["1,,3,Bern", "NA,2,3,Bern"],
+    "spaces": [" 1 , 2, 3 , Bern "],
+    "a carriage return": ["1,2,3,Bern\r\n1,2,3,Chur\r"],
+    "huge": ["1e999,2,3,Bern"],
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+@pytest.mark.parametrize("ending", ["\n", ""])
+def test_text_that_is_read_quickly_gives_the_samples_of_the_parser(tmp_path, monkeypatch, between, ending):
+    header = ["size,rooms,price,town"]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([*header, *MIXED]))
+    made = csv_table(path=path, target="price", missing_values=["", "NA"], features=["size", "rooms", "town"])
+    text = "\n".join([*header, *MIXED, *between, *MIXED]) + ending
+    (tmp_path / "new.csv").write_bytes(text.encode())
+
+    def read():
+        samples = list(made.preprocessor.read([tmp_path / "new.csv"]))
+        return [(each.name, str(each.inputs), str(each.targets), each.error) for each in samples]
+
+    monkeypatch.setattr("ptb_datasets.csv_file.BLOCK", 2000)  # many blocks
+    quick = read()
+    monkeypatch.setattr("ptb_datasets.table_source.lines_without_quotes", lambda *given: iter([None]))
+    assert quick == read()
+    assert len(quick) >= 600

@@ -375,3 +375,10 @@ def test_a_column_that_cannot_be_copied(predict, tmp_path, run, column, code, sa
     done = predict(run, "new.csv", "--keep", column)
     assert done.returncode == code
     assert said in done.stdout + done.stderr
+
+
+def test_columns_of_lines_are_copied(predict):
+    row = '{"id": "%s", "a": 1, "b": 2, "town": "x"}'
+    done = predict("table", "-", "--keep", "id", input="\n".join([row % "p", "{broken", row % "q", "7", row % "r"]))
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["id"] for row in rows] == ["p", "", "q", "", "r"]

@@ -83,7 +83,8 @@ class CNN(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Pictures ``[B, C, H, W]`` to scores ``[B, output_size]``."""
         x = self.blocks(inputs)  # (B, 64, 3, 3) for 28x28
-        return self.head(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        scores: Tensor = self.head(x)
+        return scores
 
 
 def _left(size: Size, conv: nn.Conv2d, pool: Size, block: str) -> Size:

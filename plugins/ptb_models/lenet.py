@@ -53,7 +53,8 @@ class LeNet(nn.Module):
         x = self.pool(self.activation(self.conv2(x)))  # (B, 16, 5, 5)
         x = self.activation(self.fc1(x.flatten(1)))  # (B, 120)
         x = self.activation(self.fc2(x))  # (B, 84)
-        return self.fc3(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        scores: Tensor = self.fc3(x)
+        return scores
 
 
 def _left(size: int) -> int:

@@ -29,4 +29,5 @@ class Linear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[B, *input_shape]`` to scores ``[B, output_size]``."""
-        return self.linear(inputs.flatten(1))  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        scores: Tensor = self.linear(inputs.flatten(1))
+        return scores

@@ -47,4 +47,5 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[B, *input_shape]`` to scores ``[B, output_size]``."""
-        return self.layers(inputs.flatten(1))  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        scores: Tensor = self.layers(inputs.flatten(1))
+        return scores

@@ -69,7 +69,8 @@ class ResNet(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Pictures ``[B, C, H, W]`` to scores ``[B, output_size]``."""
         x = self.blocks(self.pool(self.stem(inputs)))  # (B, 64, 8, 8) for 32x32, (B, 512 or 2048, 7, 7) for 224x224
-        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        scores: Tensor = self.head(x.mean((2, 3)))
+        return scores
 
 
 class _Block(nn.Module):

@@ -1,7 +1,6 @@
 """The network for sequences whose order matters: texts, sensors, tagging; small data, or long and of any length."""
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,6 @@ from ptb import DataSpec
 from ptb_models.forms import check_fields
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
-LENGTHS = "lengths"
 
 
 class RNN(nn.Module):
@@ -62,9 +60,10 @@ class RNN(nn.Module):
                 f"rnn takes one target a sample or one at each of {spec.input_shape[0]} places of a sequence, these "
                 f"are at {spec.positions} positions"
             )
-        check_fields("rnn", spec, (LENGTHS,))
+        check_fields("rnn", spec, ("lengths",))
         self.padding = spec.padding
         self.at_each_position = bool(spec.positions)
+        self.bidirectional = bidirectional
         self.embedding = (
             nn.Embedding(spec.vocabulary, embedding_dim, padding_idx=spec.padding) if spec.vocabulary else nn.Identity()
         )
@@ -77,7 +76,7 @@ class RNN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sizes[-1], spec.output_size)
 
-    def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    def forward(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
         """Sequences ``[B, L]`` or ``[B, L, F]`` to scores ``[B, output_size]`` or ``[B, output_size, L]``.
 
         With lengths: a dict of ``inputs`` and ``lengths`` ``[B]``.
@@ -85,24 +84,71 @@ class RNN(nn.Module):
         sequences = inputs if isinstance(inputs, Tensor) else inputs["inputs"]
         lengths = self._lengths(inputs)
         x = self.embedding(sequences)  # (B, L, F)
-        total = x.shape[1]
-        if lengths is not None:
-            x = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        for layer in self.layers:
-            x, state = layer(x)
-            x = x._replace(data=self.dropout(x.data)) if isinstance(x, PackedSequence) else self.dropout(x)
-        if self.at_each_position:
-            if isinstance(x, PackedSequence):
-                x, _ = pad_packed_sequence(x, batch_first=True, total_length=total)
-            return self.head(x).transpose(1, 2)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-        last = state[0] if isinstance(state, tuple) else state  # (directions, B, hidden)
-        return self.head(self.dropout(torch.cat(last.unbind(), dim=1)))  # type: ignore[no-any-return]
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._on_padded(x, lengths)
+        return self._on_packed(x, lengths)
 
-    def _lengths(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor | None:
+    @torch.jit.unused
+    def _on_packed(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Scores, computed at the places of each sequence alone."""
+        if torch.compiler.is_exporting() and lengths is not None:
+            return self._on_padded(x, lengths)
+        total = x.shape[1]
+        packed: Any = x
+        if lengths is not None:
+            packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        for layer in self.layers:
+            packed, state = layer(packed)
+            if isinstance(packed, PackedSequence):
+                packed = packed._replace(data=self.dropout(packed.data))
+            else:
+                packed = self.dropout(packed)
+        if self.at_each_position:
+            if isinstance(packed, PackedSequence):
+                packed, _ = pad_packed_sequence(packed, batch_first=True, total_length=total)
+            places: Tensor = self.head(packed)
+            return places.transpose(1, 2)
+        last = state[0] if isinstance(state, tuple) else state  # (directions, B, hidden)
+        scores: Tensor = self.head(self.dropout(torch.cat(last.unbind(), dim=1)))
+        return scores
+
+    def _on_padded(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """The same for TorchScript and ``torch.export``, which know no packed sequences: padding is computed, and cut.
+
+        In both directions a layer runs twice: with the padding after the sequences, for its states forwards, and with
+        the padding before them, for those backwards.
+        """
+        if lengths is None:
+            lengths = torch.full((x.shape[0],), x.shape[1], device=x.device)
+        inside = (torch.arange(x.shape[1], device=x.device) < lengths[:, None]).unsqueeze(2)  # (B, L, 1)
+        outputs = x
+        for layer in self.layers:
+            outputs = layer(x)[0]
+            if self.bidirectional:
+                backwards = _rolled(layer(_rolled(x, lengths))[0], -lengths)
+                outputs = torch.cat([outputs.chunk(2, 2)[0], backwards.chunk(2, 2)[1]], 2)
+            x = self.dropout(outputs) * inside
+        if self.at_each_position:
+            places: Tensor = self.head(x)
+            return places.transpose(1, 2)
+        ends = (lengths - 1)[:, None, None].expand(-1, 1, outputs.shape[2])
+        last = outputs.gather(1, ends)[:, 0]
+        if self.bidirectional:
+            last = torch.cat([last.chunk(2, 1)[0], outputs[:, 0].chunk(2, 1)[1]], 1)
+        scores: Tensor = self.head(self.dropout(last))
+        return scores
+
+    def _lengths(self, inputs: Tensor | dict[str, Tensor]) -> Tensor | None:
         """How long each sequence is, at least 1: int64 ``[B]``; None where all are as long as the batch."""
         if not isinstance(inputs, Tensor):
-            return inputs[LENGTHS].flatten().long().clamp(min=1)
+            return inputs["lengths"].flatten().long().clamp(min=1)
         if self.padding is None:
             return None
         places = torch.arange(1, inputs.shape[1] + 1, device=inputs.device)
         return (places * (inputs != self.padding)).amax(1).clamp(min=1)
+
+
+def _rolled(x: Tensor, shift: Tensor) -> Tensor:
+    """Each sequence of ``[B, L, F]`` moved to the left by its own number of places; what falls out comes in again."""
+    places = (torch.arange(x.shape[1], device=x.device) + shift[:, None]) % x.shape[1]
+    return x.gather(1, places.unsqueeze(2).expand(-1, -1, x.shape[2]))

@@ -54,14 +54,14 @@ class UNet(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Pictures ``[B, C, H, W]`` to scores ``[B, output_size, H, W]``; H and W may be others than the spec's."""
         height, width = inputs.shape[-2:]
-        step = 2**self.depth
+        step = 1 << self.depth
         x = F.pad(inputs, (0, -width % step, 0, -height % step))
         seen = []
         for level, down in enumerate(self.down):
             x = down(self.pool(x) if level else x)  # (B, 64, H, W), (B, 128, H / 2, W / 2), ...
             seen.append(x)
-        for up, join, beside in zip(self.up, self.join, seen[-2::-1], strict=True):
-            x = join(torch.cat([beside, up(x)], dim=1))
+        for level, (up, join) in enumerate(zip(self.up, self.join)):  # noqa: B905  # TorchScript knows no strict
+            x = join(torch.cat([seen[-2 - level], up(x)], dim=1))
         scores: Tensor = self.head(x)
         return scores[..., :height, :width]
 

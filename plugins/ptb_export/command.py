@@ -59,3 +59,9 @@ def export(
         f"the same as step {done['step']} of the run on {done['samples']} samples, but for {done['difference']:.1e} of "
         "the largest score"
     )
+    if done["precision"]:
+        click.echo(f"it computes in fp32, and so did the run for this comparison; training was in {done['precision']}")
+    if done["read"]:
+        click.echo(f"{done['read']} inputs read from files with the sidecar alone are those of the run")
+    if done["unread"] or not done["read"]:
+        click.echo(f"compared from tensors on, not from files: {done['unread'] or 'no file is known; name SOURCE'}")

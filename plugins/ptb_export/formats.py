@@ -34,7 +34,7 @@ def export(
 
     Args:
         format_name: ``"onnx"`` or ``"torch-export"``.
-        graph: in eval mode, on the CPU.
+        graph: on the CPU; it is put into eval mode.
         example: inputs of two samples that are nobody's.
         outputs: the names of the two outputs.
         about: JSON values for the metadata of the file.
@@ -44,7 +44,7 @@ def export(
         PluginError: a package is missing.
     """
     with _silent():
-        program = _program(graph, example)
+        program = _program(graph.eval(), example)
         return FORMATS[format_name](program, example, outputs, about)
 
 

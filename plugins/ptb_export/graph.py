@@ -32,7 +32,7 @@ class Graph(nn.Module):
         self._pairs = model.spec.target == "similarity"
         self._transform = model.preprocessor.transform
         self._predictions = model.predictions
-        self._link = Link(model.spec)
+        self.link = Link(model.spec)
 
     def forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Scores ``[B, ...]`` in the form of the targets, and what they say, of inputs before ``transform``."""
@@ -43,7 +43,7 @@ class Graph(nn.Module):
             scores = scores.view(-1, 2, *scores.shape[1:])
         else:
             scores = self._predictions(_scores(self.model(inputs)))
-        return scores, self._link(scores)
+        return scores, self.link(scores)
 
 
 class Link(nn.Module):

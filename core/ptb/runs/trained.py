@@ -143,6 +143,11 @@ class TrainedModel:
                 self._objective.forward(inputs if transform is None else transform(inputs))
             ).cpu()
 
+    def to_fp32(self) -> str | None:
+        """Compute in fp32 from now on; returns the name of the other precision that the run has used."""
+        used, self._objective.autocast_dtype = self._objective.autocast_dtype, None
+        return None if used is None else next(name for name, dtype in PRECISIONS.items() if dtype is used)
+
     def _read(self, sources: Iterable[Any]) -> Iterator[Sample]:
         """What the preprocessor reads; a source that is a ``Sample`` itself goes through as it is."""
         given: list[Sample] = []

@@ -158,7 +158,9 @@ def _number(text: str, reading: Mapping[str, Any]) -> float:
         if bare.startswith(unit):
             text = text[: len(text) - len(bare)] + bare.removeprefix(unit).lstrip()
         text = text.removesuffix(unit).rstrip()
-    return float(text.replace(reading.get("thousands") or " ", "").replace(reading.get("decimal", "."), "."))
+    if reading.get("thousands"):
+        text = text.replace(reading["thousands"], "")
+    return float(text.replace(reading.get("decimal", "."), "."))
 
 
 def _date(text: str, feature: Mapping[str, Any]) -> list[float]:

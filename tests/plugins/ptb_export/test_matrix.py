@@ -55,8 +55,13 @@ def ptb_provide_datasets():
 """
 TARGETS = ("class", "binary", "multilabel", "real", "distribution", "similarity")
 INPUTS = {
-    **{"linear": "image", "mlp": "vector", "lenet": "image", "cnn": "image", "resnet": "image"},
-    **{"embedding-bag": "tokens", "rnn": "tokens"},
+    "linear": "image",
+    "mlp": "vector",
+    "lenet": "image",
+    "cnn": "image",
+    "resnet": "image",
+    "embedding-bag": "tokens",
+    "rnn": "tokens",
 }
 CASES = [(model, inputs, target, False) for model, inputs in INPUTS.items() for target in TARGETS]
 CASES += [("linear", "vector", "class", False), ("mlp", "image", "class", False), ("rnn", "array", "real", False)]

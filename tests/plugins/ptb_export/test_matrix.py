@@ -87,7 +87,7 @@ def parameters():
             )
 
 
-@pytest.mark.parametrize(("model", "inputs", "target", "positions", "name"), parameters())
+@pytest.mark.parametrize(("model", "inputs", "target", "positions", "name"), [*parameters()])
 def test_what_is_exported_is_checked(site, tmp_path, model, inputs, target, positions, name):
     if name == "onnx":
         pytest.importorskip("onnxruntime")

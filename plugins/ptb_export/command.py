@@ -34,8 +34,8 @@ def export(
     In the file are the transformation of the data set (as the normalisation of pictures), the model in eval mode, and
     the last link: softmax, sigmoid or the units of the target. The batch size is free. How files and rows become inputs
     is in FILE.preprocessor.json beside it. The file is compared with the run on 256 real samples, those of SOURCE or
-    else of the run's test split, at several batch sizes; where it differs, nothing is written and the command ends
-    with 4.
+    else of the run's test split, at several batch sizes, and the JSON by files that are read with it alone; where one
+    differs, nothing is written and the command ends with 4.
 
     \b
     ptb export RUN --format onnx

@@ -4,9 +4,11 @@ This file may be copied beside an exported model: ``read(sidecar, path)`` gives 
 """
 
 import csv
+import gzip
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ UNKNOWN, SPECIAL = 1, 2  # the token of an unknown word, and the first of the kn
 DAY = 86_400
 
 
-def read(sidecar: Mapping[str, Any], path: str | Path) -> np.ndarray:
+def read(sidecar: Mapping[str, Any], path: str | Path, most: int | None = None) -> np.ndarray:
     """Inputs ``[N, ...]`` of a file, as the exported graph takes them.
 
     Args:
         sidecar: the content of ``NAME.preprocessor.json``.
-        path: a picture, an array (``.npy``), or a table (CSV).
+        path: a picture, an array (``.npy``), a table (CSV), or an IDX file of pictures.
+        most: read so many samples at most.
 
     Raises:
         ValueError: the file cannot be read so; the message has the reason.
@@ -30,10 +33,12 @@ def read(sidecar: Mapping[str, Any], path: str | Path) -> np.ndarray:
     path = Path(path)
     kind, shape = kind_of(sidecar), sidecar["inputs"]["inputs"]["shape"]
     if kind == "TablePreprocessor":
-        return rows(sidecar, table(sidecar, path))
+        return rows(sidecar, table(sidecar, path, most))
     if path.suffix.lower() == ".npy":
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)[:most]
         return array(sidecar, values) if kind == "ArrayPreprocessor" else values.reshape(-1, *shape)
+    if kind == "GreyPreprocessor" and ("idx" in path.name or path.suffix in ("", ".gz")):
+        return idx(sidecar, path, most)
     if kind in ("PicturePreprocessor", "GreyPreprocessor"):
         return picture(sidecar, path)[None]
     raise ValueError(f"{path}: {sidecar['preprocessor']} reads no such file")
@@ -78,6 +83,15 @@ def picture(sidecar: Mapping[str, Any], path: Path) -> np.ndarray:
     return np.ascontiguousarray(whole[..., ::-1].transpose(2, 0, 1) if channels == 3 else whole[None])
 
 
+def idx(sidecar: Mapping[str, Any], path: Path, most: int | None) -> np.ndarray:
+    """Pictures of an IDX file as MNIST has them, plain or gzipped: uint8 ``[N, 1, H, W]``."""
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    pixels = np.frombuffer(data, np.uint8, offset=16).reshape(np.frombuffer(data, ">i4", 3, 4))[:most]
+    _, height, width = sidecar["inputs"]["inputs"]["shape"]
+    pixels = pixels.transpose(0, 2, 1) if sidecar["state"]["transposed"] else pixels
+    return np.stack([resized(np.ascontiguousarray(each), height, width, "auto")[None] for each in pixels])
+
+
 def resized(pixels: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
     """A picture ``[h, w, ...]`` at another size; ``auto`` is ``area`` where it shrinks, else ``linear``."""
     import cv2
@@ -102,15 +116,16 @@ def array(sidecar: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
     return typed.view(f"i{typed.itemsize}") if typed.dtype.kind == "u" and typed.itemsize > 1 else typed
 
 
-def table(sidecar: Mapping[str, Any], path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, the values by column."""
+def table(sidecar: Mapping[str, Any], path: Path, most: int | None = None) -> list[dict[str, str]]:
+    """The rows of a CSV file, or the first of them, the values by column."""
     reading = sidecar["state"]["reading"]
     if reading.get("comment"):
         raise ValueError("files with comments are not read from the sidecar: remove these lines first")
     encoding = reading.get("encoding", "utf-8")
     with path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as stream:
         try:
-            lines = list(filter(None, csv.reader(stream, delimiter=reading.get("separator", ","), strict=True)))
+            reader = csv.reader(stream, delimiter=reading.get("separator", ","), strict=True)
+            lines = list(islice(filter(None, reader), None if most is None else most + 1))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path} is not the text of a CSV file: {error}") from error
     header = [name.strip() for name in lines[0]] if lines else []

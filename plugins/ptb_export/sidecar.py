@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ptb import ConfigError, NumericalError, TrainedModel
 from ptb_export import reading
+from ptb_export.check import SAMPLES
 
 TOLERANCE = 1e-6  # of numbers that were written in decimals; pixels and tokens are the same
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -69,13 +70,13 @@ def compare(model: TrainedModel, text: str, inputs: Any, sources: Iterable[Path]
 
 
 def _compared(model: TrainedModel, sidecar: Any, kind: str, path: Path) -> int:
-    samples = list(islice(model.preprocessor.read([path]), 256))
+    samples = list(islice(model.preprocessor.read([path]), SAMPLES))
     good = [place for place, sample in enumerate(samples) if sample.error is None]
     if kind == "TablePreprocessor":
-        table = reading.table(sidecar, path)
+        table = reading.table(sidecar, path, SAMPLES)
         found = reading.rows(sidecar, [table[place] for place in good])
     else:
-        found = reading.read(sidecar, path)[: len(samples)][good] if good else np.zeros(0)
+        found = reading.read(sidecar, path, SAMPLES)[good] if good else np.zeros(0)
     for place, values in zip(good, found, strict=True):
         wanted = samples[place].inputs.numpy()
         if wanted.dtype != values.dtype or wanted.shape != values.shape or not _same(wanted, values):

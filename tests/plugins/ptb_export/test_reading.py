@@ -1,5 +1,7 @@
 import csv
+import gzip
 import json
+import struct
 
 import cv2
 import numpy as np
@@ -101,6 +103,18 @@ def test_arrays_are_read_as_the_run_reads_them(built_in, tmp_path, dtype):
     settings = {"inputs": str(tmp_path / "x.npy"), "targets": str(tmp_path / "y.npy"), "inputs_as": "vector"}
     count, unread = compared(built_in, "arrays", tmp_path / "x.npy", **settings)
     assert (count, unread) == (31, None)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("size", [(9, 9), (28, 28)])
+def test_idx_files_are_read_as_the_run_reads_them(built_in, tmp_path, ending, size):
+    pictures = np.random.default_rng(0).integers(0, 256, (20, *size), dtype=np.uint8)
+    head = struct.pack(">HBB3i", 0, 8, 3, *pictures.shape)
+    pack = gzip.compress if ending else bytes
+    path = tmp_path / f"other-images-idx3-ubyte{ending}"
+    path.write_bytes(pack(head + pictures.tobytes()))
+    model = Trained(built_in.build("dataset", "digits", size=9))
+    assert compare(model, sidecar_of(model), model.inputs, [path]) == (20 + 4, None)
 
 
 @pytest.mark.parametrize("name", ["digits", "iris", "breast-cancer"])

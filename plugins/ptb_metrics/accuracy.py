@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from ptb import DataSpec
-from ptb_metrics.mean import RunningMean
+from ptb_metrics.mean import Share
 from ptb_metrics.predictions import classes
 
 
-class Accuracy(RunningMean):
+class Accuracy(Share):
     """Correct samples over all samples; counted on the device, read once by ``compute``.
 
     Args:
@@ -16,7 +16,7 @@ class Accuracy(RunningMean):
 
     def __init__(self, spec: DataSpec) -> None:
         self._spec = spec
-        super().__init__()
+        super().__init__(spec.positions)
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Takes in logits ``[B, C]`` and classes ``[B]``, or one logit ``[B, 1]`` and 0 or 1 ``[B, 1]``."""

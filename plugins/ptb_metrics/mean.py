@@ -1,7 +1,11 @@
 """What most metrics are: a mean over all batches."""
 
+import math
+
 import torch
 from torch import Tensor
+
+NORMAL_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 % of it, either way
 
 
 class RunningMean:
@@ -23,7 +27,7 @@ class RunningMean:
         """
         if counted is not None:
             values = values.masked_fill(~counted, 0)
-        self._sum = self._sum + values.detach().sum(dtype=_exact(values))
+        self._sum = self._sum + values.detach().sum(dtype=exact(values))
         self._count = self._count + (values.numel() if counted is None else counted.sum())
 
     def compute(self) -> float:
@@ -37,7 +41,31 @@ class RunningMean:
         self._count = 0
 
 
-def _exact(values: Tensor) -> torch.dtype:
+class Share(RunningMean):
+    """A part of all samples, with Wilson's interval: a metric derives from it and adds bools, one a sample.
+
+    Args:
+        positions: those of the data set; with several values a sample, which are not independent, no interval is given.
+    """
+
+    def __init__(self, positions: tuple[int, ...] = ()) -> None:
+        self._by_sample = not positions
+        super().__init__()
+
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of Wilson, 1927, doi:10.1080/01621459.1927.10502953; None without samples."""
+        count = int(self._count)
+        if not count or not self._by_sample:
+            return None
+        share, z2 = self.compute(), NORMAL_95**2
+        middle = share + z2 / (2 * count)
+        spread = NORMAL_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+        low, high = ((middle + side * spread) / (1 + z2 / count) for side in (-1, 1))
+        return max(low, 0.0), min(high, 1.0)
+
+
+def exact(values: Tensor) -> torch.dtype:
+    """In which sums over values lose nothing that matters, on any device."""
     if values.dtype == torch.bool:
         return torch.int64
     return torch.float32 if values.device.type == "mps" else torch.float64  # MPS has no float64

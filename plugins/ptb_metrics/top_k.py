@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from ptb import DataSpec
-from ptb_metrics.mean import RunningMean
+from ptb_metrics.mean import Share
 
 
-class TopK(RunningMean):
+class TopK(Share):
     """Samples whose class is among the k highest scores, over all samples.
 
     Of equal scores the one of the lower class counts as the higher, so that a model which tells nothing apart gains
@@ -27,7 +27,7 @@ class TopK(RunningMean):
                 f"k is {k}, and the number of classes is {spec.output_size}; choose k from 1 to that number"
             )
         self._k = k
-        super().__init__()
+        super().__init__(spec.positions)
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Takes in logits ``[B, C]`` and classes ``[B]``."""

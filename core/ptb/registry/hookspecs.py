@@ -45,7 +45,10 @@ def ptb_provide_schedulers() -> Iterable[Component]:
 
 @hookspec
 def ptb_provide_metrics() -> Iterable[Component]:
-    """Metrics: ``target(spec, **settings)`` returns an object with ``update``, ``compute`` and ``reset``."""
+    """Metrics: ``target(spec, **settings)`` returns an object with ``update``, ``compute`` and ``reset``.
+
+    It may have ``interval() -> (low, high)``, the 95 % confidence interval of a mean over samples, or None.
+    """
 
 
 @hookspec

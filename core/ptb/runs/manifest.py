@@ -51,6 +51,7 @@ def describe(composed: ComposedRun) -> dict[str, Any]:
         "argv": sys.argv,
         "git_commit": git_commit(),
         "dataset_sha256": _fingerprint(composed),
+        "data": _describe_data(composed),
         "plugins": [
             {
                 "section": section,
@@ -148,6 +149,19 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _describe_data(composed: ComposedRun) -> dict[str, Any]:
+    spec, names = composed.spec, composed.spec.class_names
+    counted = {"class_counts": list(spec.class_counts)} if spec.class_counts else {}
+    return {
+        "samples": {split: loader.samples for split, loader in composed.trainer.eval_loaders.items()},
+        "inputs": spec.inputs,
+        "input_shape": list(spec.input_shape),
+        "target": spec.target,
+        **({"class_names": list(names)} if names else {}),
+        **counted,
+    }
 
 
 def _fingerprint(composed: ComposedRun) -> str:

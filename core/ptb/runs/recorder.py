@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ptb.errors import ConfigError, PluginError, StorageError, count, listing, one_line
+from ptb.runs import model_card
 from ptb.runs.compose import ComposedRun
+from ptb.runs.record import RunRecord
 from ptb.runs.result import RunResult
 from ptb.runs.state_check import drop_unsavable
 from ptb.storage.checkpoint import (
@@ -25,7 +27,8 @@ from ptb.storage.checkpoint import (
 from ptb.storage.codec import DecodeError, EncodeError, encode
 from ptb.storage.digest import weights_sha256
 from ptb.storage.run_directory import RunDirectory
-from ptb.training.evaluation import MetricsRow
+from ptb.training.evaluation import MetricsRow, fresh
+from ptb.training.protocols import IntervalMetric
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.state import load_weights, model_state
 from ptb.training.trainer import Trainer
@@ -51,6 +54,7 @@ class Recorder:
         self._rows = hashlib.sha256()  # of metrics.jsonl
         self._epoch_rows: list[MetricsRow] = []
         self._test_step: int | None = None
+        self._intervals: dict[str, list[float]] = {}
         self._reported = set(composed.lost_state)  # sections whose state is not saved
         recorders = [self] if progress is None else [self, progress]
         self.trainer.callbacks.attach(recorders, self.save)
@@ -146,6 +150,7 @@ class Recorder:
             best_step=state.best_step,
             stopped_early=state.stopped_early,
             metrics=dict(state.metrics),
+            intervals=dict(self._intervals),
             test_step=self._test_step,
             weights_sha256=weights,
             parameters=self.composed.parameters,
@@ -155,6 +160,7 @@ class Recorder:
             model=trainer.model,
         )
         self.run.write_summary(result.summary() | ({"reason": reason} if reason else {}))
+        self.run.write_card(model_card.text(RunRecord(self.run.path)))
         return result
 
     def line(self, text: str) -> None:
@@ -184,7 +190,14 @@ class Recorder:
         saved = None
         if step != state.step:
             saved = load_checkpoint(resolve_checkpoint(self.run.checkpoints, str(step))).decode(trainer.device)
-        values = trainer.evaluate("test", saved)
+        metrics = fresh(trainer.eval_metrics)
+        values = trainer.evaluate("test", saved, metrics)
+        for label, metric in metrics.items():
+            trainer.calls.now = f"metrics.{label}"
+            if label in values and isinstance(metric, IntervalMetric) and (interval := metric.interval()):
+                low, high = interval
+                self._intervals[f"test/{label}"] = [float(low), float(high)]
+        trainer.calls.now = ""
         self._test_step = step
         row = MetricsRow(step, state.epoch, "test", values, state.lr)
         state.metrics |= row.named_values

@@ -19,6 +19,7 @@ class RunResult:
         best_step: the step with the best monitored figure, None without one.
         stopped_early: whether patience ran out.
         metrics: the last figures, ``{"test/accuracy": 0.98}``.
+        intervals: of metrics of the test split that are means over samples, the 95 % interval: low and high.
         test_step: the step whose weights the test split was measured with, None where it was not.
         weights_sha256: of the weights at the last step.
         parameters: number of values in the model's parameters.
@@ -35,6 +36,7 @@ class RunResult:
     best_step: int | None
     stopped_early: bool
     metrics: dict[str, float]
+    intervals: dict[str, list[float]]
     test_step: int | None
     weights_sha256: str
     parameters: int

@@ -29,6 +29,7 @@ class RunDirectory:
         self.manifest = path / "manifest.json"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
+        self.card = path / "MODEL_CARD.md"
         self.log = path / "log.txt"
         self.checkpoints = path / "checkpoints"
         self.plugins = path / "plugins"
@@ -98,10 +99,15 @@ class RunDirectory:
         """Write how the run ended."""
         _write_json(self.summary, values)
 
+    def write_card(self, text: str) -> None:
+        """Write what people read of the run first."""
+        atomic.write_atomically(self.card, text)
+
     def remove_summary(self) -> None:
-        """Delete the summary of a run that goes on."""
-        with atomic.storage_errors(self.summary), suppress(FileNotFoundError):
-            os.unlink(self.summary)
+        """Delete the summary and the model card of a run that goes on."""
+        for path in (self.summary, self.card):
+            with atomic.storage_errors(path), suppress(FileNotFoundError):
+                os.unlink(path)
 
     def append_row(self, row: Mapping[str, Any]) -> bytes:
         """Add one line to ``metrics.jsonl`` and return it; there is one for each step and split."""

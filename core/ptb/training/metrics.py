@@ -79,7 +79,7 @@ class RunningMetrics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
-        self._held = [(scores, *rest) for scores, *rest in state["held"]]
+        self._held = [(scores, y, weights, own, loss) for scores, y, weights, own, loss in state["held"]]
         self._most, self._sum, self._count = int(state["most"]), state["sum"], state["count"]
         for label, metric in self._called_metrics():
             load_component_state(metric, state["metrics"][label])

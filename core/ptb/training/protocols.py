@@ -44,6 +44,14 @@ class DetailedMetric(Protocol):
         """JSON values, shown by ``ptb eval``."""
 
 
+@runtime_checkable
+class IntervalMetric(Protocol):
+    """A metric that says how sure its figure is."""
+
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of a figure that is a mean over samples, or None where there is none."""
+
+
 class Scheduler(Protocol):
     """Sets the optimizer's learning rate. It may also have ``on_evaluation(metrics, *, monitor, better)``."""
 

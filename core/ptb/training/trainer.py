@@ -177,12 +177,15 @@ class Trainer:
         self._advance(output)
         callbacks.call_actors("on_step_end", self, output)
 
-    def evaluate(self, split: str, saved: Mapping[str, Any] | None = None) -> dict[str, float]:
+    def evaluate(
+        self, split: str, saved: Mapping[str, Any] | None = None, metrics: Mapping[str, Metric] | None = None
+    ) -> dict[str, float]:
         """The loss and every metric over a split, with the weights of now or of a checkpoint; changes nothing.
 
         Args:
             split: its name.
             saved: the state of model and loss in a checkpoint.
+            metrics: what to compute, and to ask for more afterwards; left out, copies of those of the run.
 
         Raises:
             StopRequested: ``state.should_stop`` was set meanwhile.
@@ -192,7 +195,8 @@ class Trainer:
         weights = self.callbacks.evaluation_weights(self) if saved is None else borrowed(self.objective, saved)
         # Suppressed inside: an actor's context manager need not expect exceptions to put its weights back.
         with weights, suppress(StopRequested):
-            values = evaluate(self.objective, fresh(self.eval_metrics), self.eval_loaders[split], self.check_stop)
+            metrics = metrics or fresh(self.eval_metrics)
+            values = evaluate(self.objective, metrics, self.eval_loaders[split], self.check_stop)
         if values is None:
             raise StopRequested
         self.calls.now = ""

@@ -30,7 +30,7 @@ def test_a_run_returns_what_it_recorded(done):
     assert summary == {"schema": 1, **done.summary()}
     assert set(summary) == {
         *("schema", "status", "epoch", "step", "best_step", "stopped_early", "metrics", "test_step"),
-        *("weights_sha256", "parameters", "train_seconds", "samples_per_second", "skipped_steps"),
+        *("weights_sha256", "parameters", "train_seconds", "samples_per_second", "skipped_steps", "intervals"),
     }
     assert (summary["status"], summary["epoch"], summary["step"]) == ("finished", 3, 120)
     assert done.weights_sha256 == weights_sha256(done.model.state_dict())
@@ -39,7 +39,10 @@ def test_a_run_returns_what_it_recorded(done):
 
 def test_the_run_directory_is_the_documented_one(done):
     names = {path.name for path in done.output.iterdir() if path.name != ".lock"}
-    assert names == {"config.toml", "manifest.json", "metrics.jsonl", "summary.json", "checkpoints", "log.txt"}
+    assert names == {
+        *("config.toml", "manifest.json", "metrics.jsonl", "summary.json", "checkpoints", "log.txt", "MODEL_CARD.md"),
+        *("preprocessor.json", "preprocessor.safetensors"),
+    }
 
 
 def test_there_is_one_row_for_each_step_and_split(done):

@@ -1,5 +1,7 @@
 """Writes 1,797 handwritten digits as pictures, a folder for each class: data to try things with, nothing to download.
 
+::
+
     python examples/digit_pictures.py pictures
 """
 

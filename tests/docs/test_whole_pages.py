@@ -45,7 +45,7 @@ def follow(text, folder, run_python):
             ran = subprocess.run(["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
         refused = any(line.startswith("error:") for line in shown)
         assert (ran.returncode != 0) == refused, f"{command}\n{ran.stdout}{ran.stderr}"
-        printed = (ran.stdout + ran.stderr).splitlines()
+        printed = (ran.stdout + ran.stderr).replace(f"{folder}{os.sep}", "").splitlines()
         for line in shown:
             begin, dots, _ = line.partition("...")
             right = any(each.startswith(begin) if dots else each.rstrip() == line for each in printed)
@@ -79,5 +79,5 @@ def test_what_a_page_does_not_show_is_noticed(tmp_path, run_python):
     page = "```console\n$ ptb --version\nptb 7.7.7\n```\n"
     with pytest.raises(AssertionError, match=r"shows: ptb 7\.7\.7"):
         follow(page, tmp_path, run_python)
-    with pytest.raises(AssertionError, match="no such option|No such option"):
+    with pytest.raises(AssertionError, match="No such option"):
         follow("```console\n$ ptb --nonsense\n```\n", tmp_path, run_python)

@@ -63,7 +63,9 @@ def test_it_answers_pictures_as_the_model_does(pictures):
     client, files = service(pictures / "run"), sorted((pictures / "all" / "7").iterdir())[:3]
     sent = [("files", (file.name, file.read_bytes())) for file in files]
     answer = client.post("/pictures", files=[*sent, ("files", ("../x.png", b"no picture"))]).json()
-    wanted = [{**row, "input": file.name} for row, file in zip(ptb.load(pictures / "run").predict(files), files, strict=True)]
+    wanted = [
+        {**row, "input": file.name} for row, file in zip(ptb.load(pictures / "run").predict(files), files, strict=True)
+    ]
     assert answer[:3] == json.loads(json.dumps(wanted))
     assert answer[3]["input"] == "../x.png"
     assert "error" in answer[3]

@@ -25,7 +25,7 @@ def text(run: RunRecord) -> str:
     name = manifest.get("name") or f"{model} on {dataset}"
     parts = [
         f"# {_plain(name)}",
-        f"Status: {_ending(summary)}. Written by ptb {manifest.get('ptb', '?')} from `summary.json`, `manifest.json` "
+        f"Status: {_ending(summary)}{_parent(manifest)}. Written by ptb {manifest.get('ptb', '?')} from `summary.json`, `manifest.json` "
         "and `config.toml` beside it.",
         *_section("Figures", _figures(summary)),
         *_section("Data", _data(manifest, ids.get("dataset", "?"))),
@@ -43,6 +43,11 @@ def _ending(summary: Mapping[str, Any]) -> str:
     early = ", stopped early" if summary.get("stopped_early") else ""
     best = f"; the best step is {summary['best_step']}" if summary.get("best_step") is not None else ""
     return f"{known}{early}{reason}{best}"
+
+
+def _parent(manifest: Mapping[str, Any]) -> str:
+    parent = manifest.get("parent")
+    return f"; it continues {_plain(parent['path'])} after step {parent['step']}" if parent else ""
 
 
 def _figures(summary: Mapping[str, Any]) -> Iterator[str]:

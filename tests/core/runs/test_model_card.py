@@ -72,6 +72,12 @@ def test_a_run_without_a_preprocessor_has_no_prediction(run):
     assert "ptb predict ." not in card
 
 
+def test_a_run_that_continues_another_names_it(run):
+    record = RunRecord(run)
+    record.manifest["parent"] = {"path": "runs/parent", "run": "ab", "step": 40, "changed": ["trainer.epochs"]}
+    assert "; it continues runs/parent after step 40. Written by ptb" in model_card.text(record)
+
+
 def test_names_cannot_break_the_page(run):
     record = RunRecord(run)
     record.manifest["name"] = "a\n# b | <script>"

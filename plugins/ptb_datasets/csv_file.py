@@ -206,22 +206,28 @@ def check_text(content: Content) -> None:
         DataError: with file and line.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    line = 1
+    start = 0
     with content.open() as stream:
         while block := stream.read(BLOCK):
             pending = decoder.getstate()[0]
             data = pending + block
-            if (place := data.find(b"\0")) >= 0:
-                not_text(content.path, data, place, line + data.count(b"\n", 0, place))
-            if not block.isascii() or pending:
+            if b"\0" in block:
+                place = data.index(b"\0")
+                not_text(content.path, data, place, _line(content, start - len(pending) + place))
+            if pending or not block.isascii():
                 try:
                     decoder.decode(block)
                 except UnicodeDecodeError as error:
-                    data = pending + block
-                    not_text(content.path, data, error.start, line + data.count(b"\n", 0, error.start))
-            line += block.count(b"\n")
+                    not_text(content.path, data, error.start, _line(content, start - len(pending) + error.start))
+            start += len(block)
         if rest := decoder.getstate()[0]:
-            not_text(content.path, rest, 0, line)
+            not_text(content.path, rest, 0, _line(content, start - len(rest)))
+
+
+def _line(content: Content, place: int) -> int:
+    """The line of a byte: counted only for a message, it would cost as much as the check."""
+    with content.open() as stream:
+        return stream.read(place).count(b"\n") + 1
 
 
 def count_rows(content: Content, width: int) -> int:

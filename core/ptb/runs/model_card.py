@@ -25,8 +25,8 @@ def text(run: RunRecord) -> str:
     name = manifest.get("name") or f"{model} on {dataset}"
     parts = [
         f"# {_plain(name)}",
-        f"Status: {_ending(summary)}{_parent(manifest)}. Written by ptb {manifest.get('ptb', '?')} from `summary.json`, `manifest.json` "
-        "and `config.toml` beside it.",
+        f"Status: {_ending(summary)}{_parent(manifest)}. Written by ptb {manifest.get('ptb', '?')} from "
+        "`summary.json`, `manifest.json` and `config.toml` beside it.",
         *_section("Figures", _figures(summary)),
         *_section("Data", _data(manifest, ids.get("dataset", "?"))),
         *_section("Use", [_use(manifest, str(run.config.get("dataset", {}).get("name", "")))]),

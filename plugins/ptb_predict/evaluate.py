@@ -19,7 +19,6 @@ from ptb.internals import (
     is_override,
     plugin_options,
     printable,
-    resolve,
     storage_errors,
     stray_output_to_stderr,
     verbose_option,
@@ -78,7 +77,7 @@ def evaluate(
     ptb eval runs/mine next-month.csv --predictions worst.csv --sort loss
     ptb eval runs/mine --metric accuracy --metric top-k metrics.top-k.k=3
     """  # noqa: D301  # click wants the backspace itself
-    from ptb.internals import RunDirectory, evaluation_config, split_checkpoint
+    from ptb.internals import RunDirectory, evaluation_config, resolve, split_checkpoint
     from ptb_predict.sources import sources
 
     overrides = [text for text in arguments if is_override(text)]

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from ptb import ConfigError, Sample
 
 STANDARD_INPUT = "-"
@@ -58,6 +56,8 @@ def _of_line(line: str, number: int) -> Iterator[Any]:
     if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
         yield from value
     elif isinstance(value, list):
+        import numpy as np  # an error of the command line needs none
+
         try:
             yield np.asarray(value, dtype=np.float32)
         except (ValueError, TypeError):

@@ -231,7 +231,7 @@ def test_the_commands_agree(name, ptb, tmp_path):
     if name == "csv-class":
         truth = pd.read_csv(tmp_path / test["path"])["kind"].tolist()
     else:
-        truth = [row["input"].split("/")[0] for row in rows]
+        truth = [row["input"].split("/")[-2] for row in rows]
     assert len(rows) == test["samples"] == len(truth)
     right = sum(row["prediction"] == name for row, name in zip(rows, truth, strict=True)) / len(rows)
     figures = json.loads(ptb("eval", "run", "--json").stdout)["metrics"]

@@ -130,8 +130,8 @@ def test_a_picture_that_is_no_good(predict, tmp_path, runs, content):
     done = predict("pictures", "new")
     assert done.returncode == 3, done.stderr
     _, first, second = done.stdout.splitlines()
-    assert first.startswith("1.png,,,")
-    assert (second[:6], second[-1]) == ("2.png,", ",")
+    assert first.startswith("new/1.png,,,")
+    assert (second[:10], second[-1]) == ("new/2.png,", ",")
 
 
 def loop(folder):

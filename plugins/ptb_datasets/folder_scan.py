@@ -29,6 +29,7 @@ LITTER = frozenset(
         "lost+found",
     ]
 )
+MOST_READ = 1 << 20  # bytes of a table that may be one of labels
 _DIGITS = re.compile("([0-9]+)")
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 
@@ -251,11 +252,22 @@ def _inner(walk: Walk, folder: Path) -> int:
     return sum(entry.is_dir() for entry in entries(walk, folder, []))
 
 
+def _names_a_file_of(table: Path, folder: Path) -> bool:
+    """Whether the beginning of a table has the name of a file of the folder."""
+    try:
+        with table.open("rb") as stream:
+            begin = stream.read(MOST_READ)
+        return any(os.fsencode(path.name) in begin for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError:
+        return False
+
+
 def _too_few(walk: Walk, place: Path, folders: Sequence[Path], number: int, refused: Sequence[Refused]) -> str:
     hint = "".join(f"; {shown(item.path)}: {item.reason}" for item in refused[:1] if item.path.is_symlink())
     if len(folders) == 1 and _inner(walk, folders[0]):
         hint += f". The only folder there holds folders: {typed('root', str(folders[0]))}"
-    if not folders and (tables := [*sorted(place.glob("*.csv")), *sorted(place.parent.glob("*.csv"))]):
+    tables = [*sorted(place.glob("*.csv")), *sorted(place.parent.glob("*.csv"))] if not folders else []
+    if tables := [table for table in tables if _names_a_file_of(table, place)]:
         hint += f". Where a table says their labels: {typed('labels', str(tables[0]))}"
     return (
         f"{place} must hold a folder of pictures for each of 2 classes at least, and holds {number or 'none'}: "

@@ -324,7 +324,7 @@ def absent_class():
 def test_a_class_neither_there_nor_predicted_is_left_out_of_the_average(name):
     assert shown(make(name, "class"), absent_class()) == 1
     report = REGISTRY.build("metric", "class-report", DataSpec((4,), "vector", "class", 4))
-    assert shown(report, absent_class()) == 0.5
+    assert shown(report, absent_class()) == 1
 
 
 def test_a_class_without_samples_counts_0_in_auroc_and_not_in_average_precision():

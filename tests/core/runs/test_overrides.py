@@ -75,7 +75,10 @@ def test_an_evaluation_sets_nothing_else(run, key):
         evaluation_config(run, overrides=["metrics.top-k.k=3", f"{key}={{}}", "trainer.patience=1"])
     first, second = refused.value.problems
     assert (first.key, first.source, second.key) == (key, f"{key}={{}}", "trainer.patience")
-    assert "in an evaluation; only metrics, loader.batch_size, device, threads, loader.placement, " in first.message
+    assert (
+        "in an evaluation; only metrics, dataset, loader.batch_size, device, threads, loader.placement, "
+        in first.message
+    )
 
 
 def test_an_evaluation_is_of_one_run(run):
@@ -93,7 +96,7 @@ def test_a_run_that_goes_on_has_its_configuration_and_may_be_somewhere_else(run)
 
 @pytest.mark.parametrize("key", ["seed", "loader.batch_size", "trainer", "model.name"])
 def test_a_run_that_goes_on_computes_the_same(run, key):
-    with pytest.raises(ConfigError, match=f"{key}: cannot be set when a run goes on; only {RESUME_KEYS[0]}"):
+    with pytest.raises(ConfigError, match=f"{key}: cannot be set when a run goes on; only dataset, {RESUME_KEYS[0]}"):
         resume_config(run, [f"{key}={{}}"])
     with pytest.raises(ConfigError, match=r"'runs/two' is not KEY=VALUE.*one run"):
         resume_config(run, ["runs/two"])

@@ -25,6 +25,7 @@ NOTED = {
     "model/registration-is-light",
     "model/settings-are-described",
     "scheduler/fits-a-run-2",
+    "scheduler/fits-a-run-3",
 }
 sys.path.insert(0, str(BAD))
 CASES = cases_of(in_folder(BAD))

@@ -1,5 +1,7 @@
+import copy
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -184,3 +186,37 @@ def test_a_new_run_begins_with_the_weights_that_fit(whole, built_in, tmp_path):
     best = load_checkpoint(find_checkpoints(whole.output / "checkpoints")[whole.best_step]).weights
     assert first.shape == next(iter(new.state_dict().values())).shape
     assert torch.equal(next(iter(new.state_dict().values())), next(iter(best.values())))
+
+
+def test_fine_tuning_the_head_alone_is_a_loop_of_plain_torch(built_in, tmp_path):
+    base = begun(built_in, tmp_path / "base", model={"dropout": 0.0})
+    layers = [
+        base.output / "config.toml",
+        {"initializer": {"name": "weights-file", "path": f"{base.output}@last", "fitting": True}},
+        {
+            "optimizer": {"name": "sgd", "lr": 0.1},
+            "scheduler": {"name": "constant"},
+            "loader": {"shuffle": False},
+            "trainer": {"epochs": 3, "patience": 0},
+            "callbacks": {"freeze": {"match": ["layers.0.*"]}},
+        },
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the settings of the other optimizer are dropped
+        config = RunConfig.read(layers)
+    composed = compose(resolve(config, built_in))
+    model = copy.deepcopy(composed.trainer.model)
+    head = list(model.parameters())[-2:]
+    optimizer = torch.optim.SGD(head, lr=0.1)
+    batches = list(composed.trainer.train_loader.epoch())
+    done = start_run(composed, tmp_path / "run")
+    for _ in range(3):
+        for batch in batches:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(batch.inputs), batch.targets).backward()
+            optimizer.step()
+    for (name, ours), (_, theirs) in zip(done.model.named_parameters(), model.named_parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6, msg=name)
+    first = next(iter(base.model.parameters()))
+    assert torch.equal(next(iter(done.model.parameters())), first)
+    assert not torch.equal(list(done.model.parameters())[-1], list(base.model.parameters())[-1])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, draft, resolve, resolve_some
     from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
     from ptb.data.batch import Batch, leaves, map_leaves
+    from ptb.data.decoding import plain
     from ptb.data.loader import BatchLoader
     from ptb.data.sources import InMemorySamples, Placement, make_sources
     from ptb.data.spec import TargetKind

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ptb import DataSpec
-from ptb.internals import Predicted
+from ptb.internals import Predicted, plain
 
 PROBABILITY = "probability:"
 NOTHING: Mapping[str, list[str]] = {}
@@ -50,7 +49,7 @@ class Shape:
             shown |= _top(probabilities, self.top)
         if self.scores or not shown:
             shown |= {f"{PROBABILITY}{name}": each for name, each in probabilities.items()}
-        return {name: _plain(each) for name, each in shown.items()}
+        return {name: plain(each) for name, each in shown.items()}
 
 
 class CsvRows:
@@ -126,12 +125,3 @@ def _top(probabilities: dict[str, Tensor], top: int) -> dict[str, Any]:
         found[f"prediction:{rank + 1}"] = [names[place] for place in places[:, rank].tolist()]
         found[f"probability:{rank + 1}"] = values[:, rank]
     return found
-
-
-def _plain(column: Any) -> list[Any]:
-    """Texts, and numbers with the digits that a 32-bit number has."""
-    if not isinstance(column, Tensor):
-        return list(column)
-    if not column.is_floating_point():
-        return list(column.tolist())
-    return [float(str(value)) for value in column.numpy().astype(np.float32)]

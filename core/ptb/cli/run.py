@@ -106,8 +106,9 @@ def run(
         raise click.UsageError("--strict-resume and --drop-state belong to --resume auto")
     labels = ({"name": name} if name else {}) | ({"tags": [*tags]} if tags else {})
     if parent is not None:
-        if auto:
-            raise click.UsageError("--continue begins a run, and --resume auto may go on with one; choose one")
+        for flag, given in (("--resume auto", auto), ("--dry-run", dry_run), ("--locked", locked)):
+            if given:
+                raise click.UsageError(f"--continue cannot be combined with {flag}; leave one out")
         _print_result(_branched(config, parent, output, labels, stop_after, quiet, verbose), as_json)
         return
     begun = output if auto and output is not None and (output / "config.toml").is_file() else None

@@ -80,7 +80,7 @@ class LoaderSettings(BaseModel, defer_build=True):
     shuffle: bool = Field(True, description="A new order of the training samples for each epoch")
     balance: bool = Field(
         False,
-        description="Draw the training samples of an epoch with replacement, so that each class is equally likely",
+        description="Choose the training samples of an epoch with replacement, so that each class is equally likely",
     )
     drop_last: bool = Field(False, description="Leave out a last training batch that is not full")
 
@@ -91,7 +91,7 @@ class LoaderSettings(BaseModel, defer_build=True):
                 f"num_workers belongs to placement=workers, and placement is {self.placement}; leave one out"
             )
         if self.balance and not self.shuffle:
-            raise ValueError("balance draws the samples at random, and shuffle is false; leave one out")
+            raise ValueError("balance chooses the samples at random, and shuffle is false; leave one out")
         return self
 
 

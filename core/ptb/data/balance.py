@@ -37,7 +37,7 @@ def classes_of(split: Dataset[Any], spec: DataSpec) -> Tensor:
 
 
 def balanced(classes: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw as many samples as there are, with replacement: a class of those that occur, then a sample of that class.
+    """Choose as many samples as there are, with replacement: a class of those that occur, then a sample of that class.
 
     Returns:
         Sample numbers, int64 ``[N]``, plus ``N`` for each time that it came before: its augmentation differs then.

@@ -21,9 +21,9 @@ class BatchLoader:
     """The batches of one split, epoch by epoch.
 
     ``transform`` is applied to the inputs of each batch on the device, then ``augment`` to inputs and targets, with
-    random numbers for the samples of that batch. With ``classes`` (int64 ``[N]``) an epoch draws from each class alike,
-    with replacement. Where the model ``reconstructs``, the inputs between both are the
-    targets. A stream comes in its own order.
+    random numbers for the samples of that batch. With ``classes`` (int64 ``[N]``) an epoch chooses from each class
+    alike, with replacement. Where the model ``reconstructs``, the inputs between both are the targets. A stream comes
+    in its own order.
     """
 
     def __init__(

@@ -142,7 +142,7 @@ def test_what_has_no_classes_to_balance_is_refused(split, spec, message):
 
 
 def test_it_is_refused_without_shuffling():
-    with pytest.raises(ValueError, match="balance draws the samples at random, and shuffle is false"):
+    with pytest.raises(ValueError, match="balance chooses the samples at random, and shuffle is false"):
         LoaderSettings(balance=True, shuffle=False)
     assert LoaderSettings().balance is False
 

@@ -170,3 +170,11 @@ def test_pictures_of_another_folder_are_evaluated(ptb, tmp_path):
     right = np.mean([row["truth"] == row["prediction"] for row in rows])
     assert json.loads(done.stdout)["metrics"]["source/accuracy"] == pytest.approx(right)
     assert torch.tensor([row["loss"] for row in rows]).isfinite().all()
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--locked", "--resume=auto"])
+def test_a_flag_that_a_continued_run_has_no_use_for_is_refused(ptb, prices, flag):
+    done = ptb("run", "--continue", "run", "--epochs", "9", "--output", "more", flag)
+    assert done.returncode == 2
+    assert "--continue cannot be combined with" in done.stderr
+    assert not (prices / "more").exists()

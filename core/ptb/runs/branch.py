@@ -1,6 +1,5 @@
 """Goes on with a run in a directory of its own: more epochs, another learning rate, another patience."""
 
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,12 +65,18 @@ def continue_run(
     """
     config = composed.config
     checkpoint = load_checkpoint(resolve_checkpoint(parent.checkpoints, named or "last"))
-    reached = checkpoint.decode()["train_state"]
+    saved = checkpoint.decode()
+    reached = saved["train_state"]
     most = config.trainer.max_steps
     if reached["epoch"] >= config.trainer.epochs or (most and checkpoint.step >= most):
         raise ConfigError(
             f"{parent.path} is at its end, step {checkpoint.step} in epoch {reached['epoch']}: give it more --epochs "
             f"than {config.trainer.epochs}" + (f" and more trainer.max_steps than {most}" if most else "")
+        )
+    if "trainer.accumulate" in changed and reached["epoch_step"]:
+        raise ConfigError(
+            f"trainer.accumulate cannot change inside an epoch, and {parent.path} is in step {reached['epoch_step']} "
+            "of one; name a checkpoint at the end of an epoch"
         )
     files = preprocessing.encoded(composed)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
@@ -82,13 +87,13 @@ def continue_run(
         then, now = parent.read_manifest(), manifest.describe(composed)
         about = {"path": str(parent.path), "run": then.get("run"), "step": checkpoint.step, "changed": changed}
         kept = preprocessing.write(run, files)
-        run.write_manifest(now | kept | {"run": recorder.id, "parent": about, "argv": sys.argv, **(labels or {})})
+        run.write_manifest(now | kept | {"run": recorder.id, "parent": about, **(labels or {})})
         for text in manifest.changes(then, now):
             warnings.warn(f"{text}: the run may not go on as its parent would", stacklevel=2)
         _copy(parent, run, recorder, checkpoint, int(reached["rows_logged"]))
-        said = _restore(recorder, checkpoint, changed)
-        recorder.started = True
         trainer = composed.trainer
+        said = _restore(recorder, checkpoint, changed, {*saved["callbacks"]} - {*trainer.callbacks.components()})
+        recorder.started = True
         recorder.save(trainer)
         recorder.line(composed.summary_line())
         recorder.line(f"run directory: {run.path}")
@@ -110,7 +115,7 @@ def _copy(parent: RunDirectory, run: RunDirectory, recorder: Recorder, checkpoin
             save_checkpoint(run.checkpoints, step, labelled.decode(), labelled.metadata | {"run": recorder.id})
 
 
-def _restore(recorder: Recorder, checkpoint: Checkpoint, changed: list[str]) -> str:
+def _restore(recorder: Recorder, checkpoint: Checkpoint, changed: list[str], gone: set[str]) -> str:
     """Put training where the checkpoint was, with what has changed; what that means for the schedule, as text."""
     trainer = recorder.trainer
     optimizer, scheduler = trainer.optimizer, trainer.scheduler
@@ -121,7 +126,6 @@ def _restore(recorder: Recorder, checkpoint: Checkpoint, changed: list[str]) -> 
         _step_forward(trainer, checkpoint.step)
     ahead = [dict(group) for group in optimizer.param_groups]
     stepped = component_state(scheduler) if reschedules else None
-    gone = set(checkpoint.decode()["callbacks"]) - set(trainer.callbacks.components())
     recorder.restore_from(checkpoint, gone, exact=False)
     before = _rates(optimizer.param_groups)
     asked = {key.removeprefix("optimizer.") for key in changed if key.startswith("optimizer.")}

@@ -220,3 +220,10 @@ def test_fine_tuning_the_head_alone_is_a_loop_of_plain_torch(built_in, tmp_path)
     first = next(iter(base.model.parameters()))
     assert torch.equal(next(iter(done.model.parameters())), first)
     assert not torch.equal(list(done.model.parameters())[-1], list(base.model.parameters())[-1])
+
+
+def test_accumulation_cannot_change_inside_an_epoch(built_in, tmp_path):
+    begun(built_in, tmp_path / "half", stop_after=55)
+    with pytest.raises(ConfigError, match=r"cannot change inside an epoch, and .* is in step 15 of one"):
+        continued(built_in, tmp_path / "half", tmp_path / "rest", ["trainer.accumulate=2"])
+    assert not (tmp_path / "rest").exists()

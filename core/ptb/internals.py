@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ptb.data.spec import TargetKind
     from ptb.device import cpu_threads, describe_device, resolve_device
     from ptb.errors import count, did_you_mean, listing, one_line, tidy
-    from ptb.kinds import KINDS, Kind
+    from ptb.kinds import KINDS, RUN_KINDS, Kind
     from ptb.registry.discovery import (
         BUILT_IN,
         FoundPlugin,

@@ -3,20 +3,20 @@
 from typing import Any
 
 from ptb import Registry
-from ptb.internals import CORE_SECTIONS, KINDS, SHARED_SECTIONS, Kind, RunSettings
+from ptb.internals import CORE_SECTIONS, RUN_KINDS, SHARED_SECTIONS, Kind, RunSettings
 
 
 def config_schema(registry: Registry) -> dict[str, Any]:
     """The JSON Schema of a config file: for each section one shape for each component that may be named there."""
     properties = RunSettings.model_json_schema()["properties"]
-    for kind in KINDS.values():
+    for kind in RUN_KINDS.values():
         described = _section_schema(registry, kind)
         labels = {"type": "object", "additionalProperties": described}
         properties[kind.section] = labels if kind.labelled else described
     for name, model in CORE_SECTIONS.items():
         properties[name] = {**model.model_json_schema(), "additionalProperties": False}
     owner = {"type": "object", "additionalProperties": {"type": "string", "pattern": ":"}}
-    resolve = {"type": "object", "properties": dict.fromkeys(KINDS, owner), "additionalProperties": False}
+    resolve = {"type": "object", "properties": dict.fromkeys(RUN_KINDS, owner), "additionalProperties": False}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A configuration of ptb",

@@ -7,7 +7,7 @@ from typing import Any
 import tomlkit
 from pydantic.fields import FieldInfo
 
-from ptb.internals import CORE_SECTIONS, KINDS, SHARED_SECTIONS, Kind, PartialConfig, listing
+from ptb.internals import CORE_SECTIONS, RUN_KINDS, SHARED_SECTIONS, Kind, PartialConfig, listing
 
 # The path of a table in a config file, its values, and the fields that describe them and those that have none.
 Table = tuple[tuple[str, ...], dict[str, Any], dict[str, FieldInfo]]
@@ -103,7 +103,7 @@ def _inline(value: Any) -> Any:
 
 
 def _left_open(partial: PartialConfig) -> list[Kind]:
-    return [kind for kind in KINDS.values() if getattr(partial, kind.section) is None]
+    return [kind for kind in RUN_KINDS.values() if getattr(partial, kind.section) is None]
 
 
 def _is_chosen(values: Any, path: tuple[str, ...]) -> bool:

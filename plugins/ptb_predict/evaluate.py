@@ -143,8 +143,6 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         names = [row.get("class") for row in classes if isinstance(row, dict)] if isinstance(classes, list) else []
         for name, value in details.items():
             yield f"\n{label}, {name}:\n{_table(value, names)}"
-    if result["losses"]:
-        yield f"\nthe loss of each sample is in {result['losses']}"
 
 
 def _table(value: Any, names: Sequence[Any]) -> str:

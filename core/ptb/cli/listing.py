@@ -104,13 +104,13 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
         settings = [vars(row) for row in rows]
         click.echo(json.dumps({"schema": 1, **_facts(entry), "settings": settings}))
         return
-    section = f"{KINDS[kind].section}.{entry.name}" if KINDS[kind].labelled else KINDS[kind].section
+    section = f"{KINDS[kind].section}.{entry.name}." if KINDS[kind].labelled else f"{KINDS[kind].section}."
     click.echo(_head(entry))
     note = f"\n\n{model.__doc__}" if entry.component.settings is None and model.__doc__ else ""
     if not rows:
         click.echo(f"\nno settings{note}")
         return
-    names = [f"{section}.{row.name}" for row in rows]
+    names = [(section + row.name).removeprefix(".") for row in rows]
     header = SettingRow("SETTING", "TYPE", "BOUNDS", "DEFAULT", "DESCRIPTION")
     table = [(name, row.type, row.bounds, row.default, row.description) for name, row in zip(names, rows, strict=True)]
     click.echo("\n" + columns([tuple(vars(header).values()), *table]) + note)

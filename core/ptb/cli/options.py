@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ptb.cli.errors import remember_verbose, warn
-from ptb.kinds import KINDS, Kind
+from ptb.kinds import KINDS, RUN_KINDS, Kind
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
@@ -98,11 +98,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         from ptb.config.layers import FLAGS, RunConfig
 
         flags = {flag: rest.pop(flag.replace("-", "_")) for flag in FLAGS}
-        labelled = {kind.section: rest.pop(kind.flag) for kind in KINDS.values() if kind.labelled}
+        labelled = {kind.section: rest.pop(kind.flag) for kind in RUN_KINDS.values() if kind.labelled}
         base = () if parent_weights is None else _weights_of(parent_weights)
         return command(config=RunConfig.read((*base, *files), flags, overrides, **labelled), **rest)
 
-    decorators = [_kind_option(kind) for kind in KINDS.values()]
+    decorators = [_kind_option(kind) for kind in RUN_KINDS.values()]
     decorators += [click.option(f"--{flag}", metavar=metavar, help=text) for flag, (metavar, text) in _VALUES.items()]
     decorators += [
         click.option("--compile", is_flag=True, default=None, help="Compile the model first (trainer.compile)."),

@@ -22,13 +22,13 @@ from ptb.config.sections import (
     TrainerSettings,
 )
 from ptb.errors import ConfigError, PluginError, Problem, closest, listing, pip_install, tidy
-from ptb.kinds import KINDS, Kind
+from ptb.kinds import RUN_KINDS, Kind
 from ptb.registry.entry import RegisteredComponent
 from ptb.registry.local import advice, recorded_version
 from ptb.registry.registry import Registry
 from ptb.registry.settings import SettingsError, arguments, plain_values, validate
 
-SECTIONS = {kind.section: kind for kind in KINDS.values()}
+SECTIONS = {kind.section: kind for kind in RUN_KINDS.values()}
 KEYS = (*RunSettings.model_fields, *SECTIONS, *CORE_SECTIONS, "resolve")
 OPEN = ("loss", "metric")  # kinds whose default follows from what the data set predicts
 MOST_PROBLEMS = 100  # get a suggestion, which takes time: nobody reads on
@@ -208,8 +208,8 @@ class Checker:
         for kind, names in self._table("resolve").items():
             for name, owner in names.items() if isinstance(names, dict) else [("", names)]:
                 path = ("resolve", kind, name)
-                if kind not in KINDS or not isinstance(owner, str) or ":" not in owner:
-                    message = f'must be KIND.NAME = "DISTRIBUTION:NAME", with a kind of {", ".join(KINDS)}'
+                if kind not in RUN_KINDS or not isinstance(owner, str) or ":" not in owner:
+                    message = f'must be KIND.NAME = "DISTRIBUTION:NAME", with a kind of {", ".join(RUN_KINDS)}'
                     self._add_problem(path, message)
                     continue
                 with self._collecting():

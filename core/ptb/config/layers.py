@@ -23,12 +23,12 @@ from ptb.config.files import (
     read_file,
 )
 from ptb.errors import ConfigError, Problem, did_you_mean, listing, tidy
-from ptb.kinds import KINDS
+from ptb.kinds import RUN_KINDS
 from ptb.registry.discovery import BUILT_IN
 
 # What everybody sets has a flag; everything else is KEY=VALUE.
 FLAGS: dict[str, KeyPath] = {
-    **{kind.flag: (kind.section, "name") for kind in KINDS.values() if not kind.labelled},
+    **{kind.flag: (kind.section, "name") for kind in RUN_KINDS.values() if not kind.labelled},
     "epochs": ("trainer", "epochs"),
     "batch-size": ("loader", "batch_size"),
     "lr": ("optimizer", "lr"),
@@ -37,7 +37,7 @@ FLAGS: dict[str, KeyPath] = {
     "seed": ("seed",),
     "compile": ("trainer", "compile"),
 }
-LABELLED = {kind.section for kind in KINDS.values() if kind.labelled}
+LABELLED = {kind.section for kind in RUN_KINDS.values() if kind.labelled}
 REMOVED: Any = object()  # the value of ``KEY=``
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ptb.data.spec import DataSpec
 
+MOST_SHOWN = 24  # values of a row without names
+
 
 def decoded(spec: DataSpec, scores: Tensor) -> dict[str, Any]:
     """The columns that ``Preprocessor.decode`` describes, of scores ``[B, ...]`` in the form of the targets."""
@@ -64,6 +66,30 @@ def target_names(spec: DataSpec) -> tuple[str, ...]:
     """The names of classes, labels or targets, or their numbers."""
     size = 2 if spec.target == "binary" else spec.target_size
     return spec.class_names or tuple(map(str, range(size)))
+
+
+def shown(spec: DataSpec, inputs: Any) -> Tensor | str | dict[str, Any]:
+    """The inputs of one sample as ``Preprocessor.show`` describes it: a picture, a text or a row."""
+    if isinstance(inputs, dict):
+        inputs = inputs["inputs"]
+    values = inputs.detach().cpu()
+    if spec.inputs == "image":
+        pair = spec.target == "similarity"
+        picture = torch.cat([*values], 2) if pair else values
+        picture = picture if picture.shape[0] in (1, 3) else picture[:1]
+        return picture if picture.dtype == torch.uint8 else _grey_levels(picture.float())
+    if spec.inputs == "tokens":
+        known = values[values != spec.padding] if spec.padding is not None else values
+        return " ".join(map(str, known.flatten().tolist()))
+    numbers = values.flatten().tolist()
+    return {str(place): number for place, number in enumerate(numbers[:MOST_SHOWN])}
+
+
+def _grey_levels(picture: Tensor) -> Tensor:
+    """Real values between the smallest and the largest as 0 to 255."""
+    low, high = picture.aminmax()
+    span = (high - low).clamp(min=torch.finfo(torch.float32).tiny)
+    return ((picture - low) / span * 255).nan_to_num(0).round().byte()
 
 
 def plain(column: Any) -> list[Any]:

@@ -73,6 +73,16 @@ class Preprocessor:
 
         return decoded_targets(self.spec, targets)
 
+    def show(self, inputs: Any) -> Any:
+        """What people are shown of the inputs of one sample, as ``read`` gives them.
+
+        Returns:
+            A picture (a uint8 tensor ``[1 or 3, H, W]``), a text, or a row (a dict of plain values by name).
+        """
+        from ptb.data.decoding import shown
+
+        return shown(self.spec, inputs)
+
     def state_dict(self) -> dict[str, Any]:
         """All attributes but ``spec``: numbers, texts, tensors, arrays and containers of them."""
         return {name: value for name, value in vars(self).items() if name != "spec"}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 from ptb.kinds import NEEDS, ROLES, TARGET_FORMS
@@ -32,11 +33,12 @@ class Component:
         requires: optional dependencies as PEP 508 strings, such as ``"timm>=1.0"``.
         extra: the extra of the plugin's distribution that installs them.
         aliases: other names that lead here; ``ptb list`` does not show them.
-        accepts: for losses and metrics, the target kinds they take; empty means any. ``"class+positions"`` is a class
-            at each position.
+        accepts: for losses, metrics and plots, the target kinds they take; empty means any. ``"class+positions"`` is a
+            class at each position.
         needs: for optimizers, what they ask of the training: ``"closure"``, ``"sparse-gradients"``,
             ``"named-parameters"`` (``params`` are pairs of name and tensor), ``"model"`` (called with ``model=``),
-            ``"create-graph"`` (the backward pass can be differentiated).
+            ``"create-graph"`` (the backward pass can be differentiated). For plots, what they read of a run:
+            ``"history"``, ``"predictions"``, ``"samples"``, ``"weights"``, ``"several-runs"``.
         default_for: the target kinds for which a run takes it where none is named, or ``"*"``. It counts from the
             built-in plugin only, so that installing a plugin changes no run.
         role: for callbacks, which must have one: ``"observer"`` (only looks) or ``"actor"`` (changes training).
@@ -78,7 +80,7 @@ class Component:
         if self.settings is not None:
             _check_form(owner, "settings", self.settings, _REFERENCE)
         _check_choices(owner, "accepts", self.accepts, TARGET_FORMS)
-        _check_choices(owner, "needs", self.needs, NEEDS)
+        _check_choices(owner, "needs", self.needs, tuple(chain(*NEEDS.values())))
         _check_choices(owner, "default_for", self.default_for, ("*", *TARGET_FORMS))
         _check_choices(owner, "role", () if self.role is None else (self.role,), ROLES)
         if isinstance(self.better, Mapping):  # a copy, which its plugin cannot change later

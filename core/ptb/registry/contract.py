@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from ptb.errors import did_you_mean
-from ptb.kinds import KINDS
+from ptb.kinds import KINDS, NEEDS
 from ptb.registry import hookspecs
 from ptb.registry.component import Command, Component
 from ptb.registry.hookspecs import PROJECT
@@ -140,6 +140,8 @@ def _check_kind(kind: str, component: Component) -> None:
     for field, owner in _ONLY_FOR.items():
         if owner != kind and (value := getattr(component, field)):
             raise ContractError(f"{kind} '{component.name}' has {field}={value!r}, which only a {owner} can have")
+    if foreign := [need for need in component.needs if need not in NEEDS.get(kind, ())]:
+        raise ContractError(f"{kind} '{component.name}' has needs={foreign}, which are not those of a {kind}")
     if kind == "callback" and component.role is None:
         roles = 'role="observer" (it only looks) or role="actor" (it changes training)'
         raise ContractError(f"callback '{component.name}' has no role: give {roles}")

@@ -57,5 +57,10 @@ def ptb_provide_callbacks() -> Iterable[Component]:
 
 
 @hookspec
+def ptb_provide_plots() -> Iterable[Component]:
+    """Plots: ``target(records, **settings)`` draws ``RunRecord``s as a matplotlib ``Figure`` or a pyecharts chart."""
+
+
+@hookspec
 def ptb_provide_commands() -> Iterable[Command]:
     """Commands of ``ptb``: each target is a ``click.Command``, imported when somebody uses it."""

@@ -76,8 +76,9 @@ def instead_of_code(kind: str, name: str) -> str:
     else:
         attribute = component_name(attribute)
     command = f"ptb -p {shlex.quote(file)}"
+    use = f"run --{KINDS[kind].flag} {attribute}" if KINDS[kind].flag else f"{kind} {attribute} RUN"
     return (
-        f"; a {kind} is chosen by the name that a hook gives it:\n  {command} run --{KINDS[kind].flag} {attribute}\n"
+        f"; a {kind} is chosen by the name that a hook gives it:\n  {command} {use}\n"
         f"(`{command} list {kind}` shows the names in the file)"
     )
 

@@ -88,6 +88,7 @@ def evaluate(
     checkpoint: str | None = None,
     split: str = "test",
     samples: bool = False,
+    record: bool = False,
     registry: Registry | None = None,
 ) -> dict[str, Any]:
     """Measure a saved checkpoint of a run on a split, or on other data, as ``ptb eval`` does.
@@ -98,17 +99,22 @@ def evaluate(
         sources: other data with targets: what ``TrainedModel.predict`` takes; the split is called ``"source"`` then.
         split: ``"train"``, ``"val"`` or ``"test"``.
         samples: give a dict for each sample too, under ``"samples"``: input, truth, what is predicted, loss.
+        record: write ``predictions-SPLIT.jsonl`` and ``samples-SPLIT.jsonl`` into the run directory, for plots.
         registry: as in ``train``.
 
     Raises:
         PtbError: one of its children; see ``ptb.errors``.
     """
     run = RunDirectory.open(Path(path).expanduser())
+    if record and sources is not None:
+        raise ConfigError("record=True is for a split of the run, not for other data")
     config = evaluation_config(run)
     registry = registry or load_selected(selection(config))
     with _ONE_AT_A_TIME:
         partial = resolve(config, registry)
-        return evaluate_run(run, partial, checkpoint=checkpoint, split=split, sources=sources, samples=samples)
+        return evaluate_run(
+            run, partial, checkpoint=checkpoint, split=split, sources=sources, samples=samples, record=record
+        )
 
 
 def load(

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ptb.errors import StorageError, one_line
+from ptb.errors import ConfigError, StorageError, one_line
 from ptb.storage import atomic
 from ptb.storage.run_directory import RunDirectory
 
@@ -49,11 +49,53 @@ class RunRecord:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The rows of ``metrics.jsonl``, oldest first; what a crash has cut off is left out."""
-        rows = []
-        for line in self._run.rows().splitlines():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            rows.append(row)
-        return rows
+        return _objects(self._run.rows())
+
+    def columns(self, split: str) -> dict[str, list[Any]]:
+        """The rows of one split as columns: ``step``, ``epoch``, ``lr``, ``samples_per_second`` and each figure.
+
+        Figures are floats, NaN and infinite ones too; None where a row has none.
+        """
+        rows = [row for row in self.history if row.get("split") == split and isinstance(row.get("values"), dict)]
+        names = dict.fromkeys(name for row in rows for name in row["values"])
+        facts = {name: [row.get(name) for row in rows] for name in ("step", "epoch", "lr", "samples_per_second")}
+        return facts | {name: [_number(row["values"].get(name)) for row in rows] for name in names}
+
+    def predictions(self, split: str = "test") -> list[dict[str, Any]]:
+        """What was predicted for each sample of a split, in its order, as ``predictions-SPLIT.jsonl`` has it.
+
+        Raises:
+            ConfigError: it was not recorded; the message says how it is.
+        """
+        return self._recorded(self._run.predictions(split), split)
+
+    def samples(self, split: str = "test") -> dict[int, dict[str, Any]]:
+        """What people are shown of some samples, by their number: ``picture`` (a PNG in base64), ``text`` or ``row``.
+
+        Raises:
+            ConfigError: it was not recorded; the message says how it is.
+        """
+        return {row["sample"]: row for row in self._recorded(self._run.samples(split), split)}
+
+    def _recorded(self, path: Path, split: str) -> list[dict[str, Any]]:
+        if not path.is_file():
+            how = f"`ptb.evaluate({str(self.path)!r}, split={split!r}, record=True)`, `ptb plot` and `ptb report` do"
+            raise ConfigError(f"nobody has recorded {path}; {how}")
+        with atomic.storage_errors(path, verb="read"):
+            return _objects(atomic.read(path))
+
+
+def _objects(lines: bytes) -> list[dict[str, Any]]:
+    """The JSON objects of lines, up to the first that was cut off."""
+    found = []
+    for line in lines.splitlines():
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError):
+            break
+    return [each for each in found if isinstance(each, dict)]
+
+
+def _number(value: Any) -> float | None:
+    """A figure of a row: JSON has no NaN, it is there as a string."""
+    return None if value is None else float(value)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ptb.errors import ConfigError, PluginError, StorageError, count, listing, one_line
 from ptb.runs import model_card
 from ptb.runs.compose import ComposedRun
+from ptb.runs.predictions import RunView
 from ptb.runs.record import RunRecord
 from ptb.runs.result import RunResult
 from ptb.runs.state_check import drop_unsavable
@@ -46,6 +47,7 @@ class Recorder:
 
     def __init__(self, run: RunDirectory, composed: ComposedRun, progress: Progress | None) -> None:
         self.id = secrets.token_hex(8)  # of the run; its checkpoints carry it
+        self.result: RunResult | None = None  # of a run that has come to its end
         self.started = False  # until then, the summary of an earlier process is still true
         self.run = run
         self.composed = composed
@@ -58,6 +60,7 @@ class Recorder:
         self._reported = set(composed.lost_state)  # sections whose state is not saved
         recorders = [self] if progress is None else [self, progress]
         self.trainer.callbacks.attach(recorders, self.save)
+        self.trainer.run = RunView(run, composed)
 
     def on_row(self, trainer: Trainer, row: MetricsRow) -> None:
         """Write it; those of an epoch are shown beside each other at its end."""
@@ -74,9 +77,16 @@ class Recorder:
         self._show_rows()
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Measure the test split with the best weights, or the last ones where there is no best."""
+        """Measure the test split with the best weights, or the last ones where there is no best, and write the summary.
+
+        Observers come after this: to them the run directory is whole.
+        """
         if "test" in trainer.eval_loaders:
             self._measure_test(trainer)
+        if trainer.state.stopped_early:
+            monitor, patience = trainer.settings.monitor, trainer.settings.patience
+            self.line(f"stopped early: {count(patience, 'evaluation')} without a better {monitor}")
+        self.result = self.finish("finished")
 
     def save(self, trainer: Trainer) -> Path:
         """Save a checkpoint, then delete those that are not kept."""

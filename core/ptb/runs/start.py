@@ -10,7 +10,7 @@ from signal import Signals
 from typing import Any
 
 from ptb.device import cpu_threads
-from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, count, listing, one_line
+from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
 from ptb.runs import blame, manifest, preprocessing
 from ptb.runs.compose import ComposedRun
 from ptb.runs.recorder import Progress, Recorder
@@ -137,13 +137,10 @@ def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     if state.stop_signal and not trainer.finished:
         name = Signals(state.stop_signal).name
         raise InterruptedRunError(f"stopped by {name} after step {state.step}, saved; {again}", state.stop_signal)
-    if not trainer.finished:
-        recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
-        return recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
-    if state.stopped_early:
-        monitor, patience = trainer.settings.monitor, trainer.settings.patience
-        recorder.line(f"stopped early: {count(patience, 'evaluation')} without a better {monitor}")
-    return recorder.finish("finished")
+    if recorder.result:
+        return recorder.result
+    recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
+    return recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
 
 
 @contextmanager
@@ -162,7 +159,7 @@ def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | Non
                 yield recorder
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
-            if recorder.started:
+            if recorder.started and not recorder.result:
                 with suppress(Exception):  # what has failed may fail again, and the first error says so
                     run.append_log(one_line(error))
                     recorder.finish("interrupted" if interrupted else "failed", one_line(error))

@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -144,12 +144,13 @@ class RunDirectory:
         """Add one line to ``log.txt``."""
         atomic.append(self.log, line + "\n")
 
-    def write_losses(self, split: str, step: int, losses: Sequence[float]) -> Path:
-        """Write the loss of each sample of a split, and return the file."""
-        path = self.path / f"losses-{split}-{step}.csv"
-        rows = "".join(f"{sample},{loss!r}\n" for sample, loss in enumerate(losses))
-        atomic.write_atomically(path, f"sample,loss\n{rows}")
-        return path
+    def predictions(self, split: str) -> Path:
+        """What was predicted for each sample of a split."""
+        return self.path / f"predictions-{split}.jsonl"
+
+    def samples(self, split: str) -> Path:
+        """What people are shown of some samples of a split."""
+        return self.path / f"samples-{split}.jsonl"
 
 
 def split_checkpoint(text: str) -> tuple[Path, str | None]:

@@ -53,7 +53,11 @@ class Callback:
         """A checkpoint was saved."""
 
     def on_fit_end(self, trainer: Any) -> None:
-        """Training has come to its end; not called where it was stopped before."""
+        """Training has come to its end; not called where it was stopped before.
+
+        For observers the run directory is whole then: ``trainer.run.path`` is it (``trainer.run`` is None where nothing
+        is recorded), and ``trainer.run.record_predictions("test")`` adds what is predicted for each sample.
+        """
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
         """Training ends with this error."""

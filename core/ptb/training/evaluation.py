@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from ptb.data.loader import BatchLoader
 from ptb.training.metrics import RunningMetrics
@@ -73,19 +72,6 @@ def borrowed(objective: Objective, saved: Mapping[str, Any]) -> Iterator[None]:
     finally:
         load_weights(model, own[0])
         load_component_state(loss, own[1])
-
-
-def sample_losses(objective: Objective, batches: BatchLoader) -> Tensor | None:
-    """The loss of each sample ``[N]``, in the order of the split; None where the loss gives one value a batch."""
-    losses = []
-    with preserve_state(objective.model, objective.loss), torch.inference_mode():
-        objective.model.eval()
-        for batch in batches.epoch():
-            loss = objective.loss_values(objective.forward(batch.inputs), batch.targets)
-            if loss.ndim == 0:
-                return None
-            losses.append(objective.by_sample(loss, batch.targets))
-    return torch.cat(losses)
 
 
 def epoch_rows(trainer: "Trainer") -> list[MetricsRow]:

@@ -69,7 +69,8 @@ class View:
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.names:
-            raise AttributeError(f"an observer sees {', '.join(self.names)}, not '{name}'")
+            seen = (*self.names, *(each for each in vars(self) if each != "_copy_of"))
+            raise AttributeError(f"an observer sees {', '.join(seen)}, not '{name}'")
         return self._copy_of(name)
 
 
@@ -81,6 +82,7 @@ class TrainerView(View):
     def __init__(self, trainer: "Trainer") -> None:
         super().__init__(trainer)
         self.request_checkpoint = lambda label: trainer.request_checkpoint(str(label))
+        self.run = trainer.run
 
 
 class OutputView(View):

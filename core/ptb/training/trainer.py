@@ -66,6 +66,7 @@ class Trainer:
         self.epoch_steps = -(-len(train_loader) // settings.accumulate)
         self.requested_labels: set[str] = set()
         self.saved_step: int | None = None  # of the newest checkpoint
+        self.run: Any = None  # what observers see of the run directory; None where nothing is recorded
         self.finished = False  # training has come to its end, and on_fit_end was called
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=objective.autocast_dtype is torch.float16)
         self.needs_closure = needs_closure  # the optimizer evaluates the loss several times a step (LBFGS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ptb.training.evaluation import evaluate, evaluate_row, fresh, is_due, sample_losses, update_best
+from ptb.training.evaluation import evaluate, evaluate_row, fresh, is_due, update_best
 
 
 class Rude(nn.Module):
@@ -109,17 +109,6 @@ def test_the_mean_weighs_each_sample_alike(build, batch_size):
     inputs, targets, _ = trainer.eval_loaders["val"].first_batch(10)
     wanted = trainer.objective.loss(trainer.model(inputs), targets).item()
     assert trainer.evaluate("val")["loss"] == pytest.approx(wanted, rel=1e-6)
-
-
-def test_the_loss_of_each_sample(build):
-    each, mean = build(loss=nn.CrossEntropyLoss(reduction="none")), build()
-    assert sample_losses(mean.objective, mean.eval_loaders["val"]) is None
-    losses = sample_losses(each.objective, each.eval_loaders["val"])
-    assert losses.shape == (10,)
-    assert float(losses.mean()) == pytest.approx(each.evaluate("val")["loss"], rel=1e-6)
-    wide = build(loss=nn.MSELoss(reduction="none"), targets=torch.randn(10, 2))
-    assert sample_losses(wide.objective, wide.eval_loaders["val"]).shape == (10,)
-    assert wide.model.training
 
 
 class Accuracy:

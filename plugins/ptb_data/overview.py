@@ -86,7 +86,7 @@ def _batches(loader: BatchLoader) -> Iterator[tuple[list[int], Batch]]:
         spread = torch.linspace(0, loader.size - 1, MOST_SAMPLES).long()
         order = order[:MOST_SAMPLES] if loader.source.is_stream else spread
     place = 0
-    for batch in loader.source.batches(order, BATCH, 0):
+    for batch in loader.batches(order, BATCH):
         yield order[place : place + batch.size].tolist(), batch
         place += batch.size
         if place >= len(order):  # a stream would go on

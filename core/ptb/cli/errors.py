@@ -15,7 +15,8 @@ from typing import Any, TextIO, cast
 import click
 
 from ptb.cli.text import printable
-from ptb.errors import ConfigError, PluginError, PtbError, one_line, tidy
+from ptb.distributed.place import LAUNCHER, PEER_LOST
+from ptb.errors import ConfigError, InterruptedRunError, NumericalError, PluginError, PtbError, one_line, tidy
 
 VERBOSE = "ptb.verbose"
 COMMAND = "ptb.command"  # the record of the plugin's command that runs
@@ -35,6 +36,12 @@ class PtbGroup(click.Group):
             sys.stdout.reconfigure(errors="surrogateescape")  # the name of a file need not be UTF-8
         stream = sys.stderr or open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
         sys.stderr = cast(TextIO, _Unfailing(stream))
+        if launcher := os.environ.get(LAUNCHER):
+            from ptb.distributed.launcher import die_with
+
+            die_with(int(launcher))
+        if not speaks():  # rank 0 has the terminal
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         try:
             return super().main(*args, **extra)
         except PtbError as error:  # --help and the shell's completion look for plugins before a command is invoked
@@ -51,7 +58,7 @@ class PtbGroup(click.Group):
         try:
             with warnings.catch_warnings():
                 shown: set[str] = set()  # each text once: Python would repeat it from another line
-                warnings.showwarning = lambda message, *_: _warn_once(str(message), shown)
+                warnings.showwarning = lambda message, *_: _warn_once(str(message), shown) if speaks() else None
                 return super().invoke(ctx)
         except PtbError as error:
             _report(ctx, error, str(error), error.exit_code, as_json)
@@ -132,12 +139,28 @@ def remember_verbose(ctx: click.Context, _option: click.Parameter, wanted: bool)
 
 
 def _report(ctx: click.Context, error: BaseException, message: str, code: int, as_json: bool) -> None:
+    if _is_said_elsewhere(error):
+        ctx.exit(code)
+    if not speaks():
+        message = f"rank {os.environ['RANK']}: {message}"
     if ctx.meta.get(VERBOSE):
         click.echo(printable("".join(traceback.format_exception(error)), kept="\n"), err=True, nl=False)
     click.echo(f"{click.style('error:', fg='red')} {printable(message, kept=chr(10))}", err=True)
     if as_json:
         _print_json(error, message, code)
     ctx.exit(code)
+
+
+def speaks() -> bool:
+    """Whether this process has the terminal: of several that train together, rank 0."""
+    return os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
+
+
+def _is_said_elsewhere(error: BaseException) -> bool:
+    """Whether another process says it: rank 0 what all have met, the launcher who was lost."""
+    if getattr(error, "exit_code", 0) == PEER_LOST:
+        return LAUNCHER in os.environ and not getattr(error, "waited", False)
+    return not speaks() and isinstance(error, ConfigError | InterruptedRunError | NumericalError)
 
 
 def _print_json(error: BaseException, message: str, code: int) -> None:

@@ -12,6 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from ptb.cli.errors import remember_verbose, warn
+from ptb.distributed.place import TIMEOUT, place
+from ptb.errors import ConfigError
 from ptb.kinds import KINDS, RUN_KINDS, Kind
 
 if TYPE_CHECKING:
@@ -245,6 +247,48 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
             remedy = f"disable: -p no:{name}; remove: python -m pip uninstall {name}"
             warn(f"plugin '{plugin.found}' {plugin.why} ({remedy})")
     return registry
+
+
+def processes_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--nproc`` and ``--timeout``: the same command in several processes, which is what goes on then."""
+    shared: dict[str, Any] = {"expose_value": False}
+    decorators = [
+        click.option(
+            "--nproc",
+            type=click.IntRange(min=1),
+            metavar="N",
+            callback=_launch,
+            help="In so many processes on this machine; torchrun starts them on several.",
+            **shared,
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            is_eager=True,
+            callback=_remember_timeout,
+            help="Longest wait of a process for the others, in seconds [default: 600].",
+            **shared,
+        ),
+    ]
+    return _apply(decorators, command)
+
+
+def _remember_timeout(ctx: click.Context, _option: click.Parameter, seconds: float | None) -> None:
+    if seconds is not None:
+        os.environ[TIMEOUT] = str(seconds)
+
+
+def _launch(ctx: click.Context, _option: click.Parameter, nproc: int | None) -> None:
+    """Start the processes and end as they do; one of them has nothing to start."""
+    here = place()
+    if nproc is None or nproc == here.size:
+        return
+    if here.size > 1:
+        raise ConfigError(f"--nproc {nproc}, and the environment says WORLD_SIZE={here.size}; leave one of both out")
+    from ptb.distributed.launcher import launch
+
+    ctx.exit(launch(nproc, sys.argv[1:]))
 
 
 def _kind_option(kind: Kind) -> Callable[..., Any]:

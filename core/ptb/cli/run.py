@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.errors import warn
+from ptb.cli.errors import speaks, warn
 from ptb.cli.options import (
     ComponentName,
     UserPath,
     installed,
     json_option,
     plugin_options,
+    processes_options,
     run_options,
     stray_output_to_stderr,
     verbosity_options,
@@ -71,6 +72,7 @@ stop_option = click.option(
 @drop_state_option
 @stop_option
 @click.option("--locked", is_flag=True, help="Refuse unless the plugins are those of the run whose config -c names.")
+@processes_options
 @json_option
 @verbosity_options
 def run(
@@ -138,6 +140,7 @@ def run(
 @strict_option
 @drop_state_option
 @stop_option
+@processes_options
 @plugin_options
 @json_option
 @verbosity_options
@@ -218,7 +221,7 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
 @contextmanager
 def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[ProgressBar]:
     """The progress on standard error, and what the run is made of."""
-    with stray_output_to_stderr(), progress(quiet) as bar:
+    with stray_output_to_stderr(), progress(quiet or not speaks()) as bar:
         if verbose:
             for component in composed.config.components().values():
                 bar.line(f"using {component.entry}: {component.entry.target}")

@@ -117,6 +117,13 @@ class TrainerSettings(BaseModel, defer_build=True):
     accumulate: int = Field(
         1, gt=0, description="Batches whose gradients make one optimizer step, as one batch of all their samples would"
     )
+    virtual_shards: int | None = Field(
+        None,
+        gt=0,
+        le=1024,
+        description="Pieces of each batch whose gradients are added up in a fixed order: any number of processes that "
+        "divides it gives the same bits",
+    )
     clip_norm: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Largest norm of the gradients; without it they are not cut"
     )

@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     @property
     def size(self) -> int:
         """How many samples there are."""
-        return len(next(leaves(self.inputs)))
+        return len(next(leaves(self.inputs), ()))
 
     @property
     def nbytes(self) -> int:
@@ -68,6 +68,9 @@ class Batch(NamedTuple):
         if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and weights is None:
             return Batch(function(inputs), function(targets))
         return Batch(*(map_leaves(function, part) for part in self))
+
+
+NOTHING = Batch({}, {})  # the piece of a process for which a batch has no sample
 
 
 class MixedBatch(Batch):

@@ -4,16 +4,17 @@ The order of the samples depends on the seed and the epoch, the augmentation of 
 sample. The global generators are not used, so neither workers nor evaluations change anything.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptb.data.balance import balanced
-from ptb.data.batch import MixedBatch
+from ptb.data.batch import NOTHING, Batch, MixedBatch
 from ptb.data.sample_rng import SampleGenerator
-from ptb.data.sources import Batch, Source, cut
+from ptb.data.sources import Source, WorkerSource, cut
 from ptb.seeding import derive_seed, generator
 
 
@@ -49,6 +50,13 @@ class BatchLoader:
         self.augment = augment
         self.reconstructs = reconstructs
         self.classes = classes
+        # Which pieces of each batch this process takes, of how many.
+        self.pieces, self.piece_count = range(1), 1
+
+    @property
+    def pieces_of_batch(self) -> int:
+        """In how many pieces a batch comes to this process."""
+        return len(self.pieces)
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size)
@@ -60,18 +68,27 @@ class BatchLoader:
         return min(len(self) * self.batch_size, self.size)
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Returns the batches of an epoch from batch ``start``.
+        """Returns the batches of an epoch from batch ``start``, or the pieces of each that are this process's.
 
         Those before ``start`` are not read, but for a stream, and the others are the same as in the whole epoch.
         """
-        order = self._order(number, start)
-        samples = self._samples(order)
-        batches = self.source.batches(samples, self.batch_size, derive_seed(self.seed, "workers", number), number)
-        if self.source.is_stream:
-            batches = _first(batches, len(self) - start)  # without a last one that drop_last leaves out
-        if self.transform is None and self.augment is None and not self.reconstructs:
-            return batches
-        return self._changed(batches, order, number)
+        batches = cut(self._order(number, start), self.batch_size)
+        seed = derive_seed(self.seed, "workers", number)
+        if isinstance(self.source, WorkerSource) and self.source.is_stream:
+            # It is read to its end, where its length is checked, also where drop_last leaves out the last batch.
+            stream = _first(self.source.stream(self.batch_size, seed, number, start), len(batches))
+            return self._cut(zip(batches, stream, strict=True), number)
+        parts = [part for batch in batches for part in self._own(batch)]
+        read = self.source.batches([self._samples(part) for part in parts if len(part)], seed)
+        if self.transform is None and self.augment is None and not self.reconstructs and self.piece_count == 1:
+            return read
+        return (self._changed(next(read), part, number) if len(part) else NOTHING for part in parts)
+
+    def batches(self, samples: Tensor, batch_size: int) -> Iterator[Batch]:
+        """Returns these samples (int64 ``[N]``) in batches as they are read; of a stream its first ones."""
+        if isinstance(self.source, WorkerSource) and self.source.is_stream:
+            return self.source.stream(batch_size, 0, 0, 0)
+        return self.source.batches(cut(samples, batch_size), 0)
 
     def sample_indices(self, number: int, start: int, count: int = 1) -> Tensor:
         """Returns which samples are in ``count`` batches of an epoch from batch ``start``, int64 ``[N]``."""
@@ -108,10 +125,24 @@ class BatchLoader:
     def _samples(self, order: Tensor) -> Tensor:
         return order if self.classes is None else order % self.size
 
-    def _changed(self, batches: Iterator[Batch], order: Tensor, number: int) -> Iterator[Batch]:
-        """Transforms and augments batches."""
-        for samples, batch in zip(cut(order, self.batch_size), batches, strict=True):
-            yield self.augmented(self._transformed(batch), number, samples)
+    def _own(self, batch: Tensor) -> Sequence[Tensor]:
+        """The pieces of a batch, contiguous and perhaps empty, that this process takes."""
+        if self.piece_count == 1:
+            return [batch]
+        pieces = batch.tensor_split(self.piece_count)
+        return [pieces[each] for each in self.pieces]
+
+    def _cut(self, batches: Iterable[tuple[Tensor, Batch]], number: int) -> Iterator[Batch]:
+        """Reads and changes whole batches, and yields the own pieces of each."""
+        for samples, batch in batches:
+            changed = self._changed(batch, samples, number)
+            for piece in self._own(torch.arange(len(samples))):
+                rows = slice(int(piece[0]), int(piece[-1]) + 1) if len(piece) else slice(0)
+                yield changed.map(itemgetter(rows)) if len(piece) else NOTHING
+
+    def _changed(self, batch: Batch, samples: Tensor, number: int) -> Batch:
+        """Transforms and augments a batch."""
+        return self.augmented(self._transformed(batch), number, samples)
 
     def _transformed(self, batch: Batch) -> Batch:
         inputs = batch.inputs if self.transform is None else self.transform(batch.inputs)

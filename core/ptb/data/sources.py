@@ -5,7 +5,7 @@ All sources give the same batches to the last bit, so the fastest can be chosen.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -95,13 +95,13 @@ class DeviceSource:
         """Returns these samples (int64 ``[B]`` on the host) as one batch on the device."""
         return self._held.take(samples.to(self._device))
 
-    def batches(self, order: Tensor, batch_size: int, seed: int, epoch: int = 0) -> Iterator[Batch]:
-        """Yields samples (int64 ``[N]`` on the host) in batches on the device, the last one perhaps smaller."""
-        held, rows = self._held, order.to(self._device)
+    def batches(self, parts: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """Yields a batch on the device for each of ``parts``, the numbers of its samples (int64 ``[B]``)."""
+        held, rows = self._held, torch.cat([*parts, torch.empty(0, dtype=torch.int64)]).to(self._device)
         if held.rows is not None:
             rows = held.rows.index_select(0, rows)
         whole = InMemorySamples(held.tensors)
-        for chosen in cut(rows, batch_size):
+        for chosen in torch.split(rows, [len(part) for part in parts]) if parts else ():
             yield whole.take(chosen)
 
     def close(self) -> None:
@@ -117,11 +117,11 @@ class HostSource(DeviceSource):
         """Returns these samples as one batch on the device."""
         return to_device(self._held.take(samples), self._device)
 
-    def batches(self, order: Tensor, batch_size: int, seed: int, epoch: int = 0) -> Iterator[Batch]:
-        """Yields samples in batches on the device."""
+    def batches(self, parts: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """Yields a batch on the device for each of ``parts``."""
         ahead: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "ptb-host") as pool:
-            for samples in cut(order, batch_size):
+            for samples in parts:
                 ahead.append(pool.submit(self._cut, samples))
                 if len(ahead) > AHEAD:
                     yield to_device(ahead.popleft().result(), self._device)
@@ -157,17 +157,15 @@ class WorkerSource:
         """Returns these samples as one batch on the device; this process reads them."""
         return to_device(self.workers.take(self._split, samples), self._device)
 
-    def batches(self, order: Tensor, batch_size: int, seed: int, epoch: int = 0) -> Iterator[Batch]:
-        """Yields samples in batches on the device; ``seed`` is for a data set that uses random numbers.
+    def batches(self, parts: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """Yields a batch on the device for each of ``parts``; ``seed`` is for a data set that uses random numbers."""
+        for batch in self.workers.batches(self._split, parts, seed, self.waiting):
+            yield to_device(batch, self._device)
 
-        A stream has an order of its own in each ``epoch``: ``order`` only says with which sample to begin.
-        """
-        if self.is_stream:
-            whole = self.workers.stream(self._split, batch_size, seed, epoch, self.waiting)
-            batches: Iterator[Batch] = islice(whole, int(order[0]) // batch_size if len(order) else 0, None)
-        else:
-            batches = self.workers.batches(self._split, cut(order, batch_size), seed, self.waiting)
-        yield from (to_device(batch, self._device) for batch in batches)
+    def stream(self, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Batch]:
+        """Yields the batches of a stream from batch ``start``; it has an order of its own in each ``epoch``."""
+        for batch in islice(self.workers.stream(self._split, batch_size, seed, epoch, self.waiting), start, None):
+            yield to_device(batch, self._device)
 
     def close(self) -> None:
         """Ends the workers; reading again starts new ones."""

@@ -19,6 +19,7 @@ from ptb.data.loader import BatchLoader
 from ptb.data.sources import make_sources
 from ptb.data.spec import DataBundle, DataSpec
 from ptb.device import is_memory_error
+from ptb.distributed.place import place
 from ptb.errors import ConfigError, IncompatibleError, PluginError, Problem, count, listing
 from ptb.runs.blame import building, explaining, name_of
 from ptb.runs.optimizer import build_optimizer, needs
@@ -53,6 +54,7 @@ class Assembly:
     better: str  # whether a "lower" or a "higher" monitored figure is better
     loaders: Mapping[str, BatchLoader]  # of every split; "train" in training order is "fit"
     initializes: bool = True  # False where a checkpoint has the weights
+    pieces: int = 1  # into which each batch is cut, for processes or shards
 
     @property
     def spec(self) -> DataSpec:
@@ -183,6 +185,8 @@ class Assembly:
     def _callbacks(self) -> CallbackList:
         built: dict[str, dict[str, object]] = {"actor": {}, "observer": {}}
         for label, component in _in_order(self.config.callbacks).items():
+            if component.entry.component.role == "observer" and not place().speaks:
+                continue  # only rank 0 has them
             with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
                 built[component.entry.component.role or "observer"][label] = component.build()
         return CallbackList(built["actor"], built["observer"], better=self.better)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ptb.config.layers import RunConfig, leaves
 from ptb.config.resolve import PartialConfig
+from ptb.distributed.place import place
 from ptb.errors import ConfigError, Problem, listing
 from ptb.runs import manifest, preprocessing
 from ptb.runs.compose import ComposedRun
@@ -16,6 +17,7 @@ from ptb.runs.overrides import MACHINE_KEYS
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
 from ptb.runs.start import fit, keep_plugin_files, recording
+from ptb.runs.together import check_alike, describe, follow, lead, leaving
 from ptb.storage.checkpoint import Checkpoint, find_checkpoints, load_checkpoint, resolve_checkpoint, save_checkpoint
 from ptb.storage.run_directory import RunDirectory, check_output
 from ptb.training.state import component_state, load_component_state
@@ -63,6 +65,9 @@ def continue_run(
     Optimizer, counters and random streams are those of the checkpoint, ``changed`` keys win over them. A schedule of
     another length is that of the new total from its beginning, stepped forward to here.
     """
+    if not place().speaks:
+        return follow(composed, stop_after)
+    check_alike(composed)
     config = composed.config
     checkpoint = load_checkpoint(resolve_checkpoint(parent.checkpoints, named or "last"))
     saved = checkpoint.decode()
@@ -80,7 +85,7 @@ def continue_run(
         )
     files = preprocessing.encoded(composed)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
-    with recording(composed, run, progress) as recorder:
+    with leaving(composed.world), recording(composed, run, progress) as recorder:
         check_output(run.path)
         run.write_config(config.as_config())
         keep_plugin_files(composed, run)
@@ -101,6 +106,9 @@ def continue_run(
             f"continues {parent.path} after step {checkpoint.step}, epoch {trainer.state.epoch} of "
             f"{trainer.settings.epochs}{said}"
         )
+        if processes := describe(composed):
+            recorder.line(processes)
+        lead(composed, run.path, resumes=True)
         return fit(recorder, stop_after)
 
 

@@ -1,12 +1,15 @@
 """Puts a run together: a resolved configuration and a registry's components become a trainer."""
 
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from ptb.config.resolve import PartialConfig, ResolvedConfig
 from ptb.data.spec import DataBundle, DataSpec
-from ptb.device import cpu_threads, describe_device, resolve_device
+from ptb.device import cpu_threads, describe_device
+from ptb.distributed.place import place
 from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
 from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
@@ -14,9 +17,13 @@ from ptb.runs.blame import explain_oom, explaining, name_of
 from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data
 from ptb.runs.preflight import Preflight
+from ptb.runs.processes import check_processes, device_of, join, share_batches
 from ptb.runs.thread_probe import thread_advice
 from ptb.seeding import preserve_rng_state
 from ptb.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from ptb.distributed.world import World
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 # Floating-point operations below which a training step is left to one thread. On two idle cores a second one gains a
@@ -34,6 +41,7 @@ class ComposedRun:
     installed: tuple[PluginInfo, ...]  # all plugins, used or not
     lost_state: dict[str, str] = field(default_factory=dict)  # what each component would lose in a checkpoint
     advice: str | None = None  # about CPU threads
+    world: "World | None" = None  # the processes of the run; None where this one is alone
 
     @property
     def spec(self) -> DataSpec:
@@ -75,14 +83,18 @@ def compose(
     initialized (``initializes``). A ``bundle`` stands in place of the data set. The global random state is as before
     afterwards.
     """
-    device = resolve_device(partial.run.device, partial.asked.source("device"))
+    device, shards = device_of(partial), partial.trainer.virtual_shards if trains else None
+    check_processes(partial)
+    world = join(device)
     with preserve_rng_state(), explain_oom(str(device), partial.loader.batch_size, trains):
-        bundle = bundle or build_dataset(partial.dataset, partial.run.seed)
+        with nullcontext() if world is None else world.first_on_host():
+            bundle = bundle or build_dataset(partial.dataset, partial.run.seed)
         config = partial.with_target(bundle.spec.target_form)
         check_accepts(config, bundle.spec)
         # An evaluation may have other metrics than the one that was monitored.
         better = better_figure(config, partial.asked, bundle.splits) if trains else "lower"
         assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device), initializes)
+        assembly = replace(assembly, pieces=shards or place().size)
         loss = assembly.loss()
         model = assembly.model(loss)
         trainer = assembly.trainer(model, loss)
@@ -92,7 +104,7 @@ def compose(
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset), mixes)
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
         to_memory_format(model, MEMORY_FORMATS[memory_format])
-        threads = config.run.threads or _threads(operations)
+        threads = config.run.threads or _threads(operations, shards or place().local_size)
         lost = preflight.lost_state() if trains else {}
         if reason := lost.get(""):
             raise PluginError(f"the run cannot be saved: {reason}")
@@ -101,11 +113,13 @@ def compose(
         advice = None
         if trains and config.trainer.compile:
             _compile(trainer, preflight, threads)
-        elif trains:
+        elif trains and world is None:
             advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe)
-    config = config.with_runtime(str(device), threads, memory_format)
+        share_batches(trainer, world, shards, config.run.seed)
+    name = str(device) if world is None or device.type == "cpu" else device.type  # each process has another one
+    config = config.with_runtime(name, threads, memory_format)
     installed = tuple(partial.registry.plugins())
-    return ComposedRun(config, trainer, bundle, installed, lost, advice)
+    return ComposedRun(config, trainer, bundle, installed, lost, advice, world)
 
 
 def _fitted(assembly: Assembly, trainer: Trainer, trains: bool) -> tuple[Preflight, str, float]:
@@ -138,7 +152,10 @@ def _compile(trainer: Trainer, preflight: Preflight, threads: int) -> None:
         preflight.trainer.train_step([loader.first_batch(loader.batch_size)])
 
 
-def _threads(step_operations: float) -> int:
-    """A run is repeated with as many threads, because the last bits of sums depend on them."""
+def _threads(step_operations: float, pieces: int) -> int:
+    """A run is repeated with as many threads, because the last bits of sums depend on them.
+
+    The processes of a host have the cores together; so do the shards of a batch, in whatever process they are.
+    """
     # Threads that meet after a few microseconds of work cost more than they bring, and far more on a busy machine.
-    return 1 if step_operations < SMALL_STEP else torch.get_num_threads()
+    return 1 if step_operations < SMALL_STEP else max(1, torch.get_num_threads() // pieces)

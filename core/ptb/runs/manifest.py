@@ -29,6 +29,7 @@ _REPORTED = {
     "device": "the device",
     "cpu_capability": "the instructions of the CPU",
     "threads": "threads",
+    "world_size": "the number of processes",
     "dataset_sha256": "the data (dataset_sha256)",
 }
 
@@ -47,6 +48,7 @@ def describe(composed: ComposedRun) -> dict[str, Any]:
         "device_name": describe_device(device, config.run.threads),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": config.run.threads,
+        "world_size": composed.world.size if composed.world else 1,
         "seed": config.run.seed,
         "argv": sys.argv,
         "git_commit": git_commit(),

@@ -180,7 +180,7 @@ class Preflight:
             )
         with explaining(IncompatibleError, f"the term 'loss' of {names['model']} cannot be added"):
             loss = objective.mean_loss(outputs, batch)
-        if self.trainer.settings.accumulate > 1:
+        if self.trainer.settings.accumulate > 1 or self._assembly.pieces > 1:
             self._check_shares(outputs)
         return loss
 
@@ -191,7 +191,8 @@ class Preflight:
             outputs = {name: each for name, each in outputs.items() if name != "loss"}
         message = (
             f"the loss of a batch by {self._names['loss']} is not made of the losses of its samples, so gradients "
-            "cannot be accumulated: leave trainer.accumulate out, and choose loader.batch_size as large as it should be"
+            "cannot be accumulated, and batches cannot be cut: leave out trainer.accumulate, --nproc and "
+            "trainer.virtual_shards, and choose loader.batch_size as large as it should be"
         )
         if getattr(objective.loss, "couples_samples", False):
             raise IncompatibleError(message)
@@ -232,8 +233,9 @@ class Preflight:
 
     def _check_smallest_batch(self) -> None:
         """Batch norm has no variance over a single value: a last batch of one sample would stop the first epoch."""
-        train = self.trainer.train_loader
-        if train.samples % train.batch_size != 1 and train.batch_size != 1:
+        train, pieces = self.trainer.train_loader, self._assembly.pieces
+        sizes = {min(train.batch_size, train.samples), train.samples % train.batch_size or train.batch_size}
+        if not any(size < 2 * pieces for size in sizes):
             return
         try:
             self.trainer.objective.forward(map_leaves(lambda tensor: tensor[:1], self._batch.inputs))

@@ -30,8 +30,9 @@ class StopOnSignal:
     In a process of ptb that is the way of the system: it ends at once.
     """
 
-    def __init__(self, signals: Sequence[int] = SIGNALS) -> None:
+    def __init__(self, signals: Sequence[int] = SIGNALS, said: bool = True) -> None:
         self.number = 0
+        self._said = said
         self._signals = signals
         self._second: dict[int, Any] = {}
         self.state: TrainState | None = None
@@ -72,7 +73,8 @@ class StopOnSignal:
         for each in self._signals:
             if signal.getsignal(each) == self._handle:
                 signal.signal(each, self._second.get(each, signal.SIG_DFL))
-        _print("stopping after this step, then saving; a second signal ends the run at once, without saving")
+        if self._said:
+            _print("stopping after this step, then saving; a second signal ends the run at once, without saving")
 
 
 class ProgressBar:

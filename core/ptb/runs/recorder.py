@@ -17,6 +17,7 @@ from ptb.runs.predictions import RunView
 from ptb.runs.record import RunRecord
 from ptb.runs.result import RunResult
 from ptb.runs.state_check import drop_unsavable
+from ptb.runs.together import measure_test
 from ptb.storage.checkpoint import (
     Checkpoint,
     differences,
@@ -28,7 +29,7 @@ from ptb.storage.checkpoint import (
 from ptb.storage.codec import DecodeError, EncodeError, encode
 from ptb.storage.digest import weights_sha256
 from ptb.storage.run_directory import RunDirectory
-from ptb.training.evaluation import MetricsRow, fresh
+from ptb.training.evaluation import MetricsRow
 from ptb.training.protocols import IntervalMetric
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.state import load_weights, model_state
@@ -200,8 +201,7 @@ class Recorder:
         saved = None
         if step != state.step:
             saved = load_checkpoint(resolve_checkpoint(self.run.checkpoints, str(step))).decode(trainer.device)
-        metrics = fresh(trainer.eval_metrics)
-        values = trainer.evaluate("test", saved, metrics)
+        values, metrics = measure_test(trainer, self.composed.world, saved)
         for label, metric in metrics.items():
             trainer.calls.now = f"metrics.{label}"
             if label in values and isinstance(metric, IntervalMetric) and (interval := metric.interval()):

@@ -5,16 +5,21 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
+from torch import nn
+
 from ptb.device import cpu_threads
+from ptb.distributed.place import place
 from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
 from ptb.runs import blame, manifest, preprocessing
 from ptb.runs.compose import ComposedRun
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
+from ptb.runs.together import check_alike, describe, follow, lead, leaving
 from ptb.seeding import preserve_rng_state, seed_global
 from ptb.storage.checkpoint import latest_valid, prune_checkpoints
 from ptb.storage.run_directory import RunDirectory, check_output
@@ -33,10 +38,13 @@ def start_run(
     ``labels`` are the ``name`` and the ``tags`` of the run, for its manifest. The model is trained in place. Without
     ``progress`` nothing is shown, and no signal stops the run.
     """
+    if not place().speaks:
+        return follow(composed, stop_after)
     config = composed.config
+    check_alike(composed)
     preprocessor = preprocessing.encoded(composed)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
-    with recording(composed, run, progress) as recorder:
+    with leaving(composed.world), recording(composed, run, progress) as recorder:
         check_output(run.path)  # another process may have made a run here since
         run.write_config(config.as_config())
         recorder.started = True  # without a config.toml a summary.json would only be in the way of the next try
@@ -47,10 +55,13 @@ def start_run(
         if composed.bundle.notes:
             recorder.line(f"data: {'; '.join(composed.bundle.notes)}")
         recorder.line(f"run directory: {run.path}")
+        if processes := describe(composed):
+            recorder.line(processes)
         for lost in composed.lost_state.values():
             recorder.warn(f"{lost}: `ptb resume` would not continue exactly")
         if composed.advice:
             recorder.line(composed.advice)
+        lead(composed, run.path)
         seed_global(config.run.seed, "train")
         return fit(recorder, stop_after)
 
@@ -65,7 +76,10 @@ def resume_run(
     drop_state: Collection[str] = (),
 ) -> RunResult:
     """Continue a run from its newest valid checkpoint; ``strict`` refuses where versions, device or data differ."""
-    with recording(composed, run, progress) as recorder:
+    if not place().speaks:
+        return follow(composed, stop_after)
+    check_alike(composed)
+    with leaving(composed.world), recording(composed, run, progress) as recorder:
         _check_lost_state(recorder)
         then, now = run.read_manifest(), manifest.describe(composed)
         checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
@@ -108,6 +122,9 @@ def resume_run(
             run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True
         run.remove_summary()
+        if processes := describe(composed):
+            recorder.line(processes)
+        lead(composed, run.path, resumes=checkpoint is not None)
         return fit(recorder, stop_after)
 
 
@@ -133,14 +150,17 @@ def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     """Train to the end, or to where it is stopped, and record how that was."""
     trainer, state = recorder.trainer, recorder.trainer.state
     trainer.fit(stop_after)
+    world = recorder.composed.world
     again = f"`ptb resume {shlex.quote(str(recorder.run.path))}` continues"
     if state.stop_signal and not trainer.finished:
         name = Signals(state.stop_signal).name
         raise InterruptedRunError(f"stopped by {name} after step {state.step}, saved; {again}", state.stop_signal)
-    if recorder.result:
-        return recorder.result
-    recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
-    return recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
+    if not recorder.result:
+        recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
+        recorder.result = recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
+    if world is not None:
+        world.share(replace(recorder.result, model=nn.Module()))
+    return recorder.result
 
 
 @contextmanager

@@ -113,6 +113,8 @@ class CallbackList:
         """Save the training as it is now, under the labels that were asked for."""
         check_weights(trainer)
         state = trainer.state
+        if trainer.objective.processes is not None:
+            trainer.train_metrics.flush()  # what waits in other processes would be lost
         state.labels |= dict.fromkeys(trainer.requested_labels, state.step)
         trainer.requested_labels.clear()
         trainer.saved_step = state.step

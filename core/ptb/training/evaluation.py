@@ -51,10 +51,14 @@ def evaluate(
         objective.model.eval()
         figures = RunningMetrics(objective, metrics)
         objective.calls.now = "dataset"
+        nothing = torch.zeros((), device=objective.device)
         for batch in batches.epoch():
-            outputs = objective.forward(batch.inputs)
-            loss = objective.mean_loss(outputs, batch)
-            figures.add(objective.predictions(outputs), batch, loss)
+            if batch.size:
+                outputs = objective.forward(batch.inputs)
+                loss = objective.mean_loss(outputs, batch)
+                figures.add(objective.predictions(outputs), batch, loss)
+            else:
+                figures.add(nothing, batch, nothing)
             check_stop()
             objective.calls.now = "dataset"
         return figures.compute()

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ptb.data.batch import Batch, leaves
+from ptb.data.batch import Batch, leaves, map_leaves
 from ptb.training.objective import HIDDEN, Objective
 from ptb.training.protocols import Metric
 from ptb.training.state import component_state, load_component_state
@@ -15,6 +15,16 @@ from ptb.training.state import component_state, load_component_state
 # Batches wait until there are so many: the metrics of 64 small batches cost hardly more than those of one.
 HELD_BATCHES = 64
 HELD_VALUES = 1 << 20
+
+
+class Held(NamedTuple):
+    """A batch that waits."""
+
+    scores: Tensor
+    targets: Any
+    weights: Tensor | None
+    classes: Tensor | None  # of samples that are mixed
+    loss: Tensor
 
 
 class RunningMetrics:
@@ -27,7 +37,7 @@ class RunningMetrics:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._held: list[tuple[Tensor, Any, Tensor | None, Tensor | None, Tensor]] = []
+        self._held: list[Held] = []
         self._most = 0
         self._sum = torch.zeros((), device=self._objective.device)
         self._count: Tensor | int = 0
@@ -35,10 +45,15 @@ class RunningMetrics:
             metric.reset()
 
     def add(self, scores: Tensor, batch: Batch, loss: Tensor) -> None:
-        """Take in a batch, with the scores that metrics get and its loss, a scalar, both without gradients."""
+        """Take in a batch, with the scores that metrics get and its loss, a scalar, both without gradients.
+
+        Each process adds its piece of a batch, also one without samples: that is ``NOTHING``, with any scores and loss.
+        """
         if not self._held:
-            self._most = min(HELD_BATCHES, HELD_VALUES // max(scores.numel(), 1))
-        self._held.append((scores, batch.targets, batch.weights, getattr(batch, "classes", None), loss))
+            processes = self._objective.processes
+            values = scores.numel() if processes is None else processes.largest(scores.numel()) * processes.size
+            self._most = min(HELD_BATCHES, HELD_VALUES // max(values, 1))
+        self._held.append(Held(scores, batch.targets, batch.weights, getattr(batch, "classes", None), loss))
         if len(self._held) >= self._most:
             self.flush()
 
@@ -46,8 +61,8 @@ class RunningMetrics:
         """Give the batches that wait to the metrics."""
         if not self._held:
             return
-        scores, targets, weights, classes, losses = (list(column) for column in zip(*self._held, strict=True))
-        self._held = []
+        held, self._held = self._of_all_processes(self._held), []
+        scores, targets, weights, classes, losses = (list(column) for column in zip(*held, strict=True))
         self._add_losses(torch.stack(losses), targets, weights)
         if self.metrics:
             self._update(scores, [y if own is None else own for y, own in zip(targets, classes, strict=True)])
@@ -79,10 +94,23 @@ class RunningMetrics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
-        self._held = [(scores, y, weights, own, loss) for scores, y, weights, own, loss in state["held"]]
+        self._held = [Held(*each) for each in state["held"]]
         self._most, self._sum, self._count = int(state["most"]), state["sum"], state["count"]
         for label, metric in self._called_metrics():
             load_component_state(metric, state["metrics"][label])
+
+    def _of_all_processes(self, held: list[Held]) -> list[Held]:
+        """The pieces of all processes, in the order of the samples; those without samples are left out."""
+        if (processes := self._objective.processes) is None:
+            return held
+        device = self._objective.device
+        by_rank = processes.gather([Held(*(map_leaves(Tensor.cpu, part) for part in each)) for each in held])
+        return [
+            Held(*(map_leaves(lambda tensor: tensor.to(device), part) for part in each))
+            for pieces in zip(*by_rank, strict=True)
+            for each in pieces
+            if not isinstance(each.targets, dict) or each.targets
+        ]
 
     def _add_losses(self, losses: Tensor, targets: list[Any], weights: list[Tensor | None]) -> None:
         self._objective.calls.now = "loss"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ptb.data.batch import Batch, leaves, map_leaves
 from ptb.training.blame import Calls
-from ptb.training.protocols import Loss
+from ptb.training.protocols import Loss, Processes
 
 # No divisor is smaller: a batch may hold ignored samples only.
 TINY = torch.finfo(torch.float32).tiny
@@ -55,6 +55,7 @@ class Objective:
         self.positions = positions
         self.whole = whole
         self.own_units = own_units
+        self.processes: Processes | None = None  # that share the batches; None where this one is alone
         # The model by torch.compile, for full training batches only: every new shape would be compiled anew.
         self.compiled: Callable[[Any], Any] | None = None
         self.compiled_size = 0
@@ -120,15 +121,20 @@ class Objective:
         used = self._weights(targets, weights)
         return size_of(targets) if used is None else used.sum()
 
-    def divisor(self, micro_batches: Sequence[Batch]) -> Tensor | int | None:
-        """What the mean over all micro-batches divides by.
+    def divisor(
+        self, micro_batches: Sequence[Batch], shared: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor | int | None:
+        """What the mean over all micro-batches divides by; ``shared`` adds what other processes have of them.
 
         None where the losses simply add up: of one micro-batch, or of a loss that sums.
         """
-        if len(micro_batches) == 1 or self.sums:
+        if (len(micro_batches) == 1 and shared is None) or self.sums:
             return None
         self.calls.now = "loss"
-        whole = sum(self.denominator(batch.targets, batch.weights) for batch in micro_batches)
+        whole = sum(self.denominator(batch.targets, batch.weights) for batch in micro_batches if batch.size)
+        if shared is not None:
+            # In float64 sums of a few float32 numbers are exact, so their order does not matter.
+            whole = shared(torch.as_tensor(whole, dtype=torch.float64, device=self.device))
         return whole.float().clamp(min=TINY) if isinstance(whole, Tensor) else whole
 
     def share(self, loss: Tensor, batch: Batch, divisor: Tensor | int | None) -> Tensor:

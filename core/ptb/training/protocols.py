@@ -1,8 +1,9 @@
 """What the trainer asks of the objects that components build. Any object with these methods fits; none needs a base."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptb.data.batch import Batch as Batch
 
@@ -50,6 +51,43 @@ class IntervalMetric(Protocol):
 
     def interval(self) -> tuple[float, float] | None:
         """The 95 % confidence interval of a figure that is a mean over samples, or None where there is none."""
+
+
+class Processes(Protocol):
+    """All processes that train together. Each method is called by all of them, in the same order."""
+
+    rank: int
+    size: int
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Adds a tensor of all processes in place, in each of them."""
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers of all processes."""
+
+    def gather(self, thing: Any) -> list[Any]:
+        """What each process has given, by rank; tensors arrive on the CPU."""
+
+
+class SharedGradients(Protocol):
+    """Makes the gradients of pieces of a batch those of the whole batch."""
+
+    def begin_step(self, step: int) -> None:
+        """A step begins."""
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Adds a tensor of all processes in place."""
+
+    def begin(self, number: int) -> None:
+        """A micro-batch of this process begins."""
+
+    def end(self, parameters: Sequence[nn.Parameter], samples: int, share: Tensor) -> None:
+        """The gradients of a micro-batch are there; ``share`` is its part of the loss."""
+
+    def combine(
+        self, parameters: Sequence[nn.Parameter], loss: Tensor, facts: Sequence[float]
+    ) -> tuple[Tensor, list[list[float]]]:
+        """Put the gradients of the whole step in place; returns its loss, and the facts by rank."""
 
 
 class Scheduler(Protocol):

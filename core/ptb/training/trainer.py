@@ -26,9 +26,9 @@ from ptb.training.finite import FiniteCheck, abort_non_finite, check_scale, non_
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import Objective
 from ptb.training.optimizers import closure_after, learning_rates
-from ptb.training.protocols import Batch, Metric, Scheduler
+from ptb.training.protocols import Batch, Metric, Processes, Scheduler, SharedGradients
 from ptb.training.state import TrainState
-from ptb.training.step import StepOutput, wrap_step
+from ptb.training.step import ASKED, Agreed, StepOutput, wrap_step
 
 
 class Trainer:
@@ -71,6 +71,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=objective.autocast_dtype is torch.float16)
         self.needs_closure = needs_closure  # the optimizer evaluates the loss several times a step (LBFGS)
         self.create_graph = create_graph  # it differentiates the gradients (AdaHessian)
+        self.shared: SharedGradients | None = None  # of the pieces of a batch; None where it is whole
+        self._agreed = Agreed()
         # A mask may hold infinities from the start.
         self.initially_non_finite = non_finite_tensors(self.model)
         self._finite = FiniteCheck(self.device)
@@ -93,7 +95,7 @@ class Trainer:
         with fitting(self):
             # This also does what a stopped run still owes: an evaluation, a checkpoint.
             callbacks.on_fit_start(self)
-            while not self.is_over and not state.should_stop:
+            while not self.is_over and not self._is_asked_to_stop:
                 batches = self._begin_epoch()  # 1 train mode
                 callbacks.on_epoch_start(self)
                 while micro_batches := self._next(batches):  # 2 to the device
@@ -104,7 +106,7 @@ class Trainer:
                     if self._limit_reached:
                         break
                     # Also after the last step of an epoch: a resumed run finds no batch left, and ends it.
-                    if state.should_stop or state.step == stop_after:
+                    if self._is_asked_to_stop or state.step == stop_after:
                         self.stop()
                         return state
                 state.end_epoch()
@@ -125,25 +127,38 @@ class Trainer:
         objective, optimizer, scaler, calls = self.objective, self.optimizer, self.scaler, self.calls
         calls.now = "optimizer"
         rates = learning_rates(optimizer)
-        divisor = objective.divisor(micro_batches)
+        shared = self.shared
+        divisor = objective.divisor(micro_batches, None if shared is None else shared.sum_)
+        if shared is not None:
+            shared.begin_step(self.state.step)
         # Of each micro-batch, for the metrics; they wait until the step is taken.
         seen: list[tuple[Tensor, Batch, Tensor]] = []
         totals: list[Tensor] = []
+        nothing = torch.zeros((), device=self.device)  # of a piece without samples
 
         # Optimizers with a closure call it again, with other weights: only the first call measures the step.
         def compute_gradients() -> Tensor:
             shares = []
             self._zero_gradients()  # 3 zero the gradients
-            for batch in micro_batches:
-                outputs = objective.forward(batch.inputs)  # 4 forward: [B, C]
-                loss = objective.mean_loss(outputs, batch)  # 5 loss: a scalar
-                share = objective.share(loss, batch, divisor)
-                calls.now = "model"
-                self._backward(scaler.scale(share))  # 6 backward
+            for number, batch in enumerate(micro_batches):
+                if shared is not None:
+                    shared.begin(number)
+                scores, loss, share = nothing, nothing, nothing
+                if batch.size:
+                    outputs = objective.forward(batch.inputs)  # 4 forward: [B, C]
+                    loss = objective.mean_loss(outputs, batch)  # 5 loss: a scalar
+                    share = objective.share(loss, batch, divisor)
+                    calls.now = "model"
+                    self._backward(scaler.scale(share))  # 6 backward
+                    scores = objective.predictions(outputs) if not totals else nothing
                 shares.append(share.detach())
+                if shared is not None:
+                    shared.end(self._parameters(), batch.size, shares[-1])
                 if not totals:
-                    seen.append((objective.predictions(outputs), batch, loss.detach()))
+                    seen.append((scores, batch, loss.detach()))
             total = shares[0] if len(shares) == 1 else torch.stack(shares).sum()
+            if shared is not None:
+                total = self._combine(shared, total, micro_batches)
             self._check_and_clip(total, rates, micro_batches, check=not totals)
             totals.append(total)
             calls.now = "optimizer"
@@ -164,7 +179,7 @@ class Trainer:
             self.scheduler.step()
         for scores, batch, loss in seen:
             self.train_metrics.add(scores, batch, loss)
-        samples = sum(batch.size for batch in micro_batches)
+        samples = sum(batch.size for batch in micro_batches) if shared is None else self._agreed.samples
         return StepOutput(first, rates[0] if rates else None, samples, stepped)
 
     def try_step(self, micro_batches: Sequence[Batch], *, begin: bool = True) -> None:
@@ -214,7 +229,7 @@ class Trainer:
 
     def check_stop(self) -> None:
         """Called while something is waited for or evaluated, so that a stop is heard soon."""
-        if self.state.should_stop:
+        if self.shared is None and self.state.should_stop:  # several processes stop together, after a step
             raise StopRequested
 
     @property
@@ -233,7 +248,13 @@ class Trainer:
     def _limit_reached(self) -> bool:
         """Whether ``max_steps`` or ``max_time`` ends training here."""
         steps, seconds = self.settings.max_steps, self.settings.max_time
-        return 0 < steps <= self.state.step or 0 < seconds <= self.state.seconds
+        passed = self.state.seconds if self.shared is None else self._agreed.seconds
+        return 0 < steps <= self.state.step or 0 < seconds <= passed
+
+    @property
+    def _is_asked_to_stop(self) -> bool:
+        """Whether to stop after this step; of several processes, whether all know that one was asked."""
+        return self.state.should_stop if self.shared is None else self._agreed.stops
 
     def _begin_epoch(self) -> Iterator[Batch]:
         """The batches that are left of the epoch: a function of seed and epoch, so none is read or drawn to skip it."""
@@ -250,7 +271,7 @@ class Trainer:
         """The micro-batches of the next step; none at the end of the epoch."""
         self._began = perf_counter()
         self.calls.now = "dataset"
-        return list(islice(batches, self.settings.accumulate))
+        return list(islice(batches, self.settings.accumulate * self.train_loader.pieces_of_batch))
 
     def _advance(self, output: StepOutput) -> None:
         """Count a step that was taken, or that fp16 gradients made the scaler skip."""
@@ -258,6 +279,26 @@ class Trainer:
         if not output.stepped:
             self.state.skipped_steps += 1
             check_scale(self)
+
+    def share(self, shared: SharedGradients, processes: Processes | None, pieces: range, piece_count: int) -> None:
+        """Take these pieces of each batch from now on, those of evaluations by process."""
+        self.shared, self.objective.processes = shared, processes
+        self.train_loader.pieces, self.train_loader.piece_count = pieces, piece_count
+        if processes is not None:
+            for loader in self.eval_loaders.values():
+                loader.pieces, loader.piece_count = range(processes.rank, processes.rank + 1), processes.size
+
+    def _combine(self, shared: SharedGradients, loss: Tensor, micro_batches: Sequence[Batch]) -> Tensor:
+        """The loss of all pieces, whose gradients are in place then; what all processes know now is agreed."""
+        state = self.state
+        asks = state.stop_signal or (ASKED if state.should_stop else 0)
+        finite = float(loss.isfinite())
+        samples = sum(batch.size for batch in micro_batches)
+        loss, facts = shared.combine(self._parameters(), loss, [samples, asks, state.seconds, finite])
+        self._agreed = Agreed.of(facts)
+        if self._agreed.stops:
+            state.should_stop, state.stop_signal = True, self._agreed.signal
+        return loss
 
     def _parameters(self) -> list[nn.Parameter]:
         """Those of the optimizer, which an actor may have given others."""

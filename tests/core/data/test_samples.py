@@ -136,7 +136,7 @@ def padded(samples):
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_samples_of_different_lengths_are_padded_in_any_process(workers):
     source = make_sources({"train": Lengths()}, torch.device("cpu"), num_workers=workers, collate=padded)["train"]
-    batches = list(source.batches(torch.tensor([5, 0, 2, 3, 1]), 2, 0))
+    batches = list(source.batches(torch.tensor([5, 0, 2, 3, 1]).split(2), 0))
     source.close()
     assert [batch.inputs["inputs"].tolist() for batch in batches] == [
         [[1, 2, 3, 4, 5, 6], [1, 0, 0, 0, 0, 0]],
@@ -170,7 +170,7 @@ def exits(samples):
 def test_what_goes_wrong_in_a_collate_is_blamed_on_it(workers, collate, told):
     source = make_sources({"train": Lengths()}, torch.device("cpu"), num_workers=workers, collate=collate)["train"]
     with pytest.raises(DataError, match=told):
-        list(source.batches(torch.tensor([4, 2]), 2, 0))
+        list(source.batches([torch.tensor([4, 2])], 0))
     source.close()
 
 

@@ -31,7 +31,7 @@ def tensors(size=6):
 
 
 def read(source, batch_size=2, seed=0):
-    return list(source.batches(torch.arange(source.size), batch_size, seed))
+    return list(source.batches(cut(torch.arange(source.size), batch_size), seed))
 
 
 def test_samples_in_memory_go_to_the_device_and_others_are_read_by_workers():
@@ -83,7 +83,7 @@ def test_a_tensor_dataset_that_changes_its_samples_is_asked_for_each():
 
 def test_the_host_cuts_ahead_in_a_thread_that_ends_with_the_epoch():
     source = make_sources({"train": tensors()}, CPU, "host")["train"]
-    batches = source.batches(torch.arange(6), 1, 0)
+    batches = source.batches(torch.arange(6).split(1), 0)
     next(batches)
     assert [thread for thread in threading.enumerate() if thread.name.startswith("ptb-host")]
     assert len(list(batches)) == 5
@@ -195,7 +195,7 @@ def test_trees_have_the_same_bits_from_every_placement(tree, rows):
     assert wanted[0].weights is None or wanted[0].weights.dtype == torch.float32
     for placement, workers in (("device", None), ("host", None), ("workers", 0), ("workers", 2)):
         source = make_sources({"train": data}, CPU, placement, workers)["train"]
-        batches = list(source.batches(order, 2, 0))
+        batches = list(source.batches(order.split(2), 0))
         assert [type(batch.inputs) for batch in batches] == [type(batch.inputs) for batch in wanted]
         assert all(map(same_bits, batches, wanted))
         assert same_bits(source.take(order[:2]), wanted[0])

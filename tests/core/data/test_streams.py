@@ -246,7 +246,7 @@ def test_processes_that_cannot_be_started_are_an_error_where_they_decide_the_ord
     stream.own = lambda: None  # cannot be pickled
     sources = make_sources({"train": stream}, CPU, num_workers=2, multiprocessing_context="spawn")
     with pytest.raises(DataError, match=r"workers cannot be started: .*; loader\.num_workers=0 needs none"):
-        list(sources["train"].batches(torch.arange(9), 4, 0))
+        list(sources["train"].stream(4, 0, 0, 0))
 
 
 def test_a_length_is_needed():

@@ -1,0 +1,157 @@
+"""Trains small networks in however many processes there are, and saves the weights of each case: a script.
+
+``python training_cases.py FILE [CASE...]``, alone or as one of the processes of a launcher.
+"""
+
+import sys
+
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from ptb.config.sections import TrainerSettings
+from ptb.data.loader import BatchLoader
+from ptb.data.sources import make_sources
+from ptb.runs.processes import join, share_batches
+from ptb.seeding import seed_global
+from ptb.training.callback_list import CallbackList
+from ptb.training.objective import Objective
+from ptb.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+SAMPLES, BATCH = 150, 20
+
+
+class Bag(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(30, 8, sparse=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, tokens):
+        return self.out(self.bag(tokens))
+
+
+def mlp():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+
+
+def conv(*extra):
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), *extra, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(96, 4)
+    )
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=0.005)
+
+
+def plain_sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.05)
+
+
+def lbfgs(parameters):
+    return torch.optim.LBFGS(parameters, lr=0.1, max_iter=3)
+
+
+WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
+CASES = {
+    "mlp-sgd": {"model": mlp, "optimizer": sgd},
+    "mlp-adam": {"model": mlp, "optimizer": adam},
+    "mlp-accumulate": {"model": mlp, "optimizer": sgd, "accumulate": 3},
+    "mlp-clip": {"model": mlp, "optimizer": sgd, "clip_norm": 0.1},
+    "mlp-weights": {"model": mlp, "optimizer": sgd, "loss": nn.CrossEntropyLoss(WEIGHTS), "weights": WEIGHTS},
+    "mlp-ignored": {"model": mlp, "optimizer": sgd, "loss": nn.CrossEntropyLoss(ignore_index=1), "ignored": 1},
+    "mlp-accumulate-weights": {
+        "model": mlp, "optimizer": adam, "accumulate": 3, "loss": nn.CrossEntropyLoss(WEIGHTS), "weights": WEIGHTS,
+    },
+    "conv-adam": {"model": conv, "optimizer": adam},
+    "bag-sgd": {"model": Bag, "optimizer": plain_sgd, "tokens": True},
+    "bag-accumulate": {"model": Bag, "optimizer": plain_sgd, "tokens": True, "accumulate": 3},
+    "batch-norm": {"model": lambda: conv(nn.BatchNorm2d(6)), "optimizer": sgd},
+    "dropout": {"model": lambda: conv(nn.Dropout(0.3)), "optimizer": adam},
+    "lbfgs": {"model": mlp, "optimizer": lbfgs, "closure": True},
+    "bf16": {"model": conv, "optimizer": adam, "autocast": torch.bfloat16},
+}  # fmt: skip
+
+
+class WithDenominator(nn.Module):
+    """A loss that says by what its mean divides, as the built-in one does."""
+
+    def __init__(self, loss, weights=None, ignored=None):
+        super().__init__()
+        self.loss, self.weights, self.ignore = loss, weights, ignored
+
+    def forward(self, scores, targets):
+        return self.loss(scores, targets)
+
+    def denominator(self, targets):
+        if self.weights is not None:
+            return self.weights[targets].sum()
+        return (targets != self.ignore).sum()
+
+
+def data(tokens):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(4, (SAMPLES,), generator=generator)
+    if tokens:
+        return TensorDataset(torch.randint(30, (SAMPLES, 5), generator=generator), targets)
+    pictures = torch.randn(SAMPLES, 1, 8, 8, generator=generator) + targets[:, None, None, None]
+    return TensorDataset(pictures, targets)
+
+
+def trained(case, steps, world, shards, *, in_pieces=None):
+    """The weights after so many steps; ``in_pieces`` takes the pieces of several processes one after the other."""
+    seed_global(1)
+    loss = case.get("loss", nn.CrossEntropyLoss())
+    if "weights" in case or "ignored" in case:
+        loss = WithDenominator(loss, case.get("weights"), case.get("ignored"))
+    model = case["model"]()
+    optimizer = case["optimizer"](model.parameters())
+    source = make_sources({"train": data(case.get("tokens", False))}, CPU)["train"]
+    loader = BatchLoader(source, batch_size=BATCH, seed=3, shuffle=True)
+    settings = TrainerSettings(
+        epochs=100, max_steps=steps, accumulate=case.get("accumulate", 1), clip_norm=case.get("clip_norm")
+    )
+    trainer = Trainer(
+        Objective(model, loss, CPU, autocast=case.get("autocast")),
+        optimizer,
+        torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
+        loader,
+        {},
+        settings,
+        callbacks=CallbackList(),
+        needs_closure=case.get("closure", False),
+    )
+    share_batches(trainer, world, shards, seed=5)
+    if in_pieces:
+        step = trainer.train_step
+        trainer._take_step = lambda batches: step([piece for batch in batches for piece in _cut(batch, in_pieces)])
+    trainer.fit()
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _cut(batch, count):
+    return [batch.map(lambda tensor, rows=rows: tensor[rows]) for rows in torch.arange(batch.size).tensor_split(count)]
+
+
+def main(file, *names):
+    torch.set_num_threads(1)
+    world = join(CPU)
+    found = {}
+    for name in names or CASES:
+        for steps in (1, 100):
+            found[name, steps, None] = trained(CASES[name], steps, world, None)
+        found[name, 20, 4] = trained(CASES[name], 20, world, 4)
+    if world is None or world.rank == 0:
+        torch.save(found, file)
+    if world is not None:
+        world.leave()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

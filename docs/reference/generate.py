@@ -28,7 +28,7 @@ from ptb.config.files import MAX_FILE_BYTES
 from ptb.config.layers import FLAGS
 from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
 from ptb.errors import PtbError
-from ptb.kinds import KINDS, TARGET_KINDS
+from ptb.kinds import KINDS, RUN_KINDS, TARGET_KINDS
 from ptb.registry import hookspecs
 from ptb.registry.contract import HOOKS
 from ptb.registry.discovery import find_plugins, load_plugin
@@ -49,6 +49,7 @@ TITLES = {
     "scheduler": "Schedulers",
     "metric": "Metrics",
     "callback": "Callbacks",
+    "plot": "Plots",
 }
 
 HOOKS_INTRO = """\
@@ -82,6 +83,10 @@ The components that ptb brings along. `ptb list` shows these and those of the in
 shows one. A setting is written in the section of its kind: `size` of the data set is `dataset.size`; a metric's section
 is `metrics.LABEL`, that of a callback `callbacks.LABEL`. The section `optimizer` has
 [two keys more](config.md#optimizer), which every optimizer shares."""
+
+PLOTS_INTRO = """\
+A plot reads run directories. It belongs to no configuration: its settings are written as `KEY=VALUE` behind
+`ptb plot NAME RUN`."""
 
 CONFIG_INTRO = f"""\
 A configuration is a tree of sections. The same keys are used in files, in flags and as `KEY=VALUE` on the command line;
@@ -274,6 +279,8 @@ def components_page(registry: Registry) -> Iterator[str]:
     yield from ("# Built-in components", MARK, COMPONENTS_INTRO)
     for kind in KINDS:
         yield f"## {TITLES[kind]}"
+        if kind == "plot":
+            yield PLOTS_INTRO
         for entry in registry.components(kind):
             yield from component_section(entry)
 
@@ -308,7 +315,7 @@ def config_page(registry: Registry) -> Iterator[str]:
             default_name(registry, name),
             f"[{TITLES[name]}](components.md#{anchor(name)})",
         )
-        for name, kind in KINDS.items()
+        for name, kind in RUN_KINDS.items()
         if not kind.labelled
     ]
     yield table(("section", "flag", "default name", "built-in components"), rows)

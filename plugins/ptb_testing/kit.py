@@ -21,6 +21,7 @@ from ptb_testing.checks import (
     metric,
     model,
     optimizer,
+    plot,
     scheduler,
 )
 from ptb_testing.given import Given
@@ -38,6 +39,7 @@ KITS: dict[str, Kit] = {
     "scheduler": scheduler.KIT,
     "metric": metric.KIT,
     "callback": callback.KIT,
+    "plot": plot.KIT,
     "command": command.KIT,
 }
 NOT_RUN = "not run:"

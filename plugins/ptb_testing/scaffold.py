@@ -51,6 +51,12 @@ SAMPLES = {
     "callback": Sample(
         "Keeps all weights within limits after each step", "run --model lenet --callback {}", more='role="actor"'
     ),
+    "plot": Sample(
+        "The loss of training and validation over the steps",
+        "plot {} runs/mine",
+        function=True,
+        more='needs=("history",),\n            requires=("matplotlib>=3.9",)',
+    ),
     "command": Sample("Counts what the options of ptb run set", "{} --model lenet", function=True),
 }
 COMMON = {

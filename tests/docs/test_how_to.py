@@ -147,7 +147,7 @@ def test_checking_a_plugin_goes_as_the_page_shows(tmp_path, shell):
 
 def test_every_check_and_no_other_is_described():
     titles = ("Of every kind of component", "Data sets", "Models", "Initializers", "Losses", "Optimizers", "Schedulers")
-    titles += ("Metrics", "Callbacks", "Commands")
+    titles += ("Metrics", "Callbacks", "Plots", "Commands")
     for title, checks in zip(titles, summaries().values(), strict=True):
         assert rows(title) == [(f"`{name}`", text) for name, text in checks.items()], title
 

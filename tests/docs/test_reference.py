@@ -13,7 +13,7 @@ import ptb
 from ptb import errors
 from ptb.config import sections
 from ptb.config.layers import FLAGS
-from ptb.kinds import KINDS
+from ptb.kinds import KINDS, RUN_KINDS
 from ptb.registry.contract import HOOKS
 from ptb.registry.discovery import find_plugins, load_plugin
 from ptb.registry.registry import Registry
@@ -112,7 +112,7 @@ def test_every_setting_and_no_other_is_described(built_in, generate):
 def test_every_configuration_key_and_no_other_is_described():
     assert keys(section("reference/config.md", "Keys outside of sections")) == list(sections.RunSettings.model_fields)
     assert keys(section("reference/config.md", "Sections of components")) == [
-        kind.section for kind in KINDS.values() if not kind.labelled
+        kind.section for kind in RUN_KINDS.values() if not kind.labelled
     ]
     of_core = {**sections.CORE_SECTIONS, **sections.SHARED_SECTIONS}
     groups = list(sections.ParameterGroup.model_fields)

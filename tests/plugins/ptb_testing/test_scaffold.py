@@ -17,7 +17,7 @@ from ptb_testing import check_plugin
 from ptb_testing.kit import KITS, minimum
 from ptb_testing.scaffold import SAMPLES, write_plugin
 
-LETTERS = "abcdefghi"
+LETTERS = "abcdefghij"
 
 
 def files_of(folder):
@@ -58,7 +58,7 @@ def test_they_are_what_a_careful_author_writes(packages):
 
 def test_the_command_answers_and_refuses(packages, monkeypatch):
     monkeypatch.syspath_prepend(packages["command"])
-    target = importlib.import_module("ptb_acmi.command").acmi_command
+    target = importlib.import_module("ptb_acmj.command").acmj_command
     done = CliRunner().invoke(target, ["--model", "lenet", "--epochs", "2", "--json"])
     assert (done.exit_code, json.loads(done.stdout)) == (0, {"schema": 1, "sections": {"model": 1, "trainer": 1}})
     refused = CliRunner().invoke(PtbGroup("ptb", commands=[target]), [target.name])
@@ -73,6 +73,7 @@ def test_the_command_answers_and_refuses(packages, monkeypatch):
         ("ptb-acme", "dataset", "ptb_acme", "acme-dataset", "acme_dataset"),
         ("ptb-acme", "optimizer", "ptb_acme", "acme-optimizer", "AcmeOptimizer"),
         ("ptb-acme", "callback", "ptb_acme", "acme-callback", "AcmeCallback"),
+        ("ptb-acme", "plot", "ptb_acme", "acme-plot", "acme_plot"),
         ("ptb-acme", "command", "ptb_acme", "acme-command", "acme_command"),
         ("Acme.Vision_2", "loss", "acme_vision_2", "acme-vision-2-loss", "AcmeVision2Loss"),
         ("ptb-3d", "metric", "ptb_3d", "3d-metric", "Ptb3dMetric"),

@@ -243,6 +243,28 @@ def ptb_provide_callbacks():
 
 
 @hookimpl
+def ptb_provide_plots():
+    return [
+        *named(
+            "plots",
+            "gives-a-figure-or-a-chart",
+            "gives-a-figure-or-a-chart-2",
+            "draws-the-same-twice",
+            "leaves-runs-alone",
+            "leaves-runs-alone-2",
+            "leaves-pyplot-alone",
+            "leaves-pyplot-alone-2",
+            "draws-in-a-thread",
+            "draws-unusual-values",
+            "takes-several-runs-or-says-so",
+            accepts=("class",),
+            needs=("history",),
+        ),
+        *named("plots", "needs-suffice", "needs-suffice-2", accepts=("class",)),
+    ]
+
+
+@hookimpl
 def ptb_provide_commands():
     targets = {"run": "name_is_free", "plugins list": "name_is_free_2", "check twice": "name_is_free_3"}
     targets["bench"] = "name_is_free_4"

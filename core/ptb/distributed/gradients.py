@@ -153,7 +153,8 @@ class AddedGradients:
             gradient = None
             if there:
                 indices, values = torch.cat([pair[0] for pair in there], 1), torch.cat([pair[1] for pair in there])
-                gradient = torch.sparse_coo_tensor(indices, values, each.shape).to(each.device)
+                gradient = torch.sparse_coo_tensor(indices, values, each.shape, check_invariants=False)
+                gradient = gradient.to(each.device)
             found[each] = gradient
         return found
 

@@ -131,10 +131,12 @@ class Objective:
         if (len(micro_batches) == 1 and shared is None) or self.sums:
             return None
         self.calls.now = "loss"
-        whole = sum(self.denominator(batch.targets, batch.weights) for batch in micro_batches if batch.size)
+        of_each = [self.denominator(batch.targets, batch.weights) for batch in micro_batches if batch.size]
+        whole = sum(of_each)
         if shared is not None:
             # In float64 sums of a few float32 numbers are exact, so their order does not matter.
-            whole = shared(torch.as_tensor(whole, dtype=torch.float64, device=self.device))
+            exact = [torch.as_tensor(each, dtype=torch.float64, device=self.device) for each in of_each]
+            whole = shared(sum(exact, torch.zeros((), dtype=torch.float64, device=self.device)))
         return whole.float().clamp(min=TINY) if isinstance(whole, Tensor) else whole
 
     def share(self, loss: Tensor, batch: Batch, divisor: Tensor | int | None) -> Tensor:

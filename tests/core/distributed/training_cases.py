@@ -1,6 +1,6 @@
 """Trains small networks in however many processes there are, and saves the weights of each case: a script.
 
-``python training_cases.py FILE [CASE...]``, alone or as one of the processes of a launcher.
+``python training_cases.py FILE STEPS [CASE...]``, alone or as one of the processes of a launcher.
 """
 
 import sys
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from ptb import DataSpec
 from ptb.config.sections import TrainerSettings
 from ptb.data.loader import BatchLoader
 from ptb.data.sources import make_sources
@@ -17,6 +18,7 @@ from ptb.seeding import seed_global
 from ptb.training.callback_list import CallbackList
 from ptb.training.objective import Objective
 from ptb.training.trainer import Trainer
+from ptb_losses.cross_entropy import CrossEntropy
 
 CPU = torch.device("cpu")
 SAMPLES, BATCH = 150, 20
@@ -58,16 +60,17 @@ def lbfgs(parameters):
     return torch.optim.LBFGS(parameters, lr=0.1, max_iter=3)
 
 
-WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
+SPEC = DataSpec((1, 8, 8), "image", "class", 4)
+WEIGHTS = [0.2, 1.0, 3.0, 0.7]
 CASES = {
     "mlp-sgd": {"model": mlp, "optimizer": sgd},
     "mlp-adam": {"model": mlp, "optimizer": adam},
     "mlp-accumulate": {"model": mlp, "optimizer": sgd, "accumulate": 3},
     "mlp-clip": {"model": mlp, "optimizer": sgd, "clip_norm": 0.1},
-    "mlp-weights": {"model": mlp, "optimizer": sgd, "loss": nn.CrossEntropyLoss(WEIGHTS), "weights": WEIGHTS},
-    "mlp-ignored": {"model": mlp, "optimizer": sgd, "loss": nn.CrossEntropyLoss(ignore_index=1), "ignored": 1},
+    "mlp-weights": {"model": mlp, "optimizer": sgd, "loss": {"weight": WEIGHTS}},
+    "mlp-ignored": {"model": mlp, "optimizer": sgd, "loss": {"ignore_index": 1}},
     "mlp-accumulate-weights": {
-        "model": mlp, "optimizer": adam, "accumulate": 3, "loss": nn.CrossEntropyLoss(WEIGHTS), "weights": WEIGHTS,
+        "model": mlp, "optimizer": adam, "accumulate": 3, "loss": {"weight": WEIGHTS},
     },
     "conv-adam": {"model": conv, "optimizer": adam},
     "bag-sgd": {"model": Bag, "optimizer": plain_sgd, "tokens": True},
@@ -77,22 +80,6 @@ CASES = {
     "lbfgs": {"model": mlp, "optimizer": lbfgs, "closure": True},
     "bf16": {"model": conv, "optimizer": adam, "autocast": torch.bfloat16},
 }  # fmt: skip
-
-
-class WithDenominator(nn.Module):
-    """A loss that says by what its mean divides, as the built-in one does."""
-
-    def __init__(self, loss, weights=None, ignored=None):
-        super().__init__()
-        self.loss, self.weights, self.ignore = loss, weights, ignored
-
-    def forward(self, scores, targets):
-        return self.loss(scores, targets)
-
-    def denominator(self, targets):
-        if self.weights is not None:
-            return self.weights[targets].sum()
-        return (targets != self.ignore).sum()
 
 
 def data(tokens):
@@ -107,9 +94,7 @@ def data(tokens):
 def trained(case, steps, world, shards, *, in_pieces=None):
     """The weights after so many steps; ``in_pieces`` takes the pieces of several processes one after the other."""
     seed_global(1)
-    loss = case.get("loss", nn.CrossEntropyLoss())
-    if "weights" in case or "ignored" in case:
-        loss = WithDenominator(loss, case.get("weights"), case.get("ignored"))
+    loss = CrossEntropy(SPEC, **case.get("loss", {}))
     model = case["model"]()
     optimizer = case["optimizer"](model.parameters())
     source = make_sources({"train": data(case.get("tokens", False))}, CPU)["train"]
@@ -139,14 +124,14 @@ def _cut(batch, count):
     return [batch.map(lambda tensor, rows=rows: tensor[rows]) for rows in torch.arange(batch.size).tensor_split(count)]
 
 
-def main(file, *names):
+def main(file, steps, *names):
     torch.set_num_threads(1)
     world = join(CPU)
     found = {}
     for name in names or CASES:
-        for steps in (1, 100):
-            found[name, steps, None] = trained(CASES[name], steps, world, None)
-        found[name, 20, 4] = trained(CASES[name], 20, world, 4)
+        for number in (1, int(steps)):
+            found[name, number, None] = trained(CASES[name], number, world, None)
+        found[name, 9, 4] = trained(CASES[name], 9, world, 4)
     if world is None or world.rank == 0:
         torch.save(found, file)
     if world is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptb.cli import CORE, main
+    from ptb.cli.errors import speaks
     from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.cli.options import (
         ComponentName,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         is_override,
         plugin_arguments,
         plugin_options,
+        processes_options,
         refuse_plugin_options,
         stray_output_to_stderr,
         verbose_option,
@@ -55,9 +57,11 @@ if TYPE_CHECKING:
     from ptb.runs.evaluate import evaluate_run
     from ptb.runs.fingerprint import fingerprint
     from ptb.runs.overrides import evaluation_config
+    from ptb.runs.processes import join
     from ptb.runs.progress import ProgressBar
     from ptb.runs.start import start_run
     from ptb.runs.state_check import drop_unsavable, lost_state
+    from ptb.runs.together import leaving
     from ptb.runs.trained import Predicted
     from ptb.seeding import generator, preserve_rng_state, seed_global
     from ptb.storage.atomic import storage_errors, write_atomically

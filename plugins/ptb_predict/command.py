@@ -10,7 +10,16 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ptb import ConfigError, DataError
-from ptb.internals import UserPath, count, installed, plugin_options, stray_output_to_stderr, verbose_option
+from ptb.internals import (
+    UserPath,
+    count,
+    installed,
+    plugin_options,
+    processes_options,
+    speaks,
+    stray_output_to_stderr,
+    verbose_option,
+)
 
 if TYPE_CHECKING:
     from ptb import TrainedModel
@@ -42,6 +51,7 @@ IN_FILES = ("positions", "none")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--strict", is_flag=True, help="Stop at the first input that cannot be used.")
 @click.option("-q", "--quiet", is_flag=True, help="No bar.")
+@processes_options
 @plugin_options
 @verbose_option
 def predict(
@@ -79,24 +89,31 @@ def predict(
     results = sys.stdout
     with stray_output_to_stderr():
         from ptb import load
-        from ptb.internals import cpu_threads
+        from ptb.internals import cpu_threads, join, leaving
         from ptb_predict.files import Files
 
         model = load(run, checkpoint, device=device, registry=registry)
+        model.processes = world = join(model.device)
+        if world is not None and "-" in sources:
+            raise ConfigError("several processes cannot read one standard input; name a file, or leave --nproc out")
         _check_options(model, output, top, threshold)
         kept = _kept(model, keep)
         in_files = model.spec.positions or model.spec.target == "none"
+        if not speaks():  # rank 0 writes what all have computed
+            output, quiet = None, True
         if in_files and output is not None:
             output.mkdir(parents=True, exist_ok=True)
         files = Files(output, model.spec) if in_files and output is not None else None
     bad = total = 0
     with (
+        leaving(world),
         cpu_threads(model.threads),
         _bar(quiet) as advance,
         _rows(None if files else output, results, model, scores, top, threshold) as writer,
     ):
         for batch in model.batches(given, batch_size=batch_size):
-            writer.write(files.written(batch) if files else batch, kept(batch))
+            if speaks():
+                writer.write(files.written(batch) if files else batch, kept(batch))
             total += len(batch.names)
             bad += len(batch.errors)
             advance(len(batch.names))

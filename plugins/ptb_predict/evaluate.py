@@ -19,6 +19,8 @@ from ptb.internals import (
     is_override,
     plugin_options,
     printable,
+    processes_options,
+    speaks,
     storage_errors,
     stray_output_to_stderr,
     verbose_option,
@@ -49,6 +51,7 @@ from ptb.internals import (
 )
 @click.option("--sort", type=click.Choice(["loss"]), help="With --predictions: the largest loss first.")
 @click.argument("arguments", nargs=-1, metavar="[SOURCE]... [KEY=VALUE]...")
+@processes_options
 @plugin_options
 @verbose_option
 @json_option
@@ -107,7 +110,7 @@ def evaluate(
             samples=predictions is not None,
         )
     rows = result.pop("samples", None)
-    if predictions is not None:
+    if predictions is not None and speaks():
         _write(predictions, rows, sort)
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result)}))

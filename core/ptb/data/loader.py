@@ -50,8 +50,9 @@ class BatchLoader:
         self.augment = augment
         self.reconstructs = reconstructs
         self.classes = classes
-        # Which pieces of each batch this process takes, of how many.
+        # Which pieces of each batch this process takes, of how many; or which whole batches, in turn with others.
         self.pieces, self.piece_count = range(1), 1
+        self.turn, self.turns = 0, 1
 
     @property
     def pieces_of_batch(self) -> int:
@@ -78,9 +79,9 @@ class BatchLoader:
             # It is read to its end, where its length is checked, also where drop_last leaves out the last batch.
             stream = _first(self.source.stream(self.batch_size, seed, number, start), len(batches))
             return self._cut(zip(batches, stream, strict=True), number)
-        parts = [part for batch in batches for part in self._own(batch)]
+        parts = [part for place, batch in enumerate(batches) for part in self._own(batch, place)]
         read = self.source.batches([self._samples(part) for part in parts if len(part)], seed)
-        if self.transform is None and self.augment is None and not self.reconstructs and self.piece_count == 1:
+        if self.transform is None and self.augment is None and not self.reconstructs and all(map(len, parts)):
             return read
         return (self._changed(next(read), part, number) if len(part) else NOTHING for part in parts)
 
@@ -125,8 +126,10 @@ class BatchLoader:
     def _samples(self, order: Tensor) -> Tensor:
         return order if self.classes is None else order % self.size
 
-    def _own(self, batch: Tensor) -> Sequence[Tensor]:
+    def _own(self, batch: Tensor, place: int) -> Sequence[Tensor]:
         """The pieces of a batch, contiguous and perhaps empty, that this process takes."""
+        if place % self.turns != self.turn:
+            return [batch[:0]]
         if self.piece_count == 1:
             return [batch]
         pieces = batch.tensor_split(self.piece_count)
@@ -134,9 +137,9 @@ class BatchLoader:
 
     def _cut(self, batches: Iterable[tuple[Tensor, Batch]], number: int) -> Iterator[Batch]:
         """Reads and changes whole batches, and yields the own pieces of each."""
-        for samples, batch in batches:
+        for place, (samples, batch) in enumerate(batches):
             changed = self._changed(batch, samples, number)
-            for piece in self._own(torch.arange(len(samples))):
+            for piece in self._own(torch.arange(len(samples)), place):
                 rows = slice(int(piece[0]), int(piece[-1]) + 1) if len(piece) else slice(0)
                 yield changed.map(itemgetter(rows)) if len(piece) else NOTHING
 

@@ -83,7 +83,8 @@ def compose(
     initialized (``initializes``). A ``bundle`` stands in place of the data set. The global random state is as before
     afterwards.
     """
-    device, shards = device_of(partial), partial.trainer.virtual_shards if trains else None
+    device = device_of(partial.run.device, partial.asked.source("device"))
+    shards = partial.trainer.virtual_shards if trains else None
     check_processes(partial)
     world = join(device)
     with preserve_rng_state(), explain_oom(str(device), partial.loader.batch_size, trains):

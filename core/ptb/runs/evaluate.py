@@ -14,6 +14,7 @@ from ptb.runs.compose import compose
 from ptb.runs.other_data import bundle_of
 from ptb.runs.predictions import prediction_rows, write_predictions
 from ptb.runs.provenance import warn_of_other_code
+from ptb.runs.together import leaving
 from ptb.seeding import preserve_rng_state
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory
@@ -59,6 +60,7 @@ def evaluate_run(
             f"the checkpoint of step {saved.step} does not fit the model or the loss: {one_line(error)}"
         ) from error
     with (
+        leaving(composed.world),
         closing(composed),
         preserve_rng_state(),
         cpu_threads(config.run.threads),

@@ -6,12 +6,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count, islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ptb.data.batch import Batch
 from ptb.data.decoding import plain, target_names
 from ptb.data.loader import BatchLoader
 from ptb.data.preprocessor import Preprocessor
@@ -63,16 +64,24 @@ def prediction_rows(
     names = iter(bundle.names(split)) if bundle.names else (f"{split}:{number}" for number in count(0))
     with preserve_state(objective.model, objective.loss), torch.inference_mode(), _unreduced(objective.loss):
         objective.model.eval()
-        for batch in loader.epoch():
-            outputs = objective.forward(batch.inputs)
-            columns = {"truth": preprocessor.decode_targets(batch.targets)}
-            columns |= preprocessor.decode(objective.predictions(outputs))
-            loss = objective.loss_values(outputs, batch.targets)
-            if loss.ndim:
-                columns["loss"] = objective.by_sample(loss, batch.targets).cpu()
-            for row in zip(*map(plain, columns.values()), strict=True):
-                name = next(names)
-                yield {"input": name, **dict(zip(columns, row, strict=True))}
+        batches = loader.epoch()
+        while turn := list(islice(batches, loader.turns)):  # each process computes one of them
+            rows = [row for batch in turn if batch.size for row in _rows_of(preprocessor, objective, batch)]
+            if objective.processes is not None:
+                rows = [*chain(*objective.processes.gather(rows))]
+            for row in rows:
+                yield {"input": next(names), **row}
+
+
+def _rows_of(preprocessor: Preprocessor, objective: Objective, batch: Batch) -> Iterator[dict[str, Any]]:
+    outputs = objective.forward(batch.inputs)
+    columns = {"truth": preprocessor.decode_targets(batch.targets)}
+    columns |= preprocessor.decode(objective.predictions(outputs))
+    loss = objective.loss_values(outputs, batch.targets)
+    if loss.ndim:
+        columns["loss"] = objective.by_sample(loss, batch.targets).cpu()
+    for row in zip(*map(plain, columns.values()), strict=True):
+        yield dict(zip(columns, row, strict=True))
 
 
 def write_predictions(run: RunDirectory, composed: ComposedRun, loader: BatchLoader, split: str, step: int) -> None:
@@ -92,6 +101,8 @@ def write_predictions(run: RunDirectory, composed: ComposedRun, loader: BatchLoa
         if size > MOST_BYTES:
             break
         shown[number] = line + "\n"
+    if objective.processes is not None and objective.processes.rank:
+        return
     atomic.write_atomically(run.samples(split), "".join(shown[number] for number in sorted(shown)))
     atomic.write_atomically(run.predictions(split), "".join(lines))
 

@@ -40,19 +40,19 @@ def share_batches(trainer: Trainer, world: "World | None", shards: int | None, s
     trainer.share(shared, world, range(rank * own, (rank + 1) * own), shards)
 
 
-def device_of(partial: PartialConfig) -> torch.device:
+def device_of(name: str, source: str = "") -> torch.device:
     """The device of this process: of several on a host each has a GPU of its own, or all have the CPU."""
-    name, here = partial.run.device, place()
+    here = place()
     if here.size > 1 and name.startswith("cuda:"):
         message = f"{name} is one GPU, and there are {here.size} processes; write cuda, and each takes its own"
-        raise ConfigError(Problem("device", message, partial.asked.source("device")))
-    device = resolve_device(name, partial.asked.source("device"))
+        raise ConfigError(Problem("device", message, source))
+    device = resolve_device(name, source)
     if here.size == 1 or device.type == "cpu":
         return device
     if device.type != "cuda" or here.local_size > torch.cuda.device_count():
         have = count(torch.cuda.device_count(), "GPU") if device.type == "cuda" else f"one {device}"
         message = f"{have} for {here.local_size} processes on this host; start as many, or use --device cpu"
-        raise ConfigError(Problem("device", message, partial.asked.source("device")))
+        raise ConfigError(Problem("device", message, source))
     return torch.device("cuda", here.local_rank)
 
 

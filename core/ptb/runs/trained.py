@@ -20,7 +20,6 @@ from ptb.data.batch import Batch, leaves, map_leaves
 from ptb.data.decoding import plain
 from ptb.data.preprocessor import Preprocessor, Sample
 from ptb.data.spec import DataSpec
-from ptb.device import resolve_device
 from ptb.errors import DataError, StorageError, one_line
 from ptb.registry.discovery import FoundPlugin
 from ptb.registry.registry import Registry, load_selected
@@ -28,11 +27,13 @@ from ptb.runs import preprocessing
 from ptb.runs.assembly import PRECISIONS, to_memory_format
 from ptb.runs.blame import building, explain_oom, explaining
 from ptb.runs.compose import MEMORY_FORMATS
+from ptb.runs.processes import device_of
 from ptb.runs.provenance import warn_of_other_code
 from ptb.seeding import preserve_rng_state, seed_global
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory, split_checkpoint
 from ptb.training.objective import Objective
+from ptb.training.protocols import Processes
 from ptb.training.state import load_component_state, load_weights
 
 # Batches that take less than so many seconds together are handed on together: each handing on costs as much as a batch.
@@ -87,6 +88,7 @@ class TrainedModel:
         self.step = step
         self.batch_size = batch_size
         self.threads = threads
+        self.processes: Processes | None = None  # among which batches are shared out
 
     def __repr__(self) -> str:
         return f"<TrainedModel {type(self.model).__name__} of step {self.step}, {self.spec.target}, on {self.device}>"
@@ -121,8 +123,8 @@ class TrainedModel:
         """
         scored: list[Predicted] = []
         begun = perf_counter()
-        for samples in _ahead(_grouped(self._read(listed(sources)), batch_size or self.batch_size)):
-            batch = self._scored(samples)
+        groups = _ahead(_grouped(self._read(listed(sources)), batch_size or self.batch_size))
+        for batch in map(self._scored, groups) if self.processes is None else self._computed_by_all(groups):
             if scored and not _alike(scored[-1].scores, batch.scores):
                 yield self._decoded(scored)
                 scored = []
@@ -186,6 +188,13 @@ class TrainedModel:
             scores = scores[usable]
         return Predicted(names, errors, {}, scores if len(scores) else None)
 
+    def _computed_by_all(self, groups: Iterator[Sequence[Sample]]) -> Iterator[Predicted]:
+        """Each process computes one batch in turn, and gets what the others have computed."""
+        world = self.processes
+        while world is not None and (batches := list(islice(groups, world.size))):
+            own = self._scored(batches[world.rank]) if world.rank < len(batches) else None
+            yield from world.gather(own)[: len(batches)]
+
     def _decoded(self, batches: Sequence[Predicted]) -> Predicted:
         """Batches as one, with its columns."""
         starts = accumulate((len(batch.names) for batch in batches), initial=0)
@@ -224,7 +233,7 @@ def load_trained(
     parts = resolve_some(config, registry, ["model", "loader", "trainer", *["loss"] * saved.predictions])
     warn_of_other_code(run, [parts[section].entry.found for section in ["model", *["loss"] * saved.predictions]])
     weights = load_checkpoint(resolve_checkpoint(run.checkpoints, checkpoint or named))
-    where = resolve_device(parts["run"].device)
+    where = device_of(parts["run"].device)
     spec = saved.preprocessor.spec
     with preserve_rng_state(), explain_oom(str(where), 1, trains=False), ExitStack() as stack:
         seed_global(parts["run"].seed, "model")

@@ -65,6 +65,8 @@ def abort_non_finite(trainer: "Trainer", loss: float, micro_batches: Sequence[Ba
         what = f"the learning rate is {listing([*map(str, rates)])}"
     else:
         what = "the norm of the gradients overflows"
+    if trainer.broken_ranks:
+        what += f" (that of rank {listing([*map(str, trainer.broken_ranks)])})"
     advice = _advice(rates[0] if rates else None)
     error = NonFiniteError(
         f"{what} at step {state.step + 1} (epoch {state.epoch + 1}), and the step was not taken; {advice} "

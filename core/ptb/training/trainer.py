@@ -245,6 +245,11 @@ class Trainer:
         return self.state.epoch_step >= self.epoch_steps or self._limit_reached
 
     @property
+    def broken_ranks(self) -> tuple[int, ...]:
+        """Of several processes those whose loss was not finite in the last step."""
+        return self._agreed.broken if self.objective.processes is not None else ()
+
+    @property
     def _limit_reached(self) -> bool:
         """Whether ``max_steps`` or ``max_time`` ends training here."""
         steps, seconds = self.settings.max_steps, self.settings.max_time
@@ -281,12 +286,12 @@ class Trainer:
             check_scale(self)
 
     def share(self, shared: SharedGradients, processes: Processes | None, pieces: range, piece_count: int) -> None:
-        """Take these pieces of each batch from now on, those of evaluations by process."""
+        """Take these pieces of each batch from now on, and of evaluations whole batches in turn."""
         self.shared, self.objective.processes = shared, processes
         self.train_loader.pieces, self.train_loader.piece_count = pieces, piece_count
         if processes is not None:
             for loader in self.eval_loaders.values():
-                loader.pieces, loader.piece_count = range(processes.rank, processes.rank + 1), processes.size
+                loader.turn, loader.turns = processes.rank, processes.size
 
     def _combine(self, shared: SharedGradients, loss: Tensor, micro_batches: Sequence[Batch]) -> Tensor:
         """The loss of all pieces, whose gradients are in place then; what all processes know now is agreed."""

@@ -15,7 +15,7 @@ from ptb import ConfigError, DataBundle, DataError, DataSpec
 from ptb_datasets.csv_settings import Csv
 from ptb_datasets.splits import class_counts
 from ptb_datasets.table import Table, named, typed
-from ptb_datasets.table_features import Feature, fit_feature, numbers_rows
+from ptb_datasets.table_features import Feature, fit_feature, numbers_rows, suspected_codes
 from ptb_datasets.table_preprocessor import TablePreprocessor
 from ptb_datasets.table_rows import SplitRows
 from ptb_datasets.table_splits import split_table
@@ -152,6 +152,8 @@ def _inputs(
     start = 0
     for feature in features:
         column = table.column(feature.name)
+        if codes := suspected_codes(feature, column):
+            warnings.warn(codes, UserWarning, stacklevel=3)
         for inputs, part in zip(splits, parts, strict=True):
             inputs[:, start : start + feature.width] = feature.encode(column.take(part), table.writing)
         start += feature.width
@@ -180,7 +182,7 @@ def _warn_of_row_numbers(table: Table, columns: list[str], target: Target) -> No
     labels = target.raw([table.column(name) for name in target.columns], table.writing)
     sorted_rows = labels.ndim == 1 and np.count_nonzero(np.diff(labels)) < 2 * len(target.names)
     for name in columns:
-        if table.options.features is None and numbers_rows(table.column(name)):
+        if table.options.features is None and numbers_rows(table.column(name), table.writing):
             if sorted_rows or _ID.search(name):
                 shows = ", and the rows are sorted by the target, which it so gives away" if sorted_rows else ""
                 warnings.warn(

@@ -7,6 +7,7 @@ import numpy as np
 
 from ptb import DataError
 from ptb_datasets.table import Table, typed_list
+from ptb_datasets.table_codes import is_padded
 from ptb_datasets.table_column import Column
 from ptb_datasets.table_values import Writing, boolean_pair, date_parts, other_writing, unknown_dates
 from ptb_datasets.tables import Standardizer
@@ -119,6 +120,8 @@ def find_feature(table: Table, name: str, categorical: bool) -> Feature:
     texts = column.texts
     read = writing.numbers(texts)
     if not np.isnan(read).any():
+        if any(map(is_padded, texts)) and len(texts) <= FEW_VALUES:
+            return Feature(name, "category", "its values are codes: numbers with zeros in front")
         return Feature(name, "number", "all its values are numbers")
     if pair := boolean_pair(texts):
         return Feature(name, "boolean", f"its values are {pair[0]} and {pair[1]}", words=list(pair))
@@ -165,10 +168,24 @@ def fit_feature(table: Table, name: str, categorical: bool, training: np.ndarray
     return feature
 
 
-def numbers_rows(column: Column) -> bool:
+def suspected_codes(feature: Feature, column: Column) -> str:
+    """What is wrong with numbers that have zeros in front; empty where there are none."""
+    code = next(filter(is_padded, column.texts), None) if feature.used_as == "number" else None
+    if code is None:
+        return ""
+    name = typed_list([feature.name])
+    return (
+        f"column {feature.name!r} looks like codes, such as {code}, and is taken as numbers, without the zeros in "
+        f"front: dataset.categorical={name} takes them as they are written, dataset.exclude={name} leaves them out"
+    )
+
+
+def numbers_rows(column: Column, writing: Writing) -> bool:
     """Whether the values are whole numbers that go up by one from row to row."""
-    values = column.known
-    if values is None or len(values) < 3 or np.isnan(values).any():
+    if column.known is None and len(column.texts) < len(column):
+        return False
+    values = column.numbers(writing)
+    if len(values) < 3 or np.isnan(values).any():
         return False
     return bool(values[0] % 1 == 0 and (np.diff(values) == 1).all())
 

@@ -8,7 +8,7 @@ import numpy as np
 from ptb_datasets.csv_settings import Csv
 from ptb_datasets.csv_table import open_table
 from ptb_datasets.table import Table, typed
-from ptb_datasets.table_features import Feature, fit_feature, numbers_rows
+from ptb_datasets.table_features import Feature, fit_feature, numbers_rows, suspected_codes
 from ptb_datasets.table_splits import split_table
 from ptb_datasets.table_targets import find_target
 
@@ -125,7 +125,9 @@ def _suspicions(table: Table, feature: Feature, training: np.ndarray) -> list[st
     known = numbers[training][~np.isnan(numbers[training])]
     if known.min() == known.max():
         return [f"column {name!r} is constant in training; {exclude}"]
-    if numbers_rows(column):
+    if codes := suspected_codes(feature, column):
+        return [codes]
+    if numbers_rows(column, table.writing):
         return [f"column {name!r} numbers the rows, as an id does; {exclude}"]
     if feature.used_as == "number" and not (known % 1).any() and len(np.unique(known)) == len(known) > SHOWN:
         return [f"column {name!r} has another whole number in every row, as an id has; {exclude}"]

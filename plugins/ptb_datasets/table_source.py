@@ -21,6 +21,7 @@ from ptb_datasets.csv_file import (
     rows_of,
 )
 from ptb_datasets.csv_settings import Csv
+from ptb_datasets.table_codes import is_padded, padded_columns
 from ptb_datasets.table_column import FEW_ROWS, Column, ColumnBuilder, object_text
 from ptb_datasets.table_content import Content, open_content
 
@@ -72,6 +73,8 @@ class CsvSource:
             counted = pool.submit(count_rows, self.content, len(self.header))
             read = self._columns(texts, codes, wanted)
             count = counted.result()
+            if padded := padded_columns(self.content, len(self.header), _whole(read)):
+                read |= self._columns(texts | padded, codes, [*padded])
         if count == 0:
             raise DataError(f"{self.path} has a header and no rows")
         complete = {len(column) for column in read.values()} <= {count}
@@ -174,6 +177,7 @@ class CsvSource:
             place
             for place, values in enumerate(zip(*rows, strict=True))
             if not all(_quick_number(value, self.decimal or ".") for value in set(values) - marks)
+            or any(map(is_padded, values))
             or (place in codes and all(value.strip().lstrip("+-").isdecimal() for value in set(values) - marks))
         }
 
@@ -326,6 +330,15 @@ def open_source(path: Path, options: Csv) -> Source:
             return FrameSource(frame, path, options.missing_values, options.decimal)
         frame, lines = excel_frame(path, io.BytesIO(stream.read()), options.sheet)
     return FrameSource(frame, path, options.missing_values, options.decimal, lines)
+
+
+def _whole(read: Mapping[int, Column]) -> list[int]:
+    """The columns of whole numbers that need not be amounts: as numbers they do not show how they are written."""
+    return [
+        place
+        for place, column in read.items()
+        if column.known is not None and not (np.floor(column.known) < column.known).any()
+    ]
 
 
 def _quick_number(text: str, decimal: str) -> bool:

@@ -128,6 +128,8 @@ def table(sidecar: Mapping[str, Any], path: Path, most: int | None = None) -> li
             lines = list(islice(filter(None, reader), None if most is None else most + 1))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path} is not the text of a CSV file: {error}") from error
+    if lines and not reading.get("header", True):
+        lines.insert(0, [str(place) for place in range(1, len(lines[0]) + 1)])
     header = [name.strip() for name in lines[0]] if lines else []
     return [dict(zip(header, line, strict=True)) for line in lines[1:]]
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
@@ -43,7 +44,7 @@ def show(config: "RunConfig", as_json: bool, verbose: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema": 1, **facts}))
     else:
-        click.echo(printable(page(facts), kept="\n"))
+        click.echo(printable(page(facts, get_terminal_size().columns), kept="\n"))
 
 
 @data.command()

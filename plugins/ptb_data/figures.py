@@ -9,12 +9,12 @@ from torch import Tensor
 from ptb import DataSpec, InputSpec, Preprocessor
 
 MOST_COLUMNS = 32  # of a vector that are described one by one
-FAR = 20.0  # deviations from the mean
+FAR = 20.0  # standard deviations from the mean
 SHOWN = 5
 
 
 class Figures:
-    """Means, deviations, extremes and counts, one batch after another."""
+    """Means, standard deviations, extremes and counts, one batch after another."""
 
     def __init__(self, spec: DataSpec) -> None:
         self._spec = spec
@@ -36,7 +36,7 @@ class Figures:
             self._count(targets)
 
     def input_figures(self) -> list[dict[str, Any]]:
-        """Of each input: mean, deviation, smallest and largest value; of short vectors for each column too."""
+        """Of each input: mean, standard deviation, smallest and largest value; of short vectors for each column too."""
         return [{"name": name, **each.figures()} for name, each in self._inputs.items()]
 
     def target_figures(self) -> list[dict[str, float]]:
@@ -55,7 +55,7 @@ class Figures:
             ]
             if far := [place for place in far if place not in constant]:
                 has = "has" if len(far) == 1 else "have"
-                yield f"{_some('column', far)}{where} {has} values {FAR:g} deviations away"
+                yield f"{_some('column', far)}{where} {has} values {FAR:g} standard deviations away"
 
     def _count(self, targets: Tensor) -> None:
         size = 2 if self._spec.target == "binary" else self._spec.target_size

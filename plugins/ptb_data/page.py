@@ -1,30 +1,32 @@
 """The page that `ptb data show` prints."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
-from ptb.internals import columns, count, printable
+from ptb.internals import count, printable
 
 MOST_CLASSES, MOST_COLUMNS = 40, 60
+LONGEST_NAME = 24  # of a column or class, so that there is room for what is said of it
 _FIGURES = ("mean", "std", "min", "max")
 
 
-def page(facts: Mapping[str, Any]) -> str:
-    """The facts as text, the most important first."""
+def page(facts: Mapping[str, Any], width: int) -> str:
+    """The facts as text, the most important first, in lines of at most ``width`` characters where words allow it."""
     blocks = [
-        _head(facts),
+        _head(facts, width),
         _classes(facts),
         _targets(facts),
-        _columns(facts),
+        _columns(facts, width),
         _training(facts),
-        _listed("what is done to the samples", [*facts["transforms"], *facts["augment"]]),
-        _listed("what the data was taken for", facts["notes"]),
-        _listed("what looks wrong", facts["warnings"] or ["nothing was found"]),
+        _listed("what is done to the samples", [*facts["transforms"], *facts["augment"]], width),
+        _listed("what the data was taken for", facts["notes"], width),
+        _listed("what looks wrong", facts["warnings"] or ["nothing was found"], width),
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _head(facts: Mapping[str, Any]) -> str:
+def _head(facts: Mapping[str, Any], width: int) -> str:
     splits = facts["splits"]
     sizes = "   ".join(f"{split} {size:,}" for split, size in splits.items())
     for split in ("val", "test"):
@@ -37,8 +39,7 @@ def _head(facts: Mapping[str, Any]) -> str:
         label = "inputs" if each["name"] == "inputs" else f"inputs '{each['name']}'"
         rows.append((label, _form(each)))
     rows.append(("target", _target(facts)))
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:{width}}   {text}".rstrip() for label, text in rows)
+    return _hanging(rows, "   ", width)
 
 
 def _form(each: Mapping[str, Any]) -> str:
@@ -69,7 +70,7 @@ def _target(facts: Mapping[str, Any]) -> str:
     if target["positions"]:
         text += f" at each position {target['positions']}"
     if target["std"]:
-        text += ", trained on (value - mean) / deviation, shown in its own units"
+        text += ", trained on (value - mean) / std, shown in its own units"
     return text
 
 
@@ -81,7 +82,9 @@ def _classes(facts: Mapping[str, Any]) -> str:
     named = any(row["name"] != str(row["number"]) for row in rows)
     heads = ["", *["label" if facts["target"]["kind"] == "multilabel" else "class"] * named, *splits]
     heads[0] = "" if named else "class"
-    shown = [[str(row["number"]), *[row["name"]] * named, *(f"{row[split]:,}" for split in splits)] for row in rows]
+    shown = [
+        [str(row["number"]), *[_cut(row["name"])] * named, *(f"{row[split]:,}" for split in splits)] for row in rows
+    ]
     text = _right(heads, shown[:MOST_CLASSES], left=1 + named)
     return text + (f"\n  ... and {len(shown) - MOST_CLASSES} more" if len(shown) > MOST_CLASSES else "")
 
@@ -92,21 +95,21 @@ def _targets(facts: Mapping[str, Any]) -> str:
         for split, found in facts["targets"].items()
         for place, row in enumerate(found)
     ]
-    return _right(["target", "", "mean", "deviation", "min", "max"], rows[:MOST_COLUMNS], left=2) if rows else ""
+    return _right(["target", "", "mean", "std", "min", "max"], rows[:MOST_COLUMNS], left=2) if rows else ""
 
 
-def _columns(facts: Mapping[str, Any]) -> str:
+def _columns(facts: Mapping[str, Any], width: int) -> str:
     found = facts["columns"]
-    if not found:
-        return ""
-    keys = dict.fromkeys(key for row in found for key in row if key not in ("name", "used_as", "why"))
-    heads = ["column", "used as", *keys, "why"]
-    rows = [
-        [row["name"], row.get("used_as", ""), *(_number(row.get(key, "")) for key in keys), row.get("why", "")]
-        for row in found
-    ]
-    text = columns([heads, *rows[:MOST_COLUMNS]])
-    return text + (f"\n... and {len(rows) - MOST_COLUMNS} more" if len(rows) > MOST_COLUMNS else "")
+    rows = [(_cut(row["name"]), row.get("used_as", ""), _said(row)) for row in found[:MOST_COLUMNS]]
+    more = f"\n... and {len(found) - MOST_COLUMNS} more" if len(found) > MOST_COLUMNS else ""
+    return _hanging([("column", "used as", "why, and what it holds"), *rows], "  ", width) + more if rows else ""
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """``all its values are numbers: mean 4.2, std 1, smallest 2, largest 9, values 7``."""
+    figures = {key: value for key, value in row.items() if key not in ("name", "used_as", "why")}
+    text = ", ".join(f"{key.replace('_', ' ')} {_number(value)}" for key, value in figures.items())
+    return ": ".join(filter(None, (row.get("why", ""), text)))
 
 
 def _training(facts: Mapping[str, Any]) -> str:
@@ -120,11 +123,34 @@ def _training(facts: Mapping[str, Any]) -> str:
                 [f"  {place}", *(_number(row[name]) for name in _FIGURES)]
                 for place, row in enumerate(each.get("columns", ()))
             ]
-    return _right(["training split, as the model sees it", "mean", "deviation", "min", "max"], rows) if rows else ""
+    return _right(["training split, as the model sees it", "mean", "std", "min", "max"], rows) if rows else ""
 
 
-def _listed(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([title, *(f"  {printable(line)}" for line in lines)]) if lines else ""
+def _listed(title: str, lines: Sequence[str], width: int) -> str:
+    return "\n".join([title, *(_hanging([("  " + line,)], "", width, 4) for line in lines)]) if lines else ""
+
+
+def _hanging(rows: Sequence[Sequence[str]], gap: str, width: int, indent: int = 0) -> str:
+    """Aligned cells, the last one of each row in as many lines as it needs; no word is broken."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+    lines: list[str] = []
+    for row in rows:
+        begin = "".join(cell.ljust(size) + gap for cell, size in zip(row[:-1], widths, strict=True))
+        after = " " * (indent or len(begin))
+        whole = wrap(
+            begin + row[-1],
+            max(width, len(after) + LONGEST_NAME),
+            subsequent_indent=after,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += whole or [begin.rstrip()]
+    return "\n".join(lines)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def _right(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -142,6 +168,8 @@ def _right(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return f"({', '.join(map(str, value))})"
     if not isinstance(value, float):
         return str(value)
     if abs(value) < 1e-6:  # what rounding leaves of 0

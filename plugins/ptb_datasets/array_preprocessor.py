@@ -79,11 +79,13 @@ class ArrayPreprocessor(Preprocessor):
             if wrong.any():
                 yield Sample(place, error=f"{first_unusable(sample)}; training had finite numbers only")
                 continue
+            inputs = None
             try:
+                inputs = torch.from_numpy(self._typed(sample))
                 target = None if targets is None else torch.from_numpy(form.encode(targets[row : row + 1]))[0]
-                yield Sample(place, torch.from_numpy(self._typed(sample)), target)
+                yield Sample(place, inputs, target)
             except ValueError as error:
-                yield Sample(place, error=f"{'the target ' * isinstance(error, WrongTarget)}{error}")
+                yield Sample(place, inputs, error=f"{'the target ' * isinstance(error, WrongTarget)}{error}")
 
     def _rows(self, values: np.ndarray) -> np.ndarray:
         """``[N, *input_shape]``, of the type in the source."""

@@ -75,7 +75,7 @@ class TargetForm:
         return encoded
 
     def standardized(self, training: np.ndarray) -> "TargetForm":
-        """The same with mean and deviation of the training samples, ``[n]`` or ``[n, D]``; 1 for a constant."""
+        """The same with the mean and std of the training samples, ``[n]`` or ``[n, D]``; 1 for a constant."""
         columns = training.reshape(len(training), -1).astype(np.float64)
         std = columns.std(axis=0)
         return replace(self, mean=tuple(columns.mean(axis=0).tolist()), std=tuple(np.where(std > 0, std, 1).tolist()))

@@ -71,7 +71,7 @@ def arrays(
         inputs_as: what the inputs are, where type and axes do not say it or say another thing.
         sample_weights: a file of how much each sample counts, floats ``[N]``, 0 or more.
         class_names: of the classes or labels in order, of binary targets those of 0 and 1, of real ones the columns.
-        standardize: inputs of mean 0 and deviation 1 in the training samples, each feature (the last axis), of
+        standardize: inputs of mean 0 and standard deviation 1 in the training samples, each feature (the last axis), of
             pictures each channel.
         standardize_target: the same for each real target; figures stay in its own units.
         missing: what to do about samples that hold NaN: stop, leave them out, or use the mean of that feature in the

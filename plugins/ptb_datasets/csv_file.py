@@ -24,10 +24,10 @@ class BadRow(DataError):
 
 
 def read_header(content: Content) -> Row:
-    """The names of the columns without the spaces around them.
+    """The first row, as a rule the names of the columns, without the spaces around them.
 
     Raises:
-        DataError: there is no header, or it has too many columns; names are looked at by ``check_header``.
+        DataError: there is none, or it has too many columns; names are looked at by ``check_header``.
     """
     check_text(content)
     with content.text() as stream:
@@ -61,17 +61,12 @@ def check_header(path: Path, header: Row, separator: str, wanted: Iterable[str])
         wanted: names that the settings use: numbers among them make numbers in the header names.
     """
     if len(header) == 1 or not set(wanted) <= set(header):
-        for mark, typed in _MARKS.items():
-            if mark != separator and len(header) <= sum(name.count(mark) for name in header):
-                raise DataError(
-                    f"{path} has {len(header)} column{'s' * (len(header) > 1)}, {header[0]!r}; try "
-                    f"dataset.separator={typed}"
-                )
+        check_separator(path, header, separator)
         if header[0].startswith(("#", "//")) and not header[0].startswith("#,"):
             mark = "#" if header[0].startswith("#") else "//"
             raise DataError(f"{path}, line 1: {header[0]!r} looks like a comment; add dataset.comment='{mark}'")
     if all(map(is_number, header)) and not set(wanted) & set(header):
-        raise DataError(f"{path}: the first line, {header[0]!r} and so on, looks like values; it must name the columns")
+        raise DataError(f"{path}: the first line, {header[0]!r} and so on, looks like values; {no_header(header)}")
     first: dict[str, int] = {}
     for place, name in enumerate(header):
         if not name:
@@ -79,6 +74,20 @@ def check_header(path: Path, header: Row, separator: str, wanted: Iterable[str])
         if name in first:
             raise DataError(f"{path}: columns {first[name] + 1} and {place + 1} are both called {name!r}; rename one")
         first[name] = place
+
+
+def check_separator(path: Path, row: Row, separator: str) -> None:
+    """Refuses a first row that another separator would cut into more values."""
+    for mark, typed in _MARKS.items():
+        if mark != separator and len(row) <= sum(name.count(mark) for name in row):
+            raise DataError(
+                f"{path} has {len(row)} column{'s' * (len(row) > 1)}, {row[0]!r}; try dataset.separator={typed}"
+            )
+
+
+def no_header(row: Row) -> str:
+    """What to do about a first row that does not name the columns."""
+    return f"it must name the columns; without such a line, add dataset.header=false: they are then 1 to {len(row)}"
 
 
 def rows_of(content: Content, width: int, skip_bad: bool = False) -> Iterator[tuple[int, Row | BadRow]]:
@@ -93,7 +102,7 @@ def rows_of(content: Content, width: int, skip_bad: bool = False) -> Iterator[tu
         DataError: the text is no CSV; with file and line.
     """
     with content.text() as stream:
-        yield from _rows(content, stream, width, skip_bad)
+        yield from _rows(content, stream, width, skip_bad, header=content.header)
 
 
 def _rows(
@@ -151,11 +160,11 @@ def lines_without_quotes(content: Content, width: int) -> Iterator[Lines | None]
     """The lines after the header, up to a megabyte at a time; None where the rest needs a parser to find its rows."""
     mark = content.separator.encode()
     with content.open() as stream:
-        header = stream.readline()
+        header = stream.readline() if content.header else b"1"
         if len(mark) > 1 or b'"' in header or b"\r" in header.removesuffix(b"\r\n") or not header.strip():
             yield None
             return
-        before, left = 1, b""
+        before, left = int(content.header), b""
         while block := stream.read(BLOCK):
             whole, end, rest = (left + block).rpartition(b"\n")
             data, left = whole + end, rest
@@ -183,7 +192,7 @@ def _lines(data: bytes, mark: bytes, before: int, width: int) -> Lines:
 
 
 def raw_rows(content: Content) -> Iterator[tuple[int, str]]:
-    """Each row's first line and its text as it stands in the file, its line end included; the header comes first."""
+    """Each row's first line and its text as it stands in the file, its line end included; a header comes first."""
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
@@ -231,7 +240,7 @@ def _line(content: Content, place: int) -> int:
 
 
 def count_rows(content: Content, width: int) -> int:
-    """The rows after the header; each has been found to be as long as it.
+    """The rows, without the header; each has been found to be as long as it.
 
     Text without quotes needs no parser for that: in the row of all separators and line ends, every ``width``-th is a
     line end. Other text is read by the strict reader, which takes longer.
@@ -240,7 +249,7 @@ def count_rows(content: Content, width: int) -> int:
         DataError: a row has another length, or the text is no CSV.
     """
     plain = _plain_rows(content, width)
-    return sum(1 for _ in rows_of(content, width)) if plain is None else plain - 1
+    return sum(1 for _ in rows_of(content, width)) if plain is None else plain - content.header
 
 
 def _plain_rows(content: Content, width: int) -> int | None:

@@ -47,12 +47,13 @@ _Texts = Annotated[tuple[str, ...], BeforeValidator(_several)]
 class Csv(BaseModel, defer_build=True):
     """Settings of ``csv``."""
 
-    path: Location | None = Field(
-        None, description="The table: CSV, also packed with gzip or zip, Excel or Parquet; its first row is a header"
-    )
+    path: Location | None = Field(None, description="The table: CSV, also packed with gzip or zip, Excel or Parquet")
     train: Location | None = Field(None, description="Instead of path: the table of the training rows")
     val: Location | None = Field(None, description="With train: the table of the rows for validation")
     test: Location | None = Field(None, description="With train: the table of the rows for the last test")
+    header: bool = Field(
+        True, description="The first row names the columns; if false they are called 1, 2 and so on, by their place"
+    )
     target: Annotated[_Name | tuple[_Name, ...], BeforeValidator(_target)] = Field(
         description="The column that is predicted, or a list of them"
     )
@@ -78,7 +79,7 @@ class Csv(BaseModel, defer_build=True):
     )
     standardize_target: bool | None = Field(
         None,
-        description="With a real target: train on (value - mean) / deviation of the training rows, or, if false, on "
+        description="With a real target: train on (value - mean) / std of the training rows, or, if false, on "
         "the value; without it true",
     )
     missing: Literal["error", "drop", "mean"] = Field(

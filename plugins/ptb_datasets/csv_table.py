@@ -1,6 +1,5 @@
 """Your own table: numbers, categories, dates or a column of text, from CSV, Excel or Parquet files."""
 
-import re
 import warnings
 from os import PathLike, fspath
 from pathlib import Path
@@ -16,13 +15,14 @@ from ptb_datasets.csv_settings import Csv
 from ptb_datasets.splits import class_counts
 from ptb_datasets.table import Table, named, typed
 from ptb_datasets.table_features import Feature, fit_feature, numbers_rows, suspected_codes
+from ptb_datasets.table_leaks import ID, leaks
 from ptb_datasets.table_preprocessor import TablePreprocessor
 from ptb_datasets.table_rows import SplitRows
 from ptb_datasets.table_splits import split_table
 from ptb_datasets.table_targets import Target, find_target, fit_target
 from ptb_datasets.words import SPECIAL, Vocabulary
 
-_ID = re.compile(r"(?i)(?:^|[_ .-])(?:id|idx|index|nr|no|key|row)$|[a-z]I[Dd]$")
+MOST_FAULTS = 10
 DEFAULT_MAX_LENGTH, DEFAULT_VOCABULARY = 64, 10_000
 
 
@@ -56,7 +56,7 @@ def csv_table(**settings: Any) -> DataBundle:
         fit_target(target, raw, parts[0])
     encoded = target.encode(raw)
     weights = _weights(table, parts[0])
-    splits, preprocessor, form = _inputs(table, columns, target, parts)
+    splits, preprocessor, form = _inputs(table, columns, target, raw, parts)
     if target.kind in ("class", "binary"):
         counts = class_counts(raw[parts[0]], len(target.names))
     else:
@@ -135,18 +135,24 @@ def open_table(options: Csv) -> tuple[Table, list[str]]:
         columns = [name for name in table.names if name not in others]
     if not columns:
         raise DataError(f"{table.path} has no column besides the target {options.targets[0]!r}")
-    table.drop_missing(columns, [name for name in named(options) if name not in columns])
+    try:
+        table.drop_missing(columns, [name for name in named(options) if name not in columns])
+    except DataError as error:
+        raise _all_faults(table, columns, np.arange(len(table)), error) from None
     return table, columns
 
 
 def _inputs(
-    table: Table, columns: list[str], target: Target, parts: list[np.ndarray]
+    table: Table, columns: list[str], target: Target, raw: np.ndarray, parts: list[np.ndarray]
 ) -> tuple[list[np.ndarray], TablePreprocessor, dict[str, Any]]:
     """The inputs of each split, what makes them, and what the spec says of them."""
     options = table.options
     if options.text is not None:
         return _tokens(table, options.text, target, parts)
-    features = [fit_feature(table, name, name in options.categorical, parts[0]) for name in columns]
+    try:
+        features = [fit_feature(table, name, name in options.categorical, parts[0]) for name in columns]
+    except DataError as error:
+        raise _all_faults(table, columns, parts[0], error) from None
     width = sum(feature.width for feature in features)
     splits = [np.empty((len(part), width), np.float32) for part in parts]
     start = 0
@@ -158,9 +164,24 @@ def _inputs(
             inputs[:, start : start + feature.width] = feature.encode(column.take(part), table.writing)
         start += feature.width
     _warn_of_row_numbers(table, columns, target)
+    for leak in leaks(table, features, target, raw, parts[0]):
+        warnings.warn(leak, UserWarning, stacklevel=3)
     table.notes.extend(_taken(features))
     spec = {"input_shape": (width,), "inputs": "vector"}
     return splits, TablePreprocessor.of(options, features, target, None, 0), spec
+
+
+def _all_faults(table: Table, columns: list[str], training: np.ndarray, first: DataError) -> DataError:
+    """What is wrong with each column, so that nobody mends one after another."""
+    faults = [str(first)]
+    for name in columns if table.options.text is None else ():
+        try:
+            fit_feature(table, name, name in table.options.categorical, training)
+        except DataError as error:
+            faults.append(str(error))
+    faults = list(dict.fromkeys(faults))
+    more = [f"there are {len(faults) - MOST_FAULTS} more"] * (len(faults) > MOST_FAULTS)
+    return DataError("\n  ".join([*faults[:MOST_FAULTS], *more]))
 
 
 def _tokens(
@@ -183,7 +204,7 @@ def _warn_of_row_numbers(table: Table, columns: list[str], target: Target) -> No
     sorted_rows = labels.ndim == 1 and np.count_nonzero(np.diff(labels)) < 2 * len(target.names)
     for name in columns:
         if table.options.features is None and numbers_rows(table.column(name), table.writing):
-            if sorted_rows or _ID.search(name):
+            if sorted_rows or ID.search(name):
                 shows = ", and the rows are sorted by the target, which it so gives away" if sorted_rows else ""
                 warnings.warn(
                     f"column {name!r} numbers the rows{shows}: add dataset.exclude={typed(name)}, or name it in "

@@ -78,7 +78,7 @@ def read_digits(size: int) -> tuple[Tensor, np.ndarray]:
 
 
 def normalize(pixels: Tensor) -> Normalize:
-    """The normalising that gives these pixels mean 0 and deviation 1."""
+    """The normalising that gives these pixels mean 0 and standard deviation 1."""
     values = pixels.float() / 255
     return Normalize(float(values.mean()), float(values.std()))
 

@@ -46,14 +46,14 @@ class GreyPreprocessor(Preprocessor):
 
         Args:
             spec: of the data set.
-            normalize: what its ``transform`` is, with one mean and one deviation.
+            normalize: what its ``transform`` is, with one mean and one standard deviation.
             target: how labels become targets.
             transposed: IDX files hold the pictures column by column.
             smoothing: what makes classes into distributions, if anything does.
         """
         mean, std = normalize.mean, normalize.std
         if isinstance(mean, tuple) or isinstance(std, tuple):
-            raise ValueError("pictures of one channel have one mean and one deviation")
+            raise ValueError("pictures of one channel have one mean and one standard deviation")
         made = cls()
         made.spec, made.mean, made.std = spec, mean, std
         made.transposed, made.target, made.smoothing = transposed, target.state(), smoothing
@@ -91,10 +91,10 @@ class GreyPreprocessor(Preprocessor):
                         UserWarning,
                         stacklevel=2,
                     )
-                yield Sample(name, inputs, target)
+                yield Sample(name, inputs, *((None, target) if isinstance(target, str) else (target,)))
 
-    def _pictures(self, source: Any) -> Iterator[tuple[str, np.ndarray | str, Tensor | None]]:
-        """Names, and uint8 ``[1, H, W]`` or why there is none, and targets if there are any."""
+    def _pictures(self, source: Any) -> Iterator[tuple[str, np.ndarray | str, Tensor | str | None]]:
+        """Names, and uint8 ``[1, H, W]`` or why there is none, and targets if there are any or what is wrong."""
         targets = source.get("targets") if isinstance(source, Mapping) else None
         source = source.get("inputs") if isinstance(source, Mapping) else source
         name = str(source) if isinstance(source, str | Path) else ""
@@ -113,12 +113,10 @@ class GreyPreprocessor(Preprocessor):
                 for row, picture in enumerate(rows):
                     target = None if labels is None else self._target(labels[row : row + 1])
                     yield f"{name}[{row}]", planes(picture, self._form()).copy(), target
-        except WrongTarget as error:
-            yield name or "array", f"the label {error}", None
         except (BadNpy, BadPicture, DataError, ValueError, TypeError, OSError, RuntimeError) as error:
             yield name or "array", str(error), None
 
-    def _folder(self, folder: Path) -> Iterator[tuple[str, np.ndarray | str, Tensor | None]]:
+    def _folder(self, folder: Path) -> Iterator[tuple[str, np.ndarray | str, Tensor | str | None]]:
         names = self.spec.class_names
         for path in sorted(folder.rglob("*")):
             if "idx3" in path.name and path.parent == folder:  # as the files of MNIST are called
@@ -134,8 +132,11 @@ class GreyPreprocessor(Preprocessor):
                 picture = str(error)
             yield str(path), picture, None if label is None else self._target(label)
 
-    def _target(self, labels: np.ndarray) -> Tensor:
-        encoded = torch.from_numpy(TargetForm(**self.target).encode(labels))
+    def _target(self, labels: np.ndarray) -> Tensor | str:
+        try:
+            encoded = torch.from_numpy(TargetForm(**self.target).encode(labels))
+        except WrongTarget as error:
+            return f"the label {error}"
         return (encoded if self.smoothing is None else smoothed(encoded, self.spec.target_size, self.smoothing))[0]
 
     def _form(self) -> Form:

@@ -56,7 +56,7 @@ def idx_files(
         split_seed: chooses which samples go where.
 
     Returns:
-        uint8 inputs ``[N, 1, H, W]``, which ``transform`` gives mean 0 and deviation 1; int64 targets ``[N]``.
+        uint8 inputs ``[N, 1, H, W]``, which ``transform`` gives mean 0 and standard deviation 1; int64 targets ``[N]``.
 
     Raises:
         DataError: a file cannot be used, or they do not belong together.
@@ -100,7 +100,7 @@ def idx_files(
 
 
 def normalize(pictures: np.ndarray, rows: np.ndarray) -> Normalize:
-    """The normalising that gives these pictures of uint8 ``[N, 1, H, W]`` mean 0 and deviation 1."""
+    """The normalising that gives these pictures of uint8 ``[N, 1, H, W]`` mean 0 and standard deviation 1."""
     counts = np.zeros(256, dtype=np.int64)
     for _, chunk in chunks(pictures, rows):
         counts += np.bincount(chunk.reshape(-1), minlength=256)

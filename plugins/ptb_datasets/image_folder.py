@@ -135,7 +135,7 @@ def image_folder(
         decode: ``"reduced"`` decodes JPEG files at a half, a quarter or an eighth where that is large enough still.
         normalize: see ``picture_normalize.normalizer``.
         mean: of each channel, or of all, where values are from 0 to 1.
-        std: the deviation that goes with it.
+        std: the standard deviation that goes with it.
         val_fraction: part of each class for validation, 0 for none; left out, 0.15, or none where there are split
             folders. With split folders it is taken from train, and there must be no val folder.
         test_fraction: the same for the test.

@@ -12,7 +12,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Normalize:
-    """``transform`` for pictures: uint8 of any shape to float32, of mean 0 and deviation 1 where those are the data's.
+    """``transform`` for pictures: uint8 of any shape to float32, with mean 0 and std 1 where those are the data's.
 
     Args:
         mean: of the training pixels, as a fraction of 255; or that of each channel, for inputs ``[..., C, H, W]``.

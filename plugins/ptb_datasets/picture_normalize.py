@@ -1,4 +1,4 @@
-"""Chooses the mean and the deviation by which pictures are normalised."""
+"""Chooses the mean and the standard deviation by which pictures are normalised."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def normalizer(
 def channel_statistics(train: Dataset[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel as fractions of 255, of sums of whole numbers, so without error.
 
-    A channel of one value gets the deviation 1 of 255.
+    A channel of one value gets the standard deviation 1 of 255.
     """
     counts: np.ndarray | None = None  # of each value, [C, 256]
 

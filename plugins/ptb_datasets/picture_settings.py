@@ -10,7 +10,7 @@ Byte = Annotated[int, Field(ge=0, lt=2**8)]
 Colour = tuple[Byte, Byte, Byte]
 Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Std = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 Value = Annotated[int, Field(ge=0, lt=2**16)]
 
@@ -45,13 +45,13 @@ class _Pictures(BaseModel, defer_build=True):
     )
     normalize: Literal["half", "imagenet", "data"] | None = Field(
         None,
-        description="Mean and deviation by which inputs are normalised: 0.5 and 0.5 (also without it), those of "
+        description="Mean and std by which inputs are normalised: 0.5 and 0.5 (also without it), those of "
         "ImageNet, or those of the training pictures for each channel",
     )
     mean: tuple[Share, ...] | None = Field(
         None, min_length=1, max_length=3, description="Of each channel, or of all, where values are from 0 to 1"
     )
-    std: tuple[Deviation, ...] | None = Field(
+    std: tuple[Std, ...] | None = Field(
         None, min_length=1, max_length=3, description="The standard deviation that goes with mean"
     )
     follow_links: bool = Field(False, description="Follow links that lead out of the folder")

@@ -69,7 +69,7 @@ def random_data(
         drawn = _inputs(inputs, halves, tokens or 0, source)
         splits.append(TensorDataset(drawn) if targets is None else TensorDataset(drawn, targets))
     spec = replace(spec, class_counts=counts)
-    transform = Normalize(0.5, 0.29) if inputs == "image" else None  # deviation of evenly spread values: 1 / sqrt(12)
+    transform = Normalize(0.5, 0.29) if inputs == "image" else None  # the std of evenly spread values: 1 / sqrt(12)
     train, val, test = splits
     return DataBundle(spec, train, val, test, transform=transform)
 

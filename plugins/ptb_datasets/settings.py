@@ -105,7 +105,7 @@ class Diabetes(_ShippedTable):
     """Settings of ``diabetes``."""
 
     standardize_target: bool = Field(
-        True, description="Predict (progression - mean) / deviation of the training samples, else the progression"
+        True, description="Predict (progression - mean) / std of the training samples, else the progression"
     )
 
 
@@ -138,7 +138,7 @@ class Arrays(BaseModel, defer_build=True):
     )
     standardize: bool = Field(
         False,
-        description="Inputs of mean 0 and deviation 1 in the training samples, each feature, of pictures each channel",
+        description="Inputs of mean 0 and std 1 in the training samples, each feature, of pictures each channel",
     )
     standardize_target: bool = Field(
         False, description="The same for each real target; metrics and predictions stay in its own units"

@@ -1,6 +1,6 @@
 """The tables that scikit-learn ships: a first run on numbers instead of pictures, in a second and without a network.
 
-Inputs are standardised with the means and deviations of the training samples alone.
+Inputs are standardised with the means and standard deviations of the training samples alone.
 """
 
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def diabetes(
         val_fraction: part of the samples for validation, of each tenth by their targets.
         test_fraction: the same for the test.
         split_seed: chooses which samples go where.
-        standardize_target: predict (progression - mean) / deviation of the training samples, so that a squared error of
+        standardize_target: predict (progression - mean) / std of the training samples, so that a squared error of
             1 is that of predicting the mean; else the progression as it was measured, 25 to 346.
 
     Returns:

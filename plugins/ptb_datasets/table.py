@@ -10,11 +10,13 @@ from typing import NoReturn
 import numpy as np
 
 from ptb import DataError
-from ptb_datasets.csv_file import Row, is_number
+from ptb_datasets.csv_file import Row, is_number, no_header
 from ptb_datasets.csv_settings import Csv
 from ptb_datasets.table_column import Column
 from ptb_datasets.table_source import Source, open_source
 from ptb_datasets.table_values import Writing
+
+LISTS = ("target", "features", "categorical", "exclude")  # settings that name columns
 
 
 class Table:
@@ -240,11 +242,13 @@ def _joined(columns: Sequence[Column]) -> Column:
 def _near(key: str, name: str, names: list[str]) -> str:
     from difflib import get_close_matches
 
+    several = [part.strip() for part in re.split("[,;]", name)]
+    if key in LISTS and len(several) > 1 and set(several) <= set(names):
+        return f"; several columns are a list: dataset.{key}={typed_list(several)}"
     folded = {candidate.lower(): candidate for candidate in names}
     close = get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     hint = f" (did you mean {folded[close[0]]!r}?)" if close else ""
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    lost = (
-        "; the first line must name the columns, and this one looks like values" if any(map(is_number, names)) else ""
-    )
+    values = any(map(is_number, names)) and names != [str(place) for place in range(1, len(names) + 1)]
+    lost = f"; the first line looks like values: {no_header(names)}" * values
     return f"{hint}; it has {shown}{lost}"

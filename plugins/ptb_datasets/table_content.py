@@ -29,12 +29,14 @@ class Content:
         form: ``"csv"``, ``"excel"`` or ``"parquet"``.
         separator: of CSV, the one that the file names in a first line ``sep=;``, else the one of the settings.
         held: the bytes, CSV as UTF-8 with blank lines for comments; None for a file that is read as it is.
+        header: whether the first row names the columns.
     """
 
     path: Path
     form: str
     separator: str
     held: bytes | None = None
+    header: bool = True
 
     def open(self) -> IO[bytes]:
         """The bytes from the beginning."""
@@ -52,11 +54,13 @@ def open_content(path: Path, options: Csv) -> Content:
         DataError: the file cannot be read, is too large, or is not in the encoding of the settings.
     """
     try:
-        return _opened(path, options)
+        content = _opened(path, options)
     except OSError as error:
         raise DataError(f"cannot read {_name(path)}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
         raise DataError(f"cannot read {_name(path)}: {error}") from error
+    content.header = options.header
+    return content
 
 
 def _opened(path: Path, options: Csv) -> Content:

@@ -97,6 +97,15 @@ class Feature:
             numbers = np.where(missing, np.array(self.fill), numbers)
         return Standardizer(np.array(self.mean), np.array(self.std))(numbers)
 
+    def unknown(self, column: Column) -> np.ndarray:
+        """Bool ``[N]``: rows with a category that the training rows lack."""
+        if self.used_as != "category":
+            return np.zeros(len(column), bool)
+        column = column if column.known is None else _as_texts(column)
+        known = {*self.categories}
+        unknown: np.ndarray = np.array([*(text not in known for text in column.texts), False])[column.codes]
+        return unknown
+
     def unreadable(self, column: Column, writing: Writing) -> np.ndarray:
         """Bool ``[N]``: rows with a value that is not what the training rows had."""
         if self.used_as == "category":
@@ -251,5 +260,7 @@ def _categories(table: Table, name: str, categorical: bool, known: np.ndarray) -
         remedy = f"add dataset.exclude={typed_list([name])}, or use it as dataset.text={typed_list([name])}"
         if not categorical:
             remedy += f", or name it in dataset.categorical={typed_list([name])}"
+        if 2 * len(found) <= len(known) and not table.options.group:
+            remedy += f"; or, if rows with the same value belong together, dataset.group={typed_list([name])}"
         table.fail(name, int(known[0]), f"text with {len(found)} different values, at most {most} are taken; {remedy}")
     return found

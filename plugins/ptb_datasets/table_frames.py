@@ -1,5 +1,6 @@
 """Reads Excel and Parquet files as data frames, with the packages that pandas uses for them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -38,8 +39,8 @@ def parquet_frame(path: Path, stream: IO[bytes], limit: int) -> "DataFrame":
     return frame
 
 
-def excel_frame(path: Path, stream: IO[bytes], sheet: str | None) -> tuple["DataFrame", list[int]]:
-    """The table in a sheet of an Excel file, its first row that is not blank the header, and the row of each row.
+def excel_frame(path: Path, stream: IO[bytes], sheet: str | None, header: bool = True) -> tuple["DataFrame", list[int]]:
+    """The table in a sheet of an Excel file, and the row of each row; its first one that is not blank is the header.
 
     Formulas stand for the values that Excel saved with them.
 
@@ -66,12 +67,18 @@ def excel_frame(path: Path, stream: IO[bytes], sheet: str | None) -> tuple["Data
     except Exception as error:  # openpyxl raises many kinds on a damaged file
         raise DataError(f"cannot read {path} as Excel: {_short(error)}; the file is damaged") from error
     used = [(number, row) for number, row in cells if any(value not in (None, "") for value in row)]
-    if len(used) < 2:
+    if len(used) < 1 + header:
         raise DataError(f"{path}, sheet {chosen!r}: {'has a header and no rows' if used else 'is empty'}")
     width = max(place + 1 for _, row in used for place, value in enumerate(row) if value not in (None, ""))
     rows = [[*row, *[None] * width][:width] for _, row in used]
-    frame = pd.DataFrame(rows[1:], columns=["" if name is None else _label(name) for name in rows[0]], dtype=object)
-    return frame, [number for number, _ in used[1:]]
+    names = ["" if name is None else _label(name) for name in rows[0]] if header else numbered(rows[0])
+    frame = pd.DataFrame(rows[header:], columns=names, dtype=object)
+    return frame, [number for number, _ in used[header:]]
+
+
+def numbered(row: Sequence[Any]) -> list[str]:
+    """The names of columns that have none: 1, 2 and so on."""
+    return [str(place) for place in range(1, len(row) + 1)]
 
 
 def _sheet(path: Path, names: list[str], sheet: str | None) -> str:

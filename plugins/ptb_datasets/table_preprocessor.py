@@ -1,6 +1,7 @@
 """Makes samples of table rows as training had them: of files, data frames, and rows as dicts."""
 
-from collections import deque
+import warnings
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +20,8 @@ from ptb_datasets.table_values import Writing
 from ptb_datasets.words import Vocabulary
 
 READING = (
-    *("missing", "missing_values", "separator", "decimal", "thousands", "units", "comment", "encoding", "sheet"),
-    *("date_format", "max_bytes"),
+    *("header", "missing", "missing_values", "separator", "decimal", "thousands", "units", "comment", "encoding"),
+    *("sheet", "date_format", "max_bytes"),
 )
 BLOCK_VALUES = 200_000
 DICTS = 256  # rows given as dicts are taken so many at a time
@@ -72,7 +73,11 @@ class TablePreprocessor(Preprocessor):
 
         Those of an array ``[N, columns]`` or of one row are the features in their order. Columns of others may stand in
         any order, others than those of training are passed over, and targets may be missing. A row
-        that cannot be used is a sample with an error, and so is a file.
+        that cannot be used is a sample with an error, and so is a file; one whose targets cannot be used has inputs and
+        an error.
+
+        Warns:
+            UserWarning: rows have categories that training had not, once for each column.
 
         Yields:
             Inputs float32 ``[columns]`` or int64 tokens ``[length]``; targets int64 ``[]`` for class, else float32
@@ -85,6 +90,7 @@ class TablePreprocessor(Preprocessor):
             if columns:
                 self._kept.append((sample.name, made.kept.pop(sample.name, [""] * len(columns))))
             yield sample
+        made.warn_of_unknown()
 
     def _read(self, sources: Iterable[Any], made: "_Rows") -> Iterator[Sample]:
         rows: list[Mapping[str, Any]] = []
@@ -119,7 +125,19 @@ class _Rows:
         self.keep = keep
         self.kept: dict[str, list[str]] = {}  # of the rows of a block, by their places
         self.numbers -= {*keep}  # as they are written
+        self.unknown: dict[str, Counter[str]] = {}
         self.columns = [self.text] if self.text is not None else [feature.name for feature in self.features]
+
+    def warn_of_unknown(self) -> None:
+        """Warns of the categories so far that are none of the known ones, with how often they were there."""
+        for name, counts in self.unknown.items():
+            rows, shown = counts.total(), ", ".join(map(repr, [*counts][:3])) + " and more" * (len(counts) > 3)
+            warnings.warn(
+                f"column {name!r}: {rows:,} {'row has' if rows == 1 else 'rows have'} a value that training had not, "
+                f"{shown}; to the model, such a row has none of the known values",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def of_source(self, source: Any) -> Iterator[Sample]:
         if isinstance(source, np.ndarray):
@@ -187,11 +205,13 @@ class _Rows:
         samples: list[Sample] = []
         if count:
             inputs = self._inputs(block.columns, errors).unbind()
-            targets, known = self._targets(block.columns, count, errors)
+            targets, known, wrong = self._targets(block.columns, count)
             truths: Sequence[torch.Tensor | None] = [None] * count if targets is None else targets.unbind()
             if targets is not None and not known.all():
                 truths = [truth if there else None for truth, there in zip(truths, known.tolist(), strict=True)]
             samples = [*map(Sample, block.places, inputs, truths)]
+            for row, error in wrong.items():
+                samples[row] = Sample(block.places[row], inputs[row], error=error)
             for row in (row for row, error in enumerate(errors) if error is not None):
                 samples[row] = Sample(block.places[row], error=errors[row])
         for before, place, error in reversed(block.errors):
@@ -213,17 +233,20 @@ class _Rows:
                 _note(errors, ~column.present(), lambda row, f=feature: f"no value for {f.name!r}")
             bad = feature.unreadable(column, self.writing)
             _note(errors, bad, lambda row, f=feature, c=column: f"{f.name!r}: {c.text(row)!r} is {f.refusal}")
+            if (unknown := feature.unknown(column)).any():
+                texts = [column.text(row) for row in np.flatnonzero(unknown).tolist()]
+                self.unknown.setdefault(feature.name, Counter()).update(texts)
             with np.errstate(over="ignore"):  # of rows that are refused
                 parts.append(feature.encode(column, self.writing))
         return torch.from_numpy(np.concatenate(parts, axis=1))
 
     def _targets(
-        self, columns: Mapping[str, Column], count: int, errors: list[str | None]
-    ) -> tuple[torch.Tensor | None, np.ndarray]:
-        """The targets, and of which rows they are known; None where the source has none."""
+        self, columns: Mapping[str, Column], count: int
+    ) -> tuple[torch.Tensor | None, np.ndarray, dict[int, str]]:
+        """The targets, of which rows they are known, and what is wrong with others; None where the source has none."""
         names = self.target.columns
         if not all(name in columns for name in names):
-            return None, np.zeros(count, bool)
+            return None, np.zeros(count, bool), {}
         chosen = [columns[name] for name in names]
         known = np.logical_and.reduce([column.present() for column in chosen])
         raw = self.target.raw(chosen, self.writing)
@@ -236,9 +259,9 @@ class _Rows:
             if self.target.kind == "multilabel"
             else "a number"
         )
-        _note(errors, bad, lambda row: f"{names[0]!r}: {chosen[0].text(row)!r} is not {want}")
+        wrong = {row: f"{names[0]!r}: {chosen[0].text(row)!r} is not {want}" for row in np.flatnonzero(bad).tolist()}
         with np.errstate(over="ignore", invalid="ignore"):
-            return torch.from_numpy(self.target.encode(raw)), known
+            return torch.from_numpy(self.target.encode(raw)), known, wrong
 
 
 def _note(errors: list[str | None], bad: np.ndarray, what: Any) -> None:

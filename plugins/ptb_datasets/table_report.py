@@ -9,10 +9,11 @@ from ptb_datasets.csv_settings import Csv
 from ptb_datasets.csv_table import open_table
 from ptb_datasets.table import Table, typed
 from ptb_datasets.table_features import Feature, fit_feature, numbers_rows, suspected_codes
+from ptb_datasets.table_leaks import leaks, straddling
 from ptb_datasets.table_splits import split_table
 from ptb_datasets.table_targets import find_target
 
-FAR = 10  # deviations from the mean
+FAR = 10  # standard deviations from the mean
 SHOWN = 20
 
 
@@ -34,7 +35,7 @@ def described(options: Csv) -> dict[str, Any]:
         parts = split_table(table, target, raw)
     wrong: list[str] = []
     rows: dict[str, dict[str, Any]] = {}
-    transforms = []
+    transforms, features = [], []
     if options.text is not None:
         rows[options.text] = {"used_as": "text", "why": "dataset.text names it"}
     else:
@@ -42,7 +43,9 @@ def described(options: Csv) -> dict[str, Any]:
             feature = fit_feature(table, name, name in options.categorical, parts[0])
             rows[name] = {"used_as": feature.used_as, "why": feature.why, **_figures(table, feature, parts[0])}
             transforms.append(_sentence(feature))
-            wrong += _suspicions(table, feature, parts[0])
+            features.append(feature)
+            wrong += _suspicions(table, feature, parts[0]) or filter(None, [straddling(table, feature, parts)])
+        wrong[:0] = leaks(table, features, target, raw, parts[0])
     for name in target.columns:
         figures = _numbers(table, name, parts[0]) if target.kind == "real" else {}
         rows[name] = {"used_as": "target", "why": f"dataset.target names it; {target.kind}", **figures}
@@ -89,7 +92,7 @@ def _numbers(table: Table, name: str, training: np.ndarray) -> dict[str, Any]:
     values = values[~np.isnan(values)]
     if not len(values):
         return {}
-    found = {"mean": values.mean(), "deviation": values.std(), "smallest": values.min(), "largest": values.max()}
+    found = {"mean": values.mean(), "std": values.std(), "smallest": values.min(), "largest": values.max()}
     return {key: float(value) for key, value in found.items()} | {"values": len(np.unique(values))}
 
 
@@ -142,6 +145,6 @@ def _suspicions(table: Table, feature: Feature, training: np.ndarray) -> list[st
     others = f", and {count - 1} more" if count > 1 else ""
     value = table.written(name, row)
     return [
-        f"column {name!r}, {path.name}, {line}: {value} is {far.max():.0f} deviations from the mean{others}; if it "
-        "stands for a missing value, add it to dataset.missing_values"
+        f"column {name!r}, {path.name}, {line}: {value} is {far.max():.0f} standard deviations from the mean{others}; "
+        "if it stands for a missing value, add it to dataset.missing_values"
     ]

@@ -73,20 +73,22 @@ class SplitRows:
                 frame.to_parquet(written[split], index=False)
             else:
                 written[split] = folder / f"{split}.xlsx"
-                frame.to_excel(written[split], index=False, sheet_name=self.options.sheet or "Sheet1")
+                sheet = self.options.sheet or "Sheet1"
+                frame.to_excel(written[split], index=False, header=self.options.header, sheet_name=sheet)
         return written
 
     def _write_csv(self, sources: list[CsvSource], folder: Path) -> dict[str, Path]:
         texts = [[text.rstrip("\r\n") + "\n" for _, text in raw_rows(source.content)] for source in sources]
         separator = sources[0].content.separator
         mark = f"sep={separator}\n" if separator != self.options.separator else ""
+        header = self.options.header
         written = {}
         for split, (files, numbers) in self.rows.items():
             written[split] = folder / f"{split}.csv"
             with written[split].open("w", encoding=self.options.encoding, newline="") as stream:
-                stream.write(mark + texts[0][0])
+                stream.write(mark + texts[0][0] * header)
                 stream.writelines(
-                    texts[file][number + 1] for file, number in zip(files.tolist(), numbers.tolist(), strict=True)
+                    texts[file][number + header] for file, number in zip(files.tolist(), numbers.tolist(), strict=True)
                 )
         return written
 

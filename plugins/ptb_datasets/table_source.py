@@ -15,6 +15,7 @@ from ptb_datasets.csv_file import (
     Lines,
     Row,
     check_header,
+    check_separator,
     count_rows,
     lines_without_quotes,
     read_header,
@@ -24,6 +25,7 @@ from ptb_datasets.csv_settings import Csv
 from ptb_datasets.table_codes import is_padded, padded_columns
 from ptb_datasets.table_column import FEW_ROWS, Column, ColumnBuilder, object_text
 from ptb_datasets.table_content import Content, open_content
+from ptb_datasets.table_frames import numbered
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,10 +63,14 @@ class CsvSource:
     def __init__(self, content: Content, missing: Sequence[str], decimal: str | None) -> None:
         self.content, self.path = content, content.path
         self.missing, self.decimal = missing, decimal
-        self.header = read_header(content)
+        self.first = read_header(content)
+        self.header = self.first if content.header else numbered(self.first)
 
     def check(self, wanted: Sequence[str], header: Row) -> None:
         """Refuses a header that cannot be one; ``header`` has a name for those columns that may lack one."""
+        if not self.content.header:
+            check_separator(self.path, self.first, self.content.separator)
+            return
         check_header(self.path, header, self.content.separator, wanted)
 
     def read(self, texts: set[int], codes: set[int], wanted: Sequence[int]) -> dict[int, Column]:
@@ -205,7 +211,7 @@ class CsvSource:
 
         options: dict[str, Any] = {
             "sep": self.content.separator,
-            "header": 0,
+            "header": 0 if self.content.header else None,
             "names": list(range(len(self.header))),
             "index_col": False,
             "usecols": list(wanted),
@@ -327,8 +333,10 @@ def open_source(path: Path, options: Csv) -> Source:
     with content.open() as stream:
         if content.form == "parquet":
             frame = parquet_frame(path, stream, options.max_bytes)
+            if not options.header:
+                raise DataError(f"{path} is a Parquet file, whose columns have names: leave out dataset.header=false")
             return FrameSource(frame, path, options.missing_values, options.decimal)
-        frame, lines = excel_frame(path, io.BytesIO(stream.read()), options.sheet)
+        frame, lines = excel_frame(path, io.BytesIO(stream.read()), options.sheet, options.header)
     return FrameSource(frame, path, options.missing_values, options.decimal, lines)
 
 

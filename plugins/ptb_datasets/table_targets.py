@@ -101,7 +101,7 @@ def find_target(table: Table) -> Target:
 
 
 def fit_target(target: Target, raw: np.ndarray, training: np.ndarray) -> None:
-    """Learns mean and deviation of a real target from the training rows."""
+    """Learns mean and standard deviation of a real target from the training rows."""
     scales = [Standardizer.of(values[:, None][training]) for values in raw.T]
     target.mean = [float(scale.mean[0]) for scale in scales]
     target.std = [float(scale.std[0]) for scale in scales]

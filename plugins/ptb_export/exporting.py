@@ -98,7 +98,7 @@ def _check_metadata(metadata: dict[str, Any], model: TrainedModel) -> None:
 def _inputs(model: TrainedModel, run: str, sources: Sequence[str], registry: Registry) -> tuple[Any, list[Path]]:
     """Real samples as one batch, and the files that hold such: the sources, else the test split and data of the run."""
     if sources:
-        read = (each for each in model.preprocessor.read(map(Path, sources)) if each.error is None)
+        read = (each for each in model.preprocessor.read(map(Path, sources)) if each.inputs is not None)
         found = [each.inputs for each in islice(read, SAMPLES)]
         if not found:
             raise DataError(f"no input of {' '.join(sources)} can be used; `ptb predict` says why")

@@ -71,7 +71,7 @@ def compare(model: TrainedModel, text: str, inputs: Any, sources: Iterable[Path]
 
 def _compared(model: TrainedModel, sidecar: Any, kind: str, path: Path) -> int:
     samples = list(islice(model.preprocessor.read([path]), SAMPLES))
-    good = [place for place, sample in enumerate(samples) if sample.error is None]
+    good = [place for place, sample in enumerate(samples) if sample.inputs is not None]
     if kind == "TablePreprocessor":
         table = reading.table(sidecar, path, SAMPLES)
         found = reading.rows(sidecar, [table[place] for place in good])

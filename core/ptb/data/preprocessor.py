@@ -18,7 +18,7 @@ class Sample(NamedTuple):
         name: where it comes from: a file, ``"prices.csv:12"`` for a line of one.
         inputs: as the training samples have them, before ``collate`` and ``transform``; None with an error.
         targets: as the training samples have them; None where the source has none.
-        error: why it cannot be used.
+        error: why it cannot be used; with inputs, only the targets cannot.
     """
 
     name: str

@@ -92,7 +92,7 @@ class DataSpec:
         target_size: width of the targets where ``output_size`` is another; left out, it is ``output_size``.
         target_mean: of real targets that are standardised, the mean of each that was taken off; metrics and predictions
             are in the targets' own units.
-        target_std: and the deviation by which they were divided.
+        target_std: and the standard deviation by which they were divided.
 
     Raises:
         ValueError: a field does not fit the others; the message says which and what is valid.

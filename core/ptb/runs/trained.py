@@ -170,8 +170,8 @@ class TrainedModel:
 
     def _scored(self, samples: Sequence[Sample]) -> Predicted:
         """A batch without its columns."""
-        names, each_inputs, _, reasons = map(list, zip(*samples, strict=True))
-        errors = {place: error for place, error in enumerate(reasons) if error is not None}
+        names, each_inputs, *_ = map(list, zip(*samples, strict=True))
+        errors = {n: each.error for n, each in enumerate(samples) if each.error is not None and each.inputs is None}
         places = [place for place in range(len(samples)) if place not in errors]
         if not places:
             return Predicted(names, errors, {}, None)

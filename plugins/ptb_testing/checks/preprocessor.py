@@ -139,7 +139,7 @@ def _batch(bundle: DataBundle) -> Batch:
 
 
 def _check_units(spec: DataSpec, targets: Tensor, decoded: Any) -> None:
-    """Of real targets the values times the deviation plus the mean of the spec, of classes their names."""
+    """Of real targets the values times the standard deviation plus the mean of the spec, of classes their names."""
     if spec.target in ("class", "binary") and spec.class_names and not spec.positions:
         names = [spec.class_names[number] for number in targets.long().flatten().tolist()]
         if list(decoded) != names:

@@ -113,7 +113,7 @@ def test_a_value_far_away_is_found(site, ptb):
         .replace("100_000.0", "1e9"),
     )
     facts = shown(lambda *rest: ptb("data", *rest, site=site.path), "--dataset", "odd")
-    assert any("column 0 has values 20 deviations away" in line for line in facts["warnings"])
+    assert any("column 0 has values 20 standard deviations away" in line for line in facts["warnings"])
 
 
 def test_a_page_is_read_by_people(weather):
@@ -204,3 +204,33 @@ def test_a_large_split_is_read_in_part(monkeypatch, built_in):
     assert facts["read"] == {"train": 100, "val": 22, "test": 22}
     assert sum(row["train"] for row in facts["classes"]) == 100
     assert np.isfinite(facts["training"][0]["mean"])
+
+
+WIDE = """\
+a_column_with_a_very_long_name_indeed,date,flag,colour,amount,kind
+"""
+
+
+@pytest.mark.parametrize("columns", [None, "72", "200"], ids=["no-terminal", "narrow", "wide"])
+def test_the_page_fits_the_terminal_and_loses_no_figure(ptb, tmp_path, monkeypatch, columns):
+    random = np.random.RandomState(0)
+    lines = [
+        f"{random.normal():.4f},2024-01-{n % 28 + 1:02},{['yes', 'no'][n % 2]},{'colour of the number'[: n % 20 + 1]},"
+        f"{random.randint(10**6, 10**7)}.25,{'abc'[n % 3]}\n"
+        for n in range(100)
+    ]
+    (tmp_path / "t.csv").write_text(WIDE + "".join(lines))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    given = ("--dataset", "csv", "dataset.path=t.csv", "dataset.target=kind")
+    done = ptb("data", "show", *given)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= int(columns or 80)
+    facts = json.loads(ptb("data", "show", *given, "--json").stdout)
+    words = done.stdout.replace(",", "").replace("(", " ").split()
+    for row in facts["columns"]:
+        assert row["name"][:21] in done.stdout
+        for key in ("mean", "std", "smallest", "largest"):
+            assert key not in row or f"{row[key]:.4g}" in words or f"{row[key]:.0f}" in words
+    assert "a_column_with_a_very_..." in words

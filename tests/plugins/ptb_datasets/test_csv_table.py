@@ -239,7 +239,7 @@ HOSTILE = {
     "blank": ("\n\n\n", {}, "is empty"),
     "header-only": ("x,y\n", {}, "has a header and no rows"),
     "no-header": (ROWS, {}, "the first line, '1' and so on, looks like values"),
-    "no-header-mixed": ("1,a\n2,b\n3,c\n", {}, "no column 'y'.*it has 1, a; the first line must name the columns"),
+    "no-header-mixed": ("1,a\n2,b\n3,c\n", {}, "no column 'y'.*it has 1, a; the first line .*dataset.header=false"),
     "no-such-target": ("x,yes\n" + ROWS, {}, r"\.target: .* no column 'y' \(did you mean 'yes'\?\); it has x"),
     "no-such-feature": ("x,y\n" + ROWS, {"features": ("X",)}, r"dataset\.features: .*'X' \(did you mean 'x'\?\)"),
     "no-such-text": ("x,y\n" + ROWS, {"text": "z"}, r"dataset\.text: .* has no column 'z'; it has x, y"),

@@ -64,7 +64,7 @@ def test_each_column_is_listed_with_what_it_was_taken_for_and_why(report):
 def test_figures_are_those_of_pandas(report):
     columns = {column["name"]: column for column in report()["columns"]}
     for name in ("size", "price"):
-        ours = [columns[name][key] for key in ("mean", "deviation", "smallest", "largest", "values")]
+        ours = [columns[name][key] for key in ("mean", "std", "smallest", "largest", "values")]
         theirs = FRAME[name]
         expected = [theirs.mean(), theirs.std(ddof=0), theirs.min(), theirs.max(), theirs.nunique()]
         assert ours == pytest.approx(expected, rel=1e-12)
@@ -80,7 +80,7 @@ def test_what_looks_wrong_is_said_with_what_to_type(report):
         "column 'code' has another whole number in every row, as an id has; dataset.exclude=code leaves it out",
         "column 'same' is constant in training; dataset.exclude=same leaves it out",
         "column 'one' has the one value 'x' in training; dataset.exclude=one leaves it out",
-        "column 'size', table.csv, line 43: -9999.0 is 14 deviations from the mean; if it stands",
+        "column 'size', table.csv, line 43: -9999.0 is 14 standard deviations from the mean; if it stands",
     ):
         assert line in found
     assert len(found.splitlines()) == 6  # and w is constant

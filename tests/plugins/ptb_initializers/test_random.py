@@ -38,7 +38,7 @@ def test_trunc_normal_is_a_normal_without_its_ends():
     assert weights.min().item() >= 0.5
     assert weights.max().item() <= 1.5
     assert weights.mean().item() == pytest.approx(1.0, abs=0.005)
-    # one standard deviation to each side: the middle half deviation holds 0.3829 of 0.6827
+    # one standard deviation to each side: the middle half of one holds 0.3829 of 0.6827
     assert ((weights - 1).abs() < 0.25).double().mean().item() == pytest.approx(0.3829 / 0.6827, abs=0.005)
 
 

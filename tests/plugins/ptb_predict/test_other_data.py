@@ -178,3 +178,19 @@ def test_a_flag_that_a_continued_run_has_no_use_for_is_refused(ptb, prices, flag
     assert done.returncode == 2
     assert "--continue cannot be combined with" in done.stderr
     assert not (prices / "more").exists()
+
+
+def test_new_values_and_wrong_targets_are_predicted_with_a_word(ptb, kinds):
+    new = "x,z,colour,kind\n1.5,1,red,good\n-1.5,1,green,odd\n-1.5,1,green,bad\n1.5,1,grey,\n"
+    (kinds / "new.csv").write_text(new)
+    done = ptb("predict", "run", "new.csv")
+    assert done.returncode == 0, done.stderr
+    said = "warning: column 'colour': 3 rows have a value that training had not, 'green', 'grey'; to the model"
+    assert [line.startswith(said) for line in done.stderr.splitlines()] == [True]
+    assert [row["error"] for row in csv.DictReader(done.stdout.splitlines())] == [""] * 4
+    rows = "\n".join(json.dumps(row) for row in csv.DictReader(new.splitlines()))
+    lined = ptb("predict", "run", "-", input=rows)
+    assert (lined.returncode, lined.stderr.splitlines()) == (0, done.stderr.splitlines())
+    measured = ptb("eval", "run", "new.csv")
+    assert measured.returncode == 3
+    assert "new.csv:3: 'kind': 'odd' is not one of bad, good; `ptb predict` needs no targets" in measured.stderr

@@ -168,7 +168,7 @@ def same_in_another_process_2():
 
 
 class Scaled(Preprocessor):
-    """Good: the mean and the deviation of the training samples."""
+    """Good: the mean and the standard deviation of the training samples."""
 
     def __init__(self):
         self.mean, self.std = 0.0, 1.0

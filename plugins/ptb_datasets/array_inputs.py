@@ -203,13 +203,18 @@ def statistics(values: np.ndarray, rows: np.ndarray, kind: str, written: bool = 
     return mean[0], np.where(constant, 1.0, std)[0]
 
 
-def warn_of_doubts(path: Path, values: np.ndarray, kind: str, asked: str, scaled: bool) -> None:
+def channels_first(values: np.ndarray) -> np.ndarray:
+    """Pictures ``[..., H, W, C]`` as ``[..., C, H, W]``, a view."""
+    return np.moveaxis(values, -1, -3)
+
+
+def warn_of_doubts(path: Path, values: np.ndarray, kind: str, asked: str, scaled: bool, layout: str | None) -> None:
     """Warns of what the values may be instead of what they are taken for."""
     message = ""
-    if kind == "image" and values.ndim == 4 and values.shape[3] in (1, 3, 4) and values.shape[1] > 4:
+    if layout is None and kind == "image" and values.ndim == 4 and values.shape[3] in (1, 3, 4) and values.shape[1] > 4:
         message = (
             f"{path} is taken for {values.shape[1]} channels of {values.shape[2]}x{values.shape[3]}; if the channels "
-            "come last, save it again by numpy.save(path, array.transpose(0, 3, 1, 2).copy())"
+            "come last, add dataset.layout=channels-last; else dataset.layout=channels-first"
         )
     elif kind == "image" and values.dtype.kind in "iu" and values.dtype != np.uint8 and not scaled:
         message = f"{path}: pictures of {values.dtype} are used as they are, unscaled; dataset.standardize=true scales"

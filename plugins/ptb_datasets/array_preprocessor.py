@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ptb import DataSpec, Preprocessor, Sample
-from ptb_datasets.array_inputs import AsFloat, AsTokens, as_samples, first_unusable, mask_of
+from ptb_datasets.array_inputs import AsFloat, AsTokens, as_samples, channels_first, first_unusable, mask_of
 from ptb_datasets.array_targets import TargetForm, WrongTarget
 from ptb_datasets.images import Normalize
 from ptb_datasets.npy import BadNpy, map_npy, read_npz
@@ -26,12 +26,15 @@ class ArrayPreprocessor(Preprocessor):
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
         self.fill: np.ndarray | None = None  # stands in for NaN
+        self.channels_last = False  # in files and arrays
 
     @classmethod
-    def fit(cls, spec: DataSpec, dtype: "np.dtype[Any]", target: TargetForm) -> "ArrayPreprocessor":
+    def fit(
+        cls, spec: DataSpec, dtype: "np.dtype[Any]", target: TargetForm, channels_last: bool = False
+    ) -> "ArrayPreprocessor":
         """One for inputs of this type, which come as they are until ``standardize`` is called."""
         made = cls()
-        made.spec, made.dtype, made.target = spec, dtype.name, target.state()
+        made.spec, made.dtype, made.target, made.channels_last = spec, dtype.name, target.state(), channels_last
         return made
 
     def standardize(self, mean: np.ndarray, std: np.ndarray) -> None:
@@ -90,6 +93,8 @@ class ArrayPreprocessor(Preprocessor):
     def _rows(self, values: np.ndarray) -> np.ndarray:
         """``[N, *input_shape]``, of the type in the source."""
         shape, kind = self.spec.input_shape, self.spec.inputs
+        if self.channels_last and values.ndim >= 3:
+            values = channels_first(values)
         flat = kind == "image" and shape[0] == 1  # one channel needs no axis of its own
         for rows in (values, values[None]):
             if rows.shape[1:] == shape:

@@ -12,6 +12,7 @@ from ptb import ConfigError, DataBundle, DataError, DataSpec
 from ptb_datasets.array_files import ArrayFiles
 from ptb_datasets.array_inputs import (
     as_samples,
+    channels_first,
     fill,
     first_unusable,
     kind_of,
@@ -49,6 +50,7 @@ def arrays(
     kind: Literal["auto", "class", "binary", "multilabel", "real", "distribution"] = "auto",
     inputs_as: Literal["auto", "image", "vector", "tokens", "array"] = "auto",
     sample_weights: str | None = None,
+    layout: Literal["channels-first", "channels-last"] | None = None,
     class_names: Sequence[str] | None = None,
     standardize: bool = False,
     standardize_target: bool = False,
@@ -69,6 +71,7 @@ def arrays(
         kind: of the targets. ``"auto"``: 0 and 1 are binary, other whole numbers are classes, other floats are real;
             what could be two things is refused: few whole floats, one-hot rows, rows of probabilities.
         inputs_as: what the inputs are, where type and axes do not say it or say another thing.
+        layout: of pictures with four axes: where the channels are; None is ``"channels-first"``.
         sample_weights: a file of how much each sample counts, floats ``[N]``, 0 or more.
         class_names: of the classes or labels in order, of binary targets those of 0 and 1, of real ones the columns.
         standardize: inputs of mean 0 and standard deviation 1 in the training samples, each feature (the last axis), of
@@ -91,7 +94,14 @@ def arrays(
     """
     values = _mapped("inputs", inputs)
     input_kind = kind_of(Path(inputs), values, inputs_as)
-    warn_of_doubts(Path(inputs), values, input_kind, inputs_as, standardize)
+    warn_of_doubts(Path(inputs), values, input_kind, inputs_as, standardize, layout)
+    if layout is not None and (input_kind != "image" or values.ndim != 4):
+        raise ConfigError(
+            f"dataset.layout is for pictures of four axes, and {inputs} holds {values.dtype} {list(values.shape)}, "
+            f"taken as {input_kind}: leave it out, or say dataset.inputs_as=image"
+        )
+    last = layout == "channels-last"
+    values = channels_first(values) if last else values
     if (standardize or missing == "mean") and input_kind == "tokens":
         raise ConfigError(
             f"dataset.{'standardize' if standardize else 'missing'} is for numbers, and {inputs} holds tokens"
@@ -120,7 +130,7 @@ def arrays(
         target_mean=form.mean,
         target_std=form.std,
     )
-    preprocessor = ArrayPreprocessor.fit(spec, values.dtype, form)
+    preprocessor = ArrayPreprocessor.fit(spec, values.dtype, form, last)
     numbers = samples.view(values.dtype)
     if fills := missing == "mean" and values.dtype.kind == "f":
         preprocessor.fill = statistics(numbers, parts[0], input_kind)[0]

@@ -5,18 +5,16 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ptb import DataError
+from ptb_datasets.csv_header import MARKS, Row
 from ptb_datasets.table_content import Content, not_text
 
-Row = list[str]
 MOST_COLUMNS = 20_000  # each of them costs as much as hundreds of its values
 BLOCK = 1 << 20
-_MARKS = {",": "comma", ";": "';'", "\t": "tab", "|": "'|'"}
 
 
 class BadRow(DataError):
@@ -37,7 +35,7 @@ def read_header(content: Content) -> Row:
         except csv.Error as error:
             first = reader.line_num
             if mark := _other_mark(content):
-                message = f"the names are separated by {mark!r}; try dataset.separator={_MARKS[mark]}"
+                message = f"the names are separated by {mark!r}; try dataset.separator={MARKS[mark]}"
             else:
                 message = _quoting(str(error), first, first)
             raise DataError(f"{content.path}, line {first}: {message}") from error
@@ -49,45 +47,6 @@ def read_header(content: Content) -> Row:
             "files, for the data set arrays"
         )
     return [name.strip() for name in row]
-
-
-def check_header(path: Path, header: Row, separator: str, wanted: Iterable[str]) -> None:
-    """Refuses names that cannot be those of columns, or that show another separator, or that are values.
-
-    Args:
-        path: of the file.
-        header: the names.
-        separator: between them.
-        wanted: names that the settings use: numbers among them make numbers in the header names.
-    """
-    if len(header) == 1 or not set(wanted) <= set(header):
-        check_separator(path, header, separator)
-        if header[0].startswith(("#", "//")) and not header[0].startswith("#,"):
-            mark = "#" if header[0].startswith("#") else "//"
-            raise DataError(f"{path}, line 1: {header[0]!r} looks like a comment; add dataset.comment='{mark}'")
-    if all(map(is_number, header)) and not set(wanted) & set(header):
-        raise DataError(f"{path}: the first line, {header[0]!r} and so on, looks like values; {no_header(header)}")
-    first: dict[str, int] = {}
-    for place, name in enumerate(header):
-        if not name:
-            raise DataError(f"{path}: column {place + 1} of the header has no name")
-        if name in first:
-            raise DataError(f"{path}: columns {first[name] + 1} and {place + 1} are both called {name!r}; rename one")
-        first[name] = place
-
-
-def check_separator(path: Path, row: Row, separator: str) -> None:
-    """Refuses a first row that another separator would cut into more values."""
-    for mark, typed in _MARKS.items():
-        if mark != separator and len(row) <= sum(name.count(mark) for name in row):
-            raise DataError(
-                f"{path} has {len(row)} column{'s' * (len(row) > 1)}, {row[0]!r}; try dataset.separator={typed}"
-            )
-
-
-def no_header(row: Row) -> str:
-    """What to do about a first row that does not name the columns."""
-    return f"it must name the columns; without such a line, add dataset.header=false: they are then 1 to {len(row)}"
 
 
 def rows_of(content: Content, width: int, skip_bad: bool = False) -> Iterator[tuple[int, Row | BadRow]]:
@@ -274,15 +233,6 @@ def _plain_rows(content: Content, width: int) -> int | None:
     if ended:
         return rows if not left else None
     return rows + 1 if left == mark * (width - 1) else None
-
-
-def is_number(text: str) -> bool:
-    """Whether ``float`` reads it."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _other_mark(content: Content) -> str:

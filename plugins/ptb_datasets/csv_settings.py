@@ -47,7 +47,11 @@ _Texts = Annotated[tuple[str, ...], BeforeValidator(_several)]
 class Csv(BaseModel, defer_build=True):
     """Settings of ``csv``."""
 
-    path: Location | None = Field(None, description="The table: CSV, also packed with gzip or zip, Excel or Parquet")
+    path: Location | None = Field(
+        None,
+        description="The table: CSV, also packed with gzip or zip, Excel or Parquet",
+        json_schema_extra={"synonyms": ["file", "filename", "table", "root", "data"]},
+    )
     train: Location | None = Field(None, description="Instead of path: the table of the training rows")
     val: Location | None = Field(None, description="With train: the table of the rows for validation")
     test: Location | None = Field(None, description="With train: the table of the rows for the last test")
@@ -55,7 +59,8 @@ class Csv(BaseModel, defer_build=True):
         True, description="The first row names the columns; if false they are called 1, 2 and so on, by their place"
     )
     target: Annotated[_Name | tuple[_Name, ...], BeforeValidator(_target)] = Field(
-        description="The column that is predicted, or a list of them"
+        description="The column that is predicted, or a list of them",
+        json_schema_extra={"synonyms": ["label", "labels", "y", "column"]},
     )
     features: _NamesOrNone = Field(
         None, min_length=1, description="Columns that the model sees; without it all that have no other use"

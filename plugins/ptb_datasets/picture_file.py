@@ -36,12 +36,14 @@ class Facts(NamedTuple):
         low: the lowest of its values, where they have more than 8 bits and no range is given; else None.
         high: the highest.
         flat: all its pixels are 0, or all 255, by the range that is given.
+        invisible: its opacity is 0 everywhere.
     """
 
     transparent: bool = False
     low: int | None = None
     high: int | None = None
     flat: bool = False
+    invisible: bool = False
 
 
 def read_picture(path: Path | str, form: Form) -> np.ndarray:
@@ -72,7 +74,7 @@ def facts_of(data: bytes, pixels: np.ndarray, form: Form) -> Facts:
     Raises:
         BadPicture: it cannot be decoded.
     """
-    transparent, low, high, flat = False, None, None, False
+    transparent, low, high, flat, invisible = False, None, None, False, False
     if form.value_range is not None:
         flat = int(pixels.min()) == int(pixels.max()) in (0, OPAQUE)
     elif is_deep(data):
@@ -80,10 +82,12 @@ def facts_of(data: bytes, pixels: np.ndarray, form: Form) -> Facts:
         if stored.dtype != np.uint8:
             values = stored[..., :3] if stored.ndim == 3 else stored
             low, high = int(values.min()), int(values.max())
-    if form.background is None and may_be_transparent(data):
-        alpha = _opacity(decode(data, None, form.max_pixels))
-        transparent = alpha is not None and int(alpha.min()) < int(alpha.max())
-    return Facts(transparent, low, high, flat)
+    if may_be_transparent(data):
+        stored = decode(data, None, form.max_pixels)
+        alpha = _opacity(stored)
+        transparent = form.background is None and alpha is not None and int(alpha.min()) < int(alpha.max())
+        invisible = alpha is None and stored.ndim == 3 and stored.shape[2] == 4 and not stored[..., 3].any()
+    return Facts(transparent, low, high, flat, invisible)
 
 
 def planes(pixels: np.ndarray, form: Form, extent: tuple[float, float] | None = None) -> np.ndarray:

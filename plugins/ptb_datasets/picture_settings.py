@@ -87,11 +87,17 @@ class _Pictures(BaseModel, defer_build=True):
 
 
 class _Root(BaseModel, defer_build=True):
-    root: Location = Field(description="The folder with a folder for each class, or with train, val and test folders")
+    root: Location = Field(
+        description="The folder with a folder for each class, or with train, val and test folders",
+        json_schema_extra={"synonyms": ["folder", "path", "dir", "directory", "images"]},
+    )
 
 
 class _Folders(BaseModel, defer_build=True):
-    images: Location = Field(description="The folder of the pictures, or of the folders train, val and test of them")
+    images: Location = Field(
+        description="The folder of the pictures, or of the folders train, val and test of them",
+        json_schema_extra={"synonyms": ["root", "folder", "path"]},
+    )
     masks: Location = Field(description="The same for the masks, whose files have the names of their pictures")
 
 

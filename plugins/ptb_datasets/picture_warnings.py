@@ -22,6 +22,8 @@ class Seen:
         high: the highest.
         flat: pictures that are black or white all over by ``value_range``.
         example: the first transparent or flat one.
+        invisible: pictures without any opacity.
+        hidden: the first of these.
     """
 
     transparent: int = 0
@@ -30,11 +32,15 @@ class Seen:
     high: int = 0
     flat: int = 0
     example: str = ""
+    invisible: int = 0
+    hidden: str = ""
 
     def add(self, path: str, facts: Facts) -> None:
         """Count one."""
         if (facts.transparent or facts.flat) and not self.example:
             self.example = path
+        if facts.invisible:
+            self.invisible, self.hidden = self.invisible + 1, self.hidden or path
         self.transparent += facts.transparent
         self.flat += facts.flat
         if facts.low is not None and facts.high is not None:
@@ -48,6 +54,11 @@ class Seen:
                 f"{_pictures(self.transparent)} partly transparent, and what lies behind is not said: the colours of "
                 f"transparent pixels are trained on as they are stored (the first: {self.example!r}); "
                 f"{typed('background', [255, 255, 255])} puts them on white"
+            )
+        if self.invisible:
+            yield (
+                f"{_pictures(self.invisible)} transparent all over; their colours are trained on as they are stored, "
+                f"often one alone, where a viewer shows nothing (the first: {self.hidden!r})"
             )
         if self.deep and (self.high < HALF or self.high - self.low < NARROW):
             yield (

@@ -114,11 +114,13 @@ class Arrays(BaseModel, defer_build=True):
 
     inputs: Location = Field(
         description="A .npy file: pictures uint8 [N, H, W] or [N, C, H, W] or floats [N, C, H, W], vectors floats "
-        "[N, F], tokens whole numbers [N, L]"
+        "[N, F], tokens whole numbers [N, L]",
+        json_schema_extra={"synonyms": ["x", "features", "path", "file", "data"]},
     )
     targets: Location = Field(
         description="A .npy file: classes whole numbers [N] or one-hot rows, real targets floats [N] or [N, D], a "
-        "binary target 0 or 1 [N], labels 0 or 1 [N, K]"
+        "binary target 0 or 1 [N], labels 0 or 1 [N, K]",
+        json_schema_extra={"synonyms": ["y", "labels", "target"]},
     )
     kind: Literal["auto", "class", "binary", "multilabel", "real", "distribution"] = Field(
         "auto",
@@ -129,6 +131,9 @@ class Arrays(BaseModel, defer_build=True):
         "auto",
         description="What the inputs are where type and axes do not say it: whole numbers that are features are a "
         "vector; array is numbers of any shape",
+    )
+    layout: Literal["channels-first", "channels-last"] | None = Field(
+        None, description="Of pictures with four axes, [N, C, H, W] (also without it) or [N, H, W, C]"
     )
     sample_weights: Location | None = Field(
         None, description="A .npy file: how much each sample counts in the loss, floats [N]"
@@ -157,6 +162,8 @@ class Arrays(BaseModel, defer_build=True):
     def _options_go_together(self) -> "Arrays":
         if self.split_seed and not self.val_fraction and not self.test_fraction:
             raise ValueError("split_seed chooses what val_fraction and test_fraction take, both 0; leave it out")
+        if self.layout is not None and self.inputs_as not in ("auto", "image"):
+            raise ValueError(f"layout belongs to pictures, and inputs_as is {self.inputs_as}; leave one out")
         if self.inputs_as == "tokens" and (self.standardize or self.missing == "mean"):
             what = "standardize" if self.standardize else "missing=mean"
             raise ValueError(f"{what} is for numbers, and inputs_as is tokens; leave one out")

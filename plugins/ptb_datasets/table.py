@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 
 from ptb import DataError
-from ptb_datasets.csv_file import Row, is_number, no_header
+from ptb_datasets.csv_header import Row, is_number, no_header
 from ptb_datasets.csv_settings import Csv
 from ptb_datasets.table_column import Column
 from ptb_datasets.table_source import Source, open_source

@@ -1,11 +1,12 @@
 """Finds codes among numbers: whole ones written with zeros in front, such as the ZIP code 01234."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from ptb import DataError
 from ptb_datasets.csv_file import BLOCK, lines_without_quotes, rows_of
+from ptb_datasets.table_column import Column
 from ptb_datasets.table_content import Content
 
 ZERO, NINE, QUOTE, NEWLINE, SPACE = b'09"\n '
@@ -14,6 +15,15 @@ ZERO, NINE, QUOTE, NEWLINE, SPACE = b'09"\n '
 def is_padded(text: str) -> bool:
     """Whether a text is a whole number with zeros in front, which no amount is written with."""
     return len(text) > 1 and text[0] == "0" and text.isdecimal()
+
+
+def may_be_codes(read: Mapping[int, Column]) -> list[int]:
+    """The columns of whole numbers that need not be amounts: as numbers they do not show how they are written."""
+    return [
+        place
+        for place, column in read.items()
+        if column.known is not None and not (np.floor(column.known) < column.known).any()
+    ]
 
 
 def padded_columns(content: Content, width: int, among: Iterable[int]) -> set[int]:

@@ -46,6 +46,11 @@ class TablePreprocessor(Preprocessor):
     length: int
     target: dict[str, Any]
 
+    @property
+    def input_columns(self) -> list[str]:
+        """The columns that the model sees, in order."""
+        return [self.text] if self.text is not None else [feature["name"] for feature in self.features]
+
     @classmethod
     def of(
         cls, options: Csv, features: Sequence[Feature], target: Target, words: Vocabulary | None, length: int
@@ -126,7 +131,7 @@ class _Rows:
         self.kept: dict[str, list[str]] = {}  # of the rows of a block, by their places
         self.numbers -= {*keep}  # as they are written
         self.unknown: dict[str, Counter[str]] = {}
-        self.columns = [self.text] if self.text is not None else [feature.name for feature in self.features]
+        self.columns = fitted.input_columns
 
     def warn_of_unknown(self) -> None:
         """Warns of the categories so far that are none of the known ones, with how often they were there."""

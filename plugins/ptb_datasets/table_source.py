@@ -13,16 +13,14 @@ from ptb import DataError
 from ptb_datasets.csv_file import (
     BadRow,
     Lines,
-    Row,
-    check_header,
-    check_separator,
     count_rows,
     lines_without_quotes,
     read_header,
     rows_of,
 )
+from ptb_datasets.csv_header import Row, check_header, check_separator
 from ptb_datasets.csv_settings import Csv
-from ptb_datasets.table_codes import is_padded, padded_columns
+from ptb_datasets.table_codes import is_padded, may_be_codes, padded_columns
 from ptb_datasets.table_column import FEW_ROWS, Column, ColumnBuilder, object_text
 from ptb_datasets.table_content import Content, open_content
 from ptb_datasets.table_frames import numbered
@@ -79,7 +77,7 @@ class CsvSource:
             counted = pool.submit(count_rows, self.content, len(self.header))
             read = self._columns(texts, codes, wanted)
             count = counted.result()
-            if padded := padded_columns(self.content, len(self.header), _whole(read)):
+            if padded := padded_columns(self.content, len(self.header), may_be_codes(read)):
                 read |= self._columns(texts | padded, codes, [*padded])
         if count == 0:
             raise DataError(f"{self.path} has a header and no rows")
@@ -338,15 +336,6 @@ def open_source(path: Path, options: Csv) -> Source:
             return FrameSource(frame, path, options.missing_values, options.decimal)
         frame, lines = excel_frame(path, io.BytesIO(stream.read()), options.sheet, options.header)
     return FrameSource(frame, path, options.missing_values, options.decimal, lines)
-
-
-def _whole(read: Mapping[int, Column]) -> list[int]:
-    """The columns of whole numbers that need not be amounts: as numbers they do not show how they are written."""
-    return [
-        place
-        for place, column in read.items()
-        if column.known is not None and not (np.floor(column.known) < column.known).any()
-    ]
 
 
 def _quick_number(text: str, decimal: str) -> bool:

@@ -12,5 +12,5 @@ def ptb_provide_commands() -> Iterable[Command]:
         Command("plugins doctor", "ptb_doctor.command:doctor", "Examine the installation and say what is wrong."),
         Command("plugins bisect", "ptb_doctor.command:bisect", "Find the plugin that makes a command fail."),
         Command("plugins freeze", "ptb_doctor.freeze:freeze", "Print the pip requirements of all plugins."),
-        Command("verify resume", "ptb_doctor.verify:verify_resume", "Stop a run, resume it, compare the bits."),
+        Command("verify", "ptb_doctor.verify:verify", "Prove on this machine that a run resumes to the same bits."),
     ]

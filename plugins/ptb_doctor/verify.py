@@ -19,7 +19,7 @@ SHOWN = 3  # differences of one trial
 
 @click.group()
 def verify() -> None:
-    """Prove a promise of ptb on this machine."""
+    """Prove a promise of ptb on this machine: that a run which is stopped and resumed ends with the same bits."""
 
 
 @verify.command("resume")

@@ -109,6 +109,8 @@ def resized(pixels: np.ndarray, height: int, width: int, interpolation: str) -> 
 def array(sidecar: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
     """Samples ``[N, ...]`` of the type of the training samples; NaN is filled as the run fills it."""
     state, shape = sidecar["state"], sidecar["inputs"]["inputs"]["shape"]
+    if state.get("channels_last"):
+        values = np.moveaxis(values, -1, -3)
     typed = values.reshape(-1, *shape).astype(state["dtype"])
     if state.get("fill") is not None:
         typed = np.where(np.isnan(typed), np.array(state["fill"], typed.dtype), typed)

@@ -107,7 +107,10 @@ def _made(kind: str, sidecar: Any, inputs: Any, folder: Path) -> Sequence[Path]:
         return []
     values = inputs.numpy()
     if kind == "ArrayPreprocessor":
-        np.save(folder / "samples.npy", values.view(sidecar["state"]["dtype"]))
+        values = values.view(sidecar["state"]["dtype"])
+        np.save(
+            folder / "samples.npy", np.moveaxis(values, -3, -1) if sidecar["state"].get("channels_last") else values
+        )
         return [folder / "samples.npy"]
     if kind in ("PicturePreprocessor", "GreyPreprocessor"):
         return [path for number, each in enumerate(values[:4]) for path in _pictures(each, folder, number)]

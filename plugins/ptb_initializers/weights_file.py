@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ptb import StorageError, checkpoint_path
+from ptb import ConfigError, StorageError, checkpoint_path
 
 SHOWN = 3
 MOST_NAMED = 8  # names that a message tells to type
@@ -93,6 +93,12 @@ def _file(path: str) -> Path:
     """The file itself, or that of a checkpoint of a run."""
     file = Path(path).expanduser()
     is_run = file.is_dir() or ("@" in file.name and not os.path.lexists(file))
+    folder = file.with_name(file.name.rpartition("@")[0]) if is_run and not file.is_dir() else file
+    if not os.path.lexists(folder):
+        raise (ConfigError if is_run else StorageError)(
+            f"cannot read initializer.path={path}: {folder} does not exist; if it has moved, add its new place, "
+            f"{shlex.quote(f'initializer.path=NEW/PLACE/{file.name}')}"
+        )
     return checkpoint_path(file) if is_run else file
 
 

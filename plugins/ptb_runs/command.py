@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from ptb import ConfigError, PtbError, RunRecord, json_option
-from ptb.internals import UserPath, columns, finite, printable, tidy, verbose_option
+from ptb.internals import UserPath, columns, count, finite, printable, tidy, verbose_option
 
 MOST_RUNS = 8  # beside each other on a screen
+MOST_SETTINGS = 20  # that are shown unasked
 WIDTH = 40
 
 
@@ -73,10 +74,13 @@ def runs(folder: Path, tags: tuple[str, ...], sort: str | None, as_json: bool, v
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="RUN RUN...", type=UserPath())
+@click.option("--all", "every", is_flag=True, help=f"All settings that differ, not {MOST_SETTINGS} at most.")
 @json_option
 @verbose_option
-def compare(paths: tuple[Path, ...], as_json: bool, verbose: bool) -> None:
+def compare(paths: tuple[Path, ...], every: bool, as_json: bool, verbose: bool) -> None:
     """Show the settings that runs differ in, and their figures side by side.
+
+    Components come first, then settings that all runs have, then those that only some have.
 
     \b
     ptb compare runs/one runs/other
@@ -98,6 +102,8 @@ def compare(paths: tuple[Path, ...], as_json: bool, verbose: bool) -> None:
         }
         click.echo(json.dumps({"schema": 1, **finite(facts)}))
         return
+    more = 0 if every else max(0, len(settings) - MOST_SETTINGS)
+    settings = dict([*settings.items()][: len(settings) - more])
     if len(paths) > MOST_RUNS:  # runs below each other, what differs beside each other
         table = [["RUN", *settings, *results]]
         table += [
@@ -108,6 +114,8 @@ def compare(paths: tuple[Path, ...], as_json: bool, verbose: bool) -> None:
         table = [["", *(path.name for path in paths)], ["status", *status]]
         table += [[key, *map(_cell, row)] for key, row in (settings | results).items()]
     click.echo(printable(columns(table), kept="\n"))
+    if more:
+        click.echo(f"and {count(more, 'setting')} more that differ{'s' * (more == 1)}: --all")
     if not settings:
         click.echo("their settings are the same")
 

@@ -45,11 +45,15 @@ def line(run: RunRecord) -> dict[str, Any]:
 
 
 def differing(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """The keys of the configurations that differ, each with the value of every run, None where it has none."""
+    """The keys of the configurations that differ, each with the value of every run, None where it has none.
+
+    Components come first, then keys that all runs have.
+    """
     flat = [dict(_leaves(run.config)) for run in runs]
     keys = dict.fromkeys(key for each in flat for key in each)
     values = {key: [each.get(key) for each in flat] for key in keys}
-    return {key: row for key, row in sorted(values.items()) if any(value != row[0] for value in row)}
+    differ = {key: row for key, row in sorted(values.items()) if any(value != row[0] for value in row)}
+    return dict(sorted(differ.items(), key=lambda item: (not item[0].endswith(".name"), None in item[1])))
 
 
 def figures(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:

@@ -237,7 +237,14 @@ def _composed(
         from ptb.storage.run_directory import check_output
 
         check_output(output)
-    return _built(partial, probe)
+    composed = _built(partial, probe)
+    from ptb.runs.manifest import other_columns
+    from ptb.storage.run_directory import RunDirectory
+
+    for file in config.files:
+        if text := other_columns(RunDirectory(file.parent), composed):
+            warn(text)
+    return composed
 
 
 def _check_observers(partial: "PartialConfig", added: tuple[str, ...]) -> None:

@@ -289,18 +289,18 @@ class Checker:
                 if self.may_lack and (missing or not key):  # what is said of all of them may be that one is missing
                     continue
                 if key in values and key not in own:
-                    message = self._unknown((*path, key), own)
+                    message = self._unknown((*path, key), own, _synonyms(model).get(key, ""))
                 source = self.config.source(*filter(None, (*path, re.split(r"[.\[]", key)[0])))
                 problems.append(Problem(".".join(filter(None, (*path, key))), message, source))
             if problems:
                 raise ConfigError(*problems) from None
             return model.model_construct(**values)
 
-    def _unknown(self, path: KeyPath, own: Collection[str]) -> str:
-        """What to say of a key that its section, whose keys are ``own``, does not have."""
+    def _unknown(self, path: KeyPath, own: Collection[str], place: str = "") -> str:
+        """What to say of a key that its section, whose keys are ``own``, does not have; ``place`` may be meant."""
         if renamed := RENAMED.get(".".join(path)):
             return f"is no setting any more: use {renamed}"
-        place = self._meant(path, own) if len(self.problems) < MOST_PROBLEMS else ""
+        place = place or (self._meant(path, own) if len(self.problems) < MOST_PROBLEMS else "")
         meant = f" (did you mean '{place}'?)" if place else ""
         if place in path[:1]:  # "optimizer.lr" as one key
             holder, _, name = place.rpartition(".")
@@ -377,3 +377,11 @@ def step_problems(optimizer: str, needs: Collection[str], trainer: TrainerSettin
         why = f"'{optimizer}' differentiates the gradients, which a loss scaler scales"
         problems["precision"] = f"must be fp32 or bf16, got fp16: {why}"
     return problems
+
+
+def _synonyms(model: type[BaseModel]) -> dict[str, str]:
+    """The keys of a model by words that people try instead: ``json_schema_extra={"synonyms": [...]}`` of a field."""
+    extras: Any = {name: field.json_schema_extra for name, field in model.model_fields.items()}
+    return {
+        word: name for name, extra in extras.items() if isinstance(extra, dict) for word in extra.get("synonyms", ())
+    }

@@ -87,12 +87,13 @@ def continue_run(
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
     with leaving(composed.world), recording(composed, run, progress) as recorder:
         check_output(run.path)
-        run.write_config(config.as_config())
-        keep_plugin_files(composed, run)
         then, now = parent.read_manifest(), manifest.describe(composed)
         about = {"path": str(parent.path), "run": then.get("run"), "step": checkpoint.step, "changed": changed}
         kept = preprocessing.write(run, files)
+        # Before the config, which makes it a run: one without a parent would be trained from the beginning.
         run.write_manifest(now | kept | {"run": recorder.id, "parent": about, **(labels or {})})
+        run.write_config(config.as_config())
+        keep_plugin_files(composed, run)
         for text in manifest.changes(then, now):
             warnings.warn(f"{text}: the run may not go on as its parent would", stacklevel=2)
         _copy(parent, run, recorder, checkpoint, int(reached["rows_logged"]))

@@ -10,7 +10,7 @@ import torch
 
 from ptb.config.layers import RunConfig, leaves
 from ptb.device import describe_device
-from ptb.errors import ConfigError, DataError, Problem
+from ptb.errors import ConfigError, DataError, Problem, listing
 from ptb.registry.discovery import own_version
 from ptb.runs.blame import name_of
 from ptb.runs.compose import ComposedRun
@@ -163,7 +163,23 @@ def _describe_data(composed: ComposedRun) -> dict[str, Any]:
         "target": spec.target,
         **({"class_names": list(names)} if names else {}),
         **counted,
+        **({"columns": columns} if (columns := _columns(composed)) else {}),
     }
+
+
+def _columns(composed: ComposedRun) -> list[str]:
+    """The columns of a table that the preprocessor reads, if it says so by ``input_columns``."""
+    return [str(name) for name in getattr(composed.bundle.preprocessor, "input_columns", ())]
+
+
+def other_columns(run: RunDirectory, composed: ComposedRun) -> str:
+    """Where a table has other columns than that of the run with which it begins, as text; else empty."""
+    then, now = run.read_manifest().get("data", {}).get("columns", []), _columns(composed)
+    changed = {"new": [name for name in now if name not in then], "gone": [name for name in then if name not in now]}
+    told = [f"{word}: {listing(names)}" for word, names in changed.items() if names]
+    if not then or not told:
+        return ""
+    return f"other columns than those of {run.path}, {'; '.join(told)}: scaling and categories are learnt anew"
 
 
 def _fingerprint(composed: ComposedRun) -> str:

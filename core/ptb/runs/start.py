@@ -94,6 +94,12 @@ def resume_run(
             )
         for text in changed:
             warnings.warn(f"{text}: the run may not end as one that was not stopped", stacklevel=2)
+        if (parent := then.get("parent")) and (checkpoint is None or checkpoint.step < parent["step"]):
+            again = shlex.join(["ptb", *then.get("argv", sys.argv)[1:]])
+            raise StorageError(
+                f"{run.path} was stopped before it had taken over the state of {parent['path']}; delete it, and begin "
+                f"again: rm -r {shlex.quote(str(run.path))} && {again}"
+            )
         if checkpoint is None and (run.has_trained() or then.get("resumed")):
             raise StorageError(
                 f"{run.path} has been trained and has no checkpoint: put one back into {run.checkpoints}, or begin a "

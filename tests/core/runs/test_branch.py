@@ -227,3 +227,49 @@ def test_accumulation_cannot_change_inside_an_epoch(built_in, tmp_path):
     with pytest.raises(ConfigError, match=r"cannot change inside an epoch, and .* is in step 15 of one"):
         continued(built_in, tmp_path / "half", tmp_path / "rest", ["trainer.accumulate=2"])
     assert not (tmp_path / "rest").exists()
+
+
+@pytest.mark.parametrize("place", ["manifest", "config", "rows", "labelled", "first"])
+def test_a_kill_while_a_run_takes_over_its_parent_is_told_with_what_to_type(built_in, tmp_path, monkeypatch, place):
+    begun(built_in, tmp_path / "half", stop_after=80)
+    names = {
+        "manifest": "write_manifest",
+        "config": "write_config",
+        "rows": "write_rows",
+    }
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if place in names:
+            patched.setattr(RunDirectory, names[place], killed)
+        elif place == "labelled":
+            patched.setattr("ptb.runs.branch.save_checkpoint", killed)
+        else:
+            patched.setattr("ptb.runs.recorder.Recorder.save", killed)
+        patched.setattr("sys.argv", ["/somewhere/ptb", "run", "--continue", "a run"])
+        with pytest.raises(KeyboardInterrupt):
+            continued(built_in, tmp_path / "half", tmp_path / "rest")
+    if place in ("manifest", "config"):
+        assert not (tmp_path / "rest/config.toml").exists()  # it is no run yet
+        return
+    with pytest.raises(ptb.StorageError) as caught:
+        ptb.resume(tmp_path / "rest")
+    assert str(caught.value) == (
+        f"{tmp_path / 'rest'} was stopped before it had taken over the state of {tmp_path / 'half'}; delete it, and "
+        f"begin again: rm -r {tmp_path / 'rest'} && ptb run --continue 'a run'"
+    )
+
+
+def test_once_its_first_checkpoint_is_there_a_continued_run_resumes(built_in, whole, tmp_path, monkeypatch):
+    begun(built_in, tmp_path / "half", stop_after=80)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ptb.runs.branch.fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            continued(built_in, tmp_path / "half", tmp_path / "rest")
+    assert ptb.resume(tmp_path / "rest").weights_sha256 == whole.weights_sha256

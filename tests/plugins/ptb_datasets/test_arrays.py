@@ -273,7 +273,7 @@ def test_what_is_no_file_is_a_data_error(tmp_path, path, message):
 
 
 def test_channels_that_seem_to_come_last_are_told(tmp_path):
-    with pytest.warns(UserWarning, match=r"taken for 32 channels of 24x3; .*transpose\(0, 3, 1, 2\)"):
+    with pytest.warns(UserWarning, match=r"taken for 32 channels of 24x3; .*add dataset\.layout=channels-last"):
         bundle = build(tmp_path, np.zeros((60, 32, 24, 3), np.uint8), CLASSES)
     assert bundle.spec.input_shape == (32, 24, 3)
 

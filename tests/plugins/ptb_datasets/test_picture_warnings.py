@@ -85,3 +85,15 @@ def test_12_bit_values_keep_their_differences_by_a_range(tmp_path):
     bundle = build(folder(tmp_path / "top", twelve_bits), value_range=(520.0, 799.0), colour="grey")
     wanted = np.rint((twelve_bits(0).astype(float) - 520) / 279 * 255)
     assert np.abs(bundle.train[0][0][0].numpy() - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"background": [255, 255, 255]}], ids=["as-stored", "background"])
+def test_pictures_that_are_transparent_all_over_are_noticed(tmp_path, settings):
+    def invisible(number):
+        pixels = transparent(number)
+        pixels[..., 3] = 0 if number == 2 else 255
+        return pixels
+
+    (line,) = said(folder(tmp_path, invisible), **settings)
+    assert line.startswith("2 pictures are transparent all over; their colours are trained on as they are stored")
+    assert line.endswith(f"(the first: {str(tmp_path / 'a' / '2.png')!r})")

@@ -196,7 +196,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(ptb_package.StorageError, match=r"cannot read initializer\.path=.*No such file"):
+    with pytest.raises(ptb_package.StorageError, match=r"cannot read initializer\.path=.* does not exist"):
         weights_file(Net(), path=str(tmp_path / "w.safetensors"))
 
 
@@ -313,9 +313,20 @@ def test_a_run_is_the_weights_of_its_checkpoint(run, built_in, checkpoint):
     [
         ("{run}@7", "has no checkpoint '7'; it has .* steps"),
         ("{run}/checkpoints", "is not a run directory"),
-        ("x@best", "not a run"),
+        ("x@best", "x does not exist; if it has moved"),
     ],
 )
 def test_a_run_or_checkpoint_that_is_not_there_is_told(run, path, message):
     with pytest.raises(ptb_package.ConfigError, match=message):
         weights_file(Net(), path=path.format(run=run))
+
+
+@pytest.mark.parametrize("name", ["gone", "gone@best", "gone.safetensors"])
+def test_a_file_or_run_that_has_moved_is_told_with_the_setting_to_type(tmp_path, name):
+    with pytest.raises(ptb_package.ConfigError if "@" in name else ptb_package.StorageError) as caught:
+        weights_file(Net(), path=str(tmp_path / name))
+    folder = tmp_path / name.removesuffix("@best")
+    assert str(caught.value) == (
+        f"cannot read initializer.path={tmp_path / name}: {folder} does not exist; if it has moved, add its new place, "
+        f"initializer.path=NEW/PLACE/{name}"
+    )

@@ -194,3 +194,15 @@ def test_new_values_and_wrong_targets_are_predicted_with_a_word(ptb, kinds):
     measured = ptb("eval", "run", "new.csv")
     assert measured.returncode == 3
     assert "new.csv:3: 'kind': 'odd' is not one of bad, good; `ptb predict` needs no targets" in measured.stderr
+
+
+def test_a_run_from_another_says_which_columns_differ(ptb, prices):
+    text = (prices / "b.csv").read_text().replace("x,z,colour", "x,width,colour")
+    (prices / "c.csv").write_text(text)
+    assert json.loads((prices / "run/manifest.json").read_text())["data"]["columns"] == ["x", "z", "colour"]
+    given = ("run", "--from", "run", "--epochs", "1", "-q", "dataset.exclude=kind")
+    same, other = (ptb(*given, f"dataset.path={name}.csv") for name in "bc")
+    assert (same.returncode, other.returncode) == (0, 0), other.stderr
+    said = "warning: other columns than those of run, new: width; gone: z: scaling and categories are learnt anew"
+    assert said in other.stderr.splitlines()
+    assert "other columns" not in same.stderr

@@ -134,3 +134,19 @@ def test_a_record_reads_what_a_run_has_written(ptb, tmp_path):
     assert len(api.RunRecord(tmp_path / "one").history) == 3
     with pytest.raises(api.ConfigError, match="not a run directory"):
         api.RunRecord(tmp_path)
+
+
+def test_very_different_runs_are_compared_in_short(ptb, tmp_path):
+    keys = "".join(f"k{number} = {number}\n" for number in range(30))
+    for name, model in (("a", "mlp"), ("b", "lenet")):
+        run = made(tmp_path / "runs", name, lr={"a": 0.1, "b": 0.2}[name])
+        text = (run / "config.toml").read_text().replace('"mlp"\nhidden = [8]\n', f'"{model}"\n')
+        (run / "config.toml").write_text(text + ("[dataset]\n" + keys if name == "a" else ""))
+    short, whole = ptb("compare", "runs/a", "runs/b"), ptb("compare", "runs/a", "runs/b", "--all")
+    lines = short.stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["model.name", "optimizer.lr"]
+    assert lines[-1] == "and 12 settings more that differ: --all"
+    assert sum("dataset.k" in line for line in lines) == 18
+    assert sum("dataset.k" in line for line in whole.stdout.splitlines()) == 30
+    assert "more" not in whole.stdout
+    assert len(json.loads(ptb("compare", "runs/a", "runs/b", "--json").stdout)["settings"]) == 32

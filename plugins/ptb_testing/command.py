@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ptb import ConfigError, PluginError, json_option
-from ptb.internals import KINDS, UserPath, columns, count, stray_output_to_stderr, verbose_option
+from ptb.internals import KINDS, UserPath, columns, count, put_off_dynamo, stray_output_to_stderr, verbose_option
 
 if TYPE_CHECKING:
     from ptb_testing.outcome import Result
@@ -78,6 +78,7 @@ def check(context: click.Context, plugin: str, file: Path | None, as_json: bool,
     from ptb_testing.kit import cases_of, report_of
     from ptb_testing.report import Report
 
+    put_off_dynamo()  # the checks compile nothing
     if not as_json:
         click.echo(subject.label)
     reports = []

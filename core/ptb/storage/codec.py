@@ -19,6 +19,7 @@ from ptb.device import is_memory_error
 from ptb.errors import one_line
 
 MAX_DEPTH = 64
+_AS_THEY_ARE = {int, bool, str, type(None)}
 Node = Any  # a JSON value
 
 
@@ -73,7 +74,7 @@ class _Encoder:
         if depth == 0:
             raise EncodeError(f"{path} is nested too deeply")
         kind = type(value)
-        if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+        if kind in _AS_THEY_ARE or (kind is float and math.isfinite(value)):
             return value
         if isinstance(value, Tensor) and _is_plain(value):
             return self._tensor(value, path)
@@ -81,6 +82,8 @@ class _Encoder:
         def inner(each: Any, name: object) -> Node:
             return self.node(each, f"{path}.{name}".removeprefix("."), depth - 1)
 
+        if kind is list and depth > 1 and {*map(type, value)} <= _AS_THEY_ARE:  # the state of a random generator
+            return [*value]
         if kind is list:
             return [inner(each, place) for place, each in enumerate(value)]
         if kind is dict and all(type(key) is str and not key.startswith(":") for key in value):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from ptb import InputSpec
 from ptb.kinds import KINDS
 from ptb_testing.given import Given
 from ptb_testing.kit import cases_of, checks_of, minimum, report_of
-from ptb_testing.samples import reference_models
+from ptb_testing.samples import reference_models, spec_of
 from ptb_testing.subject import Subject, installed, kind_of, label_of
 
 FILES = Path(tempfile.mkdtemp(prefix="ptb-built-ins-"))  # settings are needed while tests are collected
@@ -50,8 +51,12 @@ def write_files():
 
 write_files()
 MASKS = {"images": str(FILES / "images"), "masks": str(FILES / "masks"), "size": 8, "values": [0, 255]}
-SETTINGS = {
+SETTINGS = {  # for data sets and callbacks what they need, for others what is small
     "model/unet": {"depth": 1, "width": 4},
+    "model/rnn": {"hidden": 8, "embedding_dim": 8},
+    "model/cnn": {"channels": [4, 8]},
+    "model/mlp": {"hidden": [16]},
+    "optimizer/lbfgs": {"max_iter": 4},
     "dataset/mnist": {"root": str(FILES), "val_size": 10},
     "dataset/fashion-mnist": {"root": str(FILES), "val_size": 10},
     "dataset/image-folder": {"root": str(FILES / "pictures"), "size": 8},
@@ -78,7 +83,7 @@ OTHERWISE = {
     "dataset/image-masks": MASKS | {"flip": True, "colour": "grey"},
     "dataset/random": {"inputs": "tokens", "target": "similarity", "samples": 40},
     "model/embedding-bag": {"sparse": True},
-    "model/rnn": {"cell": "gru", "layers": 2, "bidirectional": True, "dropout": 0.5},
+    "model/rnn": {"cell": "gru", "layers": 2, "bidirectional": True, "dropout": 0.5, "hidden": 8},
     "model/unet": {"depth": 2, "width": 4, "batch_norm": False},
     "loss/bce": {"weight": [0.5, 2.0], "reduction": "none"},
     "loss/cross-entropy": {"weight": "balanced", "label_smoothing": 0.1},
@@ -88,7 +93,7 @@ OTHERWISE = {
     "loss/kl-div": {"reduction": "batchmean", "log_target": True},
     "metric/f1": {"average": "micro"},
     "metric/precision": {"average": "weighted"},
-    "optimizer/lbfgs": {"line_search_fn": "strong_wolfe"},
+    "optimizer/lbfgs": {"line_search_fn": "strong_wolfe", "max_iter": 3},
     "optimizer/sgd": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
     "callback/ema": {"warmup": False, "every": 2, "buffers": False},
 }
@@ -112,13 +117,15 @@ MORE = {
     "callback/best-checkpoint": {"monitor": "val/loss", "mode": "min", "label": "low"},
     "callback/freeze": {"match": ["blocks.*"], "until_epoch": 2},
 }
+# Deep models take long on the kit's pictures; with other settings, behind the marker, they get these.
+SPECS = {"model/resnet": [spec_of(InputSpec((3, 8, 8), "image"), target) for target in ("class", "real")]}
 ENTRIES = installed("pytorch-basics").entries
 
 
 def every_case(settings, *, others=True):
     """Makes a test of each built-in component; of those alone that are given settings, unless there are ``others``."""
     entries = tuple(entry for entry in ENTRIES if others or label_of(entry) in settings)
-    cases = cases_of(Subject("pytorch-basics", entries, Given(settings)))
+    cases = cases_of(Subject("pytorch-basics", entries, Given(settings, SPECS if others else {})))
     return pytest.mark.parametrize("case", cases, ids=lambda case: case.label)
 
 

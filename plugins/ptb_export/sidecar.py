@@ -119,7 +119,7 @@ def _made(kind: str, sidecar: Any, inputs: Any, folder: Path) -> Sequence[Path]:
         return []
     mean, std = (np.array([each[name][0] for each in features]) for name in ("mean", "std"))
     state = sidecar["state"]["reading"]
-    if state.get("decimal", ".") != "." or state.get("separator", ",") != ",":
+    if state.get("decimal", ".") != "." or state.get("separator", ",") != "," or not state.get("header", True):
         return []
     lines = [json.dumps([each["name"] for each in features], ensure_ascii=False)[1:-1].replace('", "', '","')]
     lines += [",".join(map(repr, row)) for row in (values * std + mean).tolist()]

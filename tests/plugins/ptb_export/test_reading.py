@@ -140,3 +140,17 @@ def test_a_row_without_a_value_is_refused(built_in, tmp_path):
     path.write_text(",".join(names) + "\n1,,3,4\n")
     with pytest.raises(ValueError, match="a row has no value for"):
         reading.read(sidecar, path)
+
+
+def test_channels_that_come_last_are_put_first():
+    sidecar = {"state": {"dtype": "uint8", "channels_last": True}, "inputs": {"inputs": {"shape": [3, 4, 5]}}}
+    values = np.random.RandomState(0).randint(0, 256, (2, 4, 5, 3)).astype(np.uint8)
+    assert np.array_equal(reading.array(sidecar, values), values.transpose(0, 3, 1, 2))
+
+
+def test_a_table_without_a_header_has_numbered_columns(tmp_path):
+    (tmp_path / "t.csv").write_text("5,a\n6,b\n")
+    sidecar = {"state": {"reading": {"header": False}}}
+    assert reading.table(sidecar, tmp_path / "t.csv") == [{"1": "5", "2": "a"}, {"1": "6", "2": "b"}]
+    (tmp_path / "t.csv").write_text("")
+    assert reading.table(sidecar, tmp_path / "t.csv") == []

@@ -99,8 +99,8 @@ def continue_run(
         _copy(parent, run, recorder, checkpoint, int(reached["rows_logged"]))
         trainer = composed.trainer
         said = _restore(recorder, checkpoint, changed, {*saved["callbacks"]} - {*trainer.callbacks.components()})
-        recorder.started = True
         recorder.save(trainer)
+        recorder.started = True
         recorder.line(composed.summary_line())
         recorder.line(f"run directory: {run.path}")
         recorder.line(

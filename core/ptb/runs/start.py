@@ -94,7 +94,8 @@ def resume_run(
             )
         for text in changed:
             warnings.warn(f"{text}: the run may not end as one that was not stopped", stacklevel=2)
-        if (parent := then.get("parent")) and (checkpoint is None or checkpoint.step < parent["step"]):
+        parent = then.get("parent")  # whose state is in the first checkpoint, before a line is logged
+        if parent and (checkpoint is None or checkpoint.step < parent["step"]) and not run.log.exists():
             again = shlex.join(["ptb", *then.get("argv", sys.argv)[1:]])
             raise StorageError(
                 f"{run.path} was stopped before it had taken over the state of {parent['path']}; delete it, and begin "

@@ -41,6 +41,13 @@ def resolve_device(name: str, source: str = "") -> torch.device:
     return torch.device(wanted)
 
 
+def cores() -> int:
+    """The number of cores that this process may use; of several processes on this host each has its share."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sharing = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, found // int(sharing)) if sharing.isdecimal() and int(sharing) else found
+
+
 @contextmanager
 def cpu_threads(number: int) -> Iterator[None]:
     """Sets the number of torch's CPU threads inside the block."""

@@ -99,6 +99,10 @@ class BatchLoader:
         """Returns the first samples of the split as one batch on the device, transformed but not augmented."""
         return self._transformed(self.source.take(torch.arange(min(count, self.size))))
 
+    def own_pieces(self, batch: Batch) -> list[Batch]:
+        """Returns the pieces of a whole batch that are this process's."""
+        return [*self._cut_one(batch, 0)]
+
     def augmented(self, batch: Batch, epoch: int, samples: Tensor) -> Batch:
         """Returns a batch of these samples (int64 ``[B]``) as it is in a training epoch."""
         if self.augment is None:
@@ -138,10 +142,12 @@ class BatchLoader:
     def _cut(self, batches: Iterable[tuple[Tensor, Batch]], number: int) -> Iterator[Batch]:
         """Reads and changes whole batches, and yields the own pieces of each."""
         for place, (samples, batch) in enumerate(batches):
-            changed = self._changed(batch, samples, number)
-            for piece in self._own(torch.arange(len(samples)), place):
-                rows = slice(int(piece[0]), int(piece[-1]) + 1) if len(piece) else slice(0)
-                yield changed.map(itemgetter(rows)) if len(piece) else NOTHING
+            yield from self._cut_one(self._changed(batch, samples, number), place)
+
+    def _cut_one(self, batch: Batch, place: int) -> Iterator[Batch]:
+        for piece in self._own(torch.arange(batch.size), place):
+            rows = slice(int(piece[0]), int(piece[-1]) + 1) if len(piece) else slice(0)
+            yield batch.map(itemgetter(rows)) if len(piece) else NOTHING
 
     def _changed(self, batch: Batch, samples: Tensor, number: int) -> Batch:
         """Transforms and augments a batch."""

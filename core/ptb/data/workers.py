@@ -25,7 +25,7 @@ from torch.utils.data._utils import signal_handling
 from ptb.data.batch import Batch
 from ptb.data.samples import BatchReader, Collate, remedy, split_size
 from ptb.data.streams import StreamPart, StreamReader, batches_of_stream
-from ptb.device import is_memory_error
+from ptb.device import cores, is_memory_error
 from ptb.errors import DataError, PtbError, one_line
 
 Wanted = list[int] | StreamPart  # numbers of samples, or the next ones of a stream
@@ -273,11 +273,6 @@ class Workers:
 
     def _say(self, worker: int, what: str) -> str:
         return f"worker {worker} (pid {self._processes[worker].pid}) {what}; {self._samples.last(worker)}"
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Keys:

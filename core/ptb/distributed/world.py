@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import GroupMember
 from torch.distributed.rendezvous import rendezvous
 
 from ptb.distributed.place import LAUNCHER, LISTENER, PEER_LOST, Place, timeout
@@ -104,6 +105,15 @@ class World:
         with self._meeting():
             self._store.wait([key], DAY)
         yield
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Inside it nothing can be said to the others, who would not listen: a collective is an error at once."""
+        group, GroupMember.WORLD = GroupMember.WORLD, None
+        try:
+            yield
+        finally:
+            GroupMember.WORLD = group
 
     def abandon(self) -> None:
         """Leave without waiting for the others; they find out."""

@@ -18,6 +18,7 @@ from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data
 from ptb.runs.preflight import Preflight
 from ptb.runs.processes import check_processes, device_of, join, share_batches
+from ptb.runs.scaling_probe import scaling
 from ptb.runs.thread_probe import thread_advice
 from ptb.seeding import preserve_rng_state
 from ptb.training.trainer import Trainer
@@ -117,6 +118,11 @@ def compose(
         elif trains and world is None:
             advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe)
         share_batches(trainer, world, shards, config.run.seed)
+    if trains and world is not None:
+        together = assembly.trial(model, loss, MEMORY_FORMATS[memory_format])
+        share_batches(together, world, shards, config.run.seed)
+        with preserve_rng_state(), cpu_threads(threads):
+            advice = scaling(preflight.trainer, together, world)
     name = str(device) if world is None or device.type == "cpu" else device.type  # each process has another one
     config = config.with_runtime(name, threads, memory_format)
     installed = tuple(partial.registry.plugins())

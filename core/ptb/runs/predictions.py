@@ -47,12 +47,12 @@ class RunView:
 
     def record_predictions(self, split: str = "test") -> None:
         """Write ``predictions-SPLIT.jsonl`` and ``samples-SPLIT.jsonl`` with the best weights, else the last ones."""
-        loaders = self._composed.trainer.eval_loaders
+        trainer = self._composed.trainer
+        loaders = trainer.eval_loaders
         if split not in loaders:
             raise ConfigError(f"the data set has no {split} split; it has: {', '.join(loaders)}")
         saved = load_checkpoint(resolve_checkpoint(self._run.checkpoints, None))
-        objective = self._composed.trainer.objective
-        with borrowed(objective, saved.decode(objective.device)):
+        with trainer.alone(), borrowed(trainer.objective, saved.decode(trainer.device)):
             write_predictions(self._run, self._composed, loaders[split], split, saved.step)
 
 

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,8 @@ class Observers:
     def notify(self, event: str, trainer: "Trainer", *arguments: Any) -> None:
         """Call the observers that listen to an event; each gets copies of its own."""
         gradients = torch.is_grad_enabled()
-        with self._generators.preserved(trainer.device):
+        processes = trainer.objective.processes
+        with self._generators.preserved(trainer.device), processes.closed() if processes else nullcontext():
             for label, method in self.methods[event]:
                 self._guarded(label, event, method, TrainerView(trainer), *map(_view, arguments))
                 if torch.is_grad_enabled() != gradients:

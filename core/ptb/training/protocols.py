@@ -1,6 +1,7 @@
 """What the trainer asks of the objects that components build. Any object with these methods fits; none needs a base."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -67,6 +68,9 @@ class Processes(Protocol):
 
     def gather(self, thing: Any) -> list[Any]:
         """What each process has given, by rank; tensors arrive on the CPU."""
+
+    def closed(self) -> AbstractContextManager[None]:
+        """Inside it nothing can be said to the others."""
 
 
 class SharedGradients(Protocol):

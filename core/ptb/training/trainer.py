@@ -6,7 +6,7 @@ forward (4), loss (5), backward (6), optimizer step (7).
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from math import isfinite
@@ -292,6 +292,20 @@ class Trainer:
         if processes is not None:
             for loader in self.eval_loaders.values():
                 loader.turn, loader.turns = processes.rank, processes.size
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside it, this process evaluates by itself what it else shares with others."""
+        processes, self.objective.processes = self.objective.processes, None
+        turns = [(loader, loader.turn, loader.turns) for loader in self.eval_loaders.values()]
+        for loader, _, _ in turns:
+            loader.turn, loader.turns = 0, 1
+        try:
+            yield
+        finally:
+            self.objective.processes = processes
+            for loader, turn, count in turns:
+                loader.turn, loader.turns = turn, count
 
     def _combine(self, shared: SharedGradients, loss: Tensor, micro_batches: Sequence[Batch]) -> Tensor:
         """The loss of all pieces, whose gradients are in place then; what all processes know now is agreed."""

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from ptb.runs.together import leaving
     from ptb.runs.trained import Predicted
     from ptb.seeding import generator, preserve_rng_state, seed_global
-    from ptb.storage.atomic import storage_errors, write_atomically
+    from ptb.storage.atomic import locked, storage_errors, write_atomically
     from ptb.storage.checkpoint import differences, find_checkpoints, load_checkpoint, save_checkpoint
     from ptb.storage.codec import decode, encode
     from ptb.storage.digest import weights_sha256

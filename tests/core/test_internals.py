@@ -35,7 +35,7 @@ NAMES = {
     *("model_state", "restore_snapshot", "take_snapshot"),
     *("cpu_threads", "describe_device", "resolve_device", "generator", "preserve_rng_state", "seed_global"),
     *("decode", "encode", "differences", "find_checkpoints", "load_checkpoint", "save_checkpoint"),
-    *("weights_sha256", "write_atomically", "storage_errors", "check_output", "finite"),
+    *("weights_sha256", "write_atomically", "storage_errors", "locked", "check_output", "finite"),
     *("resolve_some", "split_checkpoint", "ComponentName", "is_override", "put_off_dynamo"),
     *("RunDirectory", "evaluate_run", "evaluation_config"),
 }

@@ -61,14 +61,24 @@ class Tracker(Callback):
 
 
 class TensorBoard(Tracker):
-    """Writes TensorBoard event files. For its arguments see ``ptb_trackers.settings.TensorBoard``."""
+    """Writes TensorBoard event files, of which ``tensorboard --logdir`` draws curves.
+
+    Args:
+        logdir: folder in which the run gets a folder; empty for ``tensorboard`` in the run directory.
+        flush_seconds: how long the end of a run waits, at most.
+    """
 
     def __init__(self, *, logdir: str = "", flush_seconds: float = 5.0) -> None:
         super().__init__("tensorboard", {"logdir": logdir, "flush_seconds": flush_seconds})
 
 
 class Mlflow(Tracker):
-    """Sends to an MLflow server. For its arguments see ``ptb_trackers.settings.Mlflow``.
+    """Sends to an MLflow server.
+
+    Args:
+        uri: server or store; empty for that in ``MLFLOW_TRACKING_URI``.
+        experiment: in which the run is.
+        flush_seconds: how long the end of a run waits, at most.
 
     Raises:
         ConfigError: nothing says which server.
@@ -83,7 +93,14 @@ class Mlflow(Tracker):
 
 
 class Wandb(Tracker):
-    """Sends to Weights & Biases. For its arguments see ``ptb_trackers.settings.Wandb``."""
+    """Sends to Weights & Biases.
+
+    Args:
+        project: in which the run is.
+        entity: user or team that owns the project; empty for that of the login.
+        mode: ``"online"``, ``"offline"``, or ``"auto"`` for what ``WANDB_MODE`` says.
+        flush_seconds: how long the end of a run waits, at most.
+    """
 
     def __init__(
         self, *, project: str = "ptb", entity: str = "", mode: str = "auto", flush_seconds: float = 5.0

@@ -67,7 +67,7 @@ class Sender:
                     return DONE
                 except Exception as error:  # the library of a tracker may raise anything
                     traceback.print_exc()
-                    self._state.problem = self._redaction.clean(one_line(error))
+                    self._state.problem = self._redaction.clean(one_line(_reason(error)))
                 finally:
                     with suppress(Exception):  # what has failed may fail again
                         if self._store:
@@ -139,6 +139,16 @@ class Sender:
     def _note(self) -> None:
         self._state.replaced = sorted({*self._state.replaced, *self._redaction.replaced})
         self._state.write(self._run, self._label)
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The error of the system behind that of a library, which may say it in three hundred characters or not at all."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno is not None:
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return error
 
 
 def _is_locked(path: Path) -> bool:

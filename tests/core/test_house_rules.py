@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core" / "ptb"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name.startswith("ptb_"))
 TOOLS = {
+    "ptb_trackers",
     "ptb_testing",
     "ptb_config",
     "ptb_data",

@@ -18,6 +18,7 @@ DISTRIBUTION = "pytorch-basics"
 HOOKS = {kind.hook for kind in KINDS.values()}
 ENTRIES = [entry for entry in ptb.load_registry().components() if entry.plugin == DISTRIBUTION]
 PACKAGES = sorted(point.module for point in distribution(DISTRIBUTION).entry_points.select(group="ptb"))
+MORE_THAN_COMMANDS = {"ptb_trackers": ["callbacks", "commands"]}  # what they are, and how the rest is sent
 every_component = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind}-{entry.name}")
 
 
@@ -124,5 +125,6 @@ def test_a_package_provides_one_kind_and_is_typed(package):
     module = importlib.import_module(package)
     hooks = [name for name in vars(module) if name.startswith("ptb_provide_")]
     kind = package.removeprefix("ptb_")
-    assert hooks == [f"ptb_provide_{kind if f'ptb_provide_{kind}' in HOOKS else 'commands'}"]
+    provided = MORE_THAN_COMMANDS.get(package, ["commands"])
+    assert hooks == [f"ptb_provide_{each}" for each in ([kind] if f"ptb_provide_{kind}" in HOOKS else provided)]
     assert (files(package) / "py.typed").is_file()

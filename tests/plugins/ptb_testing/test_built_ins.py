@@ -69,6 +69,7 @@ SETTINGS = {  # for data sets and callbacks what they need, for others what is s
     },
     "initializer/weights-file": {"path": str(FILES / "weights.safetensors")},
     "callback/best-checkpoint": {"monitor": "val/accuracy", "mode": "max"},
+    "callback/mlflow": {"uri": "http://127.0.0.1:9"},
     "callback/freeze": {"match": ["blocks.*"]},
 }
 # Other ways through the same components, where these differ in what the kit looks at.

@@ -162,6 +162,24 @@ def test_a_state_that_cannot_be_written_stops_nothing(made, store, monkeypatch):
     assert store.outcomes == []
 
 
+def test_the_error_of_the_system_is_shown(made, store):
+    class LibraryError(Exception):
+        pass
+
+    def refused(*_):
+        try:
+            try:
+                raise ConnectionRefusedError(111, "Connection refused")
+            except OSError as error:
+                raise OSError("no errno, as in requests") from error
+        except OSError:
+            raise LibraryError("x" * 300)  # noqa: B904  # libraries do this
+
+    run, store.open = made(), refused
+    assert sender(run).run() == FAILED
+    assert State.read(run, "memory").problem == "ConnectionRefusedError: [Errno 111] Connection refused"
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_tracker_that_hangs_is_left_in_time(made, monkeypatch, told):
     """The end is noticed by the summary too, without a word of the process that trains."""

@@ -21,7 +21,7 @@ from ptb.internals import (
 from ptb_trackers.process import SenderProcess, replaced
 from ptb_trackers.rows import unsent
 from ptb_trackers.settings import TRACKERS
-from ptb_trackers.state import State, file_of
+from ptb_trackers.state import State, file_of, only_sender
 
 HEADS = ("TRACKER", "SENT", "WHERE", "RUN THERE")
 
@@ -49,6 +49,9 @@ def sync(path: Path, words: tuple[str, ...], timeout: float, as_json: bool, verb
     chosen = _chosen(run, [word for word in words if "=" not in word], [word for word in words if "=" in word])
     metrics = run.path / "metrics.jsonl"
     before = {label: unsent(metrics, State.read(run.path, label).position)[0] for label in chosen}
+    for label in chosen:
+        with only_sender(run.path, label, 0):  # else the process below would wait for the other one
+            pass
     senders = [SenderProcess(run.path, label, *named, timeout) for label, named in chosen.items()]
     for sender in senders:
         sender.end()

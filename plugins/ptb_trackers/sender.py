@@ -66,8 +66,10 @@ class Sender:
                     self._state.problem = ""
                     return DONE
                 except Exception as error:  # the library of a tracker may raise anything
-                    traceback.print_exc()
-                    self._state.problem = self._redaction.clean(one_line(_reason(error)))
+                    problem = self._redaction.clean(one_line(_reason(error)))
+                    if problem != self._state.problem:  # a server may be away for days
+                        traceback.print_exc()
+                    self._state.problem = problem
                 finally:
                     with suppress(Exception):  # what has failed may fail again
                         if self._store:

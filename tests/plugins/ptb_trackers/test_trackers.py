@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from ptb_trackers.settings import TRACKERS
+from ptb_trackers.state import only_sender
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 
@@ -189,6 +190,14 @@ def test_sync_says_what_it_cannot_send(ptb, tmp_path):
     assert not (tmp_path / "mine/trackers").exists()
     assert ptb("sync", "mine", "tensorboard").returncode == 0  # a run that had no tracker
     assert steps(tmp_path / "mine", "train/loss") == [40]
+
+
+def test_sync_leaves_a_run_to_the_process_that_sends_it(ptb, made):
+    run = made()
+    with only_sender(run, "tensorboard", 0):
+        refused = ptb("sync", run, "tensorboard")
+    assert refused.returncode == 5
+    assert "another process sends to tensorboard: a run that trains, or `ptb sync`" in refused.stderr
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)

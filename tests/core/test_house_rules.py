@@ -31,12 +31,14 @@ MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "registry": GROUND,
     "storage": GROUND,
+    "distributed": GROUND,
     "config": GROUND | {"registry"},
     "data": GROUND,
     "training": GROUND | {"data", "config.sections"},
-    "runs": GROUND | {"registry", "storage", "config", "data", "training"},
-    "cli": GROUND | {"registry", "storage", "config", "data", "training", "runs"},
-    "internals": GROUND | {"registry", "storage", "config", "data", "training", "runs", "cli"},  # for our own tools
+    "runs": GROUND | {"registry", "storage", "distributed", "config", "data", "training"},
+    "cli": GROUND | {"registry", "storage", "distributed", "config", "data", "training", "runs"},
+    # For our own tools.
+    "internals": GROUND | {"registry", "storage", "distributed", "config", "data", "training", "runs", "cli"},
 }
 TORCH_FREE = ("registry", "config", "errors", "kinds", "cli")
 

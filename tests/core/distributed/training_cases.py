@@ -4,6 +4,7 @@
 """
 
 import sys
+from threading import Lock
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from ptb_losses.cross_entropy import CrossEntropy
 
 CPU = torch.device("cpu")
 SAMPLES, BATCH = 150, 20
+SEEDING = Lock()
 
 
 class Bag(nn.Module):
@@ -93,9 +95,10 @@ def data(tokens):
 
 def trained(case, steps, world, shards, *, in_pieces=None):
     """The weights after so many steps; ``in_pieces`` takes the pieces of several processes one after the other."""
-    seed_global(1)
     loss = CrossEntropy(SPEC, **case.get("loss", {}))
-    model = case["model"]()
+    with SEEDING:  # ranks may be threads, which have one global generator
+        seed_global(1)
+        model = case["model"]()
     optimizer = case["optimizer"](model.parameters())
     source = make_sources({"train": data(case.get("tokens", False))}, CPU)["train"]
     loader = BatchLoader(source, batch_size=BATCH, seed=3, shuffle=True)

@@ -1,0 +1,254 @@
+"""Runs in several processes, as users start and end them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+import ptb
+from ptb.storage.checkpoint import find_checkpoints, load_checkpoint
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the processes from /proc")
+
+SETTINGS = (
+    *("--model", "mlp", "model.hidden=[8]", "--dataset", "random", "dataset.inputs=vector", "dataset.input_shape=[4]"),
+    *("dataset.output_size=3", "dataset.samples=101", "--batch-size", "10", "--device", "cpu", "threads=1"),
+)
+NET = """
+import os, time
+from torch import nn
+from ptb import Component, hookimpl
+
+class Net(nn.Module):
+    def __init__(self, spec, *, how: str = "well"):
+        super().__init__()
+        self.net, self.how = nn.Linear(spec.input_size, spec.output_size), how
+
+    def forward(self, inputs):
+        if self.training and os.environ.get("RANK") == "1" and os.path.exists("now"):
+            if self.how == "raise":
+                raise ValueError("a bad day")
+            if self.how == "stuck":
+                time.sleep(1000)
+            if self.how == "exit":
+                os._exit(0)
+        scores = self.net(inputs)
+        return scores * float("nan") if self.how == "nan" and os.environ.get("RANK") == "1" else scores
+
+@hookimpl
+def ptb_provide_models():
+    return [Component("net", f"{__name__}:Net")]
+"""
+ENVIRONMENT = {**os.environ, "PTB_PROBE": "0", "PTB_REPORT": "0"}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "ptb", *map(str, arguments)]
+
+
+def ptb_(folder, *arguments, code=0, **environment):
+    done = subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=200, env=ENVIRONMENT | environment
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def weights(run):
+    path = max(find_checkpoints(run / "checkpoints").items())[1]
+    return torch.cat([each.flatten() for each in load_checkpoint(path).weights.values()])
+
+
+def close(one, other):
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+class Started:
+    """A run that goes on until it is ended; ``ranks`` are its processes."""
+
+    def __init__(self, folder, *arguments, nproc=2):
+        self.run = folder / "run"
+        self.process = subprocess.Popen(
+            command(*arguments, "--nproc", nproc, "--output", "run"),
+            cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        until = time.monotonic() + 120
+        while len(self.rows()) < 4 and self.process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        pid = self.process.pid
+        self.ranks = [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        assert len(self.ranks) == nproc
+
+    def rows(self):
+        with suppress(OSError):
+            return (self.run / "metrics.jsonl").read_text().splitlines()
+        return []
+
+    def end(self):
+        """The exit code and what was said; nobody is left after that."""
+        _, said = self.process.communicate(timeout=60)
+        until = time.monotonic() + 5
+        while any(map(is_there, self.ranks)) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not any(map(is_there, self.ranks))
+        return self.process.returncode, said
+
+
+def is_there(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def endless(tmp_path):
+    started = []
+
+    def start(*more, nproc=2):
+        started.append(Started(tmp_path, "run", *SETTINGS, "--epochs", "100000", *more, nproc=nproc))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+        each.process.stderr.close()
+        each.process.stdout.close()
+
+
+def test_a_run_of_several_processes_is_one_run_and_goes_on_in_any_number(tmp_path):
+    ptb_(tmp_path, "run", *SETTINGS, "--epochs", "4", "--output", "one")
+    done = ptb_(tmp_path, "run", *SETTINGS, "--epochs", "4", "--output", "run", "--nproc", "2", "--stop-after", "13")
+    assert "\n2 processes\n" in done.stderr
+    assert done.stdout.count("recorded in run") == 1
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["world_size"] == 2
+    done = ptb_(tmp_path, "resume", "run", "--nproc", "3")
+    assert "the number of processes was 2, and is 3 here" in done.stderr
+    one, several = (ptb.RunRecord(tmp_path / name) for name in ("one", "run"))
+    assert one.columns("train")["step"] == several.columns("train")["step"]
+    assert several.columns("val")["loss"] == pytest.approx(one.columns("val")["loss"], rel=1e-5)
+    assert several.summary["metrics"]["test/accuracy"] == one.summary["metrics"]["test/accuracy"]
+    assert close(weights(tmp_path / "one"), weights(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("whom", ["launcher", "rank 1"])
+def test_a_signal_to_anybody_stops_all_at_the_same_step(endless, tmp_path, whom):
+    run = endless()
+    os.kill(run.process.pid if whom == "launcher" else run.ranks[1], signal.SIGTERM)
+    code, said = run.end()
+    assert code == 143
+    assert "saved; `ptb resume run` continues" in said
+    (step,) = {json.loads((run.run / "summary.json").read_text())["step"]} & {
+        *find_checkpoints(run.run / "checkpoints")
+    }
+    ptb_(tmp_path, "resume", "run", "--stop-after", step + 5)
+    wanted = ["run", *SETTINGS, "--epochs", "100000", "--output", "whole", "--stop-after", step + 5]
+    ptb_(tmp_path, *wanted)
+    assert close(weights(tmp_path / "whole"), weights(run.run))
+
+
+@pytest.mark.parametrize("whom", ["launcher", 0, 1])
+def test_where_one_is_killed_nobody_stays(endless, whom):
+    run = endless()
+    os.kill(run.process.pid if whom == "launcher" else run.ranks[whom], signal.SIGKILL)
+    code, said = run.end()
+    if whom == "launcher":
+        assert code == -signal.SIGKILL
+    else:
+        assert code == 128 + signal.SIGKILL
+        assert f"error: rank {whom} was killed by SIGKILL" in said
+    assert find_checkpoints(run.run / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("raise", 7, "error: rank 1: model 'net' (net.py) failed while training: ValueError: a bad day"),
+        ("exit", 1, "error: rank 1 has left before the run was over"),
+        ("stuck", 1, "rank 1 did not come within 6 s (--timeout)"),
+    ],
+)
+def test_the_rank_that_fails_is_named_and_no_other(endless, tmp_path, how, code, said):
+    (tmp_path / "net.py").write_text(NET)
+    more = ("-p", "./net.py", "--model", "net", f"model.how={how}", "model.hidden=", "--timeout", "6")
+    run = endless(*more)
+    (tmp_path / "now").touch()
+    ended = run.end()
+    assert ended[0] == code
+    after = ended[1].split("epoch")[-1].splitlines()[1:]
+    assert any(said in line for line in after)
+    assert len(after) <= 10
+
+
+def test_a_loss_of_one_rank_that_is_not_finite_ends_all(tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    more = ("-p", "./net.py", "--model", "net", "model.how=bad", "model.hidden=", "--nproc", "2")
+    (tmp_path / "net.py").write_text(NET.replace('"nan"', '"bad"', 1))
+    done = ptb_(tmp_path, "run", *SETTINGS, *more, code=4)
+    assert done.stderr.count("the loss is nan (that of rank 1) at step 1") == 1
+
+
+def test_evaluations_and_predictions_of_several_processes_are_the_same_files(tmp_path):
+    ptb_(tmp_path, "run", "--model", "mlp", "--dataset", "digits", "--epochs", "1", "--output", "run")
+    for nproc, name in ((1, "one"), (3, "three")):
+        common = ("run", "--nproc", nproc)
+        ptb_(tmp_path, "eval", *common, "--predictions", f"{name}.csv", "loader.batch_size=40")
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "three.csv").read_bytes()
+
+
+def test_torchrun_starts_the_same_run(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "ptb"]
+    run = ["run", *SETTINGS, "--epochs", "1", "--output"]
+    done = subprocess.run(
+        [*torchrun, *run, "torchrun"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("recorded in torchrun") == 1
+    ptb_(tmp_path, *run, "nproc", "--nproc", "2")
+    sums = [ptb.RunRecord(tmp_path / name).summary["weights_sha256"] for name in ("torchrun", "nproc")]
+    assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (("--nproc", "2", "--device", "cuda:1"), {}, "device: cuda:1 is one GPU, and there are 2 processes"),
+        (("--nproc", "2", "trainer.virtual_shards=3"), {}, "must be a multiple of the number of processes, 2; got 3"),
+        (("--nproc", "2"), {"RANK": "0", "WORLD_SIZE": "3"}, "--nproc 2, and the environment says WORLD_SIZE=3"),
+        (("--nproc", "2"), {"RANK": "5", "WORLD_SIZE": "3"}, "the environment contradicts itself: RANK=5"),
+        ((), {"RANK": "x", "WORLD_SIZE": "2"}, "the environment says RANK='x'"),
+        (("--nproc", "2", "trainer.compile=true"), {}, "trainer.compile: cannot be combined with several processes"),
+        (("--nproc", "2", "--modle", "mlp"), {}, "No such option '--modle'"),
+    ],
+)
+def test_what_cannot_be_is_said_once(tmp_path, arguments, environment, said):
+    settings = [each for each in SETTINGS if each not in ("--device", "cpu")]
+    done = ptb_(tmp_path, "run", *settings, *arguments, code=2, **environment)
+    assert " ".join(done.stderr.split()).count(said) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("number", range(100))
+@pytest.mark.parametrize("how", ["TERM launcher", "TERM rank", "KILL rank"])
+def test_at_any_instant(endless, tmp_path, how, number):
+    chance = random.Random(f"{how} {number}")
+    run = endless("trainer.checkpoint_every=3", nproc=chance.choice([2, 3]))
+    time.sleep(chance.random() * 2)
+    pid = run.process.pid if how.endswith("launcher") else chance.choice(run.ranks)
+    os.kill(pid, signal.SIGKILL if how.startswith("KILL") else signal.SIGTERM)
+    code, _ = run.end()
+    assert code == (137 if how.startswith("KILL") else 143)
+    step = max(find_checkpoints(run.run / "checkpoints"))
+    ptb_(tmp_path, "resume", "run", "--stop-after", step + 3, "--nproc", chance.choice([1, 2, 4]))
+    ptb_(tmp_path, "run", *SETTINGS, "--epochs", "100000", "--output", "whole", "--stop-after", step + 3)
+    assert close(weights(tmp_path / "whole"), weights(run.run))

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 import click
 
 from ptb.cli.text import printable
-from ptb.distributed.place import LAUNCHER, PEER_LOST
+from ptb.distributed.place import LAUNCHER, PEER_LOST, place
 from ptb.errors import ConfigError, InterruptedRunError, NumericalError, PluginError, PtbError, one_line, tidy
 
 VERBOSE = "ptb.verbose"
@@ -153,7 +153,10 @@ def _report(ctx: click.Context, error: BaseException, message: str, code: int, a
 
 def speaks() -> bool:
     """Whether this process has the terminal: of several that train together, rank 0."""
-    return os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
+    try:
+        return place().speaks
+    except ConfigError:  # of which it has to speak
+        return True
 
 
 def _is_said_elsewhere(error: BaseException) -> bool:

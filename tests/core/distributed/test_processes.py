@@ -18,10 +18,11 @@ from ptb.storage.checkpoint import find_checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the processes from /proc")
 
-SETTINGS = (
-    *("--model", "mlp", "model.hidden=[8]", "--dataset", "random", "dataset.inputs=vector", "dataset.input_shape=[4]"),
-    *("dataset.output_size=3", "dataset.samples=101", "--batch-size", "10", "--device", "cpu", "threads=1"),
+DATA = (
+    *("--dataset", "random", "dataset.inputs=vector", "dataset.input_shape=[4]", "dataset.output_size=3"),
+    *("dataset.samples=101", "--batch-size", "10", "--device", "cpu", "threads=1"),
 )
+SETTINGS = ("--model", "mlp", "model.hidden=[8]", *DATA)
 NET = """
 import os, time
 from torch import nn
@@ -33,7 +34,8 @@ class Net(nn.Module):
         self.net, self.how = nn.Linear(spec.input_size, spec.output_size), how
 
     def forward(self, inputs):
-        if self.training and os.environ.get("RANK") == "1" and os.path.exists("now"):
+        rank = os.environ.get("RANK")
+        if self.training and rank == "1" and os.path.exists("now"):
             if self.how == "raise":
                 raise ValueError("a bad day")
             if self.how == "stuck":
@@ -41,7 +43,7 @@ class Net(nn.Module):
             if self.how == "exit":
                 os._exit(0)
         scores = self.net(inputs)
-        return scores * float("nan") if self.how == "nan" and os.environ.get("RANK") == "1" else scores
+        return scores * float("nan") if self.how == "bad" and len(inputs) == 5 and rank == "1" else scores
 
 @hookimpl
 def ptb_provide_models():
@@ -84,8 +86,9 @@ class Started:
         while len(self.rows()) < 4 and self.process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         pid = self.process.pid
-        self.ranks = [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-        assert len(self.ranks) == nproc
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        self.ranks = [*map(int, children.read_text().split())] if children.exists() else []
+        assert len(self.ranks) == nproc, self.process.communicate()
 
     def rows(self):
         with suppress(OSError):
@@ -113,8 +116,8 @@ def is_there(pid):
 def endless(tmp_path):
     started = []
 
-    def start(*more, nproc=2):
-        started.append(Started(tmp_path, "run", *SETTINGS, "--epochs", "100000", *more, nproc=nproc))
+    def start(*more, settings=SETTINGS, nproc=2):
+        started.append(Started(tmp_path, "run", *settings, "--epochs", "100000", *more, nproc=nproc))
         return started[-1]
 
     yield start
@@ -140,7 +143,10 @@ def test_a_run_of_several_processes_is_one_run_and_goes_on_in_any_number(tmp_pat
     assert close(weights(tmp_path / "one"), weights(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("whom", ["launcher", "rank 1"])
+LONG = pytest.mark.reliability
+
+
+@pytest.mark.parametrize("whom", [pytest.param("launcher", marks=LONG), "rank 1"])
 def test_a_signal_to_anybody_stops_all_at_the_same_step(endless, tmp_path, whom):
     run = endless()
     os.kill(run.process.pid if whom == "launcher" else run.ranks[1], signal.SIGTERM)
@@ -156,7 +162,7 @@ def test_a_signal_to_anybody_stops_all_at_the_same_step(endless, tmp_path, whom)
     assert close(weights(tmp_path / "whole"), weights(run.run))
 
 
-@pytest.mark.parametrize("whom", ["launcher", 0, 1])
+@pytest.mark.parametrize("whom", ["launcher", pytest.param(0, marks=LONG), 1])
 def test_where_one_is_killed_nobody_stays(endless, whom):
     run = endless()
     os.kill(run.process.pid if whom == "launcher" else run.ranks[whom], signal.SIGKILL)
@@ -173,14 +179,13 @@ def test_where_one_is_killed_nobody_stays(endless, whom):
     ("how", "code", "said"),
     [
         ("raise", 7, "error: rank 1: model 'net' (net.py) failed while training: ValueError: a bad day"),
-        ("exit", 1, "error: rank 1 has left before the run was over"),
-        ("stuck", 1, "rank 1 did not come within 6 s (--timeout)"),
+        pytest.param("exit", 1, "error: rank 1 has left before the run was over", marks=LONG),
+        pytest.param("stuck", 1, "rank 1 did not come within 6 s (--timeout)", marks=LONG),
     ],
 )
 def test_the_rank_that_fails_is_named_and_no_other(endless, tmp_path, how, code, said):
     (tmp_path / "net.py").write_text(NET)
-    more = ("-p", "./net.py", "--model", "net", f"model.how={how}", "model.hidden=", "--timeout", "6")
-    run = endless(*more)
+    run = endless("-p", "./net.py", "--model", "net", f"model.how={how}", "--timeout", "6", settings=DATA)
     (tmp_path / "now").touch()
     ended = run.end()
     assert ended[0] == code
@@ -191,9 +196,8 @@ def test_the_rank_that_fails_is_named_and_no_other(endless, tmp_path, how, code,
 
 def test_a_loss_of_one_rank_that_is_not_finite_ends_all(tmp_path):
     (tmp_path / "net.py").write_text(NET)
-    more = ("-p", "./net.py", "--model", "net", "model.how=bad", "model.hidden=", "--nproc", "2")
-    (tmp_path / "net.py").write_text(NET.replace('"nan"', '"bad"', 1))
-    done = ptb_(tmp_path, "run", *SETTINGS, *more, code=4)
+    more = ("-p", "./net.py", "--model", "net", "model.how=bad", "--nproc", "2")
+    done = ptb_(tmp_path, "run", *DATA, *more, code=4)
     assert done.stderr.count("the loss is nan (that of rank 1) at step 1") == 1
 
 

@@ -16,6 +16,9 @@ from fork_server import ForkServer
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: threads of torch would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Hundreds of runs would write a page at their end; tests/plugins/ptb_report looks at that.
+os.environ.setdefault("PTB_REPORT", "0")
+
 from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry.registry import Registry
 

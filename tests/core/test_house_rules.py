@@ -22,6 +22,7 @@ TOOLS = {
     "ptb_import_torch",
     "ptb_predict",
     "ptb_runs",
+    "ptb_report",
 }
 HEAVY = {"torch", "numpy", "cv2", "pandas", "sklearn", "safetensors"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("train-on-your-table", "train-on-your-pictures", "use-the-trained-model", "train-longer")
+PAGES = ("train-on-your-table", "train-on-your-pictures", "use-the-trained-model", "train-longer", "read-the-report")
 FILE = r"^`([\w./]+)`:\n\n```(?:python|toml)\n(.*?)^```$"
 COMMANDS = r"^```console\n(.*?)^```$"
 

@@ -18,7 +18,10 @@ DISTRIBUTION = "pytorch-basics"
 HOOKS = {kind.hook for kind in KINDS.values()}
 ENTRIES = [entry for entry in ptb.load_registry().components() if entry.plugin == DISTRIBUTION]
 PACKAGES = sorted(point.module for point in distribution(DISTRIBUTION).entry_points.select(group="ptb"))
-MORE_THAN_COMMANDS = {"ptb_trackers": ["callbacks", "commands"]}  # what they are, and how the rest is sent
+MORE_THAN_COMMANDS = {
+    "ptb_trackers": ["callbacks", "commands"],  # what they are, and how the rest is sent
+    "ptb_report": ["commands", "callbacks"],  # a page at any time, and at the end of a run
+}
 every_component = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind}-{entry.name}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptb.cli.errors import speaks, warn
+from ptb.cli.observers import report_option, with_default_observers
 from ptb.cli.options import (
     ComponentName,
     UserPath,
@@ -71,6 +72,7 @@ stop_option = click.option(
 @strict_option
 @drop_state_option
 @stop_option
+@report_option
 @click.option("--locked", is_flag=True, help="Refuse unless the plugins are those of the run whose config -c names.")
 @processes_options
 @json_option
@@ -86,6 +88,7 @@ def run(
     strict: bool,
     drop_state: tuple[str, ...],
     stop_after: int | None,
+    reports: bool,
     locked: bool,
     as_json: bool,
     quiet: bool,
@@ -111,10 +114,13 @@ def run(
         for flag, given in (("--resume auto", auto), ("--dry-run", dry_run), ("--locked", locked)):
             if given:
                 raise click.UsageError(f"--continue cannot be combined with {flag}; leave one out")
-        _print_result(_branched(config, parent, output, labels, stop_after, quiet, verbose), as_json)
+        _print_result(_branched(config, parent, output, labels, stop_after, reports, quiet, verbose), as_json)
         return
     begun = output if auto and output is not None and (output / "config.toml").is_file() else None
-    composed = _composed(config, output, locked) if begun is None else _continued(config, begun, locked)
+    if begun is None:
+        composed = _composed(config, output, locked, reports=reports)
+    else:
+        composed = _continued(config, begun, locked, reports)
     if dry_run:
         _print_config(composed, as_json)
         return
@@ -140,6 +146,7 @@ def run(
 @strict_option
 @drop_state_option
 @stop_option
+@report_option
 @processes_options
 @plugin_options
 @json_option
@@ -152,6 +159,7 @@ def resume(
     strict: bool,
     drop_state: tuple[str, ...],
     stop_after: int | None,
+    reports: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -173,7 +181,7 @@ def resume(
     directory = RunDirectory.open(run.expanduser())
     partial = _resolved(resume_config(directory, overrides, device, callbacks))
     _check_observers(partial, callbacks)
-    composed = _built(partial, begun=directory)
+    composed = _built(partial, begun=directory, reports=reports)
     from ptb.runs.start import resume_run
 
     with _watched(composed, quiet, verbose) as bar:
@@ -221,7 +229,7 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
 @contextmanager
 def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[ProgressBar]:
     """The progress on standard error, and what the run is made of."""
-    with stray_output_to_stderr(), progress(quiet or not speaks()) as bar:
+    with stray_output_to_stderr(), progress(quiet or not speaks(), verbose=verbose) as bar:
         if verbose:
             for component in composed.config.components().values():
                 bar.line(f"using {component.entry}: {component.entry.target}")
@@ -229,7 +237,11 @@ def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[Pr
 
 
 def _composed(
-    config: "RunConfig", output: Path | None = None, locked: bool = False, probe: bool = False
+    config: "RunConfig",
+    output: Path | None = None,
+    locked: bool = False,
+    probe: bool = False,
+    reports: bool = False,
 ) -> "ComposedRun":
     """What a new run is made of, for ``output``."""
     partial = _resolved(config, locked)
@@ -237,7 +249,7 @@ def _composed(
         from ptb.storage.run_directory import check_output
 
         check_output(output)
-    composed = _built(partial, probe)
+    composed = _built(partial, probe, reports=reports)
     from ptb.runs.manifest import other_columns
     from ptb.storage.run_directory import RunDirectory
 
@@ -256,7 +268,7 @@ def _check_observers(partial: "PartialConfig", added: tuple[str, ...]) -> None:
         )
 
 
-def _continued(config: "RunConfig", output: Path, locked: bool) -> "ComposedRun":
+def _continued(config: "RunConfig", output: Path, locked: bool, reports: bool) -> "ComposedRun":
     """What the run in ``output`` is made of, with what the command may change of it."""
     from ptb.config.layers import RunConfig, leaves
     from ptb.runs.overrides import RESUME_KEYS
@@ -279,7 +291,7 @@ def _continued(config: "RunConfig", output: Path, locked: bool) -> "ComposedRun"
     ]
     if other:
         raise ConfigError(*other)
-    return _built(partial, begun=RunDirectory(output))
+    return _built(partial, begun=RunDirectory(output), reports=reports)
 
 
 def _branched(
@@ -288,6 +300,7 @@ def _branched(
     output: Path | None,
     labels: dict[str, Any],
     stop_after: int | None,
+    reports: bool,
     quiet: bool,
     verbose: bool,
 ) -> "RunResult":
@@ -302,7 +315,7 @@ def _branched(
     from ptb.runs.branch import changed_keys, continue_run
 
     changed = changed_keys(partial, parent)
-    composed = _built(partial, begun=parent)
+    composed = _built(partial, begun=parent, reports=reports)
     with _watched(composed, quiet, verbose) as bar:
         return continue_run(composed, parent, checkpoint, changed, output, bar, stop_after=stop_after, labels=labels)
 
@@ -320,7 +333,9 @@ def _resolved(config: "RunConfig", locked: bool = False) -> "PartialConfig":
     return partial
 
 
-def _built(partial: "PartialConfig", probe: bool = False, begun: "RunDirectory | None" = None) -> "ComposedRun":
+def _built(
+    partial: "PartialConfig", probe: bool = False, begun: "RunDirectory | None" = None, reports: bool = False
+) -> "ComposedRun":
     from ptb.cli.lazy_dynamo import put_off_dynamo
     from ptb.runs.compose import compose
     from ptb.storage.checkpoint import find_checkpoints
@@ -329,7 +344,8 @@ def _built(partial: "PartialConfig", probe: bool = False, begun: "RunDirectory |
         put_off_dynamo()
     with stray_output_to_stderr():
         # What has initialized the weights of a run may be gone, and its checkpoint has them all.
-        return compose(partial, probe=probe, initializes=not (begun and find_checkpoints(begun.checkpoints)))
+        composed = compose(partial, probe=probe, initializes=not (begun and find_checkpoints(begun.checkpoints)))
+        return with_default_observers(composed, partial.registry) if reports and speaks() else composed
 
 
 def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:
@@ -361,7 +377,7 @@ def _print_config(composed: "ComposedRun", as_json: bool) -> None:
 
 
 def _print_result(result: "RunResult", as_json: bool) -> None:
-    from ptb.storage.run_directory import finite
+    from ptb.storage.run_directory import RunDirectory, finite
 
     if as_json:
         click.echo(json.dumps({"schema": 1, **finite(result.summary()), "output": str(result.output)}))
@@ -379,3 +395,5 @@ def _print_result(result: "RunResult", as_json: bool) -> None:
         table = columns([("", ""), *((split, "  ".join(values)) for split, values in splits.items())], indent="  ")
         click.echo(table.lstrip("\n"))
     click.echo(f"recorded in {result.output}")
+    if (page := RunDirectory(result.output).report).is_file():
+        click.echo(f"report: {page}")

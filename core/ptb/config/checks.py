@@ -228,6 +228,8 @@ class Checker:
             return {(section,): table["name"]}
         if kind.name in OPEN and self.target_kind is None:
             return None
+        if kind.name == "callback":  # `ptb run` adds those that are on by default, beside the configuration
+            return {}
         defaults = self.registry.defaults(kind.name, self.target_kind)
         if kind.labelled:
             return {(section, entry.name): entry for entry in defaults}

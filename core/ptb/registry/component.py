@@ -40,7 +40,8 @@ class Component:
             ``"create-graph"`` (the backward pass can be differentiated). For plots, what they read of a run:
             ``"history"``, ``"predictions"``, ``"samples"``, ``"weights"``, ``"several-runs"``.
         default_for: the target kinds for which a run takes it where none is named, or ``"*"``. It counts from the
-            built-in plugin only, so that installing a plugin changes no run.
+            built-in plugin only, so that installing a plugin changes no run. Observers with ``"*"`` are added by
+            `ptb run`, not to the configuration.
         role: for callbacks, which must have one: ``"observer"`` (only looks) or ``"actor"`` (changes training).
         before: for callbacks, the names of others that come after this one; those that take no part are ignored.
         after: for callbacks, the names of others that come before this one.

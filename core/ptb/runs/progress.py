@@ -1,5 +1,6 @@
 """Progress on standard error: a bar on a terminal, one line per epoch elsewhere. Stops a run on a signal."""
 
+import math
 import os
 import signal
 import sys
@@ -15,10 +16,13 @@ from ptb.errors import printable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from ptb.training.evaluation import MetricsRow
     from ptb.training.state import TrainState
     from ptb.training.trainer import Trainer
 
 REDRAW_SECONDS = 0.2
+LEVELS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 24
 # Ctrl-C, a plain kill, and a closed terminal, which Windows does not have
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 PYTHON_SIGNALS = (signal.SIGINT,)  # where a run is a part of a program, which has its own way with the others
@@ -84,14 +88,16 @@ class ProgressBar:
         stop: notes signals.
         quiet: print no lines.
         bar: stands below the lines and moves with the steps of the run; None without a terminal.
+        curve: show the monitored figure as a curve beside it.
     """
 
-    def __init__(self, stop: StopOnSignal, quiet: bool, bar: "Progress | None" = None) -> None:
+    def __init__(self, stop: StopOnSignal, quiet: bool, bar: "Progress | None" = None, *, curve: bool = False) -> None:
         self._stop = stop
         self._quiet = quiet
         self._bar = bar
         self._task: Any = None
         self._drawn = 0.0
+        self._curve: list[float] | None = [] if curve else None
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar."""
@@ -112,7 +118,7 @@ class ProgressBar:
             return
         epochs = trainer.settings.epochs
         if self._task is None:
-            self._task = self._bar.add_task("", total=epochs * trainer.epoch_steps)
+            self._task = self._bar.add_task("", total=epochs * trainer.epoch_steps, curve="")
         epoch = trainer.state.epoch + 1
         self._bar.update(self._task, completed=trainer.state.step, description=f"epoch {epoch}/{epochs}")
 
@@ -122,14 +128,37 @@ class ProgressBar:
             self._drawn = now
             self._bar.update(self._task, completed=trainer.state.step)
 
+    def on_row(self, trainer: "Trainer", row: "MetricsRow") -> None:
+        """Adds the monitored figure to the curve."""
+        monitor = trainer.settings.monitor
+        if self._curve is None or self._bar is None or self._task is None or monitor not in row.named_values:
+            return
+        self._curve.append(row.named_values[monitor])
+        self._bar.update(self._task, curve=f"{monitor} {sparkline(self._curve)} {self._curve[-1]:.4f}")
+
+
+def sparkline(values: Sequence[float], width: int = CURVE_WIDTH) -> str:
+    """Values as one line of at most ``width`` blocks, low to high; ``?`` stands for one that is not finite.
+
+    Of more values each block stands for several, and shows the last of them.
+    """
+    step = -(-len(values) // width)
+    shown = values[::-1][::step][::-1] if step else []
+    finite = [value for value in shown if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    top = len(LEVELS) - 1
+    places = (round((value - low) / (high - low) * top) if high > low else top // 2 for value in finite)
+    blocks = iter([LEVELS[place] for place in places])
+    return "".join(next(blocks) if math.isfinite(value) else "?" for value in shown)
+
 
 def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def progress(quiet: bool, signals: Sequence[int] = SIGNALS) -> Iterator[ProgressBar]:
-    """A ``ProgressBar`` for standard error; signals are handled inside the block."""
+def progress(quiet: bool, signals: Sequence[int] = SIGNALS, verbose: bool = False) -> Iterator[ProgressBar]:
+    """A ``ProgressBar`` for standard error, ``verbose`` with a curve; signals are handled inside the block."""
     stop = StopOnSignal(signals)
     with stop.listening():
         if quiet or not sys.stderr.isatty():
@@ -144,6 +173,8 @@ def progress(quiet: bool, signals: Sequence[int] = SIGNALS) -> Iterator[Progress
             MofNCompleteColumn(),
             TextColumn("steps"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[curve]}", markup=False),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5) as bar:
-            yield ProgressBar(stop, quiet, bar)
+            utf = str(bar.console.encoding).lower().startswith("utf")
+            yield ProgressBar(stop, quiet, bar, curve=verbose and utf)

@@ -48,7 +48,7 @@ class RunRecord:
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``, oldest first; what a crash has cut off is left out."""
+        """The rows of ``metrics.jsonl``, oldest first; lines that cannot be read are left out."""
         return _objects(self._run.rows())
 
     def columns(self, split: str) -> dict[str, list[Any]]:
@@ -86,13 +86,13 @@ class RunRecord:
 
 
 def _objects(lines: bytes) -> list[dict[str, Any]]:
-    """The JSON objects of lines, up to the first that was cut off."""
+    """The JSON objects of lines; those that a crash has cut off, or a disk has damaged, are left out."""
     found = []
     for line in lines.splitlines():
         try:
             found.append(json.loads(line))
         except (ValueError, RecursionError):
-            break
+            continue
     return [each for each in found if isinstance(each, dict)]
 
 

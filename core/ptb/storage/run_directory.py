@@ -30,6 +30,7 @@ class RunDirectory:
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.card = path / "MODEL_CARD.md"
+        self.report = path / "report.html"
         self.log = path / "log.txt"
         self.checkpoints = path / "checkpoints"
         self.plugins = path / "plugins"

@@ -27,6 +27,11 @@ class Observers:
         self._generators = GlobalGenerators()
         self._failed: set[str] = set()
 
+    def add(self, label: str, observer: object) -> None:
+        """Add another one, before the training begins."""
+        self.components[label] = observer
+        self.methods = {event: listeners(self.components, event) for event in EVENTS}
+
     def notify(self, event: str, trainer: "Trainer", *arguments: Any) -> None:
         """Call the observers that listen to an event; each gets copies of its own."""
         gradients = torch.is_grad_enabled()

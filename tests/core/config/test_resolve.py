@@ -36,6 +36,11 @@ def test_a_model_is_all_that_must_be_chosen(built_in):
     assert (plan.loss, plan.metrics, plan.callbacks) == (None, None, {})
 
 
+def test_callbacks_that_are_on_by_default_are_in_no_configuration(built_in):
+    assert built_in.defaults("callback")
+    assert resolve(RunConfig(model={"name": "lenet"}), built_in).callbacks == {}
+
+
 def test_the_target_kind_chooses_the_loss_and_the_metrics(built_in):
     plan = resolve(RunConfig(**LENET, loss={"label_smoothing": 0.1}), built_in).with_target("class")
     assert plan.loss.entry.name == "cross-entropy"

@@ -232,7 +232,7 @@ def test_annotations_that_cannot_be_read_are_the_plugin_s_fault(site):
     [
         *(("dataset", None, ["digits"]), ("scheduler", None, ["cosine"]), ("loss", None, [])),
         *(("loss", "class", ["cross-entropy"]), ("metric", "real", ["mae", "rmse"]), ("optimizer", "class", ["adam"])),
-        *(("model", "class", []), ("callback", None, [])),
+        *(("model", "class", []), ("callback", None, ["report"])),
     ],
 )
 def test_the_built_in_defaults_of_each_kind(built_in, kind, target_kind, names):

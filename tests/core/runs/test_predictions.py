@@ -108,6 +108,15 @@ def test_columns_are_those_of_a_split_and_hold_what_json_cannot(built_in, tmp_pa
     assert RunRecord(run.output).columns("nothing") == {"step": [], "epoch": [], "lr": [], "samples_per_second": []}
 
 
+def test_a_damaged_line_is_left_out_and_those_after_it_are_read(built_in, tmp_path):
+    run = ptb.train(RunConfig(**MLP), registry=built_in, output=tmp_path / "run")
+    file = run.output / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([lines[0], lines[1][:20] + b"\n", *lines[2:]]))
+    history = RunRecord(run.output).history
+    assert history == [json.loads(line) for place, line in enumerate(lines) if place != 1]
+
+
 @pytest.mark.parametrize("shape", [(1, 5, 7), (3, 1, 1), (3, 9, 4)])
 def test_a_picture_is_the_file_that_others_read(shape):
     picture = torch.randint(0, 256, shape, dtype=torch.uint8)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from ptb.runs.progress import SIGNALS, ProgressBar, StopOnSignal
+from ptb.runs.progress import SIGNALS, ProgressBar, StopOnSignal, sparkline
 
 
 class Training:
@@ -42,6 +42,34 @@ def test_the_bar_moves_over_the_steps_of_the_whole_run(bar, monkeypatch):
     training.step(shown)
     (task,) = bar.tasks
     assert (task.description, task.completed, task.total) == ("epoch 2/3", 3, 6)
+
+
+def test_the_monitored_figure_is_a_curve_beside_the_bar(bar):
+    training = Training(3, 2)
+    training.settings.monitor = "val/loss"
+    for curve, expected in ((True, "val/loss █▁ 0.2500"), (False, "")):
+        shown = ProgressBar(StopOnSignal(), False, bar, curve=curve)
+        training.begin(shown, 1)
+        for value in (0.5, 0.25):
+            shown.on_row(training, SimpleNamespace(named_values={"train/loss": 9.0}))
+            shown.on_row(training, SimpleNamespace(named_values={"val/loss": value}))
+        assert bar.tasks[-1].fields["curve"] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], ""),
+        ([1.0], "▄"),
+        ([2.0, 2.0], "▄▄"),
+        ([0.0, 7.0, 3.0], "▁█▄"),
+        ([0.0, float("nan"), 1.0, float("inf")], "▁?█?"),
+        ([float("nan")], "?"),
+        ([*range(9)], "▁▃▅▆█"),
+    ],
+)
+def test_a_sparkline_fits_its_width_and_ends_with_the_last_value(values, expected):
+    assert sparkline(values, width=5) == expected
 
 
 def test_the_bar_is_drawn_a_few_times_a_second_only_but_at_each_epoch(bar, monkeypatch):

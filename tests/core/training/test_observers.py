@@ -292,3 +292,18 @@ def test_the_state_of_numpy_is_read_and_written_only_where_somebody_drew(build, 
     np.random.rand()
     notify("on_step_end", trainer, output)
     assert asked == ["get"]
+
+
+def test_an_observer_that_is_added_sees_the_training(build):
+    seen = []
+
+    class Looks:
+        def on_fit_end(self, trainer):
+            seen.append(trainer.state.step)
+
+    trainer = build(epochs=1)
+    trainer.callbacks.observers.add("later", Looks())
+    trainer.callbacks.attach([], trainer.notes.save)
+    trainer.fit()
+    assert seen == [3]
+    assert list(trainer.callbacks.components()) == ["later"]

@@ -45,4 +45,11 @@ def ptb_provide_callbacks() -> Iterable[Component]:
             settings="ptb_callbacks.settings:MicroBatchOnOom",
             role="actor",
         ),
+        Component(
+            "weight-histograms",
+            "ptb_callbacks.weight_histograms:WeightHistograms",
+            summary="Records how weights and gradients are spread after each epoch, for the plot histograms",
+            settings="ptb_callbacks.settings:WeightHistograms",
+            role="observer",
+        ),
     ]

@@ -76,3 +76,11 @@ class MicroBatchOnOom(BaseModel, defer_build=True):
     """Settings of ``micro-batch-on-oom``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WeightHistograms(BaseModel, defer_build=True):
+    """Settings of ``weight-histograms``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(1, ge=1, description="Epochs from one record to the next")

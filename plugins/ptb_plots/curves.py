@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ptb import RunRecord
-from ptb_plots.drawing import COLOURS, GREY, colours, panels, text, thinned
+from ptb_plots.drawing import COLOURS, RED, colours, legend, panels, text, thinned, whole_numbers
 from ptb_plots.runs import SPLITS, Group, best_step, figure_names, groups
 
 MOST_FIGURES = 12
@@ -47,9 +47,10 @@ def curves(
     for each, name in zip(axes, named, strict=False):
         _panel(each, name, together, axis)
         each.set(title=text(name), xlabel=axis)
+        whole_numbers(each)
         if log and name == "loss":
             each.set_yscale("log")
-    axes[0].legend(fontsize="small", frameon=False)
+    legend(drawn, axes)
     if len(named) > MOST_FIGURES:
         drawn.suptitle(f"{MOST_FIGURES} of {len(named)} figures; the setting figures chooses others", fontsize="medium")
     return drawn
@@ -83,7 +84,7 @@ def _panel(axes: Axes, name: str, together: Sequence[Group], axis: str) -> None:
                 _band(axes, line, shade)
             _not_finite(axes, line)
         if len(group.runs) == 1:
-            _marks(axes, name, group.runs[0], axis, COLOURS[1] if single else colour)
+            _marks(axes, name, group, axis, COLOURS[1] if single else colour)
 
 
 def _band(axes: Axes, line: Line, colour: str) -> None:
@@ -94,11 +95,12 @@ def _band(axes: Axes, line: Line, colour: str) -> None:
     axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def _marks(axes: Axes, name: str, record: RunRecord, axis: str, colour: str) -> None:
+def _marks(axes: Axes, name: str, group: Group, axis: str, colour: str) -> None:
     """The best evaluation as a vertical line, and the test split as a diamond."""
+    (record,) = group.runs
     place = _place_of(record, best_step(record), axis)
     if place is not None:
-        axes.axvline(place, color=GREY, linewidth=0.9, linestyle=":", label="best")
+        axes.axvline(place, color=colour, linewidth=1, linestyle=":", label=f"best {axis}")
     test = record.columns("test")
     if test.get(name) and test[name][-1] is not None and isfinite(test[name][-1]):
         x = _place_of(record, record.summary.get("test_step"), axis)
@@ -137,4 +139,4 @@ def _not_finite(axes: Axes, line: Line) -> None:
     if bad:
         x, y = thinned(bad, [0.02] * len(bad))
         transform = axes.get_xaxis_transform()
-        axes.plot(x, y, "x", color="#B00020", transform=transform, clip_on=False, label="not finite")
+        axes.plot(x, y, "x", color=RED, transform=transform, clip_on=False, label="not finite")

@@ -5,10 +5,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito, 2008: eight colours that people with any colour vision tell apart; without black and yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 GREY = "#666666"
+RED = "#B00020"  # of what is wrong
 MOST_TEXT = 40  # characters of a name
 
 
@@ -18,10 +20,10 @@ def figure(width: float = 6.4, height: float = 4.2) -> Figure:
 
 
 def panels(count: int, width: float = 4.6, height: float = 3.3, most: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure with so many axes, at most ``most`` beside each other."""
+    """A figure with so many axes of this size, at most ``most`` beside each other."""
     across = min(count, most)
     down = -(-count // across)
-    drawn = figure(max(width * across, 6.0), max(height * down, 3.6))
+    drawn = figure(max(width * across, 5.0), height * down + 0.4)
     axes = [drawn.add_subplot(down, across, place + 1) for place in range(count)]
     for each in axes:
         plain(each)
@@ -34,6 +36,24 @@ def plain(axes: Axes) -> Axes:
     axes.grid(True, color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     return axes
+
+
+def legend(drawn: Figure, axes: Sequence[Axes], most: int = 4) -> None:
+    """One legend below all axes, each label once."""
+    found: dict[str, Any] = {}
+    for each in axes:
+        for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        across = min(len(found), most)
+        drawn.legend(
+            [*found.values()], [*found], loc="outside lower center", ncols=across, frameon=False, fontsize="small"
+        )
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Epochs and steps have no fractions."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
 
 
 def colours(count: int) -> Iterator[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ptb import RunConfig, RunRecord, evaluate, train
+from ptb import PtbError, RunConfig, RunRecord, evaluate, train
 from ptb_testing.case import Case
+from ptb_testing.outcome import CheckFailed
 from ptb_testing.trial import built_in
 
 FORMS = ("class", "real")  # of targets, for a plot that takes any
@@ -17,7 +18,7 @@ SPLITS = ("train", "val", "test")
 SAMPLES = 40
 # What of a run directory holds what a plot needs; the configuration and the manifest are always there.
 FILES = {
-    "history": ("metrics.jsonl", "summary.json"),
+    "history": ("metrics.jsonl", "summary.json", "histograms.jsonl"),
     "predictions": ("predictions-*.jsonl",),
     "samples": ("samples-*.jsonl",),
     "weights": ("checkpoints/*", "preprocessor.*", "summary.json"),
@@ -51,7 +52,13 @@ def run_of(form: str, seed: int) -> Path:
     data |= {"inputs": "vector", "input_shape": [4]} if vectors else {"inputs": "image", "input_shape": [1, 8, 8]}
     model = {"name": "unet", "depth": 1, "width": 4} if positions else {"name": "mlp", "hidden": [8]}
     config = RunConfig(
-        dataset=data, model=model, loader={"batch_size": 12}, trainer={"epochs": 2}, seed=seed, device="cpu"
+        dataset=data,
+        model=model,
+        callbacks={"weight-histograms": {}},
+        loader={"batch_size": 12},
+        trainer={"epochs": 2},
+        seed=seed,
+        device="cpu",
     )
     train(config, registry=built_in(), output=output)
     for split in SPLITS:
@@ -66,9 +73,22 @@ def records_of(case: Case, form: str, change: Callable[[Path], None] | None = No
     return [RunRecord(path if change is None else copied(path, change)) for path in paths]
 
 
-def forms_of(case: Case) -> Iterable[str]:
-    """The forms of targets that a plot is tried on."""
-    return case.component.component.accepts or FORMS
+@cache
+def forms_of(case: Case) -> tuple[str, ...]:
+    """The forms of targets that a plot draws: those it accepts; where it names none, those it does not refuse."""
+    if accepts := case.component.component.accepts:
+        return accepts
+    refused: list[PtbError] = []
+    taken = []
+    for form in FORMS:
+        try:
+            case.build(records_of(case, form))
+            taken.append(form)
+        except PtbError as error:
+            refused.append(error)
+    if not taken:
+        raise CheckFailed(f"it refuses every run: {refused[0]}") from refused[0]
+    return tuple(taken)
 
 
 def copied(path: Path, change: Callable[[Path], None]) -> Path:

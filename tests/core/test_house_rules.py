@@ -18,6 +18,7 @@ TOOLS = {
     "ptb_data",
     "ptb_doctor",
     "ptb_export",
+    "ptb_draw",
     "ptb_bench",
     "ptb_import_torch",
     "ptb_predict",

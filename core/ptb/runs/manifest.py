@@ -161,6 +161,7 @@ def _describe_data(composed: ComposedRun) -> dict[str, Any]:
         "inputs": spec.inputs,
         "input_shape": list(spec.input_shape),
         "target": spec.target,
+        **({"positions": list(spec.positions)} if spec.positions else {}),
         **({"class_names": list(names)} if names else {}),
         **counted,
         **({"columns": columns} if (columns := _columns(composed)) else {}),

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ptb.errors import one_line
 from ptb.seeding import GlobalGenerators
@@ -100,7 +101,11 @@ class OutputView(View):
 
 def _copy(value: Any) -> Any:
     try:
-        return copy.deepcopy(value)
+        copied = copy.deepcopy(value)
+        if isinstance(value, nn.Module):  # a parameter leaves its gradient behind when it is copied
+            for parameter, other in zip(value.parameters(), copied.parameters(), strict=True):
+                other.grad = None if parameter.grad is None else parameter.grad.detach().clone()
+        return copied
     except Exception:  # a component may hold what cannot be copied
         return copy.deepcopy(value.state_dict())
 

@@ -22,9 +22,16 @@ def data() -> None:
 
 @data.command()
 @run_options
+@click.option(
+    "--plot",
+    "file",
+    type=UserPath(),
+    metavar="FILE",
+    help="Draw training samples, or how the columns of a table are spread, into a new .png, .svg or .pdf file.",
+)
 @json_option
 @verbose_option
-def show(config: "RunConfig", as_json: bool, verbose: bool) -> None:
+def show(config: "RunConfig", file: Path | None, as_json: bool, verbose: bool) -> None:
     """Show what a data set holds, before anything is trained.
 
     Takes the options of `ptb run`; those of the data set count. Shown are the splits, the form of inputs and targets,
@@ -34,17 +41,31 @@ def show(config: "RunConfig", as_json: bool, verbose: bool) -> None:
     \b
     ptb data show --dataset iris
     ptb data show --dataset csv dataset.path=prices.csv dataset.target=price
+    ptb data show --dataset digits --plot digits.png
     """  # noqa: D301  # click wants the backspace itself
     partial = _resolved(config)
+    if file is not None:
+        from ptb_data.picture import check_file
+
+        check_file(file)
     with stray_output_to_stderr():
         from ptb_data.overview import overview
         from ptb_data.page import page
 
         facts = overview(partial.dataset, partial.run.seed)
+        if file is not None:
+            from ptb_data.picture import draw
+
+            draw(partial.dataset, partial.run.seed, file)
+            facts["plot"] = str(file)
     if as_json:
         click.echo(json.dumps({"schema": 1, **facts}))
-    else:
-        click.echo(printable(page(facts, get_terminal_size().columns), kept="\n"))
+        return
+    click.echo(printable(page(facts, get_terminal_size().columns), kept="
+"))
+    if file is not None:
+        click.echo(f"
+drew training samples into {file}")
 
 
 @data.command()

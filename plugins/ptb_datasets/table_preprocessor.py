@@ -14,6 +14,7 @@ from ptb import DataError, Preprocessor, Sample
 from ptb_datasets.csv_settings import Csv
 from ptb_datasets.table_column import Column, object_text
 from ptb_datasets.table_features import Feature
+from ptb_datasets.table_shown import shown_row, shown_words
 from ptb_datasets.table_source import Block, FrameSource, open_source
 from ptb_datasets.table_targets import Target
 from ptb_datasets.table_values import Writing
@@ -96,6 +97,12 @@ class TablePreprocessor(Preprocessor):
                 self._kept.append((sample.name, made.kept.pop(sample.name, [""] * len(columns))))
             yield sample
         made.warn_of_unknown()
+
+    def show(self, inputs: Any) -> Any:
+        """A row by column in its own units, or the words of a text."""
+        if self.text is not None:
+            return shown_words(self.words, inputs)
+        return shown_row([Feature(**fields) for fields in self.features], inputs)
 
     def _read(self, sources: Iterable[Any], made: "_Rows") -> Iterator[Sample]:
         rows: list[Mapping[str, Any]] = []

@@ -4,6 +4,7 @@ import random
 import sys
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from ptb.training.blame import StopRequested
+from ptb.training.observers import TrainerView
 
 
 class Net(nn.Module):
@@ -41,6 +43,7 @@ def spoil(thing):
         thing["loss"] = 7
     elif isinstance(thing, nn.Module):
         thing.requires_grad_(False)
+        spoil({name: each.grad for name, each in thing.named_parameters() if each.grad is not None})
         spoil(dict(thing.state_dict(keep_vars=True)))
     elif isinstance(thing, torch.optim.Optimizer):
         for group in thing.param_groups:
@@ -307,3 +310,13 @@ def test_an_observer_that_is_added_sees_the_training(build):
     trainer.fit()
     assert seen == [3]
     assert list(trainer.callbacks.components()) == ["later"]
+
+
+def test_an_observer_sees_a_copy_of_the_gradients():
+    model = nn.Linear(2, 1)
+    model(torch.ones(1, 2)).sum().backward()
+    view = TrainerView(SimpleNamespace(model=model, run=None, request_checkpoint=None))
+    seen = view.model
+    assert torch.equal(seen.weight.grad, model.weight.grad)
+    seen.weight.grad.fill_(7)
+    assert model.weight.grad.tolist() == [[1, 1]]

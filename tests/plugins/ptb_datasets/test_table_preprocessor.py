@@ -262,3 +262,33 @@ def test_text_that_is_read_quickly_gives_the_samples_of_the_parser(tmp_path, mon
     monkeypatch.setattr("ptb_datasets.table_source.lines_without_quotes", lambda *given: iter([None]))
     assert quick == read()
     assert len(quick) >= 600
+
+
+@pytest.mark.parametrize("way", ["real", "parts", "names"])
+def test_a_sample_is_shown_as_the_row_of_the_table_that_it_was(tmp_path, way):
+    path = tmp_path / "houses.csv"
+    FRAME.to_csv(path, index=False)
+    settings = {"features": FEATURES, "val_fraction": 0.2, "test_fraction": 0} | WAYS[way]
+    bundle = csv_table(path=path, **settings)
+    preprocessor = restored(bundle)
+    samples = list(preprocessor.read([path]))
+    for sample, row in zip(samples, FRAME.itertuples(), strict=True):
+        shown = preprocessor.show(sample.inputs)
+        assert shown["size"] == pytest.approx(row.size, rel=1e-5)
+        assert (shown["town"], shown["new"]) == (row.town, row.new)
+        assert shown["rooms"] == (str(row.rooms) if way == "names" else pytest.approx(row.rooms, rel=1e-5))
+        year, month, day = map(int, row.built.split("-"))
+        parts = f"year {year}, month {month}, day {day}, weekday "
+        assert shown["built"].startswith(parts) if way == "parts" else shown["built"] == row.built
+
+
+def test_a_text_is_shown_by_its_words_and_a_new_category_as_another(tmp_path):
+    path = tmp_path / "houses.csv"
+    FRAME.to_csv(path, index=False)
+    text = csv_table(path=path, val_fraction=0.2, test_fraction=0, **WAYS["text"]).preprocessor
+    (sample,) = text.read([{"words": "A fine castle, by"}])
+    assert text.show(sample.inputs).split()[2] == "?"
+    assert set(text.show(sample.inputs).split()) <= {"?", *text.words}
+    table = csv_table(path=path, features=FEATURES, val_fraction=0.2, test_fraction=0, target="price").preprocessor
+    (sample,) = table.read([{**FRAME.iloc[0].to_dict(), "town": "Atlantis"}])
+    assert table.show(sample.inputs)["town"] == "(another or none)"

@@ -205,7 +205,7 @@ def test_characters_that_the_font_lacks_are_drawn_with_another_installed_one():
     title.set_fontfamily(["cmr10"])  # comes with matplotlib, and has no Cyrillic
     use_fonts(figure)
     assert title.get_fontfamily()[0] == "cmr10"
-    assert "DejaVu Sans" in title.get_fontfamily()
+    assert len(title.get_fontfamily()) == 2
 
 
 def test_many_figures_in_a_thread_without_a_display_leave_no_memory_behind(monkeypatch):

@@ -61,11 +61,9 @@ def show(config: "RunConfig", file: Path | None, as_json: bool, verbose: bool) -
     if as_json:
         click.echo(json.dumps({"schema": 1, **facts}))
         return
-    click.echo(printable(page(facts, get_terminal_size().columns), kept="
-"))
+    click.echo(printable(page(facts, get_terminal_size().columns), kept="\n"))
     if file is not None:
-        click.echo(f"
-drew training samples into {file}")
+        click.echo(f"\ndrew training samples into {file}")
 
 
 @data.command()

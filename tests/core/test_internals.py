@@ -18,7 +18,7 @@ NAMES = {
     *("SettingsError", "arguments", "derive_model", "describe", "plain_values", "validate"),
     *("UserPath", "draft", "plugin_options", "CORE_SECTIONS", "RunSettings"),
     *("CORE", "main", "installed", "plugin_arguments", "refuse_plugin_options", "stray_output_to_stderr"),
-    *("verbose_option",),
+    *("verbose_option", "processes_options", "speaks", "join", "leaving"),
     *("ProgressBar", "columns", "printable"),
     *(
         "SHARED_SECTIONS",

@@ -38,11 +38,14 @@ class AddedGradients:
         self._before: list[Tensor] = []
         self._step = 0
         self._samples = 0
+        self._is_open = False  # a step has begun
         self._own = 1  # pieces of a batch in this process
 
     def begin_step(self, step: int) -> None:
         """Note the buffers, and seed the global generators."""
-        self._step = step
+        if self._is_open:  # the other processes are in the middle of it
+            raise RuntimeError("a step that has failed cannot be taken again where batches are cut in pieces")
+        self._step, self._is_open = step, True
         self._remember()
         if self._world is not None:
             seed_global(self._seed, "step", step, self._rank)
@@ -75,6 +78,7 @@ class AddedGradients:
         for buffer, value in zip(self._counts, counts, strict=True):
             buffer.copy_(value)
         self._remember()
+        self._is_open = False
         return loss, facts_of_all
 
     def _added(self, parameters: Sequence[nn.Parameter], loss: Tensor, said: Tensor) -> Tensor:
@@ -127,10 +131,9 @@ class AddedGradients:
 
     def _dense(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         for each in parameters:
-            if each.grad is not None and each.grad.is_sparse and id(each) not in self._sparse:
-                raise RuntimeError(
-                    "a gradient is sparse, and of no module with sparse=True: several processes cannot add it up"
-                )
+            if each.is_complex() or (each.grad is not None and each.grad.is_sparse and id(each) not in self._sparse):
+                what = "complex" if each.is_complex() else "sparse, and of no module with sparse=True"
+                raise RuntimeError(f"a gradient is {what}: those of pieces of a batch cannot be added up")
         return [each for each in parameters if id(each) not in self._sparse and each.requires_grad]
 
     def _sparse_piece(self, parameters: Sequence[nn.Parameter]) -> list[SparsePiece]:

@@ -102,6 +102,11 @@ def compose(
         trainer = assembly.trainer(model, loss)
         if trains:
             check_trainer(trainer, config, partial.asked)
+        if trains and assembly.pieces > 1 and trainer.create_graph:
+            raise IncompatibleError(
+                f"{name_of(config.optimizer)} differentiates the gradients, and those of pieces of a batch are sums "
+                "without a graph: train in one process, and without trainer.virtual_shards"
+            )
         mixes = bool(getattr(loss, "takes_probabilities", False))
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset), mixes)
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)

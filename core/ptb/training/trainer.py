@@ -128,9 +128,9 @@ class Trainer:
         calls.now = "optimizer"
         rates = learning_rates(optimizer)
         shared = self.shared
-        divisor = objective.divisor(micro_batches, None if shared is None else shared.sum_)
         if shared is not None:
             shared.begin_step(self.state.step)
+        divisor = objective.divisor(micro_batches, None if shared is None else shared.sum_)
         # Of each micro-batch, for the metrics; they wait until the step is taken.
         seen: list[tuple[Tensor, Batch, Tensor]] = []
         totals: list[Tensor] = []

@@ -53,6 +53,7 @@ def in_ranks():
         world, found, errors = Threads(size), [None] * size, []
 
         def call(rank):
+            torch.set_num_threads(1)  # OpenMP has a number for each thread
             try:
                 found[rank] = function(world.of(rank))
             except BaseException as error:

@@ -1,9 +1,13 @@
 """Weights do not depend on how many processes make them."""
 
 import importlib.util
+from contextlib import suppress
 
 import pytest
 import torch
+from torch import nn
+
+from ptb.training.blame import ComponentFailed
 
 ALIKE = (
     "mlp-sgd",
@@ -91,3 +95,24 @@ def test_processes_do_as_threads_do_and_their_random_numbers_too(script, cases, 
         assert same(found[name, 9, 4], script.trained(script.CASES[name], 9, None, 4))
     assert apart(found["mlp-sgd", 3, None], script.trained(script.CASES["mlp-sgd"], 3, None, None)) < 1e-6
     assert apart(found["dropout", 3, None], script.trained(script.CASES["dropout"], 3, None, None)) > 1e-4
+
+
+def test_a_step_that_has_failed_is_not_taken_again_by_one_process(script):
+    class Again:
+        def around_step(self, trainer, step):
+            with suppress(ValueError):
+                step()
+            step()
+
+    class Fails(nn.Module):
+        def forward(self, inputs):
+            raise ValueError("no memory")
+
+    case = {
+        "model": lambda: nn.Sequential(script.mlp(), Fails()),
+        "optimizer": script.sgd,
+        "actors": {"again": Again()},
+    }
+    with pytest.raises(ComponentFailed) as told:
+        script.trained(case, 1, None, 4)
+    assert "cannot be taken again" in str(told.value.__cause__)

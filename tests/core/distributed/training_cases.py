@@ -112,7 +112,7 @@ def trained(case, steps, world, shards, *, in_pieces=None):
         loader,
         {},
         settings,
-        callbacks=CallbackList(),
+        callbacks=CallbackList(case.get("actors")),
         needs_closure=case.get("closure", False),
     )
     share_batches(trainer, world, shards, seed=5)

@@ -99,6 +99,8 @@ def trained(case, steps, world, shards, *, in_pieces=None):
     with SEEDING:  # ranks may be threads, which have one global generator
         seed_global(1)
         model = case["model"]()
+    if world is not None:
+        world.gather(None)  # nobody draws for a step before all have a model
     optimizer = case["optimizer"](model.parameters())
     source = make_sources({"train": data(case.get("tokens", False))}, CPU)["train"]
     loader = BatchLoader(source, batch_size=BATCH, seed=3, shuffle=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ptb.seeding import preserve_rng_state
 from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, Listeners, listeners
 from ptb.training.evaluation import MetricsRow, epoch_rows, evaluate_row, is_due, update_best
-from ptb.training.finite import check_rows, check_weights
+from ptb.training.finite import check_rows, check_same_weights, check_weights
 from ptb.training.observers import Observers
 from ptb.training.optimizers import evaluation_mode, with_modes
 from ptb.training.state import component_state
@@ -113,6 +113,7 @@ class CallbackList:
         """Save the training as it is now, under the labels that were asked for."""
         check_weights(trainer)
         state = trainer.state
+        check_same_weights(trainer)
         if trainer.objective.processes is not None:
             trainer.train_metrics.flush()  # what waits in other processes would be lost
         state.labels |= dict.fromkeys(trainer.requested_labels, state.step)

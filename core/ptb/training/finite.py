@@ -1,5 +1,6 @@
 """Whether losses, gradients and weights are numbers, and what to say where they are not."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ptb.errors import NumericalError, listing
 from ptb.training.optimizers import learning_rates
 from ptb.training.protocols import Batch
+from ptb.training.state import model_state
 from ptb.training.step import NonFiniteError
 
 if TYPE_CHECKING:
@@ -107,6 +109,26 @@ def check_weights(trainer: "Trainer") -> None:
             f"the weights are not finite after step {trainer.state.step} ({listing(sorted(lost), 3)}), although loss "
             f"and gradients were: they are not saved; {_advice(trainer.state.lr)}"
         )
+
+
+def check_same_weights(trainer: "Trainer") -> None:
+    """Called before weights are saved, by all processes: each must have those of rank 0, to the last bit."""
+    if (processes := trainer.objective.processes) is None:
+        return
+    own = {
+        name: hashlib.sha256(
+            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        ).hexdigest()
+        for name, value in model_state(trainer.model).items()
+        if value.numel()
+    }
+    first, *others = processes.gather(own)
+    for rank, other in enumerate(others, 1):
+        if drifted := [name for name, digest in first.items() if other.get(name) != digest]:
+            raise NumericalError(
+                f"the weights of rank {rank} are not those of rank 0 after step {trainer.state.step}, first in "
+                f"{drifted[0]}: what changes them is called in one process only, or gives other numbers there"
+            )
 
 
 def _advice(lr: float | None) -> str:

@@ -46,6 +46,11 @@ class Threads:
 
 
 @pytest.fixture
+def world_of_threads():
+    return Threads
+
+
+@pytest.fixture
 def in_ranks():
     """Calls a function for each rank, at the same time, with its world; returns what they return by rank."""
 

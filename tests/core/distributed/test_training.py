@@ -1,12 +1,15 @@
 """Weights do not depend on how many processes make them."""
 
 import importlib.util
+import random
+import time
 from contextlib import suppress
 
 import pytest
 import torch
 from torch import nn
 
+from ptb import NumericalError
 from ptb.training.blame import ComponentFailed
 
 ALIKE = (
@@ -116,3 +119,32 @@ def test_a_step_that_has_failed_is_not_taken_again_by_one_process(script):
     with pytest.raises(ComponentFailed) as told:
         script.trained(case, 1, None, 4)
     assert "cannot be taken again" in str(told.value.__cause__)
+
+
+def test_weights_that_drift_apart_are_not_saved(script, in_ranks):
+    class Moves:
+        def on_step_end(self, trainer, output):
+            if trainer.objective.processes.rank == 1:
+                with torch.no_grad():
+                    trainer.model[3].weight[0, 0] += 1e-6
+
+    case = script.CASES["mlp-sgd"] | {"actors": {"moves": Moves()}}
+    message = r"the weights of rank 1 are not those of rank 0 after step 2, first in 3\.weight"
+    with pytest.raises(NumericalError, match=message):
+        in_ranks(2, lambda world: script.trained(case, 2, world, None))
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("number", range(100))
+def test_delays_change_nothing(script, in_ranks, world_of_threads, monkeypatch, number):
+    chance = random.Random(number)
+    gather = world_of_threads.gather
+
+    def late(self, thing):
+        time.sleep(chance.random() * 0.05)
+        return gather(self, thing)
+
+    alone = script.trained(script.CASES["batch-norm"], 5, None, 4)
+    monkeypatch.setattr(world_of_threads, "gather", late)
+    together = in_ranks(2, lambda world: script.trained(script.CASES["batch-norm"], 5, world, 4))
+    assert all(same(alone, each) for each in together)

@@ -39,6 +39,8 @@ def launch(nproc: int, arguments: Sequence[str]) -> int:
         heard: list[int] = []
         former = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in _PASSED_ON}
         stack.callback(lambda: [signal.signal(number, each) for number, each in former.items()])
+        if sys.stderr is not None and sys.stderr.isatty():
+            print(f"starting {nproc} processes", file=sys.stderr)  # each imports torch first, which takes seconds
         said: list[IO[bytes]] = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(nproc)]
         processes = [_start(rank, nproc, arguments, listener, said[rank]) for rank in range(nproc)]
         stack.callback(_end, processes)

@@ -63,13 +63,6 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def largest(self, number: int) -> int:
-        """The largest of the numbers of all processes."""
-        value = torch.tensor(number, device=self.device)
-        with self._meeting():
-            dist.all_reduce(value, dist.ReduceOp.MAX)
-        return int(value)
-
     def gather(self, thing: Any) -> list[Any]:
         """What each process has given, by rank: plain values and tensors, which arrive on the CPU."""
         found: list[Any] = [None] * self.size

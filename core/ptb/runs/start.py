@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from ptb.device import cpu_threads
-from ptb.distributed.place import place
+from ptb.distributed.place import PEER_LOST, place
 from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
 from ptb.runs import blame, manifest, preprocessing
 from ptb.runs.compose import ComposedRun
@@ -86,7 +86,8 @@ def resume_run(
         same = then.get("dataset_sha256") == now["dataset_sha256"]
         manifest.check_config(run, checkpoint, composed, same)
         # Where there is neither, it was killed before it wrote one.
-        changed = manifest.changes(then, now) if then or checkpoint else []
+        same_bits = {"world_size": then.get("world_size")} if composed.config.trainer.virtual_shards else {}
+        changed = manifest.changes(then, now | same_bits) if then or checkpoint else []
         if changed and strict:
             raise StorageError(
                 f"--strict-resume: {run.path} was made with something else: {'; '.join(changed)}; resume it where it "
@@ -158,7 +159,7 @@ def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     trainer, state = recorder.trainer, recorder.trainer.state
     trainer.fit(stop_after)
     world = recorder.composed.world
-    again = f"`ptb resume {shlex.quote(str(recorder.run.path))}` continues"
+    again = _again(recorder.run)
     if state.stop_signal and not trainer.finished:
         name = Signals(state.stop_signal).name
         raise InterruptedRunError(f"stopped by {name} after step {state.step}, saved; {again}", state.stop_signal)
@@ -168,6 +169,10 @@ def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     if world is not None:
         world.share(replace(recorder.result, model=nn.Module()))
     return recorder.result
+
+
+def _again(run: RunDirectory) -> str:
+    return f"`ptb resume {shlex.quote(str(run.path))}` continues"
 
 
 @contextmanager
@@ -186,6 +191,8 @@ def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | Non
                 yield recorder
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
+            if getattr(error, "exit_code", 0) == PEER_LOST and run.is_started():
+                recorder.line(f"another process of the run is gone; {_again(run)}")
             if recorder.started and not recorder.result:
                 with suppress(Exception):  # what has failed may fail again, and the first error says so
                     run.append_log(one_line(error))

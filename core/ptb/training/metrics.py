@@ -51,7 +51,7 @@ class RunningMetrics:
         """
         if not self._held:
             processes = self._objective.processes
-            values = scores.numel() if processes is None else processes.largest(scores.numel()) * processes.size
+            values = scores.numel() if processes is None else max(processes.gather(scores.numel())) * processes.size
             self._most = min(HELD_BATCHES, HELD_VALUES // max(values, 1))
         self._held.append(Held(scores, batch.targets, batch.weights, getattr(batch, "classes", None), loss))
         if len(self._held) >= self._most:

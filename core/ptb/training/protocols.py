@@ -63,9 +63,6 @@ class Processes(Protocol):
     def sum_(self, tensor: Tensor) -> Tensor:
         """Adds a tensor of all processes in place, in each of them."""
 
-    def largest(self, number: int) -> int:
-        """The largest of the numbers of all processes."""
-
     def gather(self, thing: Any) -> list[Any]:
         """What each process has given, by rank; tensors arrive on the CPU."""
 

@@ -38,9 +38,6 @@ class Threads:
     def gather_rows(self, rows):
         return torch.stack(self.gather(rows))
 
-    def largest(self, number):
-        return max(self.gather(number))
-
     def closed(self):
         return nullcontext()
 

@@ -136,7 +136,7 @@ class _Runs:
         from ptb_doctor.processes import python, run
 
         self._number += 1
-        environment = os.environ | {ONLY: ",".join(plugin.name for plugin in plugins)}
+        environment = os.environ | {ONLY: ",".join(plugin.name for plugin in plugins), "PTB_REPORT": "0"}
         with TemporaryDirectory(prefix="ptb-bisect-", ignore_cleanup_errors=True) as folder:
             ended = run(python("-m", "ptb", *self._arguments(Path(folder, "run"))), environment, self._seconds)
         how = self._compare(ended)

@@ -1,6 +1,7 @@
 """``ptb verify``: whether what ptb promises holds on this machine, for this run."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,7 +127,7 @@ class _Trials:
         """
         from ptb_doctor.processes import python, run
 
-        ended = run(python("-m", "ptb", *arguments, *plugin_arguments()))
+        ended = run(python("-m", "ptb", *arguments, *plugin_arguments()), os.environ | {"PTB_REPORT": "0"})
         if ended.status:
             error = PtbError(f"`ptb {arguments[0]}` failed with this configuration: {ended}")
             error.exit_code = ended.status if ended.status > 0 else 128 - ended.status

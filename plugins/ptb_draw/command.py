@@ -70,7 +70,7 @@ def plot(name: str, arguments: tuple[str, ...], output: Path | None, as_json: bo
 
         make_fit(entry, chosen.settings, records, registry)
         drawn = _drawn(chosen, records)
-        file = write(drawn, output, records[0].path / FOLDER / entry.name)
+        file = write(drawn, output, records[0].path / FOLDER / entry.name, str(chosen.entry))
     if as_json:
         facts = {"plot": entry.id, "runs": [str(path) for path in paths], "file": str(file)}
         click.echo(json.dumps({"schema": 1, **facts, "bytes": file.stat().st_size}))

@@ -65,7 +65,8 @@ def _warn_of_damage(record: RunRecord) -> None:
     file = record.path / "metrics.jsonl"
     lines = [line for line in file.read_bytes().splitlines() if line.strip()] if file.is_file() else []
     if lost := len(lines) - len(record.history):
-        _say(f"{file} is damaged: {count(lost, 'line')} of {len(lines)} cannot be read, the rows before are drawn")
+        cut = f"{count(lost, 'line')} of {len(lines)} cannot be read, the others are drawn"
+        _say(f"warning: {file} is damaged: {cut}")
 
 
 def _record(plot: str, record: RunRecord, split: str, registry: Registry) -> None:

@@ -35,12 +35,13 @@ def check_file(output: Path | None) -> None:
         raise ConfigError(f"-o {output} is there already; name a new file, or remove it")
 
 
-def write(drawn: Any, output: Path | None, default: Path) -> Path:
+def write(drawn: Any, output: Path | None, default: Path, plot: str = "the plot") -> Path:
     """Write what a plot has drawn.
 
     Args:
         drawn: a matplotlib ``Figure`` or a chart of pyecharts.
         output: the file; None for ``default`` with the first suffix that it can have, which may be there.
+        plot: what messages call the plot.
         default: a path without a suffix.
 
     Returns:
@@ -52,7 +53,8 @@ def write(drawn: Any, output: Path | None, default: Path) -> Path:
     """
     is_figure, is_chart = _is_figure(drawn), callable(getattr(drawn, "dump_options", None))
     if not (is_figure or is_chart):
-        raise PluginError(f"the plot gave a {type(drawn).__name__}, not a figure of matplotlib or a chart of pyecharts")
+        got = "None" if drawn is None else f"a {type(drawn).__name__}"
+        raise PluginError(f"{plot} returned {got}, not a figure of matplotlib or a chart of pyecharts")
     suffixes, what = (FIGURE, "a figure of matplotlib") if is_figure else (CHART, "a chart of pyecharts")
     file = default.with_name(default.name + suffixes[0]) if output is None else output
     if file.suffix.lower() not in suffixes:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -15,6 +16,8 @@ from ptb_plots.predicted import Classified, classified, rows_of
 MOST_CLASSES = 30  # whose cells have their numbers in them: the text of 100 x 100 cells takes 14 s
 MOST_PAIRS = 20
 SHORT = 18
+SHADES = ("#a63603", "#e6762d", "#ffffff", "#4292c6", "#08306b")  # from always wrong over never to always right
+FAINTEST = 0.25  # of the colour of a mistake
 
 
 def confusion(records: Sequence[RunRecord], *, split: str = "test") -> Figure:
@@ -39,7 +42,7 @@ def confusion(records: Sequence[RunRecord], *, split: str = "test") -> Figure:
         _matrix(left, counts, found, "samples", "d")
         _matrix(right, rates, found, "rate of the true class", ".2f")
     else:
-        _matrix(left, rates, found, "rate of the true class", "")
+        _matrix(left, rates, found, "rate of the true class: blue is right, orange wrong", "")
         _pairs(right, counts, found)
     right_ones = int(np.trace(counts))
     drawn.suptitle(f"{split}: {right_ones:,} of {len(rows):,} samples right")
@@ -48,19 +51,21 @@ def confusion(records: Sequence[RunRecord], *, split: str = "test") -> Figure:
 
 def _matrix(axes: Axes, values: NDArray[np.generic], found: Classified, title: str, numbers: str) -> None:
     names = [text(name, SHORT) for name in found.names] if numbers else False
-    # Counts differ by orders of magnitude, and mistakes are what one looks for: colours follow the rate.
+    # Counts differ by orders of magnitude, and mistakes are what one looks for: colours follow the rate, and a mistake
+    # has one of its own, which a single sample already shows.
     rates = values / np.maximum(values.sum(1, keepdims=True), 1)
-    size = 9 if len(found.names) <= 12 else 6
+    shades = np.where(np.eye(len(rates), dtype=bool), rates, -np.where(rates > 0, FAINTEST + (1 - FAINTEST) * rates, 0))
+    size = 11 if len(found.names) <= 12 else 8
     cells = np.array([[format(value, numbers) if value else "" for value in row] for row in values])
     sns.heatmap(
-        rates,
-        vmin=0,
+        shades,
+        vmin=-1,
         vmax=1,
-        cmap="Blues",
+        cmap=LinearSegmentedColormap.from_list("wrong and right", SHADES),
         annot=cells if numbers else None,
         fmt="",
         annot_kws={"fontsize": size},
-        cbar=not numbers,
+        cbar=False,
         square=True,
         linewidths=0.4 if numbers else 0,
         linecolor="#DDDDDD",

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ptb import RunRecord
-from ptb_plots.drawing import COLOURS, RED, colours, legend, panels, text, thinned, whole_numbers
+from ptb_plots.drawing import RED, colours, legend, panels, text, thinned, whole_numbers
 from ptb_plots.runs import SPLITS, Group, best_step, figure_names, groups
 
 MOST_FIGURES = 12
 STYLES = {"train": "--", "val": "-"}
+SHADES = {"train": "#e07b00", "val": "#3b7dd8"}  # of one run, as `ptb report` draws it
 
 
 class Line(NamedTuple):
@@ -71,20 +72,19 @@ def _axis(records: Sequence[RunRecord], x: str) -> Literal["epoch", "step"]:
 def _panel(axes: Axes, name: str, together: Sequence[Group], axis: str) -> None:
     single = len(together) == 1
     for colour, group in zip(colours(len(together)), together, strict=True):
-        for place, split in enumerate(SPLITS):
+        for split in SPLITS:
             line = _line(group, split, name, axis)
             if not line.x:
                 continue
-            shade = COLOURS[place] if single else colour
+            shade = SHADES[split] if single else colour
             label = split if single and len(group.runs) == 1 else f"{text(group.label)}, {split}"
-            style = "-" if single else STYLES[split]
             x, y = thinned(line.x, line.y)
-            axes.plot(x, y, style, color=shade, label=label, linewidth=1.6, marker="o" if len(x) == 1 else "")
+            axes.plot(x, y, STYLES[split], color=shade, label=label, linewidth=1.6, marker="o" if len(x) == 1 else "")
             if len(group.runs) > 1:
                 _band(axes, line, shade)
             _not_finite(axes, line)
         if len(group.runs) == 1:
-            _marks(axes, name, group, axis, COLOURS[1] if single else colour)
+            _marks(axes, name, group, axis, SHADES["val"] if single else colour)
 
 
 def _band(axes: Axes, line: Line, colour: str) -> None:

@@ -67,5 +67,7 @@ def rows_of(record: RunRecord, most: int) -> list[dict[str, Any]]:
     preprocessor.spec = bundle.spec
     shown = [preprocessor.show(sample[0]) for _, sample in spread(bundle.train, most)]
     if not shown or not isinstance(shown[0], dict):
-        raise ConfigError(f"{record.path} was trained on samples that are no rows of a table")
+        raise ConfigError(
+            f"{record.path} was trained on samples that are no rows of a table; `ptb list plot` has others"
+        )
     return shown

@@ -125,5 +125,5 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return text(", ".join(map(_value, value)), LINE)
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:z.4g}"
     return text(value, LINE)

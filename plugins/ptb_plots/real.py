@@ -31,7 +31,7 @@ def truth(records: Sequence[RunRecord], *, split: str = "test") -> Figure:
         spread = float(((true - true.mean()) ** 2).sum())
         r2 = 1 - float(((true - said) ** 2).sum()) / spread if spread else float("nan")
         error = float(np.abs(true - said).mean())
-        each.set(title=f"{text(name)}: R² {r2:.3f}, mean |error| {error:.3g}", xlabel="truth", ylabel="prediction")
+        each.set(title=f"{text(name)}: R² {r2:z.3f}, mean |error| {error:.3g}", xlabel="truth", ylabel="prediction")
     return drawn
 
 
@@ -52,7 +52,7 @@ def residuals(records: Sequence[RunRecord], *, split: str = "test") -> Figure:
         left.set(title=text(name), xlabel="prediction", ylabel="prediction - truth")
         sns.histplot(x=said - true, bins=min(40, max(10, len(true) // 10)), color=COLOURS[0], ax=right)
         right.axvline(0, color=GREY, linewidth=1)
-        right.set(title=f"mean {float((said - true).mean()):.3g}", xlabel="prediction - truth", ylabel="samples")
+        right.set(title=f"mean {float((said - true).mean()):z.3g}", xlabel="prediction - truth", ylabel="samples")
     return drawn
 
 

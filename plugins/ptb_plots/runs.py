@@ -39,17 +39,26 @@ def names(records: Sequence[RunRecord]) -> list[str]:
 
 
 def groups(records: Sequence[RunRecord]) -> list[Group]:
-    """The runs, those together that have the same configuration but for the seed."""
-    found: dict[str, list[tuple[str, RunRecord]]] = {}
+    """The runs, those together that are alike but for their seeds, and recorded for the same epochs."""
+    alike: dict[str, list[tuple[str, RunRecord]]] = {}
     for name, record in zip(names(records), records, strict=True):
         same = {key: value for key, value in record.config.items() if key != "seed"}
-        found.setdefault(json.dumps(same, sort_keys=True, default=str), []).append((name, record))
-    return [
-        Group(
-            each[0][0] if len(each) == 1 else f"{each[0][0]} and {len(each) - 1} more seeds", tuple(r for _, r in each)
-        )
-        for each in found.values()
-    ]
+        recorded = len({(row.get("epoch"), row.get("step")) for row in record.history if row.get("split") != "test"})
+        alike.setdefault(json.dumps([same, recorded], sort_keys=True, default=str), []).append((name, record))
+    found: list[list[tuple[str, RunRecord]]] = []
+    for members in alike.values():
+        seeds = {record.config.get("seed") for _, record in members}
+        found += [members] if len(seeds) == len(members) else [[member] for member in members]
+    alone = sum(len(members) > 1 for members in found) == 1
+    return [Group(_label([name for name, _ in each], alone), tuple(record for _, record in each)) for each in found]
+
+
+def _label(runs: Sequence[str], alone: bool) -> str:
+    """What a curve is called; ``alone`` says that no other curve is one of several seeds."""
+    if len(runs) == 1:
+        return runs[0]
+    seeds = f"{len(runs)} seeds"
+    return seeds if alone and seeds not in runs else f"{seeds}: {', '.join(runs)}"
 
 
 def figure_names(records: Sequence[RunRecord], chosen: Sequence[str] = (), splits: Sequence[str] = SPLITS) -> list[str]:

@@ -1,12 +1,17 @@
 """The settings of the built-in plots."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _Settings(BaseModel, defer_build=True):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _one_or_several(value: Any) -> Any:
+    """A single name stands for a list of it."""
+    return (value,) if isinstance(value, str) else value
 
 
 class _OfSplit(_Settings):
@@ -21,6 +26,8 @@ class Curves(_Settings):
         "auto", description="What runs to the right; auto: epochs, and steps where an epoch has several evaluations"
     )
     log: bool = Field(False, description="Draw the loss on a logarithmic axis")
+
+    _figures = field_validator("figures", mode="before")(_one_or_several)
 
 
 class LearningRate(_Settings):
@@ -52,6 +59,8 @@ class Histograms(_Settings):
 
     layers: tuple[str, ...] = Field((), description="Parameters that are drawn, such as fc1.weight; without it six")
 
+    _layers = field_validator("layers", mode="before")(_one_or_several)
+
 
 class Confusion(_OfSplit):
     """Settings of ``confusion``."""
@@ -67,6 +76,8 @@ class ClassBalance(_Settings):
     splits: tuple[Literal["train", "val", "test"], ...] = Field(
         ("val", "test"), min_length=1, description="Whose samples are counted, beside those trained on"
     )
+
+    _splits = field_validator("splits", mode="before")(_one_or_several)
 
 
 class Features(_Settings):

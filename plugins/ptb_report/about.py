@@ -1,7 +1,7 @@
 """What a page says of a run in words and tables: its figures, data, settings, environment, and how to use it."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tomlkit
@@ -96,15 +96,16 @@ def figures(record: RunRecord, words: Words) -> Iterator[Any]:
         yield Cards(cards)
     labels = dict.fromkeys(key.partition("/")[2] for key in metrics)
     splits = dict.fromkeys(key.partition("/")[0] for key in metrics)
+    heads, columns = _columns(record, metrics, [*splits], words)
     rows = [
-        [label, *(metrics.get(f"{each}/{label}") for each in splits)]
+        [label, *(column.get(label) for column in columns)]
         + ([_interval(intervals.get(f"test/{label}"), words)] if intervals else [])
         for label in labels
     ]
     if not rows:
         yield Note(words("Nothing has been measured yet."), "warning")
         return
-    yield Table(["", *splits, *([words("95 % interval (test)")] if intervals else [])], rows)
+    yield Table(["", *heads, *([words("95 % interval (test)")] if intervals else [])], rows)
     if summary.get("test_step") is not None:
         text = "The test split was measured with the weights of step {step}."
         yield Note(words(text, step=summary["test_step"]))
@@ -112,6 +113,28 @@ def figures(record: RunRecord, words: Words) -> Iterator[Any]:
     known = [(key, summary[key]) for key in rest if summary.get(key) is not None]
     if known:
         yield Table(["", ""], known, words("More from summary.json"), hidden=True)
+
+
+def _columns(
+    record: RunRecord, metrics: Mapping[str, Any], splits: Sequence[str], words: Words
+) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """The figures of each split with the step of their weights, those of training and validation at the last one.
+
+    The validation split has a second column where it was also measured with the weights that the test split has.
+    """
+    tested = record.summary.get("test_step")
+    rows = [row for row in record.history if isinstance(row.get("step"), int) and isinstance(row.get("values"), dict)]
+    heads: list[str] = []
+    columns: list[Mapping[str, Any]] = []
+    for split in splits:
+        of_split = {row["step"]: row["values"] for row in rows if row.get("split") == split}
+        step = tested if split == "test" and tested is not None else next(reversed(of_split), None)
+        heads.append(split if step is None else words("{split} (step {step})", split=split, step=step))
+        columns.append({key.partition("/")[2]: value for key, value in metrics.items() if key.startswith(f"{split}/")})
+        if split == "val" and tested in of_split and tested != step:
+            heads.append(words("{split} (step {step})", split=split, step=tested))
+            columns.append(of_split[tested])
+    return heads, columns
 
 
 def data(record: RunRecord, words: Words) -> Iterator[Any]:

@@ -108,11 +108,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Shown:
-    """One sample: what people are shown of it, and what is said of it under ``head`` of its ``Gallery``."""
+    """One sample: what people are shown of it, and what is said of it under ``head`` of its ``Gallery``.
+
+    ``wrong`` marks a wrong prediction.
+    """
 
     number: int
     preview: Mapping[str, Any]
     values: Sequence[Any]
+    wrong: bool = False
 
 
 @dataclass(frozen=True)

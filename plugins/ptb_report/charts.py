@@ -14,6 +14,7 @@ BLUE, ORANGE, GREEN, GREY = "#3b7dd8", "#e07b00", "#2a9d6f", "#8a94a3"
 COLOURS = (BLUE, ORANGE, GREEN, "#b0569f", "#c9a400", "#c94f4f", "#4fa8c9", "#7a6bd0", "#7f9a3a", GREY)
 MOST_SYMBOLS = 40  # points of a line that are drawn one by one
 ZOOMED = 40  # bars that are shown at first
+FEWEST_ZOOMED = 10  # points of a line, of fewer all can be seen
 
 
 class Series:
@@ -31,6 +32,7 @@ class Series:
     ) -> None:
         self.name, self.colour, self.dashed = name, colour, dashed
         kept = thinned(ys)
+        self.places = [xs[place] for place in kept]
         self.points = [[xs[place], _finite(ys[place])] for place in kept]
         self.band = band and [[xs[place], _finite(band[0][place]), _finite(band[1][place])] for place in kept]
 
@@ -43,8 +45,13 @@ def lines(
     mark: tuple[str, float] | None = None,
     whole: bool = True,
     bounds: tuple[float | None, float | None] = (None, None),
+    y_name: str = "",
+    zoom: bool = True,
 ) -> dict[str, Any]:
-    """Curves with zoom; ``mark`` is a name and a place of a vertical line, ``whole`` says that places are integers."""
+    """Curves, with zoom where they have many points.
+
+    ``mark`` is a name and a place of a vertical line, ``whole`` says that places are integers.
+    """
     chart = Line(_init(identity))
     for each in series:
         if each.band:
@@ -64,18 +71,30 @@ def lines(
             markline_opts=_mark_line(mark) if mark and each is series[-1] else None,
         )
         _set_data(chart, each.points)
-    zoom = [_zoom("inside"), _zoom("slider")]
+    places = {place for each in series for place in each.places}
+    low: Any = "dataMin"
+    high: Any = "dataMax"
+    if len(places) == 1:  # in the middle, and not on the edge of an axis without a length
+        (place,) = places
+        low, high = place - 1, place + 1
+    long = zoom and len(places) >= FEWEST_ZOOMED
     chart.set_global_opts(
         **_shared("axis"),
-        xaxis_opts=opts.AxisOpts(type_="value", name=x_name, min_="dataMin", max_="dataMax", **_middle(whole)),
-        yaxis_opts=opts.AxisOpts(type_="value", is_scale=True, min_=bounds[0], max_=bounds[1]),
-        datazoom_opts=zoom,
+        xaxis_opts=opts.AxisOpts(type_="value", name=x_name, min_=low, max_=high, **_middle(whole)),
+        yaxis_opts=opts.AxisOpts(type_="value", is_scale=True, min_=bounds[0], max_=bounds[1], **_top(y_name)),
+        datazoom_opts=[_zoom("inside"), _zoom("slider")] if long else None,
     )
     return _options(chart)
 
 
 def bars(
-    identity: str, names: Sequence[str], columns: Mapping[str, Sequence[float | None]], *, stacked: bool = False
+    identity: str,
+    names: Sequence[str],
+    columns: Mapping[str, Sequence[float | None]],
+    *,
+    stacked: bool = False,
+    x_name: str = "",
+    y_name: str = "",
 ) -> dict[str, Any]:
     """Bars of several columns over names; with zoom where there are many."""
     chart = Bar(_init(identity))
@@ -92,8 +111,10 @@ def bars(
     zoom = [_zoom("slider", 100 * ZOOMED / max(1, len(names)))]
     chart.set_global_opts(
         **_shared("axis"),
-        xaxis_opts=opts.AxisOpts(type_="category", axislabel_opts=opts.LabelOpts(is_show=True)),
-        yaxis_opts=opts.AxisOpts(type_="value"),
+        xaxis_opts=opts.AxisOpts(
+            type_="category", axislabel_opts=opts.LabelOpts(is_show=True), name=x_name or None, **_middle(False)
+        ),
+        yaxis_opts=opts.AxisOpts(type_="value", **_top(y_name)),
         datazoom_opts=zoom if len(names) > ZOOMED else None,
     )
     return _options(chart)
@@ -129,7 +150,7 @@ def points(
     chart.set_global_opts(
         **_shared("item"),
         xaxis_opts=opts.AxisOpts(type_="value", name=x_name, is_scale=True, **_middle(False)),
-        yaxis_opts=opts.AxisOpts(type_="value", is_scale=True),
+        yaxis_opts=opts.AxisOpts(type_="value", is_scale=True, **_top(y_name)),
         datazoom_opts=[_zoom("inside"), _zoom("inside", orient="vertical")],
     )
     return _options(chart)
@@ -195,10 +216,16 @@ def _middle(whole: bool) -> dict[str, Any]:
     return {"name_location": "middle", "name_gap": 26, "min_interval": 1 if whole else 0}
 
 
+def _top(name: str) -> dict[str, Any]:
+    """The name of a vertical axis stands above it, to be read without turning one's head."""
+    style = opts.TextStyleOpts(align="left")
+    return {"name": name, "name_location": "end", "name_gap": 8, "name_textstyle_opts": style} if name else {}
+
+
 def _mark_line(mark: tuple[str, float]) -> opts.MarkLineOpts:
     name, place = mark
     item = opts.MarkLineItem(name=name, x=place)
-    label = opts.LabelOpts(formatter="{b}", position="insideEndTop")
+    label = opts.LabelOpts(formatter="{b}", position="end", rotate=0)
     style = opts.LineStyleOpts(type_="dotted", color=GREY)
     return opts.MarkLineOpts(data=[item], symbol="none", label_opts=label, linestyle_opts=style, is_silent=True)
 

@@ -70,7 +70,15 @@ def calibrated(confusion: Confusion, words: Words) -> Iterator[Any]:
         words("right"), [each.probability or 0 for each in drawn], [each.accuracy for each in drawn], colour=charts.BLUE
     )
     ideal = charts.Series(words("perfectly calibrated"), [0, 1], [0, 1], colour=charts.GREY, dashed=True)
-    options = charts.lines("calibration", [right, ideal], words("predicted probability"), whole=False, bounds=(0, 1))
+    options = charts.lines(
+        "calibration",
+        [right, ideal],
+        words("predicted probability"),
+        whole=False,
+        bounds=(0, 1),
+        y_name=words("part that is right"),
+        zoom=False,
+    )
     options["xAxis"][0] |= {"min": 0, "max": 1}
     head = [words("probability"), words("samples"), words("mean probability"), words("right")]
     rows = [(f"{each.low:.1f} - {each.high:.1f}", each.samples, each.probability, each.accuracy) for each in bins]
@@ -79,7 +87,7 @@ def calibrated(confusion: Confusion, words: Words) -> Iterator[Any]:
     )
     note = words(text, bins=BINS, error=f"{error:.4f}")
     table = Table(head, rows, words("The values as a table"), hidden=True)
-    yield Chart("calibration", words("Calibration"), note, options, table, note=note)
+    yield Chart("calibration", words("Calibration"), note, options, table, 440, "square", note)
 
 
 def balance(

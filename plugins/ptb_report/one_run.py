@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from ptb_report.curves import curves
 from ptb_report.history import History, history
 from ptb_report.predicted import Predicted
 from ptb_report.words import Words
-from ptb_report.worst import worst
+from ptb_report.worst import title_of, worst
 
 LONGEST_ERROR = 500
 Make = Callable[[], Iterable[Any]]
@@ -73,6 +74,20 @@ def _outcome(record: RunRecord, predicted: Predicted, words: Words, samples: dic
         if made.blocks:
             found.append(made)
 
+    def add_predicted(identity: str, title: str, make: Make) -> None:
+        made = section(identity, words(title), words, make)
+        if made.blocks and predicted.step is not None:
+            of = Note(
+                words(
+                    "Predictions for the {split} split, with the weights of step {step}.",
+                    split=split,
+                    step=predicted.step,
+                )
+            )
+            made = replace(made, blocks=[of, *made.blocks])
+        if made.blocks:
+            found.append(made)
+
     if not rows:
         reason = predicted.missing or words("there is no predictions-{split}.jsonl", split=split)
         text = "What is predicted for each sample is not known, so there are no mistakes to show: {reason}"
@@ -80,18 +95,18 @@ def _outcome(record: RunRecord, predicted: Predicted, words: Words, samples: dic
     elif _names_classes(rows, manifest):
         confusion = Confusion.of(rows, names)
         names, tested = [*confusion.classes], Counter(confusion.classes[truth] for truth in confusion.truths)
-        add("matrix", "Confusion matrix", lambda: classes.matrix(confusion, split, words))
-        add("worst", "Worst mistakes", lambda: worst(predicted, words))
-        add("classes", "Classes", lambda: classes.by_class(confusion, words))
+        add_predicted("matrix", "Confusion matrix", lambda: classes.matrix(confusion, split, words))
+        add_predicted("worst", title_of(rows), lambda: worst(predicted, words))
+        add_predicted("classes", "Classes", lambda: classes.by_class(confusion, words))
         if "probability" in rows[0]:
-            add("calibration", "Calibration", lambda: classes.calibrated(confusion, words))
+            add_predicted("calibration", "Calibration", lambda: classes.calibrated(confusion, words))
         blocks = [block for part in found for block in part.blocks]
         drawn = {each.number for block in blocks if isinstance(block, Gallery) for each in block.samples}
         shown = {number: value for number, value in predicted.shown.items() if number not in drawn}
         samples |= sample_columns(confusion, shown)
     else:
-        add("outcome", "Predictions", lambda: _predictions(record, predicted, names, words))
-        add("worst", "Worst mistakes", lambda: worst(predicted, words))
+        add_predicted("outcome", "Predictions", lambda: _predictions(record, predicted, names, words))
+        add_predicted("worst", title_of(rows), lambda: worst(predicted, words))
     add("balance", "Class balance", lambda: classes.balance(manifest, names, tested, split, words))
     return found
 

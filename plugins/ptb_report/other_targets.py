@@ -10,6 +10,7 @@ from ptb_report.words import Words
 
 MOST_TARGETS = 6
 MOST_POINTS = 2_000
+MOST_ROWS = 200  # of a table behind a chart
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,14 +34,22 @@ def real(rows: Rows, words: Words) -> Iterator[Any]:
         alt = words(
             "Prediction against truth for {number} samples; the mean residual is {mean}.",
             number=len(pairs),
-            mean=f"{mean:.4g}",
+            mean=f"{mean:z.4g}",
         )
         head = [words("truth"), words("prediction")]
-        caption = words("The first {number} values as a table", number=min(len(shown), 200))
+        caption = words("The values as a table")
+        if len(pairs) > MOST_ROWS:
+            caption = words("The first {number} values as a table", number=min(len(shown), MOST_ROWS))
         note = words("Drawn is every {step}th sample.", step=step) if step > 1 else ""
-        table = Table(head, shown[:200], caption, hidden=True)
+        table = Table(head, shown[:MOST_ROWS], caption, hidden=True)
         yield Chart(f"real-{place}", words("Prediction against truth") + label, alt, options, table, 380, note=note)
-        yield _histogram(f"residuals-{place}", words("Residuals: prediction less truth") + label, residuals, words)
+        yield _histogram(
+            f"residuals-{place}",
+            words("Residuals: prediction less truth") + label,
+            residuals,
+            words("prediction less truth"),
+            words,
+        )
     if len(found) > MOST_TARGETS:
         yield Note(words("{number} more targets are not drawn.", number=len(found) - MOST_TARGETS))
 
@@ -117,17 +126,18 @@ def losses(rows: Rows, words: Words) -> Iterator[Any]:
     values = [float(row["loss"]) for row in rows if row.get("loss") is not None]
     values = [value for value in values if value - value == 0]
     if values:
-        yield _histogram("losses", words("Loss of each sample"), values, words)
+        yield _histogram("losses", words("Loss of each sample"), values, words("loss"), words)
 
 
-def _histogram(identity: str, title: str, values: Sequence[float], words: Words) -> Chart:
+def _histogram(identity: str, title: str, values: Sequence[float], x_name: str, words: Words) -> Chart:
     names, counts = histogram(values)
     head = [words("value"), words("samples")]
     table = Table(head, [*zip(names, counts, strict=True)], words("The values as a table"), hidden=True)
     text = "{number} values from {low} to {high}, on average {mean}."
     low, high, mean = (f"{value:.4g}" for value in (min(values), max(values), sum(values) / len(values)))
     alt = f"{title}: " + words(text, number=len(values), low=low, high=high, mean=mean)
-    return Chart(identity, title, alt, charts.bars(identity, names, {words("samples"): counts}), table)
+    options = charts.bars(identity, names, {words("samples"): counts}, x_name=x_name, y_name=words("samples"))
+    return Chart(identity, title, alt, options, table)
 
 
 def _labels(text: str) -> list[str]:

@@ -68,7 +68,7 @@ def name(value: Any) -> Markup:
 
 def _short(value: float) -> str:
     """Four digits, so that figures of one column can be compared."""
-    return f"{value:#.4g}".rstrip(".") if 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+    return f"{value:#.4g}".rstrip(".") if 1e-3 <= abs(value) < 1e5 else f"{value:z.4g}"
 
 
 def _packed(text: str) -> str:

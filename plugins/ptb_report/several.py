@@ -65,7 +65,7 @@ def _curves(
     by_epoch = all(past.by_epoch for past in pasts)
     if not by_epoch:
         pasts = [history(record, by_epoch=False) for record in records]
-    groups = _groups(records, labels, differing)
+    groups = _groups(records, labels, differing, words)
     names = list(dict.fromkeys(name for past in pasts for name in past.curves))
     place_name = words("epoch") if by_epoch else words("step")
     if any(len(members) > 1 for members in groups.values()):
@@ -106,26 +106,56 @@ def _parallel(
             axes[key] = [number(each.get(key)) for each in metrics]
     if len(records) < 3 or len(axes) < 2:
         return
-    rows = {label: [values[place] for values in axes.values()] for place, label in enumerate(labels)}
-    behind = Table(
-        ["", *axes], [(label, *values) for label, values in rows.items()], words("The values as a table"), hidden=True
-    )
-    alt = words("Parallel coordinates: a line for each run over {names}.", names=", ".join(axes))
-    yield Chart("parallel", words("Settings and figures"), alt, charts.parallel("parallel", [*axes], rows), behind, 360)
+    figures = [key for key in axes if key not in differing]
+    places = [place for place in range(len(records)) if any(_is_finite(axes[key][place]) for key in figures)]
+    drawn = {key: values for key, values in axes.items() if all(_is_finite(values[place]) for place in places)}
+    note = " ".join(_left_out(labels, places, [key for key in axes if key not in drawn], words))
+    if len(places) < 2 or len(drawn) < 2:
+        yield Note(note, "warning")
+        return
+    rows = {labels[place]: [values[place] for values in drawn.values()] for place in places}
+    whole = [(label, *(values[place] for values in axes.values())) for place, label in enumerate(labels)]
+    behind = Table(["", *axes], whole, words("The values as a table"), hidden=True)
+    alt = words("Parallel coordinates: a line for each run over {names}.", names=", ".join(drawn))
+    options = charts.parallel("parallel", [*drawn], rows)
+    yield Chart("parallel", words("Settings and figures"), alt, options, behind, 360, note=note)
+
+
+def _left_out(labels: Sequence[str], places: Sequence[int], keys: Sequence[str], words: Words) -> Iterator[str]:
+    """What the chart lacks: a line through a missing value would be drawn as if there were one."""
+    if runs := [label for place, label in enumerate(labels) if place not in places]:
+        yield words("Not drawn, because they have no figures: {names}.", names=", ".join(runs))
+    if keys:
+        yield words("Not drawn, because a run has no value of them: {names}.", names=", ".join(keys))
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and value - value == 0
 
 
 def _groups(
-    records: Sequence[RunRecord], labels: Sequence[str], differing: Mapping[str, Sequence[Any]]
+    records: Sequence[RunRecord], labels: Sequence[str], differing: Mapping[str, Sequence[Any]], words: Words
 ) -> dict[str, list[int]]:
-    """The places of the runs that are one curve: those whose settings are the same but for the seed."""
+    """The places of the runs that are one curve: alike but for their seeds, and recorded for the same epochs."""
     places: dict[str, list[int]] = {}
-    for place in range(len(records)):
+    for place, record in enumerate(records):
         others = {key: values[place] for key, values in differing.items() if key != "seed"}
-        places.setdefault(json.dumps(others, sort_keys=True, default=str), []).append(place)
-    return {
-        labels[members[0]] if len(members) == 1 else f"{labels[members[0]]} +{len(members) - 1}": members
-        for members in places.values()
-    }
+        recorded = len({(row.get("epoch"), row.get("step")) for row in record.history if row.get("split") != "test"})
+        places.setdefault(json.dumps([others, recorded], sort_keys=True, default=str), []).append(place)
+    found: list[list[int]] = []
+    for members in places.values():
+        seeds = {records[place].config.get("seed") for place in members}
+        found += [members] if len(seeds) == len(members) else [[place] for place in members]
+    alone = sum(len(members) > 1 for members in found) == 1
+    return {_label([labels[place] for place in members], alone, words): members for members in found}
+
+
+def _label(runs: Sequence[str], alone: bool, words: Words) -> str:
+    """What a curve is called; ``alone`` says that no other curve is one of several seeds."""
+    if len(runs) == 1:
+        return runs[0]
+    seeds = words("{number} seeds", number=len(runs))
+    return seeds if alone and seeds not in runs else f"{seeds}: {', '.join(runs)}"
 
 
 def _summed(curves: Sequence[Curve]) -> tuple[Curve, list[float | None], list[float | None]]:

@@ -1,4 +1,4 @@
-"""The samples that a model got most wrong."""
+"""The samples with the largest losses."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -29,9 +29,21 @@ def worst(predicted: Predicted, words: Words) -> Iterator[Any]:
     for place in chosen:
         row = rows[place]
         identity = row.get("sample", place)
-        samples.append(Shown(identity, predicted.shown.get(identity, {}), [_plain(row.get(key)) for key in columns]))
+        values = [_plain(row.get(key)) for key in columns]
+        samples.append(Shown(identity, predicted.shown.get(identity, {}), values, _is_wrong(row)))
     if samples:
         yield Gallery([words(TITLES[key]) if key in TITLES else key for key in columns], samples)
+
+
+def title_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the section is called, in English: without losses it holds mistakes only."""
+    return "Largest losses" if any(number(row.get("loss")) is not None for row in rows) else "Mistakes"
+
+
+def _is_wrong(row: Mapping[str, Any]) -> bool:
+    """Whether a class was taken for another; values are never quite right."""
+    truth, prediction = row.get("truth"), row.get("prediction")
+    return isinstance(truth, str) and isinstance(prediction, str) and truth != prediction
 
 
 def _columns(row: Mapping[str, Any]) -> list[str]:
@@ -46,5 +58,5 @@ def _is_long(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(f"{each:.4g}" if isinstance(each, float) else str(each) for each in value)
+        return ", ".join(f"{each:z.4g}" if isinstance(each, float) else str(each) for each in value)
     return value

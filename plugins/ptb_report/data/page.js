@@ -87,8 +87,13 @@
       option.backgroundColor = 'transparent';
       if (option.xAxis) {
         const named = option.xAxis.some(axis => axis.name);
-        option.grid = {left: option.yAxis.some(axis => axis.name) ? 30 : 8, right: 24, top: 36, bottom: (sliders ? 44 : 8) + (named ? 24 : 0), containLabel: true};
+        option.grid = {left: 8, right: 24, top: 36, bottom: (sliders ? 44 : 8) + (named ? 24 : 0), containLabel: true};
         // Of a thousand labels ECharts leaves room for those that it does not draw.
+        if (option.yAxis.some(axis => axis.name)) option.grid.top = 46;
+        if (kind === 'square') {
+          option.grid = {left: 48, right: 24, top: 46, bottom: 50, outerBoundsMode: 'none'};
+          place.style.height = `${place.clientWidth + 24}px`; // so that both axes are as long
+        }
         if (kind === 'matrix') option.grid = {left: 104, right: 8, top: 8, bottom: 28, outerBoundsMode: 'none'};
       }
       for (const zoom of option.dataZoom || []) {

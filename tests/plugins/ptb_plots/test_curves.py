@@ -7,6 +7,8 @@ from ptb import ConfigError
 from ptb_plots.curves import curves
 from ptb_plots.drawing import text, thinned
 from ptb_plots.learning_rate import learning_rate
+from ptb_plots.settings import ClassBalance, Curves, Histograms
+from ptb_report.curves import STYLES
 
 
 def line(figure, label, axes=0):
@@ -33,10 +35,34 @@ def test_runs_that_differ_in_the_seed_are_one_band_and_others_a_line_each(made):
     runs = [made("a", history=history(1.0, 3.0), seed=1), made("b", history=history(3.0, 5.0), seed=2)]
     runs.append(made("c", history=history(0.5, 0.5), lr=0.1))
     figure = curves(runs)
-    assert line(figure, "a and 1 more seeds, val") == ([1, 2], [2, 4])
+    assert line(figure, "2 seeds, val") == ([1, 2], [2, 4])
     assert line(figure, "c, val") == ([1, 2], [0.5, 0.5])
     (band,) = figure.axes[0].collections
     assert {tuple(point) for point in band.get_paths()[0].vertices} >= {(1, 1), (1, 3), (2, 3), (2, 5)}
+
+
+@pytest.mark.parametrize(("seed", "losses"), [(1, (3.0, 5.0)), (2, (3.0, 5.0, 7.0))], ids=["same seed", "longer"])
+def test_runs_of_one_seed_or_of_other_lengths_are_a_line_each(made, seed, losses):
+    figure = curves([made("a", history=history(1.0, 3.0), seed=1), made("b", history=history(*losses), seed=seed)])
+    assert line(figure, "a, val")[1] == [1, 3]
+    assert line(figure, "b, val")[1] == [*losses]
+    assert not figure.axes[0].collections
+
+
+def test_two_lines_of_seeds_have_names_of_their_own(made):
+    runs = [made(f"{lr}-{seed}", history=history(1.0), seed=seed, lr=lr) for lr in (1, 2) for seed in (1, 2)]
+    labels = {each.get_label() for each in curves(runs).axes[0].lines}
+    assert labels == {"2 seeds: 1-1, 1-2, val", "2 seeds: 2-1, 2-2, val"}
+
+
+def test_train_is_dashed_and_a_single_name_is_a_list(made):
+    rows = [*history(3.0, 2.0, split="train"), *history(3.0, 1.0)]
+    drawn = {each.get_label(): each for each in curves([made(history=rows)]).axes[0].lines}
+    assert (drawn["train"].get_linestyle(), drawn["train"].get_color()) == ("--", STYLES["train"][0])
+    assert (drawn["val"].get_linestyle(), drawn["val"].get_color()) == ("-", STYLES["val"][0])
+    assert Curves(figures="loss").figures == ("loss",)
+    assert Histograms(layers="fc1.weight").layers == ("fc1.weight",)
+    assert ClassBalance(splits="val").splits == ("val",)
 
 
 def test_a_value_that_is_no_number_leaves_a_gap_and_a_cross(made):

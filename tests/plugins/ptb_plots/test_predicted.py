@@ -34,6 +34,21 @@ def test_the_matrix_has_truth_in_rows_and_adds_up(made):
     assert figure.get_suptitle() == "test: 3 of 4 samples right"
 
 
+def test_mistakes_have_a_colour_of_their_own(made):
+    figure = confusion([made(predictions=ROWS, class_names=NAMES)])
+    figure.canvas.draw()
+    (right, wrong), (none, _) = figure.axes[0].collections[0].get_facecolors().reshape(2, 2, 4)[..., :3].tolist()
+    assert right[2] > right[0]  # blue
+    assert wrong[0] > wrong[2] + 0.3  # orange
+    assert min(none) > 0.98
+
+
+def test_no_loss_is_minus_zero(made):
+    rows = [row("cat", "cat", loss=-0.0), row("dog", "dog", loss=-1e-9)]
+    said = texts(samples([made(predictions=rows, samples=shown(2), class_names=NAMES)]))
+    assert {each.splitlines()[-1] for each in said if "loss" in each} == {"loss 0", "loss -1e-09"}
+
+
 def test_many_classes_have_no_numbers_but_the_pairs_that_are_confused(made):
     names = [f"c{number}" for number in range(100)]
     rows = [{"truth": name, "prediction": name} for name in names]

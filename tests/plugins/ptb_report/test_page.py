@@ -254,7 +254,7 @@ def test_several_runs_show_what_they_differ_in_and_a_band_over_seeds(tmp_path):
     assert 'class="note failure"' not in text
     assert "optimizer.lr" in text
     series = payload(text)["charts"]["curve-0"]["series"]
-    assert [each.get("name", "") for each in series] == ["", "", "seed0 +2", "fast"]
+    assert [each.get("name", "") for each in series] == ["", "", "3 seeds", "fast"]
     low, height, mean = (each["data"] for each in series[:3])
     rows = [json.loads(line) for run in runs[:3] for line in (run / "metrics.jsonl").read_text().splitlines()]
     first = [row["values"]["loss"] for row in rows if (row["epoch"], row["split"]) == (1, "val")]
@@ -262,6 +262,66 @@ def test_several_runs_show_what_they_differ_in_and_a_band_over_seeds(tmp_path):
     assert low[0][1] + height[0][1] == pytest.approx(max(first))
     assert mean[0][1] == pytest.approx(sum(first) / 3)
     assert len(payload(text)["charts"]["parallel"]["series"]) == 4
+
+
+def test_runs_of_one_seed_or_of_other_lengths_are_a_curve_each(tmp_path):
+    runs = [made_run(tmp_path / name, seed=1) for name in ("one", "two")]
+    runs.append(made_run(tmp_path / "longer", seed=2, epochs=4))
+    series = payload(read(runs))["charts"]["curve-0"]["series"]
+    assert [each["name"] for each in series] == ["one", "two", "longer"]
+
+
+def test_what_a_run_lacks_is_not_drawn_in_parallel_coordinates(tmp_path):
+    runs = [made_run(tmp_path / f"r{place}", lr=place + 0.1, ended=place != 1) for place in range(4)]
+    summary = json.loads((runs[3] / "summary.json").read_text())
+    del summary["metrics"]["val/loss"]
+    (runs[3] / "summary.json").write_text(json.dumps(summary))
+    text = read(runs)
+    chart = payload(text)["charts"]["parallel"]
+    assert [each["name"] for each in chart["series"]] == ["r0", "r2", "r3"]
+    assert [each["name"] for each in chart["parallelAxis"]] == ["optimizer.lr", "test/loss", "test/accuracy"]
+    assert "they have no figures: r1." in text
+    assert "a run has no value of them: val/loss." in text
+
+
+@pytest.mark.parametrize(
+    ("language", "heads"),
+    [
+        ("en", ["val (step 30)", "val (step 10)", "test (step 10)"]),
+        ("zh", ["val（第 30 步）", "val（第 10 步）", "test（第 10 步）"]),  # noqa: RUF001  # Chinese brackets
+    ],
+)
+def test_figures_say_the_step_of_their_weights(tmp_path, language, heads):
+    run = made_run(tmp_path / "run")
+    text = read(run, language)
+    assert [text.count(f">{head}<") for head in heads] == [1, 1, 1]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    loss = next(row["values"]["loss"] for row in rows if (row["split"], row["step"]) == ("val", 10))
+    assert f'value="{loss!r}"' in text.partition('id="curves"')[0]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_is_drawn_of_predictions_says_the_step(tmp_path, ended):
+    text = read(made_run(tmp_path / "run", ended=ended))
+    assert text.count("Predictions for the test split, with the weights of step 10.") == 4
+
+
+def test_wrong_predictions_are_marked_among_the_largest_losses(tmp_path):
+    run = made_run(tmp_path / "run")
+    rows = [json.loads(line) for line in (run / "predictions-test.jsonl").read_text().splitlines()]
+    worst = sorted(rows, key=lambda row: -row["loss"])[:25]
+    text = read(run)
+    assert ">Largest losses<" in text
+    assert text.count('<b class="mark">wrong</b>') == sum(row["truth"] != row["prediction"] for row in worst) > 0
+
+
+def test_few_points_have_no_zoom_and_one_stands_in_the_middle(tmp_path):
+    one, many = (payload(read(made_run(tmp_path / f"{n}", epochs=n)))["charts"] for n in (1, 10))
+    assert not one["curve-0"].get("dataZoom")
+    assert not many["calibration"].get("dataZoom")
+    assert len(many["curve-0"]["dataZoom"]) == 2
+    assert (one["curve-0"]["xAxis"][0]["min"], one["curve-0"]["xAxis"][0]["max"]) == (0, 2)
+    assert many["calibration"]["yAxis"][0]["name"] == "part that is right"
 
 
 def test_a_run_of_several_evaluations_an_epoch_is_drawn_by_step(tmp_path):

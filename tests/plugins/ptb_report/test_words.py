@@ -10,7 +10,7 @@ import ptb_report
 PACKAGE = Path(ptb_report.__file__).parent
 # Where the text is a value that the code looks up: the status of a run, the facts about its data, titles of sections.
 LOOKED_UP = {"finished", "interrupted", "failed", "not ended", "inputs", "shape of an input", "target"}
-LOOKED_UP |= {"Data", "Settings", "Environment", "How to use this run"}
+LOOKED_UP |= {"Data", "Settings", "Environment", "How to use this run", "Largest losses"}
 
 
 def texts():
@@ -19,7 +19,7 @@ def texts():
             match node:
                 case ast.Call(func=ast.Name(id="words"), args=[ast.Constant(value=text), *_]):
                     yield text
-                case ast.Call(func=ast.Name(id="add"), args=[_, ast.Constant(value=text), _]):
+                case ast.Call(func=ast.Name(id="add" | "add_predicted"), args=[_, ast.Constant(value=text), _]):
                     yield text
                 case ast.Assign(targets=[ast.Name(id="text")], value=ast.Constant(value=str(text))):
                     yield text

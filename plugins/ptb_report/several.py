@@ -124,7 +124,7 @@ def _parallel(
 def _left_out(labels: Sequence[str], places: Sequence[int], keys: Sequence[str], words: Words) -> Iterator[str]:
     """What the chart lacks: a line through a missing value would be drawn as if there were one."""
     if runs := [label for place, label in enumerate(labels) if place not in places]:
-        yield words("Not drawn, because they have no figures: {names}.", names=", ".join(runs))
+        yield words("Not drawn, because they have no figures in summary.json: {names}.", names=", ".join(runs))
     if keys:
         yield words("Not drawn, because a run has no value of them: {names}.", names=", ".join(keys))
 

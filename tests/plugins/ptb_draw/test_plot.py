@@ -119,7 +119,7 @@ def test_of_damaged_figures_what_is_left_is_drawn_and_said(run):
     file.write_text("\n".join([*lines[:2], lines[2][:20]]))
     done = plot("curves", run)
     assert done.exit_code == 0
-    assert "is damaged: 1 line of 3 cannot be read, the rows before are drawn" in done.stderr
+    assert f"warning: {file} is damaged: 1 line of 3 cannot be read, the others are drawn" in done.stderr
     file.write_text("")
     assert "needs figures, and" in plot("curves", run).stderr
 
@@ -145,7 +145,7 @@ def test_a_third_party_plot_that_fails_is_named(run, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from ptb import Component, hookimpl\n"
         "def wrong(records): raise KeyError('x')\n"
-        "def nothing(records): return 3\n"
+        "def nothing(records): return None\n"
         "@hookimpl\n"
         "def ptb_provide_plots():\n"
         "    return [Component(n, f'{__name__}:{n}', summary='Mine') for n in ('wrong', 'nothing')]\n"
@@ -154,7 +154,8 @@ def test_a_third_party_plot_that_fails_is_named(run, tmp_path):
     assert (refused.exit_code, refused.stdout) == (7, "")
     assert "plot 'wrong' (mine.py" in refused.stderr
     refused = CliRunner().invoke(main, ["-p", str(tmp_path / "mine.py"), "plot", "nothing", str(run)])
-    assert "gave a int, not a figure of matplotlib or a chart" in refused.stderr
+    assert "plot 'nothing' (mine.py" in refused.stderr
+    assert "returned None, not a figure of matplotlib or a chart" in refused.stderr
 
 
 @NEEDS_ECHARTS

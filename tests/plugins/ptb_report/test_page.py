@@ -280,7 +280,7 @@ def test_what_a_run_lacks_is_not_drawn_in_parallel_coordinates(tmp_path):
     chart = payload(text)["charts"]["parallel"]
     assert [each["name"] for each in chart["series"]] == ["r0", "r2", "r3"]
     assert [each["name"] for each in chart["parallelAxis"]] == ["optimizer.lr", "test/loss", "test/accuracy"]
-    assert "they have no figures: r1." in text
+    assert "they have no figures in summary.json: r1." in text
     assert "a run has no value of them: val/loss." in text
 
 
@@ -313,6 +313,19 @@ def test_wrong_predictions_are_marked_among_the_largest_losses(tmp_path):
     text = read(run)
     assert ">Largest losses<" in text
     assert text.count('<b class="mark">wrong</b>') == sum(row["truth"] != row["prediction"] for row in worst) > 0
+
+
+@pytest.mark.parametrize(("samples", "caption"), [(66, "The values"), (201, "The first 200 values")])
+def test_real_targets_have_named_axes_and_all_their_values_where_they_are_few(tmp_path, samples, caption):
+    run = made_run(tmp_path / "run", target="real")
+    rows = [{"step": 10, "sample": n, "truth": float(n), "prediction": n + 0.5, "loss": n} for n in range(samples)]
+    (run / "predictions-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = read(run)
+    assert f"<summary>{caption} as a table</summary>" in text
+    assert ("The first" in text) == (samples > 200)
+    charts = payload(text)["charts"]
+    names = [[charts[chart][axis][0]["name"] for axis in ("xAxis", "yAxis")] for chart in ("real-0", "residuals-0")]
+    assert names == [["truth", "prediction"], ["prediction less truth", "samples"]]
 
 
 def test_few_points_have_no_zoom_and_one_stands_in_the_middle(tmp_path):

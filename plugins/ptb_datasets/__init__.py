@@ -33,7 +33,6 @@ def ptb_provide_datasets() -> Iterable[Component]:
             "image-folder",
             "ptb_datasets.image_folder:image_folder",
             summary="Your own pictures, one folder for each class, or a table of files and labels",
-            aliases=("imagefolder",),
             settings="ptb_datasets.picture_settings:ImageFolder",
         ),
         Component(
@@ -53,7 +52,6 @@ def ptb_provide_datasets() -> Iterable[Component]:
             "csv",
             "ptb_datasets.csv_table:csv_table",
             summary="Your own table: numbers, categories, dates or text, from CSV, Excel or Parquet files",
-            aliases=("table",),
             settings="ptb_datasets.csv_settings:Csv",
             requires=("pandas>=2.2",),
             extra="csv",

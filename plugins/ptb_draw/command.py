@@ -12,6 +12,7 @@ from ptb.internals import (
     ComponentConfig,
     ComponentName,
     SettingsError,
+    UserPath,
     count,
     installed,
     is_override,
@@ -35,7 +36,7 @@ FOLDER = "plots"
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="A .png, .svg or .pdf file, a .html file of a chart; RUN/plots/NAME.png or .html when left out.",
 )
 @plugin_options
@@ -56,7 +57,6 @@ def plot(name: str, arguments: tuple[str, ...], output: Path | None, as_json: bo
     from ptb_draw.formats import check_file, write
 
     paths = [Path(text).expanduser() for text in arguments if not is_override(text)]
-    output = None if output is None else output.expanduser()
     if not paths:
         raise ConfigError(f"name a run too: ptb plot {name} RUN; `ptb runs` lists them")
     check_file(output)

@@ -24,7 +24,7 @@ def complete(words, shell="bash", told=()):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (("ptb", "r"), ["resume", "run", "runs"]),
+        (("ptb", "r"), ["report", "resume", "run", "runs"]),
         (("ptb", "config", "s"), ["show", "schema"]),
         (("ptb", "run", "--model", "l"), ["lenet", "linear"]),
         (("ptb", "run", "--dataset", "fash"), ["fashion-mnist"]),

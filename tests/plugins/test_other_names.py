@@ -1,4 +1,4 @@
-"""Components and settings are found by the other names that people try."""
+"""Settings are found by the other names that people try."""
 
 import pytest
 from pydantic import BaseModel, Field
@@ -6,22 +6,6 @@ from pydantic import BaseModel, Field
 from ptb import ConfigError, RunConfig
 from ptb.config.checks import _synonyms
 from ptb.config.resolve import resolve
-
-
-@pytest.mark.parametrize(
-    ("kind", "other", "name"),
-    [
-        ("metric", "auroc", "roc-auc"),
-        ("metric", "auc", "roc-auc"),
-        ("metric", "miou", "mean-iou"),
-        ("loss", "mae", "l1"),
-        ("loss", "l2", "mse"),
-        ("dataset", "table", "csv"),
-        ("dataset", "imagefolder", "image-folder"),
-    ],
-)
-def test_a_component_has_other_names(built_in, kind, other, name):
-    assert built_in.get(kind, other).name == name
 
 
 @pytest.mark.parametrize(

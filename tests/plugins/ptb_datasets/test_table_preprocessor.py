@@ -290,5 +290,6 @@ def test_a_text_is_shown_by_its_words_and_a_new_category_as_another(tmp_path):
     assert text.show(sample.inputs).split()[2] == "?"
     assert set(text.show(sample.inputs).split()) <= {"?", *text.words}
     table = csv_table(path=path, features=FEATURES, val_fraction=0.2, test_fraction=0, target="price").preprocessor
-    (sample,) = table.read([{**FRAME.iloc[0].to_dict(), "town": "Atlantis"}])
+    with pytest.warns(UserWarning, match="'Atlantis'; to the model"):
+        (sample,) = table.read([{**FRAME.iloc[0].to_dict(), "town": "Atlantis"}])
     assert table.show(sample.inputs)["town"] == "(another or none)"

@@ -1,6 +1,6 @@
 import pytest
 
-from made_runs import make_run
+from recorded_runs import make_run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from made_runs import RUN_ID, append, end, make_run, rows_of
+from recorded_runs import RUN_ID, append, end, make_run, rows_of
 from ptb_trackers.mlflow import _key
 
 pytest.importorskip("mlflow", reason="the extra mlflow is not installed")

@@ -4,7 +4,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from made_runs import append, rows_of
+from recorded_runs import append, rows_of
 from ptb_trackers.rows import Position, Row, Tail, unsent
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from made_runs import append, end, rows_of
+from recorded_runs import append, end, rows_of
 from ptb_trackers import sender as module
 from ptb_trackers.about import KILLED
 from ptb_trackers.sender import DONE, FAILED, GAVE_UP, Sender

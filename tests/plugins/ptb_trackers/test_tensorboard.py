@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from made_runs import RUN_ID, append, end, rows_of
+from recorded_runs import RUN_ID, append, end, rows_of
 from ptb_trackers.sender import DONE, FAILED, Sender
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from made_runs import RUN_ID, append, end, rows_of
+from recorded_runs import RUN_ID, append, end, rows_of
 
 pytest.importorskip("wandb", reason="the extra wandb is not installed")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from recorded_runs import RUN_ID, append, end, make_run, rows_of
 from ptb_trackers.mlflow import _key
+from recorded_runs import RUN_ID, append, end, make_run, rows_of
 
 pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
 

@@ -4,8 +4,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorded_runs import append, rows_of
 from ptb_trackers.rows import Position, Row, Tail, unsent
+from recorded_runs import append, rows_of
 
 
 def test_a_row_has_its_figures_by_split_and_label():

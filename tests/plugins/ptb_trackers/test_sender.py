@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from recorded_runs import append, end, rows_of
 from ptb_trackers import sender as module
 from ptb_trackers.about import KILLED
 from ptb_trackers.sender import DONE, FAILED, GAVE_UP, Sender
 from ptb_trackers.state import State
+from recorded_runs import append, end, rows_of
 
 
 class Memory:

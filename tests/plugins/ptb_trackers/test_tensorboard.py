@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from recorded_runs import RUN_ID, append, end, rows_of
 from ptb_trackers.sender import DONE, FAILED, Sender
+from recorded_runs import RUN_ID, append, end, rows_of
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 

@@ -118,6 +118,8 @@ MORE = {
     "callback/best-checkpoint": {"monitor": "val/loss", "mode": "min", "label": "low"},
     "callback/freeze": {"match": ["blocks.*"], "until_epoch": 2},
 }
+# One of each library, and of each need; the others behind the marker.
+FEW_PLOTS = ("plot/confusion", "plot/curves", "plot/parallel", "plot/worst-samples")
 # Deep models take long on the kit's pictures; with other settings, behind the marker, they get these.
 SPECS = {"model/resnet": [spec_of(InputSpec((3, 8, 8), "image"), target) for target in ("class", "real")]}
 ENTRIES = installed("pytorch-basics").entries
@@ -127,7 +129,13 @@ def every_case(settings, *, others=True):
     """Makes a test of each built-in component; of those alone that are given settings, unless there are ``others``."""
     entries = tuple(entry for entry in ENTRIES if others or label_of(entry) in settings)
     cases = cases_of(Subject("pytorch-basics", entries, Given(settings, SPECS if others else {})))
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.label)
+    return pytest.mark.parametrize("case", [*map(_marked, cases)], ids=lambda case: case.label)
+
+
+def _marked(case):
+    """Every plot takes seconds, most of them for importing what draws."""
+    rest = case.label.startswith("plot/") and case.label not in FEW_PLOTS
+    return pytest.param(case, marks=pytest.mark.matrix) if rest else case
 
 
 def assert_green(report):

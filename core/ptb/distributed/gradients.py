@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ptb.distributed.world import World
 
 SparsePiece = tuple[Tensor, Tensor] | None  # indices and values
-FACTS = 4  # of each process in a step: samples, what asks for a stop, seconds, whether its loss is finite
+FACTS = 4  # of each process in a step: samples, the signal that it got, seconds, whether its loss is finite
 
 
 class AddedGradients:

@@ -45,7 +45,7 @@ class StopOnSignal:
     def ask(self) -> None:
         """Asks the training to stop, if a signal has come and there is a training."""
         if self.number and self.state is not None:
-            self.state.stop_signal, self.state.should_stop = self.number, True
+            self.state.stop_signal = self.number
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -160,9 +160,9 @@ def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     trainer.fit(stop_after)
     world = recorder.composed.world
     again = _again(recorder.run)
-    if state.stop_signal and not trainer.finished:
-        name = Signals(state.stop_signal).name
-        raise InterruptedRunError(f"stopped by {name} after step {state.step}, saved; {again}", state.stop_signal)
+    if (number := trainer.stop_signal) and not trainer.finished:
+        name = Signals(number).name
+        raise InterruptedRunError(f"stopped by {name} after step {state.step}, saved; {again}", number)
     if not recorder.result:
         recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
         recorder.result = recorder.finish("interrupted", f"stopped after step {state.step}, as asked")

@@ -114,9 +114,8 @@ def follow(composed: ComposedRun, stop_after: int | None) -> RunResult:
         if (state := world.share()) is not None:
             restore_snapshot(trainer, state)
         trainer.fit(stop_after)
-        if trainer.state.stop_signal and not trainer.finished:
-            name = Signals(trainer.state.stop_signal).name
-            raise InterruptedRunError(f"stopped by {name} after step {trainer.state.step}", trainer.state.stop_signal)
+        if (number := trainer.stop_signal) and not trainer.finished:
+            raise InterruptedRunError(f"stopped by {Signals(number).name} after step {trainer.state.step}", number)
         result: RunResult = replace(world.share(), model=trainer.model)
     return result
 

@@ -48,7 +48,7 @@ class TrainState:
     stopped_early: bool = False  # patience ran out
     labels: dict[str, int] = field(default_factory=dict)  # the steps of kept checkpoints, "best" among them
     should_stop: bool = False  # set it to stop after this step, saved
-    stop_signal: int = 0  # the number of the signal that asked for that
+    stop_signal: int = 0  # the number of a signal that asks for that
 
     def advance(self, samples: int, lr: float | None, seconds: float) -> None:
         """Count a step."""

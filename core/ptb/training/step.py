@@ -20,26 +20,21 @@ class StepOutput:
     stepped: bool  # whether the weights moved; not where fp16 gradients overflowed
 
 
-ASKED = 1000.0  # to stop, and no signal did
-
-
 @dataclass(frozen=True)
 class Agreed:
     """What all processes know after a step."""
 
     samples: int = 0
-    signal: int = 0  # the signal that asks one of them to stop
-    stops: bool = False
+    signal: int = 0  # that asks one of them to stop
     seconds: float = 0.0  # of training, by the clock of rank 0
     broken: tuple[int, ...] = ()  # ranks whose loss is not finite
 
     @classmethod
     def of(cls, facts: Sequence[Sequence[float]]) -> "Agreed":
-        """From samples, what asks for a stop, seconds and whether the loss is finite, by rank."""
-        samples, asks, seconds, finite = zip(*facts, strict=True)
-        signals = [int(each) for each in asks if 0 < each < ASKED]
+        """From samples, the signal that asks for a stop, seconds and whether the loss is finite, by rank."""
+        samples, signals, seconds, finite = zip(*facts, strict=True)
         broken = tuple(rank for rank, each in enumerate(finite) if not each)
-        return cls(int(sum(samples)), signals[0] if signals else 0, any(asks), seconds[0], broken)
+        return cls(int(sum(samples)), int(max(signals)), seconds[0], broken)
 
 
 @dataclass(frozen=True)

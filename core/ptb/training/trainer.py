@@ -28,7 +28,7 @@ from ptb.training.objective import Objective
 from ptb.training.optimizers import closure_after, learning_rates
 from ptb.training.protocols import Batch, Metric, Processes, Scheduler, SharedGradients
 from ptb.training.state import TrainState
-from ptb.training.step import ASKED, Agreed, StepOutput, wrap_step
+from ptb.training.step import Agreed, StepOutput, wrap_step
 
 
 class Trainer:
@@ -204,7 +204,7 @@ class Trainer:
             metrics: what to compute, and to ask for more afterwards; left out, copies of those of the run.
 
         Raises:
-            StopRequested: ``state.should_stop`` was set meanwhile.
+            StopRequested: a stop was asked for meanwhile.
         """
         values = None
         self.calls.now = "model"
@@ -229,7 +229,7 @@ class Trainer:
 
     def check_stop(self) -> None:
         """Called while something is waited for or evaluated, so that a stop is heard soon."""
-        if self.shared is None and self.state.should_stop:  # several processes stop together, after a step
+        if self.objective.processes is None and self._is_asked_to_stop:  # several processes stop after a step only
             raise StopRequested
 
     @property
@@ -245,6 +245,11 @@ class Trainer:
         return self.state.epoch_step >= self.epoch_steps or self._limit_reached
 
     @property
+    def stop_signal(self) -> int:
+        """The signal that stops the training, 0 without one; of several processes the one that all know of."""
+        return self.state.stop_signal if self.objective.processes is None else self._agreed.signal
+
+    @property
     def broken_ranks(self) -> tuple[int, ...]:
         """Of several processes those whose loss was not finite in the last step."""
         return self._agreed.broken if self.objective.processes is not None else ()
@@ -258,8 +263,8 @@ class Trainer:
 
     @property
     def _is_asked_to_stop(self) -> bool:
-        """Whether to stop after this step; of several processes, whether all know that one was asked."""
-        return self.state.should_stop if self.shared is None else self._agreed.stops
+        """Whether to stop after this step: an actor says so, in all processes, or a signal that all know of."""
+        return self.state.should_stop or self.stop_signal != 0
 
     def _begin_epoch(self) -> Iterator[Batch]:
         """The batches that are left of the epoch: a function of seed and epoch, so none is read or drawn to skip it."""
@@ -310,13 +315,10 @@ class Trainer:
     def _combine(self, shared: SharedGradients, loss: Tensor, micro_batches: Sequence[Batch]) -> Tensor:
         """The loss of all pieces, whose gradients are in place then; what all processes know now is agreed."""
         state = self.state
-        asks = state.stop_signal or (ASKED if state.should_stop else 0)
         finite = float(loss.isfinite())
         samples = sum(batch.size for batch in micro_batches)
-        loss, facts = shared.combine(self._parameters(), loss, [samples, asks, state.seconds, finite])
+        loss, facts = shared.combine(self._parameters(), loss, [samples, state.stop_signal, state.seconds, finite])
         self._agreed = Agreed.of(facts)
-        if self._agreed.stops:
-            state.should_stop, state.stop_signal = True, self._agreed.signal
         return loss
 
     def _parameters(self) -> list[nn.Parameter]:

@@ -148,3 +148,31 @@ def test_delays_change_nothing(script, in_ranks, world_of_threads, monkeypatch, 
     monkeypatch.setattr(world_of_threads, "gather", late)
     together = in_ranks(2, lambda world: script.trained(script.CASES["batch-norm"], 5, world, 4))
     assert all(same(alone, each) for each in together)
+
+
+def test_an_actor_stops_all_processes_at_once_and_a_signal_of_one_after_the_next_step(script, in_ranks):
+    class Stops:
+        def __init__(self, asks):
+            self.asks = asks
+
+        def on_step_end(self, trainer, output):
+            self.asks(trainer)
+            self.step = trainer.state.step
+
+    def stopped(asks):
+        def run(world):
+            actor = Stops(asks)
+            script.trained(script.CASES["mlp-sgd"] | {"actors": {"stops": actor}}, 20, world, None)
+            return actor.step
+
+        return in_ranks(2, run)
+
+    def actor(trainer):
+        trainer.state.should_stop = trainer.state.step == 3
+
+    def signal_of_one(trainer):
+        if trainer.state.step == 3 and trainer.objective.processes.rank == 1:
+            trainer.state.stop_signal = 15
+
+    assert stopped(actor) == [3, 3]
+    assert stopped(signal_of_one) == [4, 4]

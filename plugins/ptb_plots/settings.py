@@ -11,7 +11,7 @@ class _Settings(BaseModel, defer_build=True):
 
 def _one_or_several(value: Any) -> Any:
     """A single name stands for a list of it."""
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class _OfSplit(_Settings):

@@ -6,12 +6,13 @@ import pytest
 from ptb.config.layers import RunConfig
 from ptb.config.resolve import draft, resolve
 from ptb.errors import ConfigError
-from ptb.kinds import KINDS
+from ptb.kinds import KINDS, RUN_KINDS
 from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry.registry import Registry
 from ptb_config.writing import commented
 
-ENTRIES = Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN]).components()
+BUILT_INS = Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN])
+ENTRIES = [entry for entry in BUILT_INS.components() if entry.kind in RUN_KINDS]
 # What a component is checked with, where it does not fit the digits and an mlp.
 DATA = {
     "binary": {"name": "breast-cancer"},

@@ -38,7 +38,7 @@ MODEL = """
 def verify(site, monkeypatch):
     """Runs the command, and those that it starts, in this process."""
 
-    def run(command):
+    def run(command, environment=None):
         done = CliRunner().invoke(main, command[command.index("ptb") + 1 :])
         return Ended(done.exit_code, done.stdout, done.stderr)
 

@@ -82,7 +82,8 @@ def test_new_writes_a_package_and_says_what_to_type(plugins, tmp_path, kind):
         "pip install --no-deps -e ./ptb-acme",
         "ptb plugins check ./ptb-acme",
     ]
-    assert commands[2].startswith("  ptb acme-command --model " if kind == "command" else "  ptb run --model ")
+    begins = {"command": "  ptb acme-command --model ", "plot": "  ptb plot "}
+    assert commands[2].startswith(begins.get(kind, "  ptb run --model "))
     assert f" acme-{kind}" in commands[2]
 
 

@@ -1,3 +1,4 @@
+import importlib
 import os
 import random
 import re
@@ -324,6 +325,7 @@ def test_the_process_is_as_before_whatever_a_component_does(subject_of, site, tm
             return mse_loss
         """,
     )
+    importlib.import_module("torch._dynamo")  # a model's hooks want it, and it registers functions with atexit
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     before = Snapshot.take()
     report = reported(subject)

@@ -36,8 +36,7 @@ class AddedGradients:
         self._floats = [each for each in buffers if each.is_floating_point()]
         self._counts = [each for each in buffers if not each.is_floating_point() and each.dtype != torch.bool]
         self._before: list[Tensor] = []
-        self._step = 0
-        self._samples = 0
+        self._step = self._samples = 0
         self._is_open = False  # a step has begun
         self._own = 1  # pieces of a batch in this process
 

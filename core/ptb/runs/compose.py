@@ -8,7 +8,7 @@ import torch
 
 from ptb.config.resolve import PartialConfig, ResolvedConfig
 from ptb.data.spec import DataBundle, DataSpec
-from ptb.device import cpu_threads, describe_device
+from ptb.device import cores, cpu_threads, describe_device
 from ptb.distributed.place import place
 from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
@@ -111,7 +111,7 @@ def compose(
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset), mixes)
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
         to_memory_format(model, MEMORY_FORMATS[memory_format])
-        threads = config.run.threads or _threads(operations, shards or place().local_size)
+        threads = config.run.threads or _threads(operations, shards)
         lost = preflight.lost_state() if trains else {}
         if reason := lost.get(""):
             raise PluginError(f"the run cannot be saved: {reason}")
@@ -164,10 +164,14 @@ def _compile(trainer: Trainer, preflight: Preflight, threads: int) -> None:
         preflight.trainer.train_step([loader.first_batch(loader.batch_size)])
 
 
-def _threads(step_operations: float, pieces: int) -> int:
+def _threads(step_operations: float, shards: int | None) -> int:
     """A run is repeated with as many threads, because the last bits of sums depend on them.
 
-    The processes of a host have the cores together; so do the shards of a batch, in whatever process they are.
+    The processes of a host share its cores; so do the shards of a batch, in whatever process they are.
     """
     # Threads that meet after a few microseconds of work cost more than they bring, and far more on a busy machine.
-    return 1 if step_operations < SMALL_STEP else max(1, torch.get_num_threads() // pieces)
+    if step_operations < SMALL_STEP:
+        return 1
+    if shards:
+        return max(1, cores() * place().local_size // shards)
+    return min(torch.get_num_threads(), cores()) if place().local_size > 1 else torch.get_num_threads()

@@ -314,7 +314,7 @@ def test_the_preflight_lets_pass_what_trains_and_changes_nothing(odd, changes):
 
 def test_the_operations_of_a_step_are_counted(built_in, monkeypatch):
     counted = []
-    monkeypatch.setattr("ptb.runs.compose._threads", lambda operations: counted.append(operations) or 1)
+    monkeypatch.setattr("ptb.runs.compose._threads", lambda operations, shards: counted.append(operations) or 1)
     config = RunConfig(model={"name": "mlp", "hidden": [7]}, dataset={"size": 8}, loader={"batch_size": 5})
     compose(resolve(config, built_in))
     forward, of_weights, of_hidden = (2 * 5 * each for each in (64 * 7 + 7 * 10, 64 * 7 + 7 * 10, 7 * 10))

@@ -1,5 +1,6 @@
 """What the processes of a run say to each other, over ``torch.distributed``."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ class World:
         self._over = Event()
         self._beat = Thread(target=self._note, daemon=True, name="ptb-beat")
         self._beat.start()
+        atexit.register(self._end_beat)  # a thread that is inside C++ when Python ends would abort the process
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Adds a tensor of all processes in place, in each of them; returns it."""
@@ -108,18 +110,16 @@ class World:
         finally:
             GroupMember.WORLD = group
 
-    def abandon(self) -> None:
-        """Leave without waiting for the others; they find out."""
-        self._over.set()
-        self._beat.join(BEAT)
-
     def leave(self) -> None:
         """Wait for the others at the end, so that nobody is missed."""
-        self._over.set()
         with self._meeting():
             dist.barrier()
-        self._beat.join()
+        self._end_beat()
         dist.destroy_process_group()
+
+    def _end_beat(self) -> None:
+        self._over.set()
+        self._beat.join(BEAT)
 
     @contextmanager
     def _meeting(self) -> Iterator[None]:

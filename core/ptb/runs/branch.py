@@ -17,7 +17,7 @@ from ptb.runs.overrides import MACHINE_KEYS
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
 from ptb.runs.start import fit, keep_plugin_files, recording
-from ptb.runs.together import check_alike, describe, follow, lead, leaving
+from ptb.runs.together import check_alike, describe, follow, lead
 from ptb.storage.checkpoint import Checkpoint, find_checkpoints, load_checkpoint, resolve_checkpoint, save_checkpoint
 from ptb.storage.run_directory import RunDirectory, check_output
 from ptb.training.state import component_state, load_component_state
@@ -85,7 +85,7 @@ def continue_run(
         )
     files = preprocessing.encoded(composed)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
-    with leaving(composed.world), recording(composed, run, progress) as recorder:
+    with recording(composed, run, progress) as recorder:
         check_output(run.path)
         then, now = parent.read_manifest(), manifest.describe(composed)
         about = {"path": str(parent.path), "run": then.get("run"), "step": checkpoint.step, "changed": changed}

@@ -1,7 +1,7 @@
 """Puts a run together: a resolved configuration and a registry's components become a trainer."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -95,14 +95,14 @@ def compose(
         check_accepts(config, bundle.spec)
         # An evaluation may have other metrics than the one that was monitored.
         better = better_figure(config, partial.asked, bundle.splits) if trains else "lower"
-        assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device), initializes)
-        assembly = replace(assembly, pieces=shards or place().size)
+        pieces = (shards or place().size) if trains else 1
+        assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device), initializes, pieces)
         loss = assembly.loss()
         model = assembly.model(loss)
         trainer = assembly.trainer(model, loss)
         if trains:
             check_trainer(trainer, config, partial.asked)
-        if trains and assembly.pieces > 1 and trainer.create_graph:
+        if pieces > 1 and trainer.create_graph:
             raise IncompatibleError(
                 f"{name_of(config.optimizer)} differentiates the gradients, and those of pieces of a batch are sums "
                 "without a graph: train in one process, and without trainer.virtual_shards"

@@ -175,7 +175,8 @@ def _columns(composed: ComposedRun) -> list[str]:
 
 def other_columns(run: RunDirectory, composed: ComposedRun) -> str:
     """Where a table has other columns than that of the run with which it begins, as text; else empty."""
-    then, now = run.read_manifest().get("data", {}).get("columns", []), _columns(composed)
+    data, now = run.read_manifest().get("data"), _columns(composed)
+    then = data.get("columns", []) if isinstance(data, dict) else []  # the folder of a config file may be anything
     changed = {"new": [name for name in now if name not in then], "gone": [name for name in then if name not in now]}
     told = [f"{word}: {listing(names)}" for word, names in changed.items() if names]
     if not then or not told:

@@ -44,7 +44,7 @@ def start_run(
     check_alike(composed)
     preprocessor = preprocessing.encoded(composed)
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
-    with leaving(composed.world), recording(composed, run, progress) as recorder:
+    with recording(composed, run, progress) as recorder:
         check_output(run.path)  # another process may have made a run here since
         run.write_config(config.as_config())
         recorder.started = True  # without a config.toml a summary.json would only be in the way of the next try
@@ -79,7 +79,7 @@ def resume_run(
     if not place().speaks:
         return follow(composed, stop_after)
     check_alike(composed)
-    with leaving(composed.world), recording(composed, run, progress) as recorder:
+    with recording(composed, run, progress) as recorder:
         _check_lost_state(recorder)
         then, now = run.read_manifest(), manifest.describe(composed)
         checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
@@ -177,9 +177,12 @@ def _again(run: RunDirectory) -> str:
 
 @contextmanager
 def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | None) -> Iterator[Recorder]:
-    """A recorder that holds the run directory, and writes at the end how the run ended, also where it fails."""
+    """A recorder that holds the run directory, and writes at the end how the run ended, also where it fails.
+
+    Of several processes each waits for the others then.
+    """
     config = composed.config
-    with closing(composed), run.writing():
+    with leaving(composed.world), closing(composed), run.writing():
         recorder = Recorder(run, composed, progress)
         try:
             with (

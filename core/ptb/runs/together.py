@@ -54,10 +54,6 @@ def leaving(world: World | None) -> Iterator[None]:
         if world is not None:
             world.leave()
         raise
-    except BaseException:
-        if world is not None:
-            world.abandon()
-        raise
     if world is not None:
         world.leave()
 

@@ -241,6 +241,11 @@ def test_what_cannot_be_is_said_once(tmp_path, arguments, environment, said):
     assert not (tmp_path / "runs").exists()
 
 
+def test_processes_that_are_together_and_train_nothing_end_well(tmp_path):
+    done = ptb_(tmp_path, "run", "--model", "lenet", *DATA, "--nproc", "2", code=3)
+    assert done.stderr.count("error: model 'lenet' does not fit the inputs of data set 'random'") == 1
+
+
 @pytest.mark.reliability
 @pytest.mark.parametrize("number", range(100))
 @pytest.mark.parametrize("how", ["TERM launcher", "TERM rank", "KILL rank"])

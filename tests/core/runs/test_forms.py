@@ -293,7 +293,9 @@ def test_the_mean_loss_of_an_evaluation_is_weighted(made):
     assert wanted != pytest.approx(float(each.mean()), rel=1e-3)
 
 
-OF_SAMPLES = "is not made of the losses of its samples, so gradients cannot be accumulated, and batches cannot be cut: leave"
+OF_SAMPLES = (
+    "is not made of the losses of its samples, so gradients cannot be accumulated, and batches cannot be cut: leave"
+)
 HAVE_WEIGHTS = "gives one value for a batch, and the samples of data set 'formed' have weights: choose a loss"
 
 

@@ -24,7 +24,7 @@ from ptb.config.files import MAX_FILE_BYTES, MAX_KEYS
 from ptb.config.layers import FLAGS
 from ptb.config.resolve import resolve
 from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, RunSettings
-from ptb.kinds import KINDS
+from ptb.kinds import RUN_KINDS
 from ptb.registry.registry import load_registry
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* so these settings are dropped")
@@ -516,7 +516,7 @@ def tables(schema, root):
     )
 
 
-ENTRIES = load_registry(only=()).components()
+ENTRIES = [entry for entry in load_registry(only=()).components() if entry.kind in RUN_KINDS]
 REQUIRED = {  # what the schema cannot say of them
     "arrays": {"inputs": "x.npy", "targets": "y.npy"},
     "csv": {"path": "a.csv", "target": "y"},
@@ -529,7 +529,7 @@ REQUIRED = {  # what the schema cannot say of them
 
 
 def section_of(entry, label="a label"):
-    kind = KINDS[entry.kind]
+    kind = RUN_KINDS[entry.kind]
     return (kind.section, label) if kind.labelled else (kind.section,)
 
 
@@ -546,7 +546,9 @@ def plan_of(registry, path, table, required=()):
             return resolve(RunConfig(**placed(path, {**table, **required})), registry).with_target("class")
         except ConfigError as error:
             keys = [problem.key.removeprefix(f"{'.'.join(path)}.") for problem in error.problems]
-            faulty = {re.split(r"[.\[]", key)[0] for key in keys} & set(table)
+            named = {word for problem in error.problems for word in re.findall(r"\w+", problem.message)}
+            optional = set(table) - set(required)
+            faulty = ({re.split(r"[.\[]", key)[0] for key in keys} & optional) or (named & optional)
             if not faulty:
                 raise
         table = {key: value for key, value in table.items() if key not in faulty}

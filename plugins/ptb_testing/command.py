@@ -41,12 +41,13 @@ def new(name: str, kind: str) -> None:
     """  # noqa: D301  # click wants the backspace itself
     from ptb_testing.scaffold import write_plugin
 
-    folder, first = write_plugin(name, kind, Path())
+    folder, commands = write_plugin(name, kind, Path())
     click.echo(f"wrote {folder}; now type")
     # It depends on nothing but ptb, which is here: so pip need not look for anything, and cannot touch torch.
     click.echo(f"  {_python()} -m pip install --no-deps -e ./{folder}")
     click.echo(f"  ptb plugins check ./{folder}")
-    click.echo(f"  {first}")
+    for command in commands:
+        click.echo(f"  {command}")
 
 
 @click.command()

@@ -23,7 +23,7 @@ class Sample:
 
     Args:
         summary: of the component.
-        first: the command that uses it, with ``{}`` for its name.
+        first: the command that uses it, with ``{}`` for its name; where it needs another one before, a line each.
         function: whether its target is a function, not a class.
         more: further arguments of its record.
     """
@@ -53,7 +53,7 @@ SAMPLES = {
     ),
     "plot": Sample(
         "The loss of training and validation over the steps",
-        "plot {} runs/mine",
+        "run --model lenet --output runs/mine\nplot {} runs/mine",
         function=True,
         more='needs=("history",),\n            requires=("matplotlib>=3.9",)',
     ),
@@ -66,7 +66,7 @@ COMMON = {
 }
 
 
-def write_plugin(name: str, kind: str, parent: Path) -> tuple[Path, str]:
+def write_plugin(name: str, kind: str, parent: Path) -> tuple[Path, list[str]]:
     """Writes the package into ``parent / name``.
 
     Args:
@@ -75,7 +75,7 @@ def write_plugin(name: str, kind: str, parent: Path) -> tuple[Path, str]:
         parent: the folder that gets a new one.
 
     Returns:
-        That folder, and the command that uses the component.
+        That folder, and the commands that use the component, in their order.
 
     Raises:
         ConfigError: the name cannot be that of a distribution and of a module, or the folder holds something already.
@@ -93,7 +93,7 @@ def write_plugin(name: str, kind: str, parent: Path) -> tuple[Path, str]:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {error.filename}: {error.strerror}") from error
-    return folder, words["first_command"]
+    return folder, first_commands(kind, words["component"])
 
 
 def _texts(kind: str, words: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -107,7 +107,7 @@ def _texts(kind: str, words: dict[str, str]) -> Iterator[tuple[str, str]]:
 def _words(name: str, kind: str) -> dict[str, str]:
     """What the templates leave open."""
     package = _package(name)
-    short = normalize(name).removeprefix("ptb-")
+    short = normalize(name).removeprefix("ptb-").removesuffix(f"-{kind}")
     component = f"{short}-{kind}"
     # An identifier cannot begin with a digit, as the name of a component can.
     identifier = f"{short if not short[0].isdigit() else normalize(name)}-{kind}".replace("-", "_")
@@ -129,8 +129,14 @@ def _words(name: str, kind: str) -> dict[str, str]:
         "summary": sample.summary,
         "more": f"\n            {sample.more}," if sample.more else "",
         "version": own_version().partition("+")[0],  # ">=" takes no local version
-        "first_command": f"ptb {sample.first.format(component)}",
+        "first_command": first_commands(kind, component)[-1],
+        "first_commands": "\n".join(f"$ {command}" for command in first_commands(kind, component)),
     }
+
+
+def first_commands(kind: str, component: str) -> list[str]:
+    """What to type to use a component of this kind."""
+    return [f"ptb {command.format(component)}" for command in SAMPLES[kind].first.splitlines()]
 
 
 def _package(name: str) -> str:

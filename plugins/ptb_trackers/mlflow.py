@@ -43,7 +43,7 @@ def uri_of(settings: Mapping[str, Any]) -> str:
     if find_spec("sqlalchemy") and find_spec("alembic"):  # the whole of MLflow, whose `mlflow ui` shows this file
         return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     raise ConfigError(
-        "mlflow: no server is named; write callbacks.mlflow.uri=http://HOST:5000 or set MLFLOW_TRACKING_URI, or "
+        "no server is named; write callbacks.mlflow.uri=http://HOST:5000 or set MLFLOW_TRACKING_URI, or "
         "install the whole of MLflow (pip install mlflow), which writes into ./mlflow.db"
     )
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ptb import RunRecord
+from ptb import PtbError, RunRecord
 from ptb.internals import one_line
 from ptb_trackers.about import KILLED, Outcome, describe, outcome
 from ptb_trackers.redaction import Redaction
@@ -66,7 +66,9 @@ class Sender:
                     self._state.problem = ""
                     return DONE
                 except Exception as error:  # the library of a tracker may raise anything
-                    problem = self._redaction.clean(one_line(_reason(error)))
+                    reason = _reason(error)
+                    told = str(reason) if isinstance(reason, PtbError) else one_line(reason)
+                    problem = self._redaction.clean(told)
                     if problem != self._state.problem:  # a server may be away for days
                         traceback.print_exc()
                     self._state.problem = problem

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ptb import ConfigError
 from ptb_trackers.about import About, Outcome
 from ptb_trackers.rows import Row
 from ptb_trackers.state import FOLDER, State
@@ -57,25 +58,38 @@ class WandbStore:
         return False
 
     def open(self, about: About, state: State, seconds: float) -> None:
-        """Begin the run, or go on with it; its own history says which steps are there."""
+        """Begin the run, or go on with it; its own history says which steps are there.
+
+        Raises:
+            ConfigError: the server asks for a key, and none is there.
+        """
         self._folder.mkdir(exist_ok=True)
-        self._session = self._wandb.init(
-            id=about.id,
-            name=about.name,
-            tags=[tag[:64] for tag in about.tags],
-            config=about.config,
-            project=self._settings["project"],
-            entity=self._settings["entity"] or None,
-            mode=self._mode,
-            dir=str(self._folder),
-            resume="allow",
-            settings=self._wandb.Settings(
-                **NOTHING_ELSE,
-                init_timeout=max(1.0, seconds),
-                finish_timeout=max(1.0, seconds),
-                finish_timeout_raises=True,
-            ),
+        settings = self._wandb.Settings(
+            **NOTHING_ELSE,
+            init_timeout=max(1.0, seconds),
+            finish_timeout=max(1.0, seconds),
+            finish_timeout_raises=True,
         )
+        try:
+            self._session = self._wandb.init(
+                id=about.id,
+                name=about.name,
+                tags=[tag[:64] for tag in about.tags],
+                config=about.config,
+                project=self._settings["project"],
+                entity=self._settings["entity"] or None,
+                mode=self._mode,
+                dir=str(self._folder),
+                resume="allow",
+                settings=settings,
+            )
+        except self._wandb.errors.UsageError as error:
+            if "API key" not in str(error):
+                raise
+            raise ConfigError(
+                "no API key is configured; set WANDB_API_KEY or type `wandb login`, or write files that `wandb sync` "
+                "sends later with WANDB_MODE=offline"
+            ) from error
         state.id = about.id
         if self._mode == "offline":
             files = self._folder.glob(f"wandb/offline-run-*/run-{about.id}.wandb")

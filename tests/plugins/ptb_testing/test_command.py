@@ -83,8 +83,9 @@ def test_new_writes_a_package_and_says_what_to_type(plugins, tmp_path, kind):
         "ptb plugins check ./ptb-acme",
     ]
     begins = {"command": "  ptb acme-command --model ", "plot": "  ptb plot "}
-    assert commands[2].startswith(begins.get(kind, "  ptb run --model "))
-    assert f" acme-{kind}" in commands[2]
+    assert commands[-1].startswith(begins.get(kind, "  ptb run --model "))
+    assert f" acme-{kind}" in commands[-1]
+    assert (commands[2:-1] == ["  ptb run --model lenet --output runs/mine"]) is (kind == "plot")  # which it draws
 
 
 def test_new_makes_a_model_if_no_kind_is_given(plugins, tmp_path):

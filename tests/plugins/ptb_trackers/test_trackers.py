@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from importlib.util import find_spec
 
 import pytest
 
@@ -190,6 +191,24 @@ def test_sync_says_what_it_cannot_send(ptb, tmp_path):
     assert not (tmp_path / "mine/trackers").exists()
     assert ptb("sync", "mine", "tensorboard").returncode == 0  # a run that had no tracker
     assert steps(tmp_path / "mine", "train/loss") == [40]
+
+
+@pytest.mark.parametrize(
+    ("tracker", "said"),
+    [
+        ("mlflow", "not sent to mlflow: no server is named; write callbacks.mlflow.uri=http://HOST:5000"),
+        ("wandb", "not sent to wandb: no API key is configured; set WANDB_API_KEY or type `wandb login`"),
+    ],
+)
+def test_sync_without_an_address_or_a_key_says_what_to_type(made, ptb, tmp_path, monkeypatch, tracker, said):
+    if tracker == "mlflow" and find_spec("sqlalchemy") and find_spec("alembic"):
+        pytest.skip("the whole of MLflow is installed, which needs no server")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where wandb looks for a login
+    refused = ptb("sync", made(), tracker)
+    assert refused.returncode == 5
+    assert said in refused.stderr
 
 
 def test_sync_leaves_a_run_to_the_process_that_sends_it(ptb, made):

@@ -11,9 +11,10 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 @pytest.mark.slow
-def test_lenet_learns_the_digits_with_the_defaults(built_in, tmp_path):
+@pytest.mark.parametrize("seeds", [1, pytest.param(5, marks=pytest.mark.matrix)])
+def test_lenet_learns_the_digits_with_the_defaults(built_in, tmp_path, seeds):
     accuracies = []
-    for seed in range(3):
+    for seed in range(seeds):
         config = ptb.RunConfig(model={"name": "lenet"}, seed=seed, device="cpu")
         result = ptb.train(config, registry=built_in, output=tmp_path / str(seed))
         assert result.parameters == 61_706

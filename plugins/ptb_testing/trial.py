@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -153,7 +153,7 @@ class Trial:
             return _end(composed.trainer)
 
     def fit(self, trainer: Trainer, stop: int | None = None) -> Trainer:
-        """Trains; every checkpoint is written.
+        """Trains; every checkpoint is made, and the first one is written.
 
         Raises:
             NumericalError: its numbers are not finite.
@@ -161,9 +161,7 @@ class Trial:
         """
         with TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            trainer.callbacks.attach(
-                [], lambda each: save_checkpoint(Path(folder), each.state.step, _snapshot(each), {})
-            )
+            trainer.callbacks.attach([], partial(_save, Path(folder)))
             try:
                 trainer.fit(stop)
             except ComponentFailed as error:
@@ -270,6 +268,15 @@ def _snapshot(trainer: Trainer) -> dict[str, Any]:
     state = take_snapshot(trainer)
     drop_unsavable(state, trainer)
     return state
+
+
+def _save(folder: Path, trainer: Trainer) -> Path:
+    """Writes the first checkpoint into a folder; of the others it makes what would be written."""
+    state = _snapshot(trainer)
+    if not any(folder.iterdir()):
+        return save_checkpoint(folder, trainer.state.step, state, {})
+    encode(state)
+    return folder
 
 
 def _end(trainer: Trainer) -> dict[str, Any]:

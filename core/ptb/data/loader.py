@@ -5,6 +5,7 @@ sample. The global generators are not used, so neither workers nor evaluations c
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from operator import itemgetter
 from typing import Any
 
@@ -77,8 +78,8 @@ class BatchLoader:
         seed = derive_seed(self.seed, "workers", number)
         if isinstance(self.source, WorkerSource) and self.source.is_stream:
             # It is read to its end, where its length is checked, also where drop_last leaves out the last batch.
-            stream = _first(self.source.stream(self.batch_size, seed, number, start), len(batches))
-            return self._cut(zip(batches, stream, strict=True), number)
+            stream = zip_longest(batches, self.source.stream(self.batch_size, seed, number, start))
+            return self._cut(((samples, batch) for samples, batch in stream if samples is not None), number)
         parts = [part for place, batch in enumerate(batches) for part in self._own(batch, place)]
         read = self.source.batches([self._samples(part) for part in parts if len(part)], seed)
         if self.transform is None and self.augment is None and not self.reconstructs and all(map(len, parts)):
@@ -156,11 +157,3 @@ class BatchLoader:
     def _transformed(self, batch: Batch) -> Batch:
         inputs = batch.inputs if self.transform is None else self.transform(batch.inputs)
         return Batch(inputs, inputs if self.reconstructs else batch.targets, batch.weights)
-
-
-def _first(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-    """The first batches of a stream; after them it is read to its end, where its length is checked."""
-    if count:
-        for place, batch in enumerate(batches):
-            if place < count:
-                yield batch

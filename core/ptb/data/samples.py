@@ -1,20 +1,19 @@
 """Reads samples of a data set one by one, and collates them into a batch."""
 
 from collections.abc import Callable, Mapping, Sequence, Sized
-from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
 
 from ptb.data.batch import Batch as Batch
+from ptb.data.streams import Stream, StreamEnd, seed_sample
 from ptb.device import cpu_threads, is_memory_error
 from ptb.errors import DataError, PtbError, count, one_line
-from ptb.seeding import GlobalGenerators, seed_host
+from ptb.seeding import GlobalGenerators
 
 Collate = Callable[[list[Any]], Any]
-# Added to the seed for each sample: 2**64 divided by the golden ratio. Hashing would cost a sixth of the seeding.
-SEED_STEP = 0x9E3779B97F4A7C15
+Note = Callable[[int], object]
 
 
 class BatchReader:
@@ -25,53 +24,70 @@ class BatchReader:
     """
 
     def __init__(self, splits: Mapping[str, Dataset[Any]], collate: Collate | None = None) -> None:
-        self.splits = dict(splits)
-        self.collate = collate
+        self._splits: dict[str, Any] = {
+            name: Stream(split) if isinstance(split, IterableDataset) else split for name, split in splits.items()
+        }
+        self._collate = collate
         self._draws = False
         self._generators: GlobalGenerators | None = None
+
+    def take(self, split: str, samples: Sequence[int]) -> Batch:
+        """Reads one batch, of a stream in epoch 0; nothing is seeded."""
+        batch = self.read(split, None, samples)
+        if isinstance(batch, list):
+            stream = self._splits[split]
+            raise wrong_length(split, split_size(stream, split), stream.next)
+        return batch
 
     def read(
         self,
         split: str,
         seed: int | None,
         samples: Sequence[int],
-        before_each: Callable[[int], object] = lambda sample: None,
-    ) -> Batch:
-        """Reads one batch as ``read_batch`` does."""
+        epoch: int = 0,
+        before_each: Note = lambda sample: None,
+    ) -> Batch | list[Any]:
+        """Reads one batch as ``read_batch`` does; where a stream ends before, the list of samples that are left."""
+        source = self._splits[split]
         self._generators = self._generators or GlobalGenerators()  # not earlier: it cannot be sent to another process
         with self._generators.preserved(torch.device("cpu")):
+            if isinstance(source, Stream):
+                source.begin(epoch, seed)
+                return read_batch(source, split, None, samples, self._collate, before_each)
             if seed is not None and not self._draws:
-                batch = read_batch(self.splits[split], split, None, samples, self.collate, before_each)
+                batch = read_batch(source, split, None, samples, self._collate, before_each)
                 if not self._generators.used():
                     return batch
                 self._draws = True  # this batch is read again
-            return read_batch(self.splits[split], split, seed, samples, self.collate, before_each)
+            return read_batch(source, split, seed, samples, self._collate, before_each)
 
 
 @cpu_threads(1)  # with more, what a sample computes may differ in its last bits
 def read_batch(
-    split: Dataset[Any],
+    split: Any,
     name: str,
     seed: int | None,
     samples: Sequence[int],
     collate: Collate | None = None,
-    before_each: Callable[[int], object] = lambda sample: None,
-) -> Batch:
+    before_each: Note = lambda sample: None,
+) -> Batch | list[Any]:
     """Reads samples of the split called ``name`` into one batch on the host.
 
-    Before each sample, Python, NumPy and torch are seeded from ``seed`` and the sample; None seeds nothing. Raises
-    ``DataError`` if a sample cannot be read, or the samples are not alike, or they are no samples.
+    Before each sample, Python, NumPy and torch are seeded from ``seed`` and the sample; None seeds nothing. Where a
+    ``Stream`` ends, the samples that were read are a list. Raises ``DataError`` if a sample cannot be read, or the
+    samples are not alike, or they are no samples.
     """
     read: list[Any] = []
     sample = -1
-    stream = _first_of_stream(split, name, max(samples)) if isinstance(split, IterableDataset) and samples else None
     try:
         for sample in samples:
             before_each(sample)
             if seed is not None:
                 seed_sample(seed, sample)
-            read.append(split[sample] if stream is None else stream[sample])
+            read.append(split[sample])
         return make_batch(read, samples, name, collate)
+    except StreamEnd:
+        return read
     except PtbError:
         raise
     except (Exception, SystemExit) as error:
@@ -108,11 +124,6 @@ def make_batch(read: Sequence[Any], samples: Sequence[int], name: str, collate: 
     return batch
 
 
-def seed_sample(seed: int, sample: int) -> None:
-    """Seeds Python, NumPy and torch for one sample."""
-    seed_host((seed + sample * SEED_STEP) % 2**63)
-
-
 def split_size(split: Dataset[Any], name: str) -> int:
     """The number of samples of a split; a ``DataError`` where it cannot be had."""
     try:
@@ -122,6 +133,18 @@ def split_size(split: Dataset[Any], name: str) -> int:
             f"len() of the {name} split failed: {one_line(error)}; a data set must say how many samples it has, a "
             "stream how many an epoch has"
         ) from error
+
+
+def wrong_length(name: str, size: int, given: int | str, workers: int = 1) -> DataError:
+    """The error of a stream that gives another number of samples than it says."""
+    if workers > 1:
+        advice = (
+            f"with loader.num_workers={workers}, each process must give its own share of them "
+            "(torch.utils.data.get_worker_info)"
+        )
+    else:
+        advice = "its len() must be what it gives in an epoch"
+    return DataError(f"the {name} split says that an epoch has {count(size, 'sample')}, and gives {given}; {advice}")
 
 
 def remedy(reason: str) -> str:
@@ -134,19 +157,6 @@ def remedy(reason: str) -> str:
             "loader.num_workers or a smaller loader.batch_size"
         )
     return ""
-
-
-def _first_of_stream(stream: IterableDataset[Any], name: str, last: int) -> list[Any]:
-    """The first samples of a stream, up to number ``last``; it cannot begin anywhere else."""
-    if hasattr(stream, "set_epoch"):
-        stream.set_epoch(0)
-    read = list(islice(stream, last + 1))
-    if len(read) <= last:
-        raise DataError(
-            f"the {name} split says that an epoch has {count(split_size(stream, name), 'sample')}, and gives "
-            f"{len(read)}; its len() must be what it gives in an epoch"
-        )
-    return read
 
 
 def _check_alike(read: Sequence[Any], name: str, samples: Sequence[int]) -> None:

@@ -1,133 +1,75 @@
-"""Reads an ``IterableDataset``, whose samples come in an order of their own, in one process or in several.
+"""Reads an ``IterableDataset``, whose samples come in an order of their own, as if they could be indexed."""
 
-Each process iterates over the data set by itself and gives full batches in turn. What is left at the end of all of them
-together makes the last batches, so an epoch has as many as its length says. A stream can only be read from its
-beginning: to go on inside an epoch, what comes before is read again.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch.utils.data import Dataset
+from torch.utils.data import IterableDataset, get_worker_info
 
-from ptb.data.batch import Batch
-from ptb.data.samples import Collate, make_batch, seed_sample
-from ptb.device import cpu_threads, is_memory_error
-from ptb.errors import DataError, PtbError, count, one_line
-from ptb.seeding import GlobalGenerators
+from ptb.seeding import seed_host
+
+# Added to the seed for each sample: 2**64 divided by the golden ratio. Hashing would cost a sixth of the seeding.
+SEED_STEP = 0x9E3779B97F4A7C15
 
 
-@dataclass(frozen=True)
-class StreamPart:
-    """The batch with this index that one of several workers makes of its share of an epoch."""
-
-    epoch: int
-    index: int
-    size: int
-    worker: int
-    workers: int
+class StreamEnd(Exception):
+    """The stream ends before that sample."""
 
 
-@dataclass
-class _Position:
-    """How far a stream was read in this process."""
+class Stream:
+    """The samples of an ``IterableDataset`` by their number, for as long as they are asked for in order.
 
-    epoch: int
-    samples: Iterator[Any]
-    index: int = 0  # of the next batch
+    Of several workers each iterates over the data set by itself, and sample ``n`` is number ``n // workers`` of those
+    that worker ``n % workers`` is given. To go on inside an epoch, or back, the stream is read from its beginning.
 
-
-class StreamReader:
-    """Reads the streams among the splits of a data set in this process."""
-
-    def __init__(self, splits: Mapping[str, Dataset[Any]], collate: Collate | None) -> None:
-        self._splits = dict(splits)
-        self._collate = collate
-        self._positions: dict[str, _Position] = {}
-        self._generators: GlobalGenerators | None = None
-
-    def read(self, split: str, seed: int, part: StreamPart, before_each: Callable[[int], object]) -> Batch | list[Any]:
-        """The batch, or where the stream ends before it is full, the list of samples that are left.
-
-        The random numbers of Python, NumPy and torch are seeded before each sample.
-        """
-        self._generators = self._generators or GlobalGenerators()  # not earlier: it cannot be sent to another process
-        with self._generators.preserved(torch.device("cpu")), cpu_threads(1):
-            position = self._positions.get(split)
-            try:
-                if position is None or position.epoch != part.epoch or position.index > part.index:
-                    position = self._positions[split] = self._begin(split, part.epoch)
-                while position.index < part.index:  # read before, or by a process that was stopped since
-                    self._next_samples(position, part, seed, before_each)
-                read = self._next_samples(position, part, seed, before_each)
-            except (Exception, SystemExit) as error:  # a data set may raise anything
-                self._positions.pop(split, None)
-                if isinstance(error, PtbError) or is_memory_error(error):
-                    raise
-                raise DataError(f"reading the {split} split failed: {one_line(error)}") from error
-        if len(read) < part.size:
-            return read
-        return make_batch(read, range(len(read)), split, self._collate)
-
-    def _begin(self, split: str, epoch: int) -> _Position:
-        stream: Any = self._splits[split]
-        if hasattr(stream, "set_epoch"):
-            stream.set_epoch(epoch)
-        return _Position(epoch, iter(stream))
-
-    def _next_samples(
-        self, position: _Position, part: StreamPart, seed: int, before_each: Callable[[int], object]
-    ) -> list[Any]:
-        read: list[Any] = []
-        first = position.index * part.size
-        for place in range(first, first + part.size):
-            before_each(place)
-            seed_sample(seed, place * part.workers + part.worker)
-            try:
-                read.append(next(position.samples))
-            except StopIteration:
-                break
-        position.index += 1
-        return read
-
-
-def batches_of_stream(
-    replies: Iterable[Batch | list[Any]], batch_size: int, workers: int, size: int, split: str, collate: Collate | None
-) -> Iterator[Batch]:
-    """Yields the batches of an epoch, from what the workers give in turn.
-
-    Raises:
-        DataError: they give other than ``size`` samples together.
+    Attributes:
+        next: the number of the sample that comes next.
     """
-    left: list[Any] = []
-    ended: set[int] = set()
-    given = 0
-    for worker, reply in zip(cycle(range(workers)), replies, strict=False):
-        if worker in ended:
-            continue
-        if isinstance(reply, Batch):
-            given += reply.size
-            if given > size:
-                break
-            yield reply
-            continue
-        left += reply
-        ended.add(worker)
-        if len(ended) == workers:
-            break
-    if given + len(left) != size:
-        found = f"more than {size}" if given > size else given + len(left)
-        shares = (
-            f"with loader.num_workers={workers}, each process must give its own share of them "
-            "(torch.utils.data.get_worker_info)"
-        )
-        raise DataError(
-            f"the {split} split says that an epoch has {count(size, 'sample')}, and gives {found}; "
-            f"{shares if workers > 1 else 'its len() must be what it gives in an epoch'}"
-        )
-    for first in range(0, len(left), batch_size):
-        part = left[first : first + batch_size]
-        yield make_batch(part, range(given + first, given + first + len(part)), split, collate)
+
+    def __init__(self, stream: IterableDataset[Any]) -> None:
+        self._stream: Any = stream
+        self._epoch: tuple[int, int | None] | None = None  # its number, and the seed of what is drawn for its samples
+        self._samples: Iterator[Any] = iter(())
+        self.next, self._step = 0, 1
+
+    def begin(self, epoch: int, seed: int | None) -> None:
+        """Reads from the beginning of an epoch, unless it is inside it. Without ``seed`` nothing is seeded."""
+        if self._epoch != (epoch, seed):
+            self._restart(epoch, seed)
+
+    def __len__(self) -> int:
+        return len(self._stream)
+
+    def __getitem__(self, sample: int) -> Any:
+        """Seeds before each sample, those in between too, and reads it.
+
+        Raises:
+            StreamEnd: there are not as many.
+        """
+        assert self._epoch is not None
+        if sample < self.next:
+            self._restart(*self._epoch)
+        while True:
+            if (seed := self._epoch[1]) is not None:
+                seed_sample(seed, self.next)
+            try:
+                read = next(self._samples)
+            except StopIteration:
+                raise StreamEnd from None
+            except BaseException:
+                self._epoch = None  # the next time it is read from its beginning
+                raise
+            self.next += self._step
+            if self.next > sample:
+                return read
+
+    def _restart(self, epoch: int, seed: int | None) -> None:
+        if hasattr(self._stream, "set_epoch"):
+            self._stream.set_epoch(epoch)
+        worker = get_worker_info()
+        self.next, self._step = (worker.id, worker.num_workers) if worker else (0, 1)
+        self._epoch, self._samples = (epoch, seed), iter(self._stream)
+
+
+def seed_sample(seed: int, sample: int) -> None:
+    """Seeds Python, NumPy and torch for one sample."""
+    seed_host((seed + sample * SEED_STEP) % 2**63)

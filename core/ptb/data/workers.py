@@ -4,13 +4,13 @@ The ``DataLoader`` goes on for as long as its workers live: its sampler hands ou
 pool of workers serves all splits and epochs, and an epoch can start at any batch.
 """
 
-import itertools
 import multiprocessing
 import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import chain, count, cycle, islice, repeat
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from threading import Thread
@@ -23,13 +23,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from torch.utils.data._utils import signal_handling
 
 from ptb.data.batch import Batch
-from ptb.data.samples import BatchReader, Collate, remedy, split_size
-from ptb.data.streams import StreamPart, StreamReader, batches_of_stream
+from ptb.data.samples import BatchReader, Collate, make_batch, remedy, split_size, wrong_length
 from ptb.device import cores, is_memory_error
 from ptb.errors import DataError, PtbError, one_line
 
-Wanted = list[int] | StreamPart  # numbers of samples, or the next ones of a stream
-Key = tuple[int, str, int, Wanted]  # epoch of the pool, split, seed, what is wanted
+Parts = Callable[[int], Iterator[Sequence[int]]]  # the samples of each batch from one batch on
+Key = tuple[int, str, int, Sequence[int], int]  # number of the reading; split, seed, samples and epoch for the reader
 # Workers are started for an epoch that would take longer than this without them, seconds.
 WORTH_WORKERS = 2.0
 MOST_WORKERS = 8
@@ -65,7 +64,7 @@ class Workers:
         self.collate = collate
         self._has_streams = any(isinstance(split, IterableDataset) for split in splits.values())
         self._sizes = {name: split_size(split, name) for name, split in splits.items()}
-        self._reader = _Reader(splits, collate)
+        self._reader = BatchReader(splits, collate)
         self._wanted = num_workers
         self._prefetch_factor = prefetch_factor
         self._pin_device = pin_device
@@ -73,8 +72,8 @@ class Workers:
         self._context = multiprocessing_context
         self._timeout = timeout or float("inf")
         self._seconds_per_sample = float("inf")
-        self._epoch = 0
-        self._keys = _Keys()
+        self._reading = 0
+        self._keys = _Keys(1)
         self._processes: list[BaseProcess] = []
         self._replies: Iterator[Any] = iter(())
         self._end: Callable[[], object] = lambda: None
@@ -98,7 +97,7 @@ class Workers:
     def take(self, split: str, samples: Tensor) -> Batch:
         """Reads samples (int64 ``[B]``) in this process; nothing is seeded for them."""
         start = perf_counter()
-        batch = self._reader.samples.read(split, None, samples.tolist())
+        batch = self._reader.take(split, samples.tolist())
         seconds = (perf_counter() - start) / max(len(samples), 1)
         self._seconds_per_sample = min(self._seconds_per_sample, seconds)  # the first read may import and open much
         return batch
@@ -115,7 +114,7 @@ class Workers:
             DataError: a sample cannot be read, or a worker died or gave no batch in time; no worker is left then.
         """
         wanted = [part.tolist() for part in parts]
-        yield from self._read(split, seed, wanted.__getitem__, len(wanted), waiting)
+        yield from self._read(split, seed, 0, lambda first: islice(wanted, first, None), waiting)
         if not self._persistent:
             self.close()
 
@@ -124,40 +123,57 @@ class Workers:
     ) -> Iterator[Batch]:
         """Yields the batches of one epoch of a stream on the host, full ones but for the last.
 
-        Each worker reads its own share of the samples, so their order depends on the number of workers.
+        Each worker reads its own share of the samples, so their order depends on the number of workers. It gives full
+        batches in its turn, and what is left at the end of all of them together makes the last ones.
 
         Raises:
             DataError: as ``batches``; or the stream gives another number of samples than its length.
         """
-        number = self.num_workers or 1
+        size, number = self._sizes[split], self.num_workers or 1
+        stride = batch_size * number
 
-        def part(turn: int) -> StreamPart:
-            return StreamPart(epoch, turn // number, batch_size, turn % number, number)
+        def parts(first: int) -> Iterator[range]:
+            starts = (turn // number * stride + turn % number for turn in count(first))
+            return (range(start, start + stride, number) for start in starts)
 
-        replies = self._read(split, seed, part, None, waiting)
-        yield from batches_of_stream(replies, batch_size, number, self._sizes[split], split, self.collate)
-        self._keys.ahead = iter(())
+        left: list[Any] = []
+        ended: set[int] = set()
+        given = 0
+        for worker, reply in zip(cycle(range(number)), self._read(split, seed, epoch, parts, waiting), strict=False):
+            if isinstance(reply, Batch):
+                given += reply.size
+                if given > size:
+                    break
+                yield reply
+            elif worker not in ended:
+                left += reply
+                ended.add(worker)
+                if len(ended) == number:
+                    break
+        self._keys.begin(0, iter(()))
+        if given + len(left) != size:
+            found = f"more than {size}" if given > size else given + len(left)
+            raise wrong_length(split, size, found, number)
+        for first in range(0, len(left), batch_size):
+            part = left[first : first + batch_size]
+            yield make_batch(part, range(given + first, given + first + len(part)), split, self.collate)
         if not self._persistent:
             self.close()
 
-    def _read(
-        self,
-        split: str,
-        seed: int,
-        wanted: Callable[[int], Wanted],
-        count: int | None,
-        waiting: Callable[[], object],
-    ) -> Iterator[Any]:
-        """Yields the reply to ``wanted(0)``, ``wanted(1)`` and so on; ``count`` of them, or without an end."""
-        epoch = 0
-        for number in itertools.count() if count is None else range(count):
-            if self.num_workers and (not self._processes or epoch != self._epoch):
-                epoch = self._epoch = self._epoch + 1
-                self._keys.ahead = self._keys_from(number, epoch, split, seed, wanted, count)
+    def _read(self, split: str, seed: int, epoch: int, parts: Parts, waiting: Callable[[], object]) -> Iterator[Any]:
+        """Yields what the reader gives for each part."""
+        reading = 0
+        for number, samples in enumerate(parts(0)):
+            workers = len(self._processes) or self.num_workers
+            if workers and (not self._processes or reading != self._reading):
+                reading = self._reading = self._reading + 1
+                if not self._processes:
+                    self._keys = _Keys(workers)
+                self._keys.begin(number, ((reading, split, seed, part, epoch) for part in parts(number)))
                 if not self._processes:
                     self._start()
             if not self._processes:
-                reply = self._reader.read(split, seed, wanted(number))
+                reply = self._reader.read(split, seed, samples, epoch)
             else:
                 try:
                     reply = self._receive(split, waiting)
@@ -165,16 +181,6 @@ class Workers:
                     self.close()
                     raise
             yield reply
-
-    def _keys_from(
-        self, first: int, epoch: int, split: str, seed: int, wanted: Callable[[int], Wanted], count: int | None
-    ) -> Iterator[Key | None]:
-        for number in itertools.count(first) if count is None else range(first, count):
-            part = wanted(number)
-            # Workers take turns, and that of another one is let pass.
-            while isinstance(part, StreamPart) and self._keys.given % part.workers != part.worker:
-                yield None
-            yield epoch, split, seed, part
 
     def close(self) -> None:
         """Ends the workers. Reading again starts new ones."""
@@ -187,7 +193,6 @@ class Workers:
         if method not in (methods := multiprocessing.get_all_start_methods()):
             method = methods[0]  # joblib sets one of its own, with which a DataLoader starts nothing
         self._samples = _WorkerSamples(self.splits, self.num_workers, self.collate)
-        self._keys.given = 0
         others = set(multiprocessing.active_children())
         pinning = torch.cuda.device(self._pin_device) if self._pin_device else nullcontext()
         try:
@@ -253,7 +258,7 @@ class Workers:
                     ) from None
                 continue
             self._received += 1  # workers take turns, so this says whose turn it is
-            if reply is None or reply[0] != self._epoch:
+            if reply is None or reply[0] != self._reading:
                 continue
             if isinstance(reply[1], Exception):
                 raise reply[1]
@@ -278,44 +283,33 @@ class Workers:
 class _Keys:
     """The sampler of the ``DataLoader``: never ends, and gives None where there is nothing to read."""
 
-    ahead: Iterator[Key | None] = iter(())
-    given = 0  # keys so far; the next one is for worker ``given % num_workers``
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._ahead: Iterator[Key | None] = iter(())
+        self._given = 0  # so far; workers take turns, so the next one is for worker ``given % workers``
+
+    def begin(self, turn: int, keys: Iterator[Key]) -> None:
+        """Gives these from now on, the first of them when it is the turn of the worker ``turn % workers``."""
+        self._ahead = chain(repeat(None, (turn - self._given) % self._workers), keys)
 
     def __iter__(self) -> Iterator[Key | None]:
         while True:
-            key = next(self.ahead, None)
-            self.given += 1
-            yield key
-
-
-class _Reader:
-    """Reads in one process whatever is wanted, from map-style data sets and from streams."""
-
-    def __init__(self, splits: Mapping[str, Dataset[Any]], collate: Collate | None) -> None:
-        self.samples = BatchReader(splits, collate)
-        self._streams = StreamReader(splits, collate)
-
-    def read(
-        self, split: str, seed: int, wanted: Wanted, before_each: Callable[[int], object] = lambda sample: None
-    ) -> Any:
-        """A batch; of a stream at its end a list of samples."""
-        if isinstance(wanted, StreamPart):
-            return self._streams.read(split, seed, wanted, before_each)
-        return self.samples.read(split, seed, wanted, before_each)
+            self._given += 1
+            yield next(self._ahead, None)
 
 
 class _WorkerSamples(Dataset[Any]):
-    """The data set of the ``DataLoader``: epoch and batch of a key, or epoch and the error that reading ended with."""
+    """The data set of the ``DataLoader``: for a key the number of its reading, and the batch or the error there."""
 
     def __init__(self, splits: Mapping[str, Dataset[Any]], num_workers: int, collate: Collate | None) -> None:
-        self._reader = _Reader(splits, collate)
+        self._reader = BatchReader(splits, collate)
         self._names = list(splits)
         self._last = multiprocessing.RawArray("q", [-1] * 2 * num_workers)  # shared: of each worker, split and sample
 
     def __getitem__(self, key: Key | None) -> tuple[int, Any] | None:
         if key is None:
             return None
-        epoch, split, seed, wanted = key
+        reading, split, seed, samples, epoch = key
         worker, number = cast(Any, get_worker_info()).id, self._names.index(split)
 
         def note(sample: int) -> None:
@@ -323,11 +317,11 @@ class _WorkerSamples(Dataset[Any]):
             self._last[2 * worker + 1] = sample
 
         try:
-            return epoch, self._reader.read(split, seed, wanted, note)
+            return reading, self._reader.read(split, seed, samples, epoch, note)
         except PtbError as error:  # perhaps of a class that cannot be pickled
-            return epoch, DataError(str(error))
+            return reading, DataError(str(error))
         except Exception as error:  # all but running out of memory has become a DataError
-            return epoch, MemoryError(one_line(error))
+            return reading, MemoryError(one_line(error))
 
     def last(self, worker: int) -> str:
         """Says which sample a worker began to read last."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from ptb.data.samples import Collate, read_batch, split_size
+from ptb.data.samples import BatchReader, Collate, split_size
 from ptb.data.sources import InMemorySamples
 from ptb.storage.digest import update_digest
 
@@ -20,6 +20,7 @@ CHUNK = 4096
 def fingerprint(splits: Mapping[str, Dataset[Any]], collate: Collate | None = None) -> str:
     """A SHA-256 of each split: of every byte in memory up to 1 GiB, else of its size and 64 samples."""
     digest = hashlib.sha256()
+    reader = BatchReader(splits, collate)
     for name, split in splits.items():
         size = split_size(split, name)
         digest.update(f"{name}\0{size}\0".encode())
@@ -29,7 +30,7 @@ def fingerprint(splits: Mapping[str, Dataset[Any]], collate: Collate | None = No
         if isinstance(split, IterableDataset):  # it can only be read from its beginning
             chosen = torch.arange(min(size, FINGERPRINT_SAMPLES))
         for indices in torch.split(chosen, CHUNK) if size else ():
-            batch = held.take(indices) if held else read_batch(split, name, None, indices.tolist(), collate)
+            batch = held.take(indices) if held else reader.take(name, indices.tolist())
             for tensor in batch.tensors():
                 update_digest(digest, tensor)
     return digest.hexdigest()

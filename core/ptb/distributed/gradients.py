@@ -5,7 +5,7 @@ added up is the loss of a piece by the divisor of the whole step. So the sum is 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,30 +15,39 @@ from ptb.seeding import seed_global
 if TYPE_CHECKING:
     from ptb.distributed.world import World
 
-SparsePiece = tuple[Tensor, Tensor] | None  # indices and values
+SparseRow = list[tuple[Tensor, Tensor] | None]  # indices and values by parameter
 FACTS = 4  # of each process in a step: samples, the signal that it got, seconds, whether its loss is finite
 
 
 class AddedGradients:
-    """Adds up gradients, buffers, and what processes say of a step, in one transfer.
+    """Adds up gradients, buffers, and what processes say of a step.
+
+    Each process has one piece of each batch, and its gradients over all of them are added up in one transfer. Or each
+    has some shards of it, whose gradients are added up one by one in one order, whoever computes them: the bits are the
+    same. Each shard begins with the buffers of the step, and with random numbers that belong to seed, step and shard.
 
     Args:
         world: the processes.
         modules: model and loss, whose buffers are averaged by samples.
-        seed: of the run; random numbers of a step depend on it, the step and the rank.
+        seed: of the run; random numbers of a step depend on it, the step and the rank or shard.
+        shards: how many a batch is cut into, a multiple of the number of processes; None for pieces.
     """
 
-    def __init__(self, world: "World | None", modules: Sequence[nn.Module], seed: int) -> None:
-        self._world, self._seed = world, seed
+    def __init__(
+        self, world: "World | None", modules: Sequence[nn.Module], seed: int, shards: int | None = None
+    ) -> None:
+        self._world, self._seed, self._shards = world, seed, shards
         self._rank, self._size = (world.rank, world.size) if world else (0, 1)
+        self._own = shards // self._size if shards else 1  # pieces of a batch in this process
         self._sparse = {id(each) for module in modules for each in _sparse_parameters(module)}
         buffers = [each for module in modules for each in module.buffers()]
         self._floats = [each for each in buffers if each.is_floating_point()]
         self._counts = [each for each in buffers if not each.is_floating_point() and each.dtype != torch.bool]
         self._before: list[Tensor] = []
+        self._rows: list[Tensor] = []  # of the pieces of this process, with what is transferred apart
+        self._apart: list[tuple[SparseRow, list[Tensor]]] = []  # sparse gradients, and counts
         self._step = self._samples = 0
         self._is_open = False  # a step has begun
-        self._own = 1  # pieces of a batch in this process
 
     def begin_step(self, step: int) -> None:
         """Note the buffers, and seed the global generators."""
@@ -46,7 +55,7 @@ class AddedGradients:
             raise RuntimeError("a step that has failed cannot be taken again where batches are cut in pieces")
         self._step, self._is_open = step, True
         self._remember()
-        if self._world is not None:
+        if not self._shards:
             seed_global(self._seed, "step", step, self._rank)
 
     def sum_(self, tensor: Tensor) -> Tensor:
@@ -54,39 +63,68 @@ class AddedGradients:
         return tensor if self._world is None else self._world.sum_(tensor)
 
     def begin(self, number: int) -> None:
-        """A micro-batch begins, the ``number``-th of this process in the step."""
+        """A micro-batch begins, the ``number``-th of this process in the step; a shard goes back to its buffers."""
         if number == 0:
-            self._samples = 0
+            self._rows, self._apart, self._samples = [], [], 0
+        if self._shards:
+            with torch.no_grad():
+                for buffer, then in zip((*self._floats, *self._counts), self._before, strict=True):
+                    buffer.copy_(then)
+            batch, shard = divmod(number, self._own)
+            seed_global(self._seed, "shard", self._step, batch * self._shards + self._rank * self._own + shard)
 
+    @torch.no_grad()
     def end(self, parameters: Sequence[nn.Parameter], samples: int, share: Tensor) -> None:
-        """The gradients of a micro-batch are there; ``share`` is its part of the loss."""
+        """The gradients of a micro-batch are there, or of a shard by itself; ``share`` is its part of the loss."""
         self._samples += samples
+        if self._shards:
+            self._keep(parameters, share, samples)
+            for each in parameters:
+                each.grad = None
 
     @torch.no_grad()
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, facts: Sequence[float]
     ) -> tuple[Tensor, list[list[float]]]:
         """Put the gradients of the whole step in place; returns its loss, and the facts by rank."""
+        if not self._shards:
+            self._keep(parameters, loss, self._samples)
         said = torch.zeros(self._size, FACTS, dtype=loss.dtype, device=loss.device)
         said[self._rank] = torch.tensor(facts, dtype=loss.dtype)
-        sparse = self._added_sparse(parameters)
-        counts = self._largest_counts()
-        loss, facts_of_all = self._put(parameters, self._added(parameters, loss, said))
-        for each, gradient in sparse.items():
-            each.grad = gradient
-        for buffer, value in zip(self._counts, counts, strict=True):
-            buffer.copy_(value)
+        if self._sparse or self._counts:
+            of_all = [self._apart] if self._world is None else self._world.gather(self._apart)
+            sparse, counts = zip(*self._in_order(of_all), strict=True)
+            for buffer, values in zip(self._counts, zip(*counts, strict=True), strict=True):
+                buffer.copy_(torch.stack(values).amax(0))  # as of batches seen: of the piece that has counted the most
+            self._join_sparse(parameters, sparse)
+        loss, facts_of_all = self._put(parameters, self._added(said.flatten()))
         self._remember()
         self._is_open = False
         return loss, facts_of_all
 
-    def _added(self, parameters: Sequence[nn.Parameter], loss: Tensor, said: Tensor) -> Tensor:
-        """The rows of all pieces as one, and what was said, ``[P + W * FACTS]``."""
-        return self.sum_(torch.cat([self._row(parameters, loss, self._samples), said.flatten()]))
+    def _keep(self, parameters: Sequence[nn.Parameter], loss: Tensor, samples: int) -> None:
+        """Keep the gradients of a piece, and its buffers."""
+        self._rows.append(self._row(parameters, loss, samples))
+        gradients = [each.grad for each in parameters if id(each) in self._sparse]
+        sparse = [None if each is None else (each._indices().cpu(), each._values().cpu()) for each in gradients]
+        self._apart.append((sparse, [each.to("cpu", copy=True) for each in self._counts]))
 
-    def _sparse_pieces(self, parameters: Sequence[nn.Parameter]) -> list[list[SparsePiece]]:
-        """For each piece of this process the sparse gradients, in the order of the parameters."""
-        return [self._sparse_piece(parameters)]
+    def _added(self, said: Tensor) -> Tensor:
+        """The rows of all pieces as one, and what was said, ``[P + W * FACTS]``."""
+        if not self._shards:
+            return self.sum_(torch.cat([*self._rows, said]))
+        rows = torch.stack(self._rows)
+        first, *others = self._in_order(rows[None] if self._world is None else self._world.gather_rows(rows))
+        total = first.clone()
+        for row in others:
+            total += row
+        return torch.cat([total, self.sum_(said)])
+
+    def _in_order(self, by_rank: Any) -> Iterator[Any]:
+        """What all processes have of their pieces, in the order of the pieces of one batch after the other."""
+        for batch in range(0, len(self._rows), self._own):
+            for own in by_rank:
+                yield from own[batch : batch + self._own]
 
     def _row(self, parameters: Sequence[nn.Parameter], loss: Tensor, samples: int) -> Tensor:
         """Gradients, which of them there are, changes of buffers times samples, samples, loss: ``[P]``."""
@@ -135,100 +173,19 @@ class AddedGradients:
                 raise RuntimeError(f"a gradient is {what}: those of pieces of a batch cannot be added up")
         return [each for each in parameters if id(each) not in self._sparse and each.requires_grad]
 
-    def _sparse_piece(self, parameters: Sequence[nn.Parameter]) -> list[SparsePiece]:
-        gradients = [each.grad for each in parameters if id(each) in self._sparse]
-        return [None if each is None else (each._indices().cpu(), each._values().cpu()) for each in gradients]
-
-    def _added_sparse(self, parameters: Sequence[nn.Parameter]) -> dict[nn.Parameter, Tensor | None]:
-        """The sparse gradients of all pieces: their values one after the other, which an optimizer adds up."""
+    def _join_sparse(self, parameters: Sequence[nn.Parameter], rows: Sequence[SparseRow]) -> None:
+        """Put sparse gradients in place: the values of all pieces one after the other, which an optimizer adds up."""
         owners = [each for each in parameters if id(each) in self._sparse]
-        if not owners:
-            return {}
-        own = self._sparse_pieces(parameters)
-        by_rank = [own] if self._world is None else self._world.gather(own)
-        pieces = [
-            piece for batch in range(0, len(own), self._own) for each in by_rank for piece in each[batch:][: self._own]
-        ]
-        found: dict[nn.Parameter, Tensor | None] = {}
-        for place, each in enumerate(owners):
-            there = [pair for piece in pieces if (pair := piece[place]) is not None]
-            gradient = None
+        for each, pieces in zip(owners, zip(*rows, strict=True), strict=True):
+            there = [piece for piece in pieces if piece is not None]
+            each.grad = None
             if there:
                 indices, values = torch.cat([pair[0] for pair in there], 1), torch.cat([pair[1] for pair in there])
                 gradient = torch.sparse_coo_tensor(indices, values, each.shape, check_invariants=False)
-                gradient = gradient.to(each.device)
-            found[each] = gradient
-        return found
-
-    def _largest_counts(self) -> list[Tensor]:
-        """Whole numbers, as of batches seen, are those of the process that has counted the most."""
-        own = [buffer.clone() for buffer in self._counts]
-        if not own or self._world is None:
-            return own
-        of_all = self._world.gather([each.cpu() for each in own])
-        return [torch.stack(each).amax(0) for each in zip(*of_all, strict=True)]
+                each.grad = gradient.to(each.device)
 
     def _remember(self) -> None:
         self._before = [each.detach().clone() for each in (*self._floats, *self._counts)]
-
-
-class ShardedGradients(AddedGradients):
-    """Adds up the gradients of shards of each batch in one order, whoever computes them: the bits are the same.
-
-    Each shard begins with the buffers of the step, and with random numbers that belong to seed, step and shard.
-
-    Args:
-        shards: how many a batch is cut into; a multiple of the number of processes.
-    """
-
-    def __init__(self, world: "World | None", modules: Sequence[nn.Module], seed: int, shards: int) -> None:
-        super().__init__(world, modules, seed)
-        self._shards = shards
-        self._own = shards // self._size
-        self._rows: list[Tensor] = []
-        self._sparse_rows: list[list[SparsePiece]] = []
-        self._most: list[Tensor] = []
-
-    def begin(self, number: int) -> None:
-        """Go back to the buffers of the step, and seed."""
-        if number == 0:
-            self._rows, self._sparse_rows, self._most = [], [], [each.clone() for each in self._counts]
-        with torch.no_grad():
-            for buffer, then in zip((*self._floats, *self._counts), self._before, strict=True):
-                buffer.copy_(then)
-        batch, shard = divmod(number, self._own)
-        seed_global(self._seed, "shard", self._step, batch * self._shards + self._rank * self._own + shard)
-
-    @torch.no_grad()
-    def end(self, parameters: Sequence[nn.Parameter], samples: int, share: Tensor) -> None:
-        """Keep the gradients of this shard, and forget them."""
-        self._rows.append(self._row(parameters, share, samples))
-        self._sparse_rows.append(self._sparse_piece(parameters))
-        self._most = [torch.maximum(most, now) for most, now in zip(self._most, self._counts, strict=True)]
-        for each in parameters:
-            each.grad = None
-
-    def _added(self, parameters: Sequence[nn.Parameter], loss: Tensor, said: Tensor) -> Tensor:
-        rows = torch.stack(self._rows)
-        whole = rows[None] if self._world is None else self._world.gather_rows(rows)
-        first, *others = (
-            row
-            for batch in range(0, len(rows), self._own)
-            for of_rank in whole
-            for row in of_rank[batch : batch + self._own]
-        )
-        total = first.clone()
-        for row in others:
-            total += row
-        return torch.cat([total, self.sum_(said).flatten()])
-
-    def _sparse_pieces(self, parameters: Sequence[nn.Parameter]) -> list[list[SparsePiece]]:
-        return self._sparse_rows
-
-    def _largest_counts(self) -> list[Tensor]:
-        for buffer, most in zip(self._counts, self._most, strict=True):
-            buffer.copy_(most)
-        return super()._largest_counts()
 
 
 def _sparse_parameters(module: nn.Module) -> Iterator[nn.Parameter]:

@@ -28,16 +28,14 @@ def share_batches(trainer: Trainer, world: "World | None", shards: int | None, s
     """Let a trainer take its pieces of each batch, and add up the gradients of all."""
     if world is None and shards is None:
         return
-    from ptb.distributed.gradients import AddedGradients, ShardedGradients
+    from ptb.distributed.gradients import AddedGradients
 
     rank, size = (world.rank, world.size) if world else (0, 1)
     modules = [each for each in (trainer.model, trainer.objective.loss) if isinstance(each, nn.Module)]
-    if shards is None:
-        trainer.share(AddedGradients(world, modules, seed), world, range(rank, rank + 1), size)
-        return
-    own = shards // size
-    shared = ShardedGradients(world, modules, seed, shards)
-    trainer.share(shared, world, range(rank * own, (rank + 1) * own), shards)
+    pieces = size if shards is None else shards
+    own = pieces // size
+    shared = AddedGradients(world, modules, seed, shards)
+    trainer.share(shared, world, range(rank * own, (rank + 1) * own), pieces)
 
 
 def device_of(name: str, source: str = "") -> torch.device:

@@ -21,18 +21,8 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 def update_digest(digest: "hashlib._Hash", tensor: Tensor) -> None:
     """Add a tensor to a hash: dtype, NUL, shape, NUL, the little-endian bytes of the contiguous CPU tensor."""
-    update_header(digest, tensor.dtype, tuple(tensor.shape))
-    update_bytes(digest, tensor)
-
-
-def update_header(digest: "hashlib._Hash", dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Add a dtype and a shape to a hash."""
-    digest.update(f"{dtype}\0{tuple(shape)}\0".encode())
-
-
-def update_bytes(digest: "hashlib._Hash", tensor: Tensor) -> None:
-    """Add the bytes of a tensor to a hash."""
-    digest.update(raw(tensor.detach().cpu()).numpy().data if tensor.numel() else b"")
+    digest.update(f"{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+    digest.update(raw(tensor.cpu()).numpy().data if tensor.numel() else b"")
 
 
 def raw(tensor: Tensor) -> Tensor:

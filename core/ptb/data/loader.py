@@ -4,7 +4,7 @@ The order of the samples depends on the seed and the epoch, the augmentation of 
 sample. The global generators are not used, so neither workers nor evaluations change anything.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from operator import itemgetter
 from typing import Any
@@ -79,7 +79,8 @@ class BatchLoader:
         if isinstance(self.source, WorkerSource) and self.source.is_stream:
             # It is read to its end, where its length is checked, also where drop_last leaves out the last batch.
             stream = zip_longest(batches, self.source.stream(self.batch_size, seed, number, start))
-            return self._cut(((samples, batch) for samples, batch in stream if samples is not None), number)
+            changed = (self._changed(batch, samples, number) for samples, batch in stream if samples is not None)
+            return (piece for place, batch in enumerate(changed) for piece in self.own_pieces(batch, place))
         parts = [part for place, batch in enumerate(batches) for part in self._own(batch, place)]
         read = self.source.batches([self._samples(part) for part in parts if len(part)], seed)
         if self.transform is None and self.augment is None and not self.reconstructs and all(map(len, parts)):
@@ -100,9 +101,10 @@ class BatchLoader:
         """Returns the first samples of the split as one batch on the device, transformed but not augmented."""
         return self._transformed(self.source.take(torch.arange(min(count, self.size))))
 
-    def own_pieces(self, batch: Batch) -> list[Batch]:
-        """Returns the pieces of a whole batch that are this process's."""
-        return [*self._cut_one(batch, 0)]
+    def own_pieces(self, batch: Batch, place: int = 0) -> Iterator[Batch]:
+        """Returns the pieces of a whole batch, the one at ``place`` of an epoch, that are this process's."""
+        for piece in self._own(torch.arange(batch.size), place):
+            yield batch.map(itemgetter(slice(int(piece[0]), int(piece[-1]) + 1))) if len(piece) else NOTHING
 
     def augmented(self, batch: Batch, epoch: int, samples: Tensor) -> Batch:
         """Returns a batch of these samples (int64 ``[B]``) as it is in a training epoch."""
@@ -139,16 +141,6 @@ class BatchLoader:
             return [batch]
         pieces = batch.tensor_split(self.piece_count)
         return [pieces[each] for each in self.pieces]
-
-    def _cut(self, batches: Iterable[tuple[Tensor, Batch]], number: int) -> Iterator[Batch]:
-        """Reads and changes whole batches, and yields the own pieces of each."""
-        for place, (samples, batch) in enumerate(batches):
-            yield from self._cut_one(self._changed(batch, samples, number), place)
-
-    def _cut_one(self, batch: Batch, place: int) -> Iterator[Batch]:
-        for piece in self._own(torch.arange(batch.size), place):
-            rows = slice(int(piece[0]), int(piece[-1]) + 1) if len(piece) else slice(0)
-            yield batch.map(itemgetter(rows)) if len(piece) else NOTHING
 
     def _changed(self, batch: Batch, samples: Tensor, number: int) -> Batch:
         """Transforms and augments a batch."""

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, IterableDataset, StackDataset, Subset, Ten
 
 from ptb.data.batch import Batch as Batch
 from ptb.data.samples import Collate
-from ptb.data.workers import TIMEOUT, Workers
+from ptb.data.workers import Workers
 from ptb.errors import IncompatibleError
 
 Placement = Literal["device", "host", "workers"]
@@ -181,18 +181,15 @@ def make_sources(
     device: torch.device,
     placement: Placement | Literal["auto"] = "auto",
     num_workers: int | None = None,
-    prefetch_factor: int | None = None,
     pin_memory: bool | None = None,
-    persistent_workers: bool = True,
-    multiprocessing_context: str | None = None,
-    timeout: float = TIMEOUT,
     collate: Collate | None = None,
+    **options: Any,
 ) -> dict[str, Source]:
     """Chooses where the samples of a data set's splits are kept, the same for all of them.
 
     ``auto`` takes the first placement that is possible: ``device``, if each split is a ``TensorDataset`` or a
     ``Subset`` of one and they need at most a quarter of the free memory of a GPU (of the machine's memory, for other
-    devices); ``host``, if each split is that; ``workers``. The other arguments are for ``workers``, and mean what they
+    devices); ``host``, if each split is that; ``workers``. The other arguments are for ``Workers``, and mean what they
     mean in torch's ``DataLoader``; None takes as many workers as are worth it, and page-locked memory for a GPU. With
     ``collate``, and for streams, only ``workers`` are possible.
 
@@ -206,16 +203,7 @@ def make_sources(
         placement = "workers" if len(in_memory) < len(held) else "device" if _fits(in_memory, device) else "host"
     if placement == "workers":
         pin_device = device if device.type == "cuda" and pin_memory is not False else None
-        workers = Workers(
-            splits,
-            num_workers,
-            prefetch_factor,
-            pin_device,
-            persistent_workers,
-            multiprocessing_context,
-            timeout,
-            collate,
-        )
+        workers = Workers(splits, num_workers, pin_device=pin_device, collate=collate, **options)
         return {name: WorkerSource(workers, name, device) for name in splits}
     if len(in_memory) < len(held):
         read = ", ".join(name for name in held if name not in in_memory)

@@ -27,7 +27,7 @@ def scaling(alone: Trainer, together: Trainer, world: "World") -> str | None:
     if world.rank == 0:  # the others wait: it has the machine to itself
         one = _seconds(lambda: alone.train_step([batch]), lambda more: more)
     one = world.share(one)
-    pieces = loader.own_pieces(batch)
+    pieces = [*loader.own_pieces(batch)]
     shared = together.shared
     waited: list[float] = []
     if shared is not None:

@@ -145,7 +145,7 @@ class WorkerSource:
         self.is_stream = isinstance(workers.splits[split], IterableDataset)
         self._split = split
         self._device = device
-        self.size = workers.size(split)
+        self.size = workers.sizes[split]
         # Called about once a second while a worker's batch is waited for; what it raises ends the wait.
         self.waiting: Callable[[], object] = lambda: None
 
@@ -189,9 +189,9 @@ def make_sources(
 
     ``auto`` takes the first placement that is possible: ``device``, if each split is a ``TensorDataset`` or a
     ``Subset`` of one and they need at most a quarter of the free memory of a GPU (of the machine's memory, for other
-    devices); ``host``, if each split is that; ``workers``. The other arguments are for ``Workers``, and mean what they
-    mean in torch's ``DataLoader``; None takes as many workers as are worth it, and page-locked memory for a GPU. With
-    ``collate``, and for streams, only ``workers`` are possible.
+    devices); ``host``, if each split is that; ``workers``. The other arguments are those of ``Workers``;
+    ``pin_memory=None`` is page-locked memory for a GPU. With ``collate``, and for streams, only ``workers`` are
+    possible.
 
     Raises:
         IncompatibleError: only ``workers`` can read the samples.

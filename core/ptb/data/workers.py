@@ -45,8 +45,8 @@ LEFT_TO_THE_RUN = ("SIGINT", "SIGTERM", "SIGHUP")
 class Workers:
     """Reads batches from the splits of a data set.
 
-    ``pin_device`` is the GPU for which batches are copied into page-locked memory, or None; the other arguments are
-    those of ``ptb.data.sources.make_sources``.
+    The arguments mean what they mean in torch's ``DataLoader``, but that ``num_workers=None`` is as many as are worth
+    it, and ``pin_device`` the GPU for which batches are copied into page-locked memory, or None.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Workers:
         self.splits = dict(splits)
         self.collate = collate
         self._has_streams = any(isinstance(split, IterableDataset) for split in splits.values())
-        self._sizes = {name: split_size(split, name) for name, split in splits.items()}
+        self.sizes = {name: split_size(split, name) for name, split in splits.items()}
         self._reader = BatchReader(splits, collate)
         self._wanted = num_workers
         self._prefetch_factor = prefetch_factor
@@ -86,13 +86,9 @@ class Workers:
         # Of a stream they decide the order, so only the setting can start some.
         if self._has_streams:
             return 0
-        samples = max(self._sizes.values())
+        samples = max(self.sizes.values())
         slow = WORTH_WORKERS < self._seconds_per_sample * samples < float("inf")
         return min(cores(), MOST_WORKERS) if slow else 0
-
-    def size(self, split: str) -> int:
-        """The number of samples in a split."""
-        return self._sizes[split]
 
     def take(self, split: str, samples: Tensor) -> Batch:
         """Reads samples (int64 ``[B]``) in this process; nothing is seeded for them."""
@@ -129,7 +125,7 @@ class Workers:
         Raises:
             DataError: as ``batches``; or the stream gives another number of samples than its length.
         """
-        size, number = self._sizes[split], self.num_workers or 1
+        size, number = self.sizes[split], self.num_workers or 1
         stride = batch_size * number
 
         def parts(first: int) -> Iterator[range]:

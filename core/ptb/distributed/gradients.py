@@ -129,23 +129,10 @@ class AddedGradients:
     def _row(self, parameters: Sequence[nn.Parameter], loss: Tensor, samples: int) -> Tensor:
         """Gradients, which of them there are, changes of buffers times samples, samples, loss: ``[P]``."""
         dense = self._dense(parameters)
-        sizes = [each.numel() for each in (*dense, *self._floats)]
-        wide = any(each.dtype == torch.float64 for each in (*dense, *self._floats))
-        row = torch.zeros(
-            sum(sizes) + len(dense) + 2, dtype=torch.float64 if wide else torch.float32, device=loss.device
-        )
-        pieces = [*torch.split(row[: sum(sizes)], sizes)]
-        there = [(piece, each.grad) for piece, each in zip(pieces, dense, strict=False) if each.grad is not None]
-        if there:
-            torch._foreach_copy_(
-                [piece.view(grad.shape) for piece, grad in there], [grad.to(row.dtype) for _, grad in there]
-            )
-        for piece, now, then in zip(pieces[len(dense) :], self._floats, self._before, strict=False):
-            piece.copy_(((now - then) * samples).flatten())
-        flags = [float(each.grad is not None) for each in dense]
-        row[sum(sizes) : -1] = torch.tensor([*flags, samples], dtype=row.dtype)
-        row[-1] = loss
-        return row
+        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in dense]
+        changes = [(now - then) * samples for now, then in zip(self._floats, self._before, strict=False)]
+        numbers = torch.tensor([*(float(each.grad is not None) for each in dense), samples], device=loss.device)
+        return torch.cat([*(each.flatten() for each in (*gradients, *changes)), numbers, loss.reshape(1)])
 
     def _put(self, parameters: Sequence[nn.Parameter], flat: Tensor) -> tuple[Tensor, list[list[float]]]:
         dense = self._dense(parameters)

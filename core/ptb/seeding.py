@@ -65,14 +65,13 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
     """Restores the global random generators after the block."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    device = torch.device("cuda" if in_use else "cpu")
+    state = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(state, device)
 
 
 class GlobalGenerators:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, cycle, islice
 from typing import Any, Literal, cast
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, StackDataset, Subset, TensorDataset
 
 from ptb.data.batch import Batch as Batch
-from ptb.data.samples import Collate
+from ptb.data.samples import Collate, make_batch, wrong_length
 from ptb.data.workers import Workers
 from ptb.errors import IncompatibleError
 
@@ -159,13 +159,50 @@ class WorkerSource:
 
     def batches(self, parts: Sequence[Tensor], seed: int) -> Iterator[Batch]:
         """Yields a batch on the device for each of ``parts``; ``seed`` is for a data set that uses random numbers."""
-        for batch in self.workers.batches(self._split, parts, seed, self.waiting):
-            yield to_device(batch, self._device)
+        wanted = [part.tolist() for part in parts]
+        for batch in self.workers.read(self._split, seed, lambda first: islice(wanted, first, None), self.waiting):
+            yield to_device(cast(Batch, batch), self._device)
+        self.workers.end_epoch()
 
     def stream(self, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Batch]:
-        """Yields the batches of a stream from batch ``start``; it has an order of its own in each ``epoch``."""
-        for batch in islice(self.workers.stream(self._split, batch_size, seed, epoch, self.waiting), start, None):
+        """Yields the batches of a stream from batch ``start``; it has an order of its own in each ``epoch``.
+
+        Raises:
+            DataError: it gives another number of samples than its length; or as ``Workers.read``.
+        """
+        for batch in islice(self._whole_stream(batch_size, seed, epoch), start, None):
             yield to_device(batch, self._device)
+        self.workers.end_epoch()
+
+    def _whole_stream(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """Full batches of the shares of all workers in turn, then what is left at the ends of all shares together."""
+        number = self.workers.num_workers or 1
+        stride = batch_size * number
+
+        def parts(first: int) -> Iterator[range]:
+            starts = (turn // number * stride + turn % number for turn in count(first))
+            return (range(start, start + stride, number) for start in starts)
+
+        replies = self.workers.read(self._split, seed, parts, self.waiting, epoch)
+        left: list[Any] = []
+        ended: set[int] = set()
+        given = 0
+        for worker, reply in zip(cycle(range(number)), replies, strict=False):
+            if isinstance(reply, Batch):
+                given += reply.size
+                if given > self.size:
+                    raise wrong_length(self._split, self.size, f"more than {self.size}", number)
+                yield reply
+            elif worker not in ended:
+                left += reply
+                ended.add(worker)
+                if len(ended) == number:
+                    break
+        if given + len(left) != self.size:
+            raise wrong_length(self._split, self.size, given + len(left), number)
+        for first in range(0, len(left), batch_size):
+            part = left[first : first + batch_size]
+            yield make_batch(part, range(given + first, given + first + len(part)), self._split, self.collate)
 
     def close(self) -> None:
         """Ends the workers; reading again starts new ones."""

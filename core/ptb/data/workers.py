@@ -10,7 +10,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import chain, count, cycle, islice, repeat
+from itertools import chain, repeat
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from threading import Thread
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from torch.utils.data._utils import signal_handling
 
 from ptb.data.batch import Batch
-from ptb.data.samples import BatchReader, Collate, make_batch, remedy, split_size, wrong_length
+from ptb.data.samples import BatchReader, Collate, remedy, split_size
 from ptb.device import cores, is_memory_error
 from ptb.errors import DataError, PtbError, one_line
 
@@ -98,66 +98,18 @@ class Workers:
         self._seconds_per_sample = min(self._seconds_per_sample, seconds)  # the first read may import and open much
         return batch
 
-    def batches(
-        self, split: str, parts: Sequence[Tensor], seed: int, waiting: Callable[[], object] = lambda: None
-    ) -> Iterator[Batch]:
-        """Yields one batch on the host for each of ``parts``, the numbers of its samples (int64 ``[B]``).
+    def read(
+        self, split: str, seed: int, parts: Parts, waiting: Callable[[], object], epoch: int = 0
+    ) -> Iterator[Batch | list[Any]]:
+        """Yields a batch on the host for each of ``parts(0)``, in its turn; of a stream at its end a list of samples.
 
-        Another epoch may be read between two batches; what was read ahead is then read again. While a worker's batch is
-        waited for, ``waiting`` is called about once a second; what it raises ends the wait and the workers.
+        Other parts may be read between two of these; what was read ahead is then read again, from ``parts(number)`` on.
+        While a worker's batch is waited for, ``waiting`` is called about once a second; what it raises ends the wait
+        and the workers.
 
         Raises:
             DataError: a sample cannot be read, or a worker died or gave no batch in time; no worker is left then.
         """
-        wanted = [part.tolist() for part in parts]
-        yield from self._read(split, seed, 0, lambda first: islice(wanted, first, None), waiting)
-        if not self._persistent:
-            self.close()
-
-    def stream(
-        self, split: str, batch_size: int, seed: int, epoch: int, waiting: Callable[[], object] = lambda: None
-    ) -> Iterator[Batch]:
-        """Yields the batches of one epoch of a stream on the host, full ones but for the last.
-
-        Each worker reads its own share of the samples, so their order depends on the number of workers. It gives full
-        batches in its turn, and what is left at the end of all of them together makes the last ones.
-
-        Raises:
-            DataError: as ``batches``; or the stream gives another number of samples than its length.
-        """
-        size, number = self.sizes[split], self.num_workers or 1
-        stride = batch_size * number
-
-        def parts(first: int) -> Iterator[range]:
-            starts = (turn // number * stride + turn % number for turn in count(first))
-            return (range(start, start + stride, number) for start in starts)
-
-        left: list[Any] = []
-        ended: set[int] = set()
-        given = 0
-        for worker, reply in zip(cycle(range(number)), self._read(split, seed, epoch, parts, waiting), strict=False):
-            if isinstance(reply, Batch):
-                given += reply.size
-                if given > size:
-                    break
-                yield reply
-            elif worker not in ended:
-                left += reply
-                ended.add(worker)
-                if len(ended) == number:
-                    break
-        self._keys.begin(0, iter(()))
-        if given + len(left) != size:
-            found = f"more than {size}" if given > size else given + len(left)
-            raise wrong_length(split, size, found, number)
-        for first in range(0, len(left), batch_size):
-            part = left[first : first + batch_size]
-            yield make_batch(part, range(given + first, given + first + len(part)), split, self.collate)
-        if not self._persistent:
-            self.close()
-
-    def _read(self, split: str, seed: int, epoch: int, parts: Parts, waiting: Callable[[], object]) -> Iterator[Any]:
-        """Yields what the reader gives for each part."""
         reading = 0
         for number, samples in enumerate(parts(0)):
             workers = len(self._processes) or self.num_workers
@@ -177,6 +129,11 @@ class Workers:
                     self.close()
                     raise
             yield reply
+
+    def end_epoch(self) -> None:
+        """Ends the workers, where they are not to stay."""
+        if not self._persistent:
+            self.close()
 
     def close(self) -> None:
         """Ends the workers. Reading again starts new ones."""

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, get_worker_info
 from ptb import DataError
 from ptb.config.sections import LoaderSettings
 from ptb.data import workers as module
+from ptb.data.sources import WorkerSource
 from ptb.data.workers import TIMEOUT, Workers
 from ptb.device import cpu_threads
 
@@ -53,8 +54,14 @@ def workers_of(split, number, **options):
     return Workers({"train": split}, number, **options)
 
 
-def read(workers, split="train", batch_size=2, seed=0, **options):
-    return list(workers.batches(split, torch.arange(len(workers.splits[split])).split(batch_size), seed, **options))
+def batches_of(workers, split, parts, waiting=lambda: None):
+    source = WorkerSource(workers, split, torch.device("cpu"))
+    source.waiting = waiting
+    return source.batches(parts, 0)
+
+
+def read(workers, split="train", batch_size=2, **options):
+    return list(batches_of(workers, split, torch.arange(len(workers.splits[split])).split(batch_size), **options))
 
 
 def seen(workers, split="train", batch_size=2):
@@ -114,17 +121,17 @@ def test_workers_that_are_not_persistent_end_with_each_epoch():
 def test_an_epoch_goes_on_after_others_came_between(number):
     with closing(Workers({"train": Read(20), "val": Read(5)}, number)) as workers:
         targets = []
-        for place, (_, more, _) in enumerate(workers.batches("train", torch.arange(20).split(2), 0)):
+        for place, (_, more, _) in enumerate(batches_of(workers, "train", torch.arange(20).split(2))):
             targets += more.tolist()
             if place in (0, 4):
-                next(workers.batches("val", torch.arange(5).split(1), 0))  # and is left early
+                next(batches_of(workers, "val", torch.arange(5).split(1)))  # and is left early
                 assert seen(workers, "val") == [[0, 1], [2, 3], [4]]
         assert targets == list(range(20))
 
 
 def test_an_epoch_goes_on_with_new_workers_after_closing():
     workers = workers_of(Read(8), 2)
-    batches = workers.batches("train", torch.arange(8).split(2), 0)
+    batches = batches_of(workers, "train", torch.arange(8).split(2))
     first = next(batches)
     workers.close()
     rest = list(batches)
@@ -141,7 +148,7 @@ def test_batches_are_read_ahead_but_not_all_of_them(tmp_path, factor, ahead):
             return torch.zeros(1), index
 
     with closing(workers_of(Noted(40), 2, prefetch_factor=factor)) as workers:
-        next(workers.batches("train", torch.arange(40).split(1), 0))
+        next(batches_of(workers, "train", torch.arange(40).split(1)))
         wait_for(lambda: len(list(tmp_path.iterdir())) == 1 + 2 * ahead, 10)
         time.sleep(0.2)
         assert len(list(tmp_path.iterdir())) == 1 + 2 * ahead
@@ -155,6 +162,16 @@ def test_workers_are_started_only_where_reading_is_slow(monkeypatch):
     monkeypatch.setattr(module, "WORTH_WORKERS", 0.0)
     assert workers.num_workers == 2
     assert workers_of(Read(100), 1).num_workers == 1
+
+
+def test_workers_that_live_read_on_where_none_would_be_started_any_more(monkeypatch):
+    monkeypatch.setattr(module, "WORTH_WORKERS", 0.0)
+    with closing(workers_of(Read(4), None)) as workers:
+        workers.take("train", torch.arange(1))
+        first = readers(workers)
+        monkeypatch.setattr(module, "WORTH_WORKERS", float("inf"))
+        assert (workers.num_workers, readers(workers)) == (0, first)
+    assert os.getpid() not in first
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -287,7 +304,7 @@ def test_closing_ends_workers_and_reading_starts_new_ones():
 @pytest.mark.parametrize("forgotten", [False, True], ids=["closed", "forgotten"])
 def test_the_end_does_not_wait_for_a_worker_that_hangs(forgotten):
     workers = workers_of(Read(8, lambda: time.sleep(600)), 2)
-    (pid,) = {int(pid) for pid in next(workers.batches("train", torch.arange(8).split(2), 0))[0]}
+    (pid,) = {int(pid) for pid in next(batches_of(workers, "train", torch.arange(8).split(2)))[0]}
     began = time.monotonic()
     if not forgotten:
         workers.close()
@@ -335,7 +352,7 @@ def test_a_worker_that_dies_disturbs_nothing_until_its_batch_is_waited_for():
     for _ in DataLoader(TensorDataset(torch.zeros(2)), num_workers=1):
         pass  # from now on torch looks at its workers wherever this process is
     workers = workers_of(Read(30), 2)
-    batches = workers.batches("train", torch.arange(30).split(2), 0)
+    batches = batches_of(workers, "train", torch.arange(30).split(2))
     inputs = next(batches).inputs
     os.kill(int(inputs[0]), signal.SIGKILL)
     wait_for(lambda: not alive(int(inputs[0])), 5)
@@ -366,7 +383,7 @@ def test_a_worker_that_dies_before_it_reads_is_named(monkeypatch):
 @LINUX
 def test_a_worker_that_hangs_is_named_in_time_and_ended():
     hangs = Read(30, lambda: time.sleep(600))
-    batches = workers_of(hangs, 2, timeout=0.8).batches("train", torch.arange(30).split(2), 0)
+    batches = batches_of(workers_of(hangs, 2, timeout=0.8), "train", torch.arange(30).split(2))
     next(batches)
     began = time.monotonic()
     with pytest.raises(DataError) as caught:
@@ -391,7 +408,7 @@ def test_a_batch_that_cannot_be_received_is_no_death(monkeypatch):
         raise RuntimeError("received 0 items of ancdata")
 
     workers = workers_of(Read(40), 1)
-    batches = workers.batches("train", torch.arange(40).split(2), 0)
+    batches = batches_of(workers, "train", torch.arange(40).split(2))
     next(batches)
     monkeypatch.setattr(pickle, "loads", fails)
     monkeypatch.setattr(multiprocessing.queues._ForkingPickler, "loads", fails)
@@ -503,7 +520,7 @@ def forked(program, *arguments):
 
 def begin(connection, workers, size):
     """Reads until one worker is in a sample that never ends, and sends the numbers of the workers and what was read."""
-    batches = workers.batches("train", torch.arange(size).split(1), 0)
+    batches = batches_of(workers, "train", torch.arange(size).split(1))
     read = [next(batches)[1].item() for _ in range(4)]
     time.sleep(0.3)
     connection.send(([process.pid for process in workers._processes], read))
@@ -561,7 +578,7 @@ def test_a_program_whose_group_gets_signals_goes_on_until_it_wants_to_end():
 
 def takes_its_time(connection):
     workers = workers_of(Slow(4, 4), 1, timeout=0.8)
-    batches = workers.batches("train", torch.arange(4).split(1), 0)
+    batches = batches_of(workers, "train", torch.arange(4).split(1))
     next(batches)
     connection.send("began")
     connection.send(len(list(batches)))
@@ -583,6 +600,7 @@ def test_a_program_may_be_stopped_for_longer_than_the_timeout(send):
 PROGRAM = """
 import sys, time, torch
 from torch.utils.data import Dataset, TensorDataset
+from ptb.data.sources import WorkerSource
 from ptb.data.workers import Workers
 
 class Hangs(Dataset):
@@ -594,8 +612,11 @@ class Hangs(Dataset):
             time.sleep(600)
         return torch.zeros(1), index
 
+def batches_of(workers, parts):
+    return WorkerSource(workers, "train", torch.device("cpu")).batches(parts, 0)
+
 def read(workers):
-    list(workers.batches("train", torch.arange(20).split(5), 0))
+    list(batches_of(workers, torch.arange(20).split(5)))
     return [process.pid for process in workers._processes]
 
 if __name__ == "__main__":
@@ -607,7 +628,7 @@ if __name__ == "__main__":
 
     print(Parallel(n_jobs=2, backend="loky")(delayed(job)(number) for number in (1, 2)), flush=True)
     workers = Workers({"train": Hangs()}, 2)
-    next(workers.batches("train", torch.arange(20).split(1), 0))
+    next(batches_of(workers, torch.arange(20).split(1)))
     time.sleep(0.3)
     print(*[process.pid for process in workers._processes], flush=True)
     sys.exit(3)

@@ -127,20 +127,19 @@ class AddedGradients:
                 yield from own[batch : batch + self._own]
 
     def _row(self, parameters: Sequence[nn.Parameter], loss: Tensor, samples: int) -> Tensor:
-        """Gradients, which of them there are, changes of buffers times samples, samples, loss: ``[P]``."""
+        """Gradients, changes of buffers times samples, loss, which gradients there are, samples: ``[P]``."""
         dense = self._dense(parameters)
         gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in dense]
         changes = [(now - then) * samples for now, then in zip(self._floats, self._before, strict=False)]
         numbers = torch.tensor([*(float(each.grad is not None) for each in dense), samples], device=loss.device)
-        return torch.cat([*(each.flatten() for each in (*gradients, *changes)), numbers, loss.reshape(1)])
+        return torch.cat([*(each.flatten() for each in (*gradients, *changes)), loss.reshape(1), numbers])
 
     def _put(self, parameters: Sequence[nn.Parameter], flat: Tensor) -> tuple[Tensor, list[list[float]]]:
         dense = self._dense(parameters)
         sizes = [each.numel() for each in (*dense, *self._floats)]
-        said, rest = flat[-FACTS * self._size :], flat[sum(sizes) : -FACTS * self._size]
-        values = torch.cat([rest[:-1], said]).tolist()  # this waits for the device, once
-        flags, samples = values[: len(dense)], values[len(dense)]
-        pieces = torch.split(flat[: sum(sizes)], sizes)
+        *pieces, whole_loss, numbers = torch.split(flat, [*sizes, 1, len(flat) - sum(sizes) - 1])
+        values = numbers.tolist()  # this waits for the device, once
+        flags, samples, facts = values[: len(dense)], values[len(dense)], values[len(dense) + 1 :]
         for piece, each, flag in zip(pieces, dense, flags, strict=False):
             if not flag:
                 each.grad = None
@@ -150,8 +149,7 @@ class AddedGradients:
             each.grad.copy_(piece.view(each.shape))
         for piece, buffer, then in zip(pieces[len(dense) :], self._floats, self._before, strict=False):
             buffer.copy_(then + piece.view(buffer.shape) / max(samples, 1.0))
-        numbers = values[len(dense) + 1 :]
-        return rest[-1], [numbers[place : place + FACTS] for place in range(0, len(numbers), FACTS)]
+        return whole_loss[0], [facts[place : place + FACTS] for place in range(0, len(facts), FACTS)]
 
     def _dense(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         for each in parameters:

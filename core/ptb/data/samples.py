@@ -47,54 +47,46 @@ class BatchReader:
         epoch: int = 0,
         before_each: Note = lambda sample: None,
     ) -> Batch | list[Any]:
-        """Reads one batch as ``read_batch`` does; where a stream ends before, the list of samples that are left."""
+        """Reads one batch on the host; where a stream ends before, the list of its samples that are left.
+
+        Before each sample, ``before_each`` is called, and Python, NumPy and torch are seeded from ``seed`` and the
+        sample; None seeds nothing.
+
+        Raises:
+            DataError: a sample cannot be read, or the samples are not alike, or they are no samples.
+        """
         source = self._splits[split]
+        if isinstance(source, Stream):
+            source.begin(epoch, seed)
+            seed = None  # it seeds for itself
         self._generators = self._generators or GlobalGenerators()  # not earlier: it cannot be sent to another process
-        with self._generators.preserved(torch.device("cpu")):
-            if isinstance(source, Stream):
-                source.begin(epoch, seed)
-                return read_batch(source, split, None, samples, self._collate, before_each)
+        # With more threads, what a sample computes may differ in its last bits.
+        with self._generators.preserved(torch.device("cpu")), cpu_threads(1):
             if seed is not None and not self._draws:
-                batch = read_batch(source, split, None, samples, self._collate, before_each)
+                batch = self._read(split, None, samples, before_each)
                 if not self._generators.used():
                     return batch
                 self._draws = True  # this batch is read again
-            return read_batch(source, split, seed, samples, self._collate, before_each)
+            return self._read(split, seed, samples, before_each)
 
-
-@cpu_threads(1)  # with more, what a sample computes may differ in its last bits
-def read_batch(
-    split: Any,
-    name: str,
-    seed: int | None,
-    samples: Sequence[int],
-    collate: Collate | None = None,
-    before_each: Note = lambda sample: None,
-) -> Batch | list[Any]:
-    """Reads samples of the split called ``name`` into one batch on the host.
-
-    Before each sample, Python, NumPy and torch are seeded from ``seed`` and the sample; None seeds nothing. Where a
-    ``Stream`` ends, the samples that were read are a list. Raises ``DataError`` if a sample cannot be read, or the
-    samples are not alike, or they are no samples.
-    """
-    read: list[Any] = []
-    sample = -1
-    try:
-        for sample in samples:
-            before_each(sample)
-            if seed is not None:
-                seed_sample(seed, sample)
-            read.append(split[sample])
-        return make_batch(read, samples, name, collate)
-    except StreamEnd:
-        return read
-    except PtbError:
-        raise
-    except (Exception, SystemExit) as error:
-        if is_memory_error(error):
+    def _read(self, split: str, seed: int | None, samples: Sequence[int], before_each: Note) -> Batch | list[Any]:
+        source, read, sample = self._splits[split], [], -1
+        try:
+            for sample in samples:
+                before_each(sample)
+                if seed is not None:
+                    seed_sample(seed, sample)
+                read.append(source[sample])
+            return make_batch(read, samples, split, self._collate)
+        except StreamEnd:
+            return read
+        except PtbError:
             raise
-        failure = f"reading sample {sample} of the {name} split failed"
-        raise DataError(f"{failure}: {one_line(error)}{remedy(str(error))}") from error
+        except (Exception, SystemExit) as error:
+            if is_memory_error(error):
+                raise
+            failure = f"reading sample {sample} of the {split} split failed"
+            raise DataError(f"{failure}: {one_line(error)}{remedy(str(error))}") from error
 
 
 def make_batch(read: Sequence[Any], samples: Sequence[int], name: str, collate: Collate | None) -> Batch:

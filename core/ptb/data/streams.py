@@ -27,14 +27,14 @@ class Stream:
 
     def __init__(self, stream: IterableDataset[Any]) -> None:
         self._stream: Any = stream
-        self._epoch: tuple[int, int | None] | None = None  # its number, and the seed of what is drawn for its samples
-        self._samples: Iterator[Any] = iter(())
+        self._epoch: tuple[int, int | None] = 0, None  # its number, and the seed of what is drawn for its samples
+        self._samples: Iterator[Any] | None = None  # where they are read from the beginning next
         self.next, self._step = 0, 1
 
     def begin(self, epoch: int, seed: int | None) -> None:
         """Reads from the beginning of an epoch, unless it is inside it. Without ``seed`` nothing is seeded."""
         if self._epoch != (epoch, seed):
-            self._restart(epoch, seed)
+            self._epoch, self._samples = (epoch, seed), None
 
     def __len__(self) -> int:
         return len(self._stream)
@@ -45,29 +45,24 @@ class Stream:
         Raises:
             StreamEnd: there are not as many.
         """
-        assert self._epoch is not None
-        if sample < self.next:
-            self._restart(*self._epoch)
-        while True:
-            if (seed := self._epoch[1]) is not None:
+        (epoch, seed), samples, self._samples = self._epoch, self._samples, None  # it begins again after an error
+        if samples is None or sample < self.next:
+            if hasattr(self._stream, "set_epoch"):
+                self._stream.set_epoch(epoch)
+            worker = get_worker_info()
+            self.next, self._step = (worker.id, worker.num_workers) if worker else (0, 1)
+            samples = iter(self._stream)
+        while self.next <= sample:
+            if seed is not None:
                 seed_sample(seed, self.next)
             try:
-                read = next(self._samples)
+                read = next(samples)
             except StopIteration:
+                self._samples = samples
                 raise StreamEnd from None
-            except BaseException:
-                self._epoch = None  # the next time it is read from its beginning
-                raise
             self.next += self._step
-            if self.next > sample:
-                return read
-
-    def _restart(self, epoch: int, seed: int | None) -> None:
-        if hasattr(self._stream, "set_epoch"):
-            self._stream.set_epoch(epoch)
-        worker = get_worker_info()
-        self.next, self._step = (worker.id, worker.num_workers) if worker else (0, 1)
-        self._epoch, self._samples = (epoch, seed), iter(self._stream)
+        self._samples = samples
+        return read
 
 
 def seed_sample(seed: int, sample: int) -> None:

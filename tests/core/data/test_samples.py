@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 
 from ptb import DataError
 from ptb.data import samples as module
-from ptb.data.samples import read_batch, remedy
+from ptb.data.samples import BatchReader, remedy
 from ptb.data.sources import make_sources
 from ptb.device import cpu_threads
 
@@ -24,8 +24,12 @@ class Odd(Dataset):
         return self.sample() if index == 4 else (torch.zeros(2), index)
 
 
+def read_from(split, samples, **options):
+    return BatchReader({"train": split}).read("train", 0, samples, **options)
+
+
 def read(sample, samples=(3, 4, 5)):
-    return read_batch(Odd(sample), "train", 0, list(samples))
+    return read_from(Odd(sample), list(samples))
 
 
 def well():
@@ -58,7 +62,7 @@ def test_what_no_batch_can_be_made_of_is_told():
             return object(), index
 
     with pytest.raises(DataError, match="samples 3 to 5 of the train split cannot be put into one batch: TypeError"):
-        read_batch(Strange(None), "train", 0, [3, 4, 5])
+        read_from(Strange(None), [3, 4, 5])
 
 
 def lacks_memory():
@@ -85,7 +89,7 @@ def test_each_sample_is_noted_before_it_is_read():
         raise KeyError(str(noted))
 
     with pytest.raises(DataError, match=r"reading sample 4 .*\[3, 4\]"):
-        read_batch(Odd(fails), "train", 0, [3, 4, 5], before_each=noted.append)
+        read_from(Odd(fails), [3, 4, 5], before_each=noted.append)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_a_sample_is_read_with_one_thread_whatever_the_run_has():
             return torch.get_num_threads(), index
 
     with cpu_threads(3):
-        assert read_batch(Threads(None), "train", 0, [0, 1])[0].tolist() == [1, 1]
+        assert read_from(Threads(None), [0, 1])[0].tolist() == [1, 1]
         with pytest.raises(DataError):
             read(lambda: 3)
         assert torch.get_num_threads() == 3
@@ -176,4 +180,4 @@ def test_what_goes_wrong_in_a_collate_is_blamed_on_it(workers, collate, told):
 
 def test_lengths_without_a_collate_are_refused():
     with pytest.raises(DataError, match=r"must be alike: sample 3 is \(int64 \[4\], int\), sample 4 is \(int64 \[5\]"):
-        read_batch(Lengths(), "train", 0, [3, 4])
+        read_from(Lengths(), [3, 4])

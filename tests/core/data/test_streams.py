@@ -189,6 +189,16 @@ def test_a_stream_that_fails_is_blamed_and_can_be_read_again(workers, fails):
     batches.source.close()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stream_that_cannot_be_begun_is_blamed(workers):
+    class Closed(Stream):
+        def __iter__(self):
+            raise OSError("no route")
+
+    with pytest.raises(DataError, match=r"^reading sample 0 of the train split failed: OSError: no route$"):
+        list(loader_of(Closed(3), workers).epoch(1))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_workers_that_are_not_persistent_end_with_the_epoch(workers, drop_last):

@@ -34,8 +34,8 @@ from ptb.registry.contract import HOOKS
 from ptb.registry.discovery import find_plugins, load_plugin
 from ptb.registry.entry import RegisteredComponent
 from ptb.registry.registry import PluginInfo, Registry
-from ptb.registry.settings import describe
 from ptb.training.callbacks import EVENTS, Callback
+from ptb_list.describe import describe
 
 FOLDER = Path(__file__).parent
 HELP_WIDTH = 96

@@ -21,6 +21,7 @@ TOOLS = {
     "ptb_draw",
     "ptb_bench",
     "ptb_import_torch",
+    "ptb_list",
     "ptb_predict",
     "ptb_runs",
     "ptb_report",

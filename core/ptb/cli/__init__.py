@@ -13,9 +13,6 @@ CORE = {
     "run": "run:run",
     "resume": "run:resume",
     "check": "run:check",
-    "list": "listing:list_components",
-    "show": "listing:show",
-    "plugins": "plugins:plugins",
 }
 
 

@@ -11,7 +11,6 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import (
@@ -26,27 +25,12 @@ from pydantic import (
     WithJsonSchema,
     create_model,
 )
-from pydantic_core import PydanticUndefined
 
 from ptb.errors import ConfigError, PluginError, Problem, listing, one_line
 from ptb.kinds import KINDS
 
 OPTIONS = "options"  # the setting whose items are passed on to a target that takes any keyword argument
 DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
-
-_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-_BOUNDS |= {"minItems": "at least", "maxItems": "at most", "minLength": "length >=", "maxLength": "length <="}
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting, described for people."""
-
-    name: str
-    type: str
-    bounds: str
-    default: str
-    description: str
 
 
 class SettingsError(Exception):
@@ -109,7 +93,7 @@ def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
     unwritable = [Problem(key, why) for key, value in values.items() if (why := _unwritable(value))]
     if unwritable:
         raise SettingsError(unwritable)
-    with _naming(model):
+    with naming_model(model):
         try:
             return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
         except ValidationError as error:
@@ -135,37 +119,13 @@ def arguments(settings: BaseModel, target: Callable[..., Any]) -> dict[str, Any]
 
 def plain_values(settings: BaseModel) -> dict[str, Any]:
     """The settings as a config file holds them; what is or holds None is left out, because TOML has no null."""
-    with _naming(type(settings)):
+    with naming_model(type(settings)):
         written = settings.model_dump(mode="json", exclude_none=True)
     return {name: value for name, value in written.items() if not _has_null(value)}
 
 
-def describe(model: type[BaseModel]) -> list[SettingRow]:
-    """One row for each setting, in the model's order."""
-    schema = json_schema(model)
-    rows = []
-    for name, field in model.model_fields.items():
-        part = schema["properties"][name]
-        if field.default_factory_takes_validated_data:
-            default = "follows from the others"
-        elif field.is_required():
-            default = "required"
-        else:
-            with _naming(model):
-                value = part.get("default", field.get_default(call_default_factory=True))
-            default = "none" if value is None or value is PydanticUndefined else json.dumps(value, default=str)
-        rows.append(SettingRow(name, _type_text(part, schema), _bounds_text(part), default, field.description or ""))
-    return rows
-
-
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a model; a ``PluginError`` where it has none."""
-    with _naming(model):
-        return model.model_json_schema()
-
-
 @contextmanager
-def _naming(model: type[BaseModel]) -> Iterator[None]:
+def naming_model(model: type[BaseModel]) -> Iterator[None]:
     """Names the model in whatever its validators, default factories and serializers raise."""
     try:
         yield
@@ -270,26 +230,3 @@ def _unwritable(value: Any, depth: int = 0) -> str:
     if not isinstance(value, int | float | str | dict | list | tuple):
         return f"a {type(value).__name__} is no value of a setting; put a text in quotes"
     return next(filter(None, (_unwritable(item, depth + 1) for item in _items(value))), "")
-
-
-def _type_text(part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    if "$ref" in part:
-        return _type_text(schema["$defs"][part["$ref"].rpartition("/")[2]], schema)
-    if options := part.get("enum", [part["const"]] if "const" in part else []):
-        return " | ".join(map(json.dumps, options))
-    if union := part.get("anyOf") or part.get("oneOf"):
-        return " | ".join(dict.fromkeys(_type_text(arm, schema) for arm in union))
-    if fixed := part.get("prefixItems"):
-        return f"[{', '.join(_type_text(item, schema) for item in fixed)}]"
-    if part.get("type") == "array":
-        return f"list of {_type_text(part.get('items') or {}, schema)}"
-    name = str(part.get("type", "any"))
-    return {"object": "table", "null": "none"}.get(name, name)
-
-
-def _bounds_text(part: Mapping[str, Any]) -> str:
-    own = [f"{sign} {part[key]}" for key, sign in _BOUNDS.items() if key in part and "prefixItems" not in part]
-    if (items := part.get("items")) and (inner := _bounds_text(items)):
-        own.append(f"each {inner}")
-    own.append(" or ".join(filter(None, map(_bounds_text, part.get("anyOf", ())))))
-    return ", ".join(filter(None, own))

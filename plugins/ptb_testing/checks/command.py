@@ -5,7 +5,7 @@ import copy
 import click
 from click.testing import CliRunner
 
-from ptb.internals import CORE, main
+from ptb.internals import CORE
 from ptb_testing.case import Case, Kit
 from ptb_testing.checks import common
 from ptb_testing.outcome import CheckFailed
@@ -37,11 +37,9 @@ def name_is_free(case: Case) -> None:
     """It takes no name of a command of ptb itself, and stands in no command that is not a group."""
     name, (first, *rest) = case.record.name, case.record.name.split()
     others = [] if case.found.built_in else [each.command.name for each in built_in().commands()]
-    group = main.get_command(click.Context(main), first) if first in CORE else None
-    if rest and group is not None and not isinstance(group, click.Group):
+    if rest and first in CORE:
         raise CheckFailed(f"it cannot stand in '{first}', which is a command and no group")
-    inside = group.commands if isinstance(group, click.Group) else {}
-    taken = {*others, *(f"{first} {word}" for word in inside)} if rest else {*CORE, *(o.split()[0] for o in others)}
+    taken = others if rest else {*CORE, *(other.split()[0] for other in others)}
     if name in taken:
         raise CheckFailed(f"'{name}' is a command of ptb, which stays; choose another name")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, PlainSerializer, field_validator, model_validator
 
 from ptb import ConfigError, PluginError
-from ptb.registry.settings import SettingsError, arguments, derive_model, describe, json_schema, plain_values, validate
+from ptb.registry.settings import SettingsError, arguments, derive_model, plain_values, validate
 
 
 class Inner(BaseModel):
@@ -291,10 +291,6 @@ def test_a_dtype_is_set_by_its_name():
     def target(spec, *, dtype: torch.dtype = torch.float32, other: torch.dtype | None = None): ...
 
     model = derive_model("model", "net", target)
-    assert [(row.name, row.type, row.default) for row in describe(model)] == [
-        ("dtype", "string", '"torch.float32"'),
-        ("other", "string | none", "none"),
-    ]
     given = validate(model, {"dtype": "bfloat16", "other": "torch.float16"})
     assert arguments(given, target) == {"dtype": torch.bfloat16, "other": torch.float16}
     assert plain_values(given) == {"dtype": "bfloat16", "other": "float16"}
@@ -312,7 +308,6 @@ def test_an_optimizer_of_torch_needs_no_settings_model(name):
     parameter = torch.nn.Parameter(torch.ones(2))
     given = arguments(validate(model, {"lr": 0.5}), target)
     assert target([parameter], **given).param_groups[0]["lr"] == 0.5
-    assert describe(model)
 
 
 def test_a_scheduler_has_two_arguments_that_are_no_settings():
@@ -335,21 +330,6 @@ def test_a_setting_called_name_is_refused():
         derive_model("model", "odd", model)
 
 
-# Described for people ------------------------------------------------------------------------------------------------
-
-
-def test_every_setting_is_described():
-    rows = {row.name: row for row in describe(Options)}
-    assert (rows["width"].type, rows["width"].bounds, rows["width"].default) == ("integer", "> 0", "16")
-    assert rows["width"].description == "Channels"
-    assert rows["pool"].type == '"max" | "avg"'
-    assert rows["betas"].type == "[number, number]"
-    assert (rows["sizes"].type, rows["sizes"].bounds) == ("list of integer", "each > 0")
-    assert (rows["root"].type, rows["root"].default) == ("string | none", "none")
-    assert (rows["tagged"].type, rows["either"].type) == ("table", "table")
-    assert describe(Required)[0].default == "required"
-
-
 @pytest.mark.parametrize("raised", [SystemExit(0), KeyError("x"), RuntimeError("boom")])
 def test_a_validator_that_raises_what_it_may_not_is_a_fault_of_its_plugin(raised):
     class Odd(BaseModel):
@@ -368,55 +348,28 @@ def raising():
     raise LookupError("no file")
 
 
-@pytest.mark.parametrize("use", [describe, lambda model: validate(model, {})], ids=["describe", "validate"])
-def test_a_default_that_cannot_be_made_is_the_fault_of_the_model(use):
+def test_a_default_that_cannot_be_made_is_the_fault_of_the_model():
     class Odd(BaseModel):
         root: str = Field(default_factory=raising)
 
     with pytest.raises(PluginError, match=r"test_settings\.\S+Odd raised LookupError: no file"):
-        use(Odd)
+        validate(Odd, {})
 
 
 def test_a_default_that_cannot_be_made_is_the_fault_of_the_module_that_has_the_signature():
     def odd(spec, *, root: Annotated[str, Field(default_factory=raising)]): ...
 
     with pytest.raises(PluginError, match=r"test_settings\.Settings raised LookupError: no file"):
-        describe(derive_model("model", "odd", odd))
-
-
-def test_a_default_that_follows_from_other_settings_is_described_as_such():
-    class Wide(BaseModel):
-        width: int = 3
-        height: int = Field(default_factory=lambda values: values["width"])
-
-    assert [row.default for row in describe(Wide)] == ["3", "follows from the others"]
-    assert validate(Wide, {"width": 5}).height == 5
+        validate(derive_model("model", "odd", odd), {})
 
 
 class EncodeError(BaseModel):
     root: Annotated[int, PlainSerializer(lambda _: raising())] = 3
 
 
-class Schemeless(BaseModel):
-    root: int = 3
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema, handler):
-        raise LookupError("no schema")
-
-
-@pytest.mark.parametrize(
-    ("use", "told"),
-    [
-        (lambda: plain_values(EncodeError()), "EncodeError raised .*no file"),
-        (lambda: json_schema(Schemeless), "Schemeless raised LookupError: no schema"),
-        (lambda: describe(Schemeless), "Schemeless raised LookupError: no schema"),
-    ],
-    ids=["written", "schema", "described"],
-)
-def test_whatever_else_a_model_raises_is_its_own_fault_too(use, told):
-    with pytest.raises(PluginError, match=told):
-        use()
+def test_whatever_else_a_model_raises_is_its_own_fault_too():
+    with pytest.raises(PluginError, match=r"EncodeError raised .*no file"):
+        plain_values(EncodeError())
 
 
 @pytest.mark.parametrize("name", ["model_config", "_width"])

@@ -1,7 +1,8 @@
 import pytest
 
-from ptb.registry.settings import SettingsError, describe, validate
+from ptb.registry.settings import SettingsError, validate
 from ptb_callbacks import settings
+from ptb_list.describe import describe
 
 BEST = {"monitor": "val/loss", "mode": "min"}
 

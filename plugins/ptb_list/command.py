@@ -1,26 +1,30 @@
-"""``ptb list`` and ``ptb show``: the installed components and their settings."""
+"""``ptb list`` and ``ptb show``: the installed components and their settings. ``ptb plugins list``: the plugins."""
 
 import json
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb.cli.options import (
+from ptb import PluginError, UnknownNameError, json_option
+from ptb.internals import (
+    KINDS,
     ComponentName,
+    columns,
+    did_you_mean,
     installed,
-    json_option,
+    listing,
     plugin_options,
+    printable,
     stray_output_to_stderr,
     verbose_option,
 )
-from ptb.cli.text import columns, printable
-from ptb.errors import PluginError, UnknownNameError, did_you_mean, listing
-from ptb.kinds import KINDS
+from ptb_list.source import find_source
 
 if TYPE_CHECKING:
-    from ptb.registry.entry import RegisteredComponent
-    from ptb.registry.registry import Registry
+    from ptb import Registry
+    from ptb.internals import RegisteredComponent
 
 
 def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -81,8 +85,8 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     ptb show model lenet
     """  # noqa: D301  # click wants the backspace itself
     entry = installed().get(kind, name)
-    from ptb.config.sections import SHARED_SECTIONS
-    from ptb.registry.settings import SettingRow, describe, json_schema  # imports pydantic, which takes time
+    from ptb.internals import SHARED_SECTIONS
+    from ptb_list.describe import SettingRow, describe, json_schema  # imports pydantic, which takes time
 
     try:
         with stray_output_to_stderr():  # a component without a settings model is imported for its signature
@@ -116,8 +120,45 @@ def show(kind: str, name: str, as_schema: bool, as_json: bool, verbose: bool) ->
     click.echo("\n" + columns([tuple(vars(header).values()), *table]) + note)
 
 
+@click.group()
+def plugins() -> None:
+    """See, check, write and diagnose plugins."""
+
+
+@click.command("list")
+@plugin_options
+@verbose_option
+@json_option
+def list_plugins(as_json: bool, verbose: bool) -> None:
+    """List every installed plugin.
+
+    Those that are not used are listed too, with the reason.
+
+    \b
+    ok            in use
+    conflict      in use, but another plugin gives one of its names too
+    failed        raised, or broke the contract
+    incompatible  needs another version of ptb
+    disabled      not used, on request
+    """  # noqa: D301  # click wants the backspace itself
+    found = installed().plugins()
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "plugins": [asdict(plugin) for plugin in found]}))
+        return
+    header = ("NAME", "VERSION", "STATUS", "COMPONENTS", "COMMANDS", "LOCATION", "REASON")
+    table = [
+        (
+            *(p.name, p.version, p.status, str(p.components), str(p.commands)),
+            f"{p.location}{' (editable)' * p.editable}",
+            p.reason,
+        )
+        for p in found
+    ]
+    click.echo(columns([header, *table]))
+
+
 def _known_plugin(registry: "Registry", name: str) -> str:
-    from ptb.registry.discovery import normalize
+    from ptb.internals import normalize
 
     names = [plugin.name for plugin in registry.plugins()]
     if normalize(name) not in names:
@@ -126,8 +167,6 @@ def _known_plugin(registry: "Registry", name: str) -> str:
 
 
 def _facts(entry: "RegisteredComponent") -> dict[str, Any]:
-    from ptb.cli.source import find_source
-
     record = entry.component
     plain = {
         fact: getattr(entry, fact)

@@ -1,6 +1,6 @@
 import pytest
 
-from ptb.cli.source import find_source
+from ptb_list.source import find_source
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ raises stops nobody else.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ptb.errors import one_line
@@ -32,6 +33,7 @@ class FoundPlugin:
     needs: tuple[str, ...] = ()  # its requirements on ptb itself, as PEP 508 strings
     fault: str = ""  # what is wrong with the metadata, so that nothing can be loaded
     source: bytes | None = None  # of a plugin that is not installed: its file, empty for an object
+    make: Callable[[], ModuleType] | None = None  # its module, in place of loading the entry points
 
     @property
     def built_in(self) -> bool:
@@ -119,8 +121,8 @@ def load_plugin(found: FoundPlugin) -> LoadedPlugin | RejectedPlugin:
     if reason := _version_conflict(found):
         return RejectedPlugin(found, "incompatible", reason)
     try:
-        modules = {id(module): module for module in (point.load() for point in found.entry_points)}
-        return LoadedPlugin(found, *ask_hooks(modules.values()))
+        modules = [found.make()] if found.make else [point.load() for point in found.entry_points]
+        return LoadedPlugin(found, *ask_hooks({id(module): module for module in modules}.values()))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a third-party module may raise anything, or call sys.exit()

@@ -34,8 +34,7 @@ def found_locally(plugin: object) -> FoundPlugin:
     if isinstance(plugin, str | os.PathLike):
         return _of_file(Path(os.path.expanduser(plugin)))
     name = str(getattr(plugin, "__name__", type(plugin).__name__))
-    point = _Point(name, lambda: _as_module(name, plugin))
-    return FoundPlugin(name, "", (point,), _NoDistribution("given as an object"), source=b"")
+    return _found(name, name, "given as an object", b"", lambda: _as_module(name, plugin))
 
 
 def explain(plugin: RejectedPlugin) -> str:
@@ -87,6 +86,11 @@ def _of_file(path: Path) -> FoundPlugin:
     try:
         if path.is_dir():
             raise ConfigError(f"-p {path} is a folder; name the .py file in it, or install the package in it with pip")
+        if path.name == "__init__.py":
+            raise ConfigError(
+                f"-p {path} is one file of a package, and the others could not be imported; install the package "
+                "(python -m pip install -e FOLDER, where its pyproject.toml is), or put all into one file"
+            )
         if not path.exists():
             raise ConfigError(f"-p {path}: there is no such file")
         if not _FILE_NAME.fullmatch(path.name):
@@ -98,35 +102,12 @@ def _of_file(path: Path) -> FoundPlugin:
         raise ConfigError(f"-p {str(path)[:80]!r} cannot be read: {one_line(error)}") from error
     path = path.resolve()
     module = "ptb_file_" + re.sub(r"\W", "_", path.stem)
-    point = _Point(module, lambda: _run(module, path, source))
-    return FoundPlugin(path.name, "", (point,), _NoDistribution(str(path)), source=source)
+    return _found(path.name, module, str(path), source, lambda: _run(module, path, source))
 
 
-class _Point(EntryPoint):
-    """An entry point that makes its module."""
-
-    def __init__(self, module: str, make: Callable[[], ModuleType]) -> None:
-        super().__init__("local", module, GROUP)
-        vars(self)["make"] = make
-
-    def load(self) -> ModuleType:
-        """The module."""
-        module: ModuleType = vars(self)["make"]()
-        return module
-
-
-class _NoDistribution(Distribution):
-    """Stands where installed plugins have their metadata."""
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-
-    def read_text(self, filename: str) -> None:
-        """There is no metadata file."""
-
-    def locate_file(self, path: str | os.PathLike[str]) -> Path:
-        """The plugin file itself."""
-        return Path(self._place, path)
+def _found(name: str, module: str, place: str, source: bytes, make: Callable[[], ModuleType]) -> FoundPlugin:
+    nothing = Distribution.at(Path(place, "metadata"))  # there are none, and what they would lie beside is the place
+    return FoundPlugin(name, "", (EntryPoint("local", module, GROUP),), nothing, source=source, make=make)
 
 
 def _as_module(name: str, plugin: Any) -> ModuleType:

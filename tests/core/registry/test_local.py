@@ -150,6 +150,7 @@ def test_what_is_no_plugin_file_is_refused_before_anything_runs(write, tmp_path)
     for path, message in (
         (tmp_path / "gone.py", "there is no such file"),
         (tmp_path, "is a folder; name the .py file in it"),
+        (write("acme/__init__.py"), "is one file of a package, and the others could not be imported"),
         (write("my net.py"), "a file whose name ends in .py and has no spaces"),
         (write("mynet.txt"), "a file whose name ends in .py"),
     ):

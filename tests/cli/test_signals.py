@@ -10,8 +10,10 @@ import termios
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from ptb import RunConfig
+from ptb.cli import main
 from ptb.config.resolve import resolve
 from ptb.runs.compose import compose
 from ptb.runs.overrides import resume_config
@@ -51,6 +53,19 @@ def test_a_signal_stops_after_the_step_saves_and_says_so(ptb, tmp_path, number, 
     assert summary["status"] == "interrupted"
     evaluated = json.loads(ptb("eval", "out@last", "--json").stdout)
     assert evaluated["step"] == summary["step"]
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_signal_before_the_training_says_that_nothing_was_trained(tmp_path, monkeypatch, command):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ptb.runs.compose.compose", interrupted)
+    done = CliRunner().invoke(main, [command, "--model", "mlp"])
+    assert done.exit_code == 130
+    assert "stopped by SIGINT while the run was built: nothing was trained, and nothing is written" in done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_under_nohup_does_not_stop_when_the_terminal_is_closed(tmp_path):

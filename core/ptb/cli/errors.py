@@ -63,7 +63,7 @@ class PtbGroup(click.Group):
         except PtbError as error:
             _report(ctx, error, str(error), error.exit_code, as_json)
         except KeyboardInterrupt as error:
-            _report(ctx, error, "stopped", 130, as_json)
+            _report(ctx, error, "stopped by SIGINT", 130, as_json)
         except click.UsageError as error:
             error = _explained(error, args)
             if as_json:

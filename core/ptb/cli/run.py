@@ -1,6 +1,7 @@
 """``ptb run``, ``ptb resume`` and ``ptb check``: compose a run, and carry it out or not."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from ptb.cli.options import (
     verbosity_options,
 )
 from ptb.cli.text import columns
-from ptb.errors import ConfigError, PluginError, Problem, StorageError, count, listing
+from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, count, listing
 from ptb.runs.progress import ProgressBar, progress
 
 if TYPE_CHECKING:
@@ -270,28 +271,15 @@ def _check_observers(partial: "PartialConfig", added: tuple[str, ...]) -> None:
 
 def _continued(config: "RunConfig", output: Path, locked: bool, reports: bool) -> "ComposedRun":
     """What the run in ``output`` is made of, with what the command may change of it."""
-    from ptb.config.layers import RunConfig, leaves
-    from ptb.runs.overrides import RESUME_KEYS
+    from ptb.runs.overrides import RESUME_KEYS, other_keys
     from ptb.storage.run_directory import RunDirectory
 
-    recorded = RunDirectory(output).config
-    partial = _resolved(config.over(recorded), locked)
-    wanted, there = leaves(partial.as_config()), leaves(RunConfig.read([recorded]).values)
-    asked = [".".join(path) for path in config.sources]
-    keys = {*there, *(key for key in wanted if any(f"{key}.".startswith(f"{place}.") for place in asked))}
+    run = RunDirectory(output)
+    partial = _resolved(config.over(run.config), locked)
     free = {section for section, each in partial.components().items() if each.entry.component.role == "observer"}
-    other = [
-        Problem(
-            key,
-            f"is {there.get(key, 'not set')} in {output}, and {wanted.get(key, 'not set')} is asked for: a run goes on "
-            f"as it was begun; `ptb run --continue {output}` goes on with other settings in a new one",
-        )
-        for key in sorted(keys.difference(RESUME_KEYS))
-        if wanted.get(key) != there.get(key) and key.rpartition(".")[0] not in free
-    ]
-    if other:
-        raise ConfigError(*other)
-    return _built(partial, begun=RunDirectory(output), reports=reports)
+    why = f"a run goes on as it was begun; `ptb run --continue {output}` goes on with other settings in a new one"
+    other_keys(partial, run, lambda key: key in RESUME_KEYS or key.rpartition(".")[0] in free, why)
+    return _built(partial, begun=run, reports=reports)
 
 
 def _branched(
@@ -342,10 +330,14 @@ def _built(
 
     if not partial.trainer.compile:
         put_off_dynamo()
-    with stray_output_to_stderr():
-        # What has initialized the weights of a run may be gone, and its checkpoint has them all.
-        composed = compose(partial, probe=probe, initializes=not (begun and find_checkpoints(begun.checkpoints)))
-        return with_default_observers(composed, partial.registry) if reports and speaks() else composed
+    try:
+        with stray_output_to_stderr():
+            # What has initialized the weights of a run may be gone, and its checkpoint has them all.
+            composed = compose(partial, probe=probe, initializes=not (begun and find_checkpoints(begun.checkpoints)))
+            return with_default_observers(composed, partial.registry) if reports and speaks() else composed
+    except KeyboardInterrupt:
+        message = "stopped by SIGINT while the run was built: nothing was trained, and nothing is written"
+        raise InterruptedRunError(message, signal.SIGINT) from None
 
 
 def _check_locked(config: "RunConfig", registry: "Registry") -> set[str]:

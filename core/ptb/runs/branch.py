@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ptb.config.layers import RunConfig, leaves
 from ptb.config.resolve import PartialConfig
 from ptb.distributed.place import place
-from ptb.errors import ConfigError, Problem, listing
+from ptb.errors import ConfigError, listing
 from ptb.runs import manifest, preprocessing
 from ptb.runs.compose import ComposedRun
-from ptb.runs.overrides import MACHINE_KEYS
+from ptb.runs.overrides import other_keys
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
 from ptb.runs.start import fit, keep_plugin_files, recording
@@ -33,20 +32,12 @@ def changed_keys(partial: PartialConfig, parent: RunDirectory) -> list[str]:
     Raises:
         ConfigError: one of them cannot change while training goes on.
     """
-    now, then = leaves(partial.as_config()), leaves(RunConfig.read([parent.config]).values)
-    keys = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key) and key not in MACHINE_KEYS]
-    problems = [
-        Problem(
-            key,
-            f"is {then.get(key, 'not set')} in {parent.path}, and {now.get(key, 'not set')} is asked for: a run that "
-            f"is continued keeps it; `ptb run --from {parent.path}` begins a new one with its weights",
-        )
-        for key in keys
-        if not key.startswith(FREE) or key == "optimizer.name" or key.startswith("optimizer.groups")
-    ]
-    if problems:
-        raise ConfigError(*problems)
-    return keys
+
+    def is_free(key: str) -> bool:
+        return key.startswith(FREE) and key != "optimizer.name" and not key.startswith("optimizer.groups")
+
+    why = f"a run that is continued keeps it; `ptb run --from {parent.path}` begins a new one with its weights"
+    return other_keys(partial, parent, is_free, why)
 
 
 def continue_run(

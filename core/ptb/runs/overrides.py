@@ -1,9 +1,10 @@
 """What may be changed in the configuration of a run that is resumed or evaluated. Imports no torch."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ptb.config.layers import RunConfig
+from ptb.config.layers import RunConfig, leaves
+from ptb.config.resolve import PartialConfig
 from ptb.errors import ConfigError, Problem, listing
 from ptb.storage.run_directory import RunDirectory
 
@@ -50,6 +51,28 @@ def evaluation_config(
     for section in TRAINING_SECTIONS:
         config.values.pop(section, None)
     return config
+
+
+def other_keys(partial: PartialConfig, run: RunDirectory, is_free: Callable[[str], bool], why: str) -> list[str]:
+    """The keys that a command asks for otherwise than ``run`` has them, without those of the machine.
+
+    A key that neither the run has nor the command asks for is a default of a newer version, and no difference.
+
+    Raises:
+        ConfigError: some are not free to change; ``why`` says that of each.
+    """
+    now, then = leaves(partial.as_config()), leaves(RunConfig.read([run.config]).values)
+    asked = tuple(f"{'.'.join(path)}." for path in partial.asked.sources)
+    keys = {*then, *(key for key in now if f"{key}.".startswith(asked))}
+    changed = [key for key in sorted(keys.difference(MACHINE_KEYS)) if now.get(key) != then.get(key)]
+    problems = [
+        Problem(key, f"is {then.get(key, 'not set')} in {run.path}, and {now.get(key, 'not set')} is asked for: {why}")
+        for key in changed
+        if not is_free(key)
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    return changed
 
 
 def _check(overrides: Sequence[str], allowed: Sequence[str], why: str) -> None:

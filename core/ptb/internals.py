@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ptb.registry.local import found_locally
     from ptb.registry.registry import PluginInfo
     from ptb.registry.selection import ONLY, Selection
-    from ptb.registry.settings import SettingsError, arguments, derive_model, naming_model, plain_values, validate
+    from ptb.registry.settings import arguments, derive_model, naming_model, plain_values, validate
     from ptb.runs.assembly import build_dataset
     from ptb.runs.compose import ComposedRun, compose
     from ptb.runs.evaluate import evaluate_run

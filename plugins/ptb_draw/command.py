@@ -11,7 +11,6 @@ from ptb import ConfigError, PluginError, PtbError, RunConfig, RunRecord, json_o
 from ptb.internals import (
     ComponentConfig,
     ComponentName,
-    SettingsError,
     UserPath,
     count,
     installed,
@@ -83,7 +82,7 @@ def _settings(entry: "RegisteredComponent", overrides: list[str]) -> Any:
     values = RunConfig.read(overrides=overrides).values if overrides else {}
     try:
         return validate(entry.settings_model(), values)
-    except SettingsError as error:
+    except ConfigError as error:
         hint = f"; `ptb show plot {entry.name}` has its settings"
         raise ConfigError(f"plot '{entry.name}': {error}{hint}") from None
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptb import Command, Component, DataSpec
-from ptb.internals import ComponentConfig, FoundPlugin, RegisteredComponent, SettingsError, listing, validate
+from ptb import Command, Component, ConfigError, DataSpec
+from ptb.internals import ComponentConfig, FoundPlugin, RegisteredComponent, listing, validate
 from ptb_testing.outcome import CheckFailed, Result, Skipped
 from ptb_testing.subject import Entry, kind_of, label_of, record_of
 
@@ -123,7 +123,7 @@ class Case:
             )
         try:
             return validate(self.model, self.given)
-        except SettingsError as error:
+        except ConfigError as error:
             raise CheckFailed(f"the settings {dict(self.given)} are refused: {error}") from error
 
     @property

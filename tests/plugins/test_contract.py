@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ptb
+from ptb import ConfigError
 from ptb.kinds import KINDS
-from ptb.registry.settings import SettingsError, validate
+from ptb.registry.settings import validate
 
 DISTRIBUTION = "pytorch-basics"
 HOOKS = {kind.hook for kind in KINDS.values()}
@@ -85,7 +86,7 @@ def messages_of(model, given_values):
         warnings.simplefilter("ignore")
         try:
             validate(model, given_values)
-        except SettingsError as error:
+        except ConfigError as error:
             problems = error.problems
         else:
             return []

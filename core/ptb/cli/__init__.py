@@ -9,11 +9,7 @@ from ptb.cli.commands import OpenGroup
 from ptb.cli.errors import PtbGroup
 from ptb.cli.options import plugin_options
 
-CORE = {
-    "run": "run:run",
-    "resume": "run:resume",
-    "check": "run:check",
-}
+CORE = ("check", "resume", "run")
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -25,16 +21,16 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
 
 
 class _CoreGroup(click.Group):
-    """The commands of the core; to import all of them would cost every command a twentieth of its start."""
+    """The commands of the core; to import them would cost every other command a twentieth of its start."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in CORE and cmd_name not in self.commands:
-            module, _, name = CORE[cmd_name].partition(":")
-            self.add_command(getattr(importlib.import_module(f"ptb.cli.{module}"), name))
-        return super().get_command(ctx, cmd_name)
+        command: click.Command | None = None
+        if cmd_name in CORE:
+            command = getattr(importlib.import_module("ptb.cli.run"), cmd_name)
+        return command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(CORE)
+        return [*CORE]
 
 
 class _Main(PtbGroup, OpenGroup, _CoreGroup):

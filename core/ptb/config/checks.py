@@ -26,7 +26,7 @@ from ptb.kinds import RUN_KINDS, Kind
 from ptb.registry.entry import RegisteredComponent
 from ptb.registry.local import advice, recorded_version
 from ptb.registry.registry import Registry
-from ptb.registry.settings import SettingsError, arguments, plain_values, validate
+from ptb.registry.settings import arguments, plain_values, validate
 
 SECTIONS = {kind.section: kind for kind in RUN_KINDS.values()}
 KEYS = (*RunSettings.model_fields, *SECTIONS, *CORE_SECTIONS, "resolve")
@@ -283,7 +283,7 @@ class Checker:
         own = self.fields.get(path, model.model_fields)
         try:
             return validate(model, values)
-        except SettingsError as error:
+        except ConfigError as error:
             problems = []
             for key, message in ((problem.key, problem.message) for problem in error.problems):
                 field = model.model_fields.get(key)

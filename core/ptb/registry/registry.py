@@ -145,12 +145,12 @@ class Registry:
             ConfigError: the settings do not fit.
             PluginError: the target cannot be imported.
         """
-        from ptb.registry.settings import SettingsError, arguments, validate  # pydantic costs as much as `ptb list`
+        from ptb.registry.settings import arguments, validate  # pydantic costs as much as `ptb list`
 
         entry = self.get(kind, name)
         try:
             checked = validate(entry.settings_model(), settings)
-        except SettingsError as error:
+        except ConfigError as error:
             raise ConfigError(
                 *(Problem(".".join(filter(None, (kind, p.key))), p.message) for p in error.problems)
             ) from None

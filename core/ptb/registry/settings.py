@@ -33,14 +33,6 @@ OPTIONS = "options"  # the setting whose items are passed on to a target that ta
 DEEPEST = 32  # pydantic reads no JSON that is nested 200 deep
 
 
-class SettingsError(Exception):
-    """The values do not fit the model; ``problems`` holds all of them, keys relative to the section."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(map(str, problems)))
-        self.problems = problems
-
-
 def derive_model(kind: str, label: str, target: Callable[..., Any], passed: Collection[str] = ()) -> type[BaseModel]:
     """The settings of a target that names no model: its parameters after the runtime ones, with their annotations.
 
@@ -87,19 +79,20 @@ def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
     """``values`` as an instance of ``model``, defaults filled in.
 
     Raises:
-        SettingsError: with every problem that was found.
+        ConfigError: with every problem that was found; their keys are those of the model.
         PluginError: a validator of the model raised something else than it may.
     """
     unwritable = [Problem(key, why) for key, value in values.items() if (why := _unwritable(value))]
     if unwritable:
-        raise SettingsError(unwritable)
+        raise ConfigError(*unwritable)
     with naming_model(model):
         try:
             return model.model_validate_json(json.dumps(dict(values)), strict=True, extra="forbid")
         except ValidationError as error:
-            from ptb.registry.messages import format_errors  # a run without an error does not pay for it
+            refused = error
+    from ptb.registry.messages import format_errors  # a run without an error does not pay for it
 
-            raise SettingsError(format_errors(error, model, values)) from None
+    raise ConfigError(*format_errors(refused, model, values))
 
 
 def arguments(settings: BaseModel, target: Callable[..., Any]) -> dict[str, Any]:
@@ -129,8 +122,6 @@ def naming_model(model: type[BaseModel]) -> Iterator[None]:
     """Names the model in whatever its validators, default factories and serializers raise."""
     try:
         yield
-    except SettingsError:
-        raise
     except (Exception, SystemExit) as error:
         raise PluginError(
             f"the settings model {model.__module__}.{model.__qualname__} raised {one_line(error)}"

@@ -13,11 +13,10 @@ import tomlkit
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from ptb import PluginError, PtbError
+from ptb import ConfigError, PluginError, PtbError
 from ptb.internals import (
     KINDS,
     SHARED_SECTIONS,
-    SettingsError,
     count,
     derive_model,
     listing,
@@ -141,7 +140,7 @@ def settings_survive_a_config_file(case: Case) -> None:
     try:
         text = tomlkit.dumps({"settings": plain_values(settings)})
         again = validate(case.model, tomllib.loads(text)["settings"])
-    except SettingsError as error:
+    except ConfigError as error:
         raise CheckFailed(f"its own settings are refused when they are read from a file: {error}") from error
     except Exception as error:
         raise CheckFailed(f"the settings cannot be written to a config file: {one_line(error)}") from error

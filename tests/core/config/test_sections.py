@@ -4,12 +4,13 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from ptb import ConfigError
 from ptb.config.sections import Grouping, LoaderSettings, ParameterGroup, RunSettings, TrainerSettings
-from ptb.registry.settings import SettingsError, validate
+from ptb.registry.settings import validate
 
 
 def told(model, **values):
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(ConfigError) as error:
         validate(model, values)
     return {problem.key: problem.message for problem in error.value.problems}
 

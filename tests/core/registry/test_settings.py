@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, PlainSerializer, field_validator, model_validator
 
 from ptb import ConfigError, PluginError
-from ptb.registry.settings import SettingsError, arguments, derive_model, plain_values, validate
+from ptb.registry.settings import arguments, derive_model, plain_values, validate
 
 
 class Inner(BaseModel):
@@ -71,7 +71,7 @@ def nested(depth):
 
 
 def problems(model, values):
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(ConfigError) as error:
         validate(model, values)
     return {problem.key: problem.message for problem in error.value.problems}
 
@@ -233,7 +233,7 @@ def test_written_settings_are_read_back_as_they_were(values):
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(max_size=4), st.none() | st.floats() | st.lists(st.text(), max_size=2), max_size=3))
 def test_any_values_are_valid_or_told(values):
-    with contextlib.suppress(SettingsError):
+    with contextlib.suppress(ConfigError):
         assert isinstance(validate(Options, values), Options)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from ptb.registry.settings import SettingsError, validate
+from ptb import ConfigError
+from ptb.registry.settings import validate
 from ptb_callbacks import settings
 from ptb_list.describe import describe
 
@@ -41,7 +42,7 @@ BEST = {"monitor": "val/loss", "mode": "min"}
     ],
 )
 def test_wrong_values_are_refused_in_words(model, values, message):
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(ConfigError) as error:
         validate(getattr(settings, model), values)
     assert str(error.value).startswith(message)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ptb import ConfigError
-from ptb.registry.settings import SettingsError, validate
+from ptb.registry.settings import validate
 from ptb_datasets.arrays import arrays
 from ptb_datasets.settings import Arrays
 
@@ -67,5 +67,5 @@ def test_it_is_for_pictures_of_four_axes(load, values):
 
 
 def test_vectors_have_no_layout():
-    with pytest.raises(SettingsError, match="belongs to pictures"):
+    with pytest.raises(ConfigError, match="belongs to pictures"):
         validate(Arrays, {"inputs": "a.npy", "targets": "b.npy", "layout": "channels-last", "inputs_as": "vector"})

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptb import ConfigError, DataError
-from ptb.registry.settings import SettingsError, validate
+from ptb.registry.settings import validate
 from ptb_datasets.csv_file import MOST_COLUMNS, read_header, rows_of
 from ptb_datasets.csv_table import csv_table
 from ptb_datasets.splits import stratified_split
@@ -359,7 +359,7 @@ def test_options_that_do_not_go_together_are_config_errors(built_in, options, me
 @pytest.mark.parametrize("kind", ["class", "binary"])
 def test_a_kind_that_is_told_is_held_against_the_options_before_the_file_is_read(built_in, kind):
     options = {"path": "x.csv", "target": "y", "kind": kind, "standardize_target": False}
-    with pytest.raises(SettingsError, match="standardize_target: belongs to a real target, and kind is"):
+    with pytest.raises(ConfigError, match="standardize_target: belongs to a real target, and kind is"):
         validate(built_in.get("dataset", "csv").settings_model(), options)
 
 

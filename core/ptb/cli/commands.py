@@ -29,14 +29,15 @@ class OpenGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; None where there is none."""
-        for find in (super().get_command, self._built_in, self._provided):
-            if command := find(ctx, cmd_name):
-                return command
-        return None
+        return (
+            super().get_command(ctx, cmd_name)
+            or self._table(ctx, _built_in_commands(ctx)).get(cmd_name)
+            or self._provided(ctx).get(cmd_name)
+        )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, those of plugins too; imports no command of theirs."""
-        return sorted({*super().list_commands(ctx), *self._all_provided(ctx, lenient=True)})
+        return sorted({*super().list_commands(ctx), *self._provided(ctx, lenient=True)})
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -61,20 +62,14 @@ class OpenGroup(click.Group):
         if unusable := _unusable(ctx):
             with formatter.section("Plugins that cannot be used"):
                 formatter.write_dl([(str(plugin.found), printable(plugin.why)) for plugin in unusable])
-        for typed, command in self._all_provided(ctx).items():
+        for typed, command in self._provided(ctx).items():
             if isinstance(command, PluginCommand) and typed != command.record.word:
                 _warn_of_taken(command.record, ctx.command_path)
         for record in _registry(ctx).commands() if ctx.parent is None else ():
             if (own := super().get_command(ctx, record.group)) and not isinstance(own, click.Group):
                 warn(f"{record} cannot be used: '{record.group}' is a command, and no group")
 
-    def _built_in(self, ctx: click.Context, name: str) -> click.Command | None:
-        return self._table(ctx, _built_in_commands(ctx)).get(name)
-
-    def _provided(self, ctx: click.Context, name: str) -> click.Command | None:
-        return self._all_provided(ctx).get(name)
-
-    def _all_provided(self, ctx: click.Context, lenient: bool = False) -> dict[str, click.Command]:
+    def _provided(self, ctx: click.Context, lenient: bool = False) -> dict[str, click.Command]:
         """What plugins put into this group, by what is typed for it."""
         key = f"{REGISTRY}.{ctx.command_path}"
         if key not in ctx.meta:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb.errors import listing, pip_install
+from ptb.errors import listing
 
 if TYPE_CHECKING:
     from ptb.registry.registry import Registry
@@ -36,9 +36,7 @@ def with_default_observers(composed: "ComposedRun", registry: "Registry") -> "Co
         if entry.id in chosen or entry.component.role != "observer":
             continue
         if missing := entry.missing():
-            extra = entry.component.extra
-            command = pip_install(*([f"{entry.plugin}[{extra}]"] if extra else missing))
-            hints.append(f"no {entry.name}: it needs {listing(missing)}: {command} (or --no-report)")
+            hints.append(f"no {entry.name}: it needs {listing(missing)}: {entry.remedy()} (or --no-report)")
             continue
         observer = ComponentConfig(entry, entry.settings_model()()).build()
         composed.trainer.callbacks.observers.add(entry.name, observer)

@@ -156,9 +156,12 @@ class RegisteredComponent(_Registered):
     def check_dependencies(self) -> None:
         """Raises a ``PluginError`` with the line that installs what is missing, if something is."""
         if missing := self.missing():
-            extra = self.component.extra if self.found.source is None else None
-            command = pip_install(*([f"{self.plugin}[{extra}]"] if extra else missing))
-            raise PluginError(f"{self} needs {', '.join(missing)}, which is not installed; run\n  {command}")
+            raise PluginError(f"{self} needs {', '.join(missing)}, which is not installed; run\n  {self.remedy()}")
+
+    def remedy(self) -> str:
+        """The command that installs what is missing: the extra that has it, if the plugin names one."""
+        extra = self.component.extra if self.found.source is None else None
+        return pip_install(*([f"{self.plugin}[{extra}]"] if extra else self.missing()))
 
     @property
     def label(self) -> str:

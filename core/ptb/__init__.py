@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from ptb.registry.component import Command, Component
     from ptb.registry.hookspecs import hookimpl
     from ptb.registry.registry import Registry, load_registry
-    from ptb.runs.api import evaluate, load, resume, train
+    from ptb.runs.api import evaluate, resume, train
     from ptb.runs.record import RunRecord
     from ptb.runs.result import RunResult
-    from ptb.runs.trained import TrainedModel
+    from ptb.runs.trained import TrainedModel, load
     from ptb.storage.checkpoint import checkpoint_path
     from ptb.training.callbacks import Callback
     from ptb.training.step import NonFiniteError, StepOutput
@@ -72,8 +72,8 @@ _NAMES = {
     "config.layers": ("RunConfig",),
     "runs.result": ("RunResult",),
     "runs.record": ("RunRecord",),
-    "runs.api": ("train", "resume", "evaluate", "load"),
-    "runs.trained": ("TrainedModel",),
+    "runs.api": ("train", "resume", "evaluate"),
+    "runs.trained": ("TrainedModel", "load"),
     "storage.checkpoint": ("checkpoint_path",),
     "cli.options": ("run_options", "json_option"),
 }

@@ -15,7 +15,6 @@ from ptb.runs.progress import PYTHON_SIGNALS
 from ptb.runs.progress import progress as show_progress
 from ptb.runs.result import RunResult
 from ptb.runs.start import resume_run, start_run
-from ptb.runs.trained import TrainedModel, load_trained
 from ptb.storage.checkpoint import find_checkpoints
 from ptb.storage.run_directory import RunDirectory
 
@@ -115,25 +114,3 @@ def evaluate(
         return evaluate_run(
             run, partial, checkpoint=checkpoint, split=split, sources=sources, samples=samples, record=record
         )
-
-
-def load(
-    path: str | Path, checkpoint: str | int | None = None, *, device: str = "auto", registry: Registry | None = None
-) -> TrainedModel:
-    """Load the model of a run with all that it needs to predict. Needs neither the data nor the data set's settings.
-
-    ::
-
-        model = ptb.load("runs/mine")
-        model.predict("new.csv")
-
-    Args:
-        path: the run directory, or ``"RUN@best"``.
-        checkpoint: ``"best"``, ``"last"``, a step or a label; ``"best"`` if there is one, else ``"last"``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        registry: as in ``train``; the plugin of the model, and that of the data set's preprocessor, must be in it.
-
-    Raises:
-        PtbError: one of its children; see ``ptb.errors``.
-    """
-    return load_trained(path, checkpoint, device=device, registry=registry)

@@ -16,7 +16,7 @@ from ptb.runs.overrides import other_keys
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
 from ptb.runs.start import fit, keep_plugin_files, recording
-from ptb.runs.together import check_alike, describe, follow, lead
+from ptb.runs.together import check_alike, follow
 from ptb.storage.checkpoint import Checkpoint, find_checkpoints, load_checkpoint, resolve_checkpoint, save_checkpoint
 from ptb.storage.run_directory import RunDirectory, check_output
 from ptb.training.state import component_state, load_component_state
@@ -98,10 +98,7 @@ def continue_run(
             f"continues {parent.path} after step {checkpoint.step}, epoch {trainer.state.epoch} of "
             f"{trainer.settings.epochs}{said}"
         )
-        if processes := describe(composed):
-            recorder.line(processes)
-        lead(composed, run.path, resumes=True)
-        return fit(recorder, stop_after)
+        return fit(recorder, stop_after, resumes=True)
 
 
 def _copy(parent: RunDirectory, run: RunDirectory, recorder: Recorder, checkpoint: Checkpoint, rows: int) -> None:

@@ -1,6 +1,7 @@
 """Puts a run together: a resolved configuration and a registry's components become a trainer."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from ptb.distributed.place import place
 from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
 from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
-from ptb.runs.blame import explain_oom, explaining, name_of
+from ptb.runs.blame import explain_oom, explaining, name_of, training
 from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data
 from ptb.runs.preflight import Preflight
@@ -63,6 +64,18 @@ class ComposedRun:
             f"{count(self.parameters, 'parameter')}, {sizes} samples, placement {self.trainer.train_loader.source}, "
             f"{describe_device(self.trainer.device, self.config.run.threads)}"
         )
+
+    @contextmanager
+    def running(self, trains: bool = True) -> Iterator[None]:
+        """Inside it the run is carried out, with its threads; errors name the component or the setting to blame."""
+        config = self.config
+        with (
+            preserve_rng_state(),
+            cpu_threads(config.run.threads),
+            explain_oom(config.run.device, config.loader.batch_size, trains),
+            training(config.components()),
+        ):
+            yield
 
     def close(self) -> None:
         """End the processes that read samples, if there are any."""

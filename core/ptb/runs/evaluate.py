@@ -6,16 +6,14 @@ from contextlib import closing
 from typing import Any
 
 from ptb.config.resolve import ComponentConfig, PartialConfig
-from ptb.device import cpu_threads
 from ptb.errors import ConfigError, NumericalError, PluginError, StorageError, one_line
-from ptb.runs import blame, manifest
+from ptb.runs import manifest
 from ptb.runs.blame import explaining
 from ptb.runs.compose import compose
 from ptb.runs.other_data import bundle_of
 from ptb.runs.predictions import prediction_rows, write_predictions
 from ptb.runs.provenance import warn_of_other_code
 from ptb.runs.together import leaving
-from ptb.seeding import preserve_rng_state
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory
 from ptb.training.blame import ComponentFailed
@@ -59,14 +57,7 @@ def evaluate_run(
         raise StorageError(
             f"the checkpoint of step {saved.step} does not fit the model or the loss: {one_line(error)}"
         ) from error
-    with (
-        leaving(composed.world),
-        closing(composed),
-        preserve_rng_state(),
-        cpu_threads(config.run.threads),
-        blame.explain_oom(config.run.device, config.loader.batch_size, trains=False),
-        blame.training(config.components()),
-    ):
+    with leaving(composed.world), closing(composed), composed.running(trains=False):
         if bundle is None:
             manifest.check_same_data(run, composed)
         warn_of_other_code(run, (component.entry.found for component in config.components().values()))

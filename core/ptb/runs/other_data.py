@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset, StackDataset, TensorDataset, default_collate
+from torch.utils.data import StackDataset, default_collate
 
 from ptb.data.spec import DataBundle
 from ptb.errors import DataError, tidy
@@ -25,7 +25,7 @@ def bundle_of(run: RunDirectory, registry: Registry, sources: Any) -> DataBundle
     if not read:
         said = ", ".join(tidy(str(source), 60) for source in given) or "no sources"
         raise DataError(f"there is nothing to evaluate: no samples in {said}")
-    pairs = _InMemory([(sample.inputs, sample.targets) for sample in read])
+    pairs = [(sample.inputs, sample.targets) for sample in read]
     names = [sample.name for sample in read]
     return DataBundle(
         preprocessor.spec,
@@ -37,23 +37,10 @@ def bundle_of(run: RunDirectory, registry: Registry, sources: Any) -> DataBundle
     )
 
 
-class _InMemory(Dataset[Any]):
-    def __init__(self, samples: list[Any]) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.samples[index]
-
-
-def _stacked(pairs: _InMemory) -> Dataset[Any]:
+def _stacked(pairs: list[Any]) -> Any:
     """The same as tensors, which are batched far faster; samples that differ in shape stay as they are."""
     try:
-        inputs, targets = default_collate(pairs.samples)
+        inputs, targets = default_collate(pairs)
     except (RuntimeError, TypeError):
         return pairs
-    return (
-        TensorDataset(inputs, targets) if isinstance(inputs, Tensor) else StackDataset(StackDataset(**inputs), targets)
-    )
+    return StackDataset(inputs if isinstance(inputs, Tensor) else StackDataset(**inputs), targets)

@@ -12,15 +12,14 @@ from typing import Any
 
 from torch import nn
 
-from ptb.device import cpu_threads
 from ptb.distributed.place import PEER_LOST, place
 from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
-from ptb.runs import blame, manifest, preprocessing
+from ptb.runs import manifest, preprocessing
 from ptb.runs.compose import ComposedRun
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
 from ptb.runs.together import check_alike, describe, follow, lead, leaving
-from ptb.seeding import preserve_rng_state, seed_global
+from ptb.seeding import seed_global
 from ptb.storage.checkpoint import latest_valid, prune_checkpoints
 from ptb.storage.run_directory import RunDirectory, check_output
 
@@ -55,13 +54,10 @@ def start_run(
         if composed.bundle.notes:
             recorder.line(f"data: {'; '.join(composed.bundle.notes)}")
         recorder.line(f"run directory: {run.path}")
-        if processes := describe(composed):
-            recorder.line(processes)
         for lost in composed.lost_state.values():
             recorder.warn(f"{lost}: `ptb resume` would not continue exactly")
         if composed.advice:
             recorder.line(composed.advice)
-        lead(composed, run.path)
         seed_global(config.run.seed, "train")
         return fit(recorder, stop_after)
 
@@ -130,10 +126,7 @@ def resume_run(
             run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True
         run.remove_summary()
-        if processes := describe(composed):
-            recorder.line(processes)
-        lead(composed, run.path, resumes=checkpoint is not None)
-        return fit(recorder, stop_after)
+        return fit(recorder, stop_after, resumes=checkpoint is not None)
 
 
 def keep_plugin_files(composed: ComposedRun, run: RunDirectory) -> None:
@@ -154,11 +147,13 @@ def _check_lost_state(recorder: Recorder) -> None:
         recorder.warn(text)
 
 
-def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
-    """Train to the end, or to where it is stopped, and record how that was."""
-    trainer, state = recorder.trainer, recorder.trainer.state
+def fit(recorder: Recorder, stop_after: int | None, *, resumes: bool = False) -> RunResult:
+    """Train to the end, or to where it is stopped, with all processes, and record how that was."""
+    trainer, state, composed = recorder.trainer, recorder.trainer.state, recorder.composed
+    if processes := describe(composed):
+        recorder.line(processes)
+    lead(composed, recorder.run.path, resumes=resumes)
     trainer.fit(stop_after)
-    world = recorder.composed.world
     again = _again(recorder.run)
     if (number := trainer.stop_signal) and not trainer.finished:
         name = Signals(number).name
@@ -166,8 +161,8 @@ def fit(recorder: Recorder, stop_after: int | None) -> RunResult:
     if not recorder.result:
         recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
         recorder.result = recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
-    if world is not None:
-        world.share(replace(recorder.result, model=nn.Module()))
+    if composed.world is not None:
+        composed.world.share(replace(recorder.result, model=nn.Module()))
     return recorder.result
 
 
@@ -181,16 +176,10 @@ def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | Non
 
     Of several processes each waits for the others then.
     """
-    config = composed.config
     with leaving(composed.world), closing(composed), run.writing():
         recorder = Recorder(run, composed, progress)
         try:
-            with (
-                preserve_rng_state(),
-                cpu_threads(config.run.threads),
-                blame.explain_oom(config.run.device, config.loader.batch_size),
-                blame.training(config.components()),
-            ):
+            with composed.running():
                 yield recorder
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128

@@ -9,14 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from ptb.device import cpu_threads
 from ptb.distributed.world import World
 from ptb.errors import IncompatibleError, InterruptedRunError, count, listing
-from ptb.runs import blame, manifest
+from ptb.runs import manifest
 from ptb.runs.compose import ComposedRun
 from ptb.runs.progress import StopOnSignal
 from ptb.runs.result import RunResult
-from ptb.seeding import preserve_rng_state, seed_global
+from ptb.seeding import seed_global
 from ptb.training.evaluation import fresh
 from ptb.training.snapshot import restore_snapshot, take_snapshot
 from ptb.training.trainer import Trainer
@@ -89,24 +88,16 @@ def measure_test(trainer: Trainer, world: World | None, saved: dict[str, Any] | 
 
 def follow(composed: ComposedRun, stop_after: int | None) -> RunResult:
     """Train with rank 0, which records the run; returns its result."""
-    world, trainer, config = composed.world, composed.trainer, composed.config
+    world, trainer = composed.world, composed.trainer
     if world is None:
         raise ValueError("a process that is alone has nobody to follow")
     stop = StopOnSignal(said=False)
-    with (
-        closing(composed),
-        stop.listening(),
-        leaving(world),
-        preserve_rng_state(),
-        cpu_threads(config.run.threads),
-        blame.explain_oom(config.run.device, config.loader.batch_size),
-        blame.training(config.components()),
-    ):
+    with closing(composed), stop.listening(), leaving(world), composed.running():
         check_alike(composed)
         output = Path(world.share())
         follower = Follower(composed, output, stop)
         trainer.callbacks.attach([follower], follower.save)
-        seed_global(config.run.seed, "train")
+        seed_global(composed.config.run.seed, "train")
         if (state := world.share()) is not None:
             restore_snapshot(trainer, state)
         trainer.fit(stop_after)

@@ -221,10 +221,25 @@ class TrainedModel:
         return Batch.of(collate(inputs)).inputs
 
 
-def load_trained(
+def load(
     path: str | Path, checkpoint: str | int | None = None, *, device: str = "auto", registry: Registry | None = None
 ) -> TrainedModel:
-    """Load the model of a run; see ``ptb.load``."""
+    """Load the model of a run with all that it needs to predict. Needs neither the data nor the data set's settings.
+
+    ::
+
+        model = ptb.load("runs/mine")
+        model.predict("new.csv")
+
+    Args:
+        path: the run directory, or ``"RUN@best"``.
+        checkpoint: ``"best"``, ``"last"``, a step or a label; ``"best"`` if there is one, else ``"last"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        registry: as in ``ptb.train``; the plugin of the model, and that of the data set's preprocessor, must be in it.
+
+    Raises:
+        PtbError: one of its children; see ``ptb.errors``.
+    """
     folder, named = split_checkpoint(str(Path(path).expanduser()))
     run = RunDirectory.open(folder)
     config = RunConfig.read([run.config], {"device": device})

@@ -39,7 +39,7 @@ class Observers:
         processes = trainer.objective.processes
         with self._generators.preserved(trainer.device), processes.closed() if processes else nullcontext():
             for label, method in self.methods[event]:
-                self._guarded(label, event, method, TrainerView(trainer), *map(_view, arguments))
+                self._guarded(label, event, method, view_of(trainer), *map(_view, arguments))
                 if torch.is_grad_enabled() != gradients:
                     torch.set_grad_enabled(gradients)
 
@@ -67,36 +67,31 @@ class Observers:
 
 
 class View:
-    """Some attributes of an object, each copied when an observer asks for it."""
+    """What an observer sees of an object: attributes that are copied when it asks for them, and some as they are."""
 
-    names: tuple[str, ...] = ()
+    _copied: tuple[str, ...] = ()
 
-    def __init__(self, source: object) -> None:
+    def __init__(self, source: object, *copied: str, **shown: Any) -> None:
         # A closure, not an attribute: the training itself is not to be reached from here by accident.
         self._copy_of: Callable[[str], Any] = lambda name: _copy(getattr(source, name))
+        self._copied = copied
+        vars(self).update(shown)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self.names:
-            seen = (*self.names, *(each for each in vars(self) if each != "_copy_of"))
+        if name not in self._copied:
+            seen = (*self._copied, *(each for each in vars(self) if not each.startswith("_")))
             raise AttributeError(f"an observer sees {', '.join(seen)}, not '{name}'")
         return self._copy_of(name)
 
 
-class TrainerView(View):
+def view_of(trainer: "Trainer") -> View:
     """What an observer sees of a training."""
-
-    names = ("model", "optimizer", "scheduler", "state", "settings", "device")
-
-    def __init__(self, trainer: "Trainer") -> None:
-        super().__init__(trainer)
-        self.request_checkpoint = lambda label: trainer.request_checkpoint(str(label))
-        self.run = trainer.run
-
-
-class OutputView(View):
-    """What an observer sees of a ``StepOutput``."""
-
-    names = ("loss", "lr", "samples", "stepped")
+    return View(
+        trainer,
+        *("model", "optimizer", "scheduler", "state", "settings", "device"),
+        request_checkpoint=lambda label: trainer.request_checkpoint(str(label)),
+        run=trainer.run,
+    )
 
 
 def _copy(value: Any) -> Any:
@@ -112,5 +107,5 @@ def _copy(value: Any) -> Any:
 
 def _view(argument: Any) -> Any:
     if isinstance(argument, StepOutput):
-        return OutputView(argument)
+        return View(argument, *vars(argument))
     return dict(argument) if isinstance(argument, Mapping) else argument

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ptb.training.blame import StopRequested
-from ptb.training.observers import TrainerView
+from ptb.training.observers import view_of
 
 
 class Net(nn.Module):
@@ -268,7 +268,7 @@ def test_a_view_shows_the_training_as_it_is_and_of_what_cannot_be_copied_the_sta
 def test_nobody_pays_for_an_event_that_nobody_listens_to(build, monkeypatch):
     trainer = build(observers={"end": type("End", (), {"on_fit_end": lambda self, trainer: None})()})
     called = []
-    monkeypatch.setattr("ptb.training.observers.TrainerView", lambda trainer: called.append(trainer))
+    monkeypatch.setattr("ptb.training.observers.view_of", lambda trainer: called.append(trainer))
     trainer.fit()
     assert len(called) == 1
 
@@ -315,7 +315,7 @@ def test_an_observer_that_is_added_sees_the_training(build):
 def test_an_observer_sees_a_copy_of_the_gradients():
     model = nn.Linear(2, 1)
     model(torch.ones(1, 2)).sum().backward()
-    view = TrainerView(SimpleNamespace(model=model, run=None, request_checkpoint=None))
+    view = view_of(SimpleNamespace(model=model, run=None, request_checkpoint=None))
     seen = view.model
     assert torch.equal(seen.weight.grad, model.weight.grad)
     seen.weight.grad.fill_(7)

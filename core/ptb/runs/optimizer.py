@@ -38,10 +38,11 @@ def build_optimizer(config: ResolvedConfig, model: nn.Module, loss: object, call
     if len(built) == 1 and isinstance(only, Optimizer):
         optimizer = only
     else:
-        if len(built) > 1 and (alone := [name_of(c) for s, c in components.items() if _needs(c, built[s], "closure")]):
-            raise IncompatibleError(
-                f"{alone[0]} evaluates the loss in its step and cannot be one of several optimizers"
-            )
+        for section, component in components.items() if len(built) > 1 else ():
+            if "closure" in component.entry.component.needs or asks_for_closure(built[section]):
+                raise IncompatibleError(
+                    f"{name_of(component)} evaluates the loss in its step and cannot be one of several optimizers"
+                )
         parameters = {
             section: [parameter for group in groups for _, parameter in group["params"]]
             for section, groups in shares.items()
@@ -135,10 +136,6 @@ def _build(
     if isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["fused"]:
         optimizer.register_step_pre_hook(_begin_momentum)
     return optimizer
-
-
-def _needs(component: ComponentConfig, optimizer: Any, need: str) -> bool:
-    return need in component.entry.component.needs or (need == "closure" and asks_for_closure(optimizer))
 
 
 def _can_be_fused(target: object, optimizer: Any, model: nn.Module) -> bool:

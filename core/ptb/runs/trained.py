@@ -20,7 +20,7 @@ from ptb.data.batch import Batch, leaves, map_leaves
 from ptb.data.decoding import plain
 from ptb.data.preprocessor import Preprocessor, Sample
 from ptb.data.spec import DataSpec
-from ptb.errors import DataError, StorageError, one_line
+from ptb.errors import DataError, StorageError
 from ptb.registry.discovery import FoundPlugin
 from ptb.registry.registry import Registry, load_selected
 from ptb.runs import preprocessing
@@ -291,38 +291,34 @@ def listed(sources: Any) -> Iterable[Any]:
     return [sources] if one else sources
 
 
-def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    while group := list(islice(samples, size)):
-        yield group
+def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample] | Exception]:
+    """Samples, some at a time; what reading them raises comes last."""
+    try:
+        with explaining(DataError, "the preprocessor of the run failed to read"):
+            while group := list(islice(samples, size)):
+                yield group
+    except Exception as error:
+        yield error
 
 
-def _ahead(groups: Iterator[list[Sample]]) -> Iterator[list[Sample]]:
+def _ahead(groups: Iterator[list[Sample] | Exception]) -> Iterator[list[Sample]]:
     """The groups, read by a thread while others are computed; small ones are handed over several at a time."""
     with ThreadPoolExecutor(1, "ptb-read") as pool:
         waiting = deque(pool.submit(_some, groups) for _ in range(AHEAD))
-        while (read := waiting.popleft().result()).groups or read.error:
+        while read := waiting.popleft().result():
             waiting.append(pool.submit(_some, groups))
-            yield from read.groups
-            if isinstance(read.error, DataError | StorageError):
-                raise read.error
-            if read.error is not None:  # a preprocessor may raise anything
-                raise DataError(f"the preprocessor of the run failed to read: {one_line(read.error)}") from read.error
+            for group in read:
+                if isinstance(group, Exception):
+                    raise group
+                yield group
 
 
-class _Read(NamedTuple):
-    groups: list[list[Sample]]
-    error: Exception | None
-
-
-def _some(groups: Iterator[list[Sample]]) -> _Read:
+def _some(groups: Iterator[list[Sample] | Exception]) -> list[list[Sample] | Exception]:
     """The next groups: one, or as many as take no time."""
-    found: list[list[Sample]] = []
+    found = []
     end = perf_counter() + AT_ONCE
-    try:
-        for group in groups:
-            found.append(group)
-            if perf_counter() > end:
-                break
-    except Exception as error:
-        return _Read(found, error)
-    return _Read(found, None)
+    for group in groups:
+        found.append(group)
+        if perf_counter() > end:
+            break
+    return found

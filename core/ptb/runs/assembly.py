@@ -31,6 +31,7 @@ from ptb.training.trainer import Trainer
 
 SHAPING = ("size", "input_shape", "height", "width")  # settings of a data set to change where a shape does not fit
 POSITIONS = "class+positions"
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -150,7 +151,7 @@ class Assembly:
             create_graph="create-graph" in asked,
         )
 
-    def trial(self, model: nn.Module, loss: Any, memory_format: torch.memory_format) -> Trainer:
+    def trial(self, model: nn.Module, loss: Any, memory_format: str) -> Trainer:
         """A trainer over copies, on which anything can be tried; where no copy can be had, over parts built anew."""
         try:
             copies = copy.deepcopy((model, loss))
@@ -198,9 +199,9 @@ class Assembly:
         return PRECISIONS[precision]
 
 
-def to_memory_format(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+def to_memory_format(model: nn.Module, name: str) -> nn.Module:
     """The model, with four-dimensional tensors in that order."""
-    return model.to(memory_format=memory_format)  # type: ignore[no-any-return, call-overload]  # torch forgets this one
+    return model.to(memory_format=MEMORY_FORMATS[name])  # type: ignore[no-any-return, call-overload]  # torch forgets this one
 
 
 def make_loaders(config: ResolvedConfig, bundle: DataBundle, device: torch.device) -> dict[str, BatchLoader]:

@@ -27,7 +27,6 @@ from ptb.training.trainer import Trainer
 if TYPE_CHECKING:
     from ptb.distributed.world import World
 
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 # Floating-point operations below which a training step is left to one thread. On two idle cores a second one gains a
 # tenth for LeNet (1e8 at batch size 64) and a quarter for a small CNN (4e8); on a busy machine it costs nine tenths.
 SMALL_STEP = 1e9
@@ -123,7 +122,7 @@ def compose(
         mixes = bool(getattr(loss, "takes_probabilities", False))
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset), mixes)
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
-        to_memory_format(model, MEMORY_FORMATS[memory_format])
+        to_memory_format(model, memory_format)
         threads = config.run.threads or _threads(operations, shards)
         lost = preflight.lost_state() if trains else {}
         if reason := lost.get(""):
@@ -156,7 +155,7 @@ def _fitted(assembly: Assembly, trainer: Trainer, trains: bool) -> tuple[Preflig
         formats = ["channels-last", "contiguous"] if faster else ["contiguous"]
     for name in formats:
         try:
-            preflight = Preflight(assembly, trainer.model, trainer.objective.loss, MEMORY_FORMATS[name])
+            preflight = Preflight(assembly, trainer.model, trainer.objective.loss, name)
             preflight.check_forward()
             return preflight, name, preflight.check_step() if trains else 0.0
         except IncompatibleError:

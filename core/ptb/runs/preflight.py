@@ -42,7 +42,7 @@ class _NoModules:
 class Preflight:
     """Tries a run on copies of its model and loss, which stay as they are."""
 
-    def __init__(self, assembly: Assembly, model: nn.Module, loss: object, memory_format: torch.memory_format) -> None:
+    def __init__(self, assembly: Assembly, model: nn.Module, loss: object, memory_format: str) -> None:
         self._assembly = assembly
         self._names = {section: name_of(each) for section, each in assembly.config.components().items()}
         self._trial = partial(assembly.trial, model, loss, memory_format)

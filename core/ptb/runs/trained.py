@@ -1,11 +1,10 @@
 """A trained model that is of use: what a run has learnt, on files, rows and arrays that it has never seen."""
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import accumulate, islice
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -26,7 +25,6 @@ from ptb.registry.registry import Registry, load_selected
 from ptb.runs import preprocessing
 from ptb.runs.assembly import PRECISIONS, to_memory_format
 from ptb.runs.blame import building, explain_oom, explaining
-from ptb.runs.compose import MEMORY_FORMATS
 from ptb.runs.processes import device_of
 from ptb.runs.provenance import warn_of_other_code
 from ptb.seeding import preserve_rng_state, seed_global
@@ -152,21 +150,9 @@ class TrainedModel:
 
     def _read(self, sources: Iterable[Any]) -> Iterator[Sample]:
         """What the preprocessor reads; a source that is a ``Sample`` itself goes through as it is."""
-        given: list[Sample] = []
-
-        def others(each: Iterator[Any]) -> Iterator[Any]:
-            for source in each:
-                if isinstance(source, Sample):
-                    given.append(source)
-                    return
-                yield source
-
-        rest = iter(sources)
-        while True:
-            yield from self.preprocessor.read(others(rest))
-            if not given:
-                return
-            yield given.pop()
+        for are_samples, some in groupby(sources, lambda source: isinstance(source, Sample)):
+            read = iter if are_samples else self.preprocessor.read
+            yield from read(some)
 
     def _scored(self, samples: Sequence[Sample]) -> Predicted:
         """A batch without its columns."""
@@ -179,13 +165,12 @@ class TrainedModel:
         scores = self.scores(inputs)
         checked = [(each, "it holds values that are not finite") for each in leaves(inputs)]
         checked.append((scores, "the scores of the model are not finite for it"))
-        if not all(_sums_to_finite(values) for values, _ in checked):
-            usable = torch.ones(len(places), dtype=torch.bool)
-            for values, text in checked:
-                finite = values.flatten(1).isfinite().all(1) if values.ndim > 1 else values.isfinite()
-                errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
-                usable &= finite
-            scores = scores[usable]
+        usable = torch.ones(len(places), dtype=torch.bool)
+        for values, text in checked:
+            finite = values.isfinite().unsqueeze(-1).flatten(1).all(1)
+            errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
+            usable &= finite
+        scores = scores[usable]
         return Predicted(names, errors, {}, scores if len(scores) else None)
 
     def _computed_by_all(self, groups: Iterator[Sequence[Sample]]) -> Iterator[Predicted]:
@@ -263,7 +248,7 @@ def load(
             load_weights(model.to(where), state["model"])
             if isinstance(loss, nn.Module):
                 load_component_state(loss.to(where), state["loss"])
-    model = to_memory_format(model, MEMORY_FORMATS[parts["trainer"].memory_format]).eval().requires_grad_(False)
+    model = to_memory_format(model, parts["trainer"].memory_format).eval().requires_grad_(False)
     precision = PRECISIONS[parts["trainer"].precision]
     objective = Objective(model, loss, where, autocast=precision, pairs=spec.target == "similarity")
     return TrainedModel(objective, saved.preprocessor, weights.step, parts["loader"].batch_size, parts["run"].threads)
@@ -278,11 +263,6 @@ def usable(registry: Registry) -> list[FoundPlugin]:
 def _alike(scores: Tensor | None, others: Tensor | None) -> bool:
     """Whether they can be one tensor; those of sequences or pictures of any size cannot always."""
     return scores is not None and others is not None and scores.shape[1:] == others.shape[1:]
-
-
-def _sums_to_finite(values: Tensor) -> bool:
-    """One look instead of one at each value: with a value that is not finite, no sum is."""
-    return not values.is_floating_point() or math.isfinite(values.sum().item())
 
 
 def listed(sources: Any) -> Iterable[Any]:

@@ -42,6 +42,11 @@ class StopOnSignal:
         self.state: TrainState | None = None
         self._process = os.getpid()
 
+    def on_fit_start(self, trainer: "Trainer") -> None:
+        """From here on, a signal stops the training."""
+        self.state = trainer.state
+        self.ask()
+
     def ask(self) -> None:
         """Asks the training to stop, if a signal has come and there is a training."""
         if self.number and self.state is not None:
@@ -109,8 +114,7 @@ class ProgressBar:
 
     def on_fit_start(self, trainer: "Trainer") -> None:
         """From here on, a signal stops the training."""
-        self._stop.state = trainer.state
-        self._stop.ask()
+        self._stop.on_fit_start(trainer)
 
     def on_epoch_start(self, trainer: "Trainer") -> None:
         """Shows the number of the epoch beside the bar. Without a bar, a line follows at the end of the epoch."""

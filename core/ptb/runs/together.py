@@ -60,13 +60,8 @@ def leaving(world: World | None) -> Iterator[None]:
 class Follower:
     """A callback of the core in processes that record nothing: it takes part in what the recorder does."""
 
-    def __init__(self, composed: ComposedRun, output: Path, stop: StopOnSignal) -> None:
-        self._composed, self._output, self._stop = composed, output, stop
-
-    def on_fit_start(self, trainer: Trainer) -> None:
-        """From here on, a signal stops the training of all processes."""
-        self._stop.state = trainer.state
-        self._stop.ask()
+    def __init__(self, composed: ComposedRun, output: Path) -> None:
+        self._composed, self._output = composed, output
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Measure the test split, with the weights that rank 0 has read."""
@@ -94,9 +89,8 @@ def follow(composed: ComposedRun, stop_after: int | None) -> RunResult:
     stop = StopOnSignal(said=False)
     with closing(composed), stop.listening(), leaving(world), composed.running():
         check_alike(composed)
-        output = Path(world.share())
-        follower = Follower(composed, output, stop)
-        trainer.callbacks.attach([follower], follower.save)
+        follower = Follower(composed, Path(world.share()))
+        trainer.callbacks.attach([stop, follower], follower.save)
         seed_global(composed.config.run.seed, "train")
         if (state := world.share()) is not None:
             restore_snapshot(trainer, state)

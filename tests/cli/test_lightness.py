@@ -43,6 +43,12 @@ def test_a_command_that_does_not_train_imports_nothing_heavy(arguments):
     assert heavy_imports(*arguments) == []
 
 
+def test_what_a_continued_run_cannot_change_is_refused_without_torch(tmp_path):
+    (tmp_path / "config.toml").write_text('[model]\nname = "mlp"\n')
+    command = ("run", "--continue", str(tmp_path), "--model", "lenet")
+    assert heavy_imports(*command) == []
+
+
 def test_this_test_can_fail_and_what_compiles_nothing_imports_no_compiler(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "HEAVY", ("torch", "torch._dynamo.config"))
     assert heavy_imports("check", "--model", "mlp", cwd=tmp_path) == ["torch"]

@@ -300,10 +300,12 @@ def _branched(
     partial = _resolved(config.over(parent.config))
     if output is not None:
         check_output(output)
-    from ptb.runs.branch import changed_keys, continue_run
+    from ptb.runs.overrides import changed_keys
 
     changed = changed_keys(partial, parent)
     composed = _built(partial, begun=parent, reports=reports)
+    from ptb.runs.branch import continue_run
+
     with _watched(composed, quiet, verbose) as bar:
         return continue_run(composed, parent, checkpoint, changed, output, bar, stop_after=stop_after, labels=labels)
 

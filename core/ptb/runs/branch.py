@@ -7,12 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ptb.config.resolve import PartialConfig
 from ptb.distributed.place import place
 from ptb.errors import ConfigError, listing
 from ptb.runs import manifest, preprocessing
 from ptb.runs.compose import ComposedRun
-from ptb.runs.overrides import other_keys
 from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
 from ptb.runs.start import fit, keep_plugin_files, recording
@@ -22,22 +20,7 @@ from ptb.storage.run_directory import RunDirectory, check_output
 from ptb.training.state import component_state, load_component_state
 from ptb.training.trainer import Trainer
 
-FREE = ("trainer.", "optimizer.", "callbacks.")
 OF_SCHEDULE = ("scheduler.", "optimizer.lr", "trainer.epochs", "trainer.max_steps", "trainer.accumulate")
-
-
-def changed_keys(partial: PartialConfig, parent: RunDirectory) -> list[str]:
-    """The keys that a continued run has other than its parent.
-
-    Raises:
-        ConfigError: one of them cannot change while training goes on.
-    """
-
-    def is_free(key: str) -> bool:
-        return key.startswith(FREE) and key != "optimizer.name" and not key.startswith("optimizer.groups")
-
-    why = f"a run that is continued keeps it; `ptb run --from {parent.path}` begins a new one with its weights"
-    return other_keys(partial, parent, is_free, why)
 
 
 def continue_run(

@@ -13,7 +13,7 @@ from ptb.device import cores, cpu_threads, describe_device
 from ptb.distributed.place import place
 from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
-from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
+from ptb.runs.assembly import MEMORY_FORMATS, Assembly, build_dataset, make_loaders, to_memory_format
 from ptb.runs.blame import explain_oom, explaining, name_of, training
 from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data

@@ -1,4 +1,4 @@
-"""What may be changed in the configuration of a run that is resumed or evaluated. Imports no torch."""
+"""What may be changed in the configuration of a run that is resumed, continued or evaluated. Imports no torch."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,6 +26,8 @@ DATASET = "dataset"
 # Beside the metrics: where an evaluation computes, and how fast.
 EVALUATION_KEYS = ("loader.batch_size", *MACHINE_KEYS)
 TRAINING_SECTIONS = ("initializer", "optimizer", "scheduler")
+# What a run may have other than the one that it continues; not the name of the optimizer, nor its groups.
+CONTINUED = ("trainer.", "optimizer.", "callbacks.")
 
 
 def resume_config(
@@ -73,6 +75,20 @@ def other_keys(partial: PartialConfig, run: RunDirectory, is_free: Callable[[str
     if problems:
         raise ConfigError(*problems)
     return changed
+
+
+def changed_keys(partial: PartialConfig, parent: RunDirectory) -> list[str]:
+    """The keys that a continued run has other than its parent.
+
+    Raises:
+        ConfigError: one of them cannot change while training goes on.
+    """
+
+    def is_free(key: str) -> bool:
+        return key.startswith(CONTINUED) and key != "optimizer.name" and not key.startswith("optimizer.groups")
+
+    why = f"a run that is continued keeps it; `ptb run --from {parent.path}` begins a new one with its weights"
+    return other_keys(partial, parent, is_free, why)
 
 
 def _check(overrides: Sequence[str], allowed: Sequence[str], why: str) -> None:

@@ -9,8 +9,9 @@ import torch
 import ptb
 from ptb import ConfigError, RunConfig
 from ptb.config.resolve import resolve
-from ptb.runs.branch import changed_keys, continue_run
+from ptb.runs.branch import continue_run
 from ptb.runs.compose import compose
+from ptb.runs.overrides import changed_keys
 from ptb.runs.start import start_run
 from ptb.storage.checkpoint import find_checkpoints, load_checkpoint
 from ptb.storage.run_directory import RunDirectory

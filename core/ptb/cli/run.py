@@ -385,6 +385,8 @@ def _print_result(result: "RunResult", as_json: bool) -> None:
     for key, value in result.metrics.items():
         split, _, label = key.partition("/")
         splits.setdefault(split, []).append(f"{label} {value:.4f}")
+    if "test" in splits and result.test_step != result.step:
+        splits["test"].append(f"(weights of step {result.test_step})")
     if splits:
         table = columns([("", ""), *((split, "  ".join(values)) for split, values in splits.items())], indent="  ")
         click.echo(table.lstrip("\n"))

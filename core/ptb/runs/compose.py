@@ -13,7 +13,7 @@ from ptb.device import cores, cpu_threads, describe_device
 from ptb.distributed.place import place
 from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
-from ptb.runs.assembly import MEMORY_FORMATS, Assembly, build_dataset, make_loaders, to_memory_format
+from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
 from ptb.runs.blame import explain_oom, explaining, name_of, training
 from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data
@@ -136,7 +136,7 @@ def compose(
             advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe)
         share_batches(trainer, world, shards, config.run.seed)
     if trains and world is not None:
-        together = assembly.trial(model, loss, MEMORY_FORMATS[memory_format])
+        together = assembly.trial(model, loss, memory_format)
         share_batches(together, world, shards, config.run.seed)
         with preserve_rng_state(), cpu_threads(threads):
             advice = scaling(preflight.trainer, together, world)

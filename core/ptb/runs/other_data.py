@@ -25,7 +25,7 @@ def bundle_of(run: RunDirectory, registry: Registry, sources: Any) -> DataBundle
     if not read:
         said = ", ".join(tidy(str(source), 60) for source in given) or "no sources"
         raise DataError(f"there is nothing to evaluate: no samples in {said}")
-    pairs = [(sample.inputs, sample.targets) for sample in read]
+    pairs: Any = [(sample.inputs, sample.targets) for sample in read]
     names = [sample.name for sample in read]
     return DataBundle(
         preprocessor.spec,
@@ -43,4 +43,5 @@ def _stacked(pairs: list[Any]) -> Any:
         inputs, targets = default_collate(pairs)
     except (RuntimeError, TypeError):
         return pairs
-    return StackDataset(inputs if isinstance(inputs, Tensor) else StackDataset(**inputs), targets)
+    parts: Any = (inputs if isinstance(inputs, Tensor) else StackDataset(**inputs), targets)
+    return StackDataset(*parts)

@@ -27,7 +27,7 @@ def text(run: RunRecord) -> str:
         f"# {_plain(name)}",
         f"Status: {_ending(summary)}{_parent(manifest)}. Written by ptb {manifest.get('ptb', '?')} from "
         "`summary.json`, `manifest.json` and `config.toml` beside it.",
-        *_section("Figures", _figures(summary)),
+        *_section("Figures", _figures(run)),
         *_section("Data", _data(manifest, ids.get("dataset", "?"))),
         *_section("Use", [_use(manifest, str(run.config.get("dataset", {}).get("name", "")))]),
         *_section("Settings", [_code(tomlkit.dumps(run.config).splitlines())]),
@@ -50,15 +50,16 @@ def _parent(manifest: Mapping[str, Any]) -> str:
     return f"; it continues {_plain(parent['path'])} after step {parent['step']}" if parent else ""
 
 
-def _figures(summary: Mapping[str, Any]) -> Iterator[str]:
+def _figures(run: RunRecord) -> Iterator[str]:
+    summary = run.summary
     metrics, intervals = dict(summary.get("metrics") or {}), dict(summary.get("intervals") or {})
     labels = dict.fromkeys(key.partition("/")[2] for key in metrics)
     splits = dict.fromkeys(key.partition("/")[0] for key in metrics)
     rows = [(label, *(metrics.get(f"{split}/{label}", "") for split in splits)) for label in labels]
     if rows:
-        yield _table(("", *splits), rows)
-    if summary.get("test_step") is not None:
-        yield f"`test` was measured with the weights of step {summary['test_step']}."
+        steps = {split: (run.columns(split)["step"] or ["?"])[-1] for split in splits}
+        yield _table(("", *(f"{split}, step {step}" for split, step in steps.items())), rows)
+        yield "Each split was measured with the weights of the step beside its name; `train` while they changed."
     for key, (low, high) in intervals.items():
         yield f"{_plain(key)}: 95 % interval from {_plain(low)} to {_plain(high)}."
     rest = ("parameters", "weights_sha256", "train_seconds", "samples_per_second")

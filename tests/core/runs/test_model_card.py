@@ -35,12 +35,20 @@ def numbers(card):
 
 def test_every_figure_is_that_of_the_summary(run):
     card, summary = (run / "MODEL_CARD.md").read_text(), json.loads((run / "summary.json").read_text())
-    assert numbers(card) == {key: json.dumps(value) for key, value in summary["metrics"].items()}
+    shown = {re.sub(r", step \d+/", "/", key): value for key, value in numbers(card).items()}
+    assert shown == {key: json.dumps(value) for key, value in summary["metrics"].items()}
     low, high = summary["intervals"]["test/accuracy"]
     assert f"test/accuracy: 95 % interval from {low} to {high}." in card
     assert low < summary["metrics"]["test/accuracy"] < high
     for key in ("parameters", "weights_sha256", "train_seconds", "samples_per_second"):
         assert f"| {key} | {summary[key]} |" in card
+
+
+def test_beside_each_split_stands_the_step_of_its_weights(tmp_path, built_in):
+    first_is_best = {"epochs": 2, "monitor": "val/loss", "mode": "max"}
+    done = ptb.train(RunConfig(**MLP | {"trainer": first_is_best}), registry=built_in, output=tmp_path / "run")
+    assert (done.step, done.test_step) == (80, 40)
+    assert "|  | train, step 80 | val, step 80 | test, step 40 |" in (done.output / "MODEL_CARD.md").read_text()
 
 
 def test_it_has_the_data_the_settings_and_what_was_used(run):

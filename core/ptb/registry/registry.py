@@ -69,11 +69,9 @@ class Registry:
         self._components.sort(key=lambda entry: (order.index(entry.kind), entry.name, entry.plugin))
         self._commands.sort(key=lambda each: (each.command.name, not each.found.built_in, each.found.name))
         self._by_name: dict[tuple[str, str], list[RegisteredComponent]] = {}
-        self._by_id: dict[tuple[str, str], RegisteredComponent] = {}
         for entry in sorted(self._components, key=lambda entry: (not entry.found.built_in, entry.plugin)):
             for name in {entry.name, *entry.component.aliases}:
                 self._by_name.setdefault((entry.kind, name), []).append(entry)
-                self._by_id[entry.kind, f"{entry.plugin}:{name}"] = entry
 
     def components(self, kind: str | None = None) -> list[RegisteredComponent]:
         """The components of one kind, or all, sorted by kind, name and plugin.
@@ -115,18 +113,16 @@ class Registry:
         """
         _check_kind(kind)
         distribution, colon, short = name.rpartition(":")
+        claims = self._by_name.get((kind, short), [])
         if colon:
-            if (kind, name) in self._by_id:  # the name of a file has one spelling
-                return self._by_id[kind, name]
-            name = f"{normalize(distribution)}:{short}"
-            if (kind, name) in self._by_id:
-                return self._by_id[kind, name]
-            for plugin in self.rejected():
-                if plugin.found.name == normalize(distribution):
-                    raise UnknownNameError(f"{kind} '{name}' cannot be used: plugin '{plugin.found}' {plugin.why}")
-        claims = self._by_name.get((kind, name), [])
+            normal = normalize(distribution)  # the name of a file has one spelling
+            claims = [entry for owner in (distribution, normal) for entry in claims if entry.plugin == owner][:1]
+            unused = [plugin for plugin in self.rejected() if plugin.found.name == normal]
+            if unused and not claims:
+                why = f"plugin '{unused[0].found}' {unused[0].why}"
+                raise UnknownNameError(f"{kind} '{normal}:{short}' cannot be used: {why}")
         if not claims:
-            raise UnknownNameError(self._unknown(kind, f"{distribution}{colon}{short}"))
+            raise UnknownNameError(self._unknown(kind, name))
         third_party = [entry for entry in claims if not entry.found.built_in]
         if third_party and len(claims) > 1:
             owners = ", ".join(f"'{entry.id}' ({entry.found})" for entry in third_party)

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from itertools import chain, repeat
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from threading import Thread
+from threading import Event, Thread
 from time import perf_counter, sleep
 from typing import Any, cast
 
@@ -183,7 +183,7 @@ class Workers:
         self._replies, self._received = replies, 0
         self._processes = replies._workers
         # With a priority it comes before multiprocessing waits for its children, at the exit of any process.
-        self._end = Finalize(self, _kill, (self._processes,), exitpriority=0)
+        self._end = Finalize(self, _kill, (replies,), exitpriority=0)
 
     def _receive(self, split: str, waiting: Callable[[], object]) -> Any:
         """Waits for the next reply of the epoch, and lets go what was read ahead of earlier ones."""
@@ -297,9 +297,10 @@ def _end_with_the_run() -> None:
     os._exit(1)
 
 
-def _kill(processes: Sequence[BaseProcess]) -> None:
+def _kill(replies: Any) -> None:
     """Ends workers. torch would wait five seconds for each that hangs, and they ignore its SIGTERM."""
-    for process in processes:
+    for process in replies._workers:
         process.kill()
-    for process in processes:
+    for process in replies._workers:
         process.join(GRACE)  # one that waits for a broken disk outlives even that
+    replies._workers_done_event = Event()  # one that was killed may hold the lock of theirs, which torch still sets

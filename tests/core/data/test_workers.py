@@ -301,6 +301,17 @@ def test_closing_ends_workers_and_reading_starts_new_ones():
 
 
 @LINUX
+def test_the_end_does_not_wait_for_a_lock_that_a_killed_worker_held():
+    workers = workers_of(Read(4), 1)
+    next(batches_of(workers, "train", torch.arange(4).split(2)))
+    workers._replies._workers_done_event._cond.acquire()
+    end = threading.Thread(target=workers.close, daemon=True)
+    end.start()
+    end.join(10)
+    assert not end.is_alive()
+
+
+@LINUX
 @pytest.mark.parametrize("forgotten", [False, True], ids=["closed", "forgotten"])
 def test_the_end_does_not_wait_for_a_worker_that_hangs(forgotten):
     workers = workers_of(Read(8, lambda: time.sleep(600)), 2)

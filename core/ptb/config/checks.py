@@ -14,7 +14,7 @@ from ptb.config.files import LONGEST_KEY, KeyPath
 from ptb.config.layers import FLAGS, RunConfig
 from ptb.config.sections import (
     CORE_SECTIONS,
-    RENAMED,
+    INSTEAD,
     SHARED_SECTIONS,
     Grouping,
     ParameterGroup,
@@ -300,8 +300,8 @@ class Checker:
 
     def _unknown(self, path: KeyPath, own: Collection[str], place: str = "") -> str:
         """What to say of a key that its section, whose keys are ``own``, does not have; ``place`` may be meant."""
-        if renamed := RENAMED.get(".".join(path)):
-            return f"is no setting any more: use {renamed}"
+        if instead := INSTEAD.get(".".join(path)):
+            return instead
         place = place or (self._meant(path, own) if len(self.problems) < MOST_PROBLEMS else "")
         meant = f" (did you mean '{place}'?)" if place else ""
         if place in path[:1]:  # "optimizer.lr" as one key

@@ -215,9 +215,11 @@ CORE_SECTIONS: dict[str, type[BaseModel]] = {
     "plugins": PluginSettings,
 }
 SHARED_SECTIONS: dict[str, type[BaseModel]] = {"optimizer": Grouping}
-# Settings of former versions, and what does the same now.
-RENAMED = {
-    "loader.tier": "loader.placement (resident is device, gather is host)",
-    "optimizer.decay_norms_and_biases": "optimizer.no_decay_on_norms_and_biases, with the opposite value",
-    "trainer.on_oom": "the callback micro-batch-on-oom",
+# Settings of former versions, or that people look for: what to do instead.
+INSTEAD = {
+    "loader.tier": "is no setting any more: use loader.placement (resident is device, gather is host)",
+    "optimizer.decay_norms_and_biases": "is no setting any more: use optimizer.no_decay_on_norms_and_biases, with the "
+    "opposite value",
+    "trainer.on_oom": "is no setting any more: use the callback micro-batch-on-oom",
+    "trainer.fsdp": "is not there yet: each process holds the whole model; docs/explanation/scaling.md says what fits",
 }

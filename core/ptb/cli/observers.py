@@ -31,7 +31,7 @@ def with_default_observers(composed: "ComposedRun", registry: "Registry") -> "Co
     from ptb.config.resolve import ComponentConfig
 
     chosen = {component.entry.id for component in composed.config.callbacks.values()}
-    hints = []
+    hints = [composed.advice] if composed.advice else []
     for entry in registry.defaults("callback"):
         if entry.id in chosen or entry.component.role != "observer":
             continue

@@ -56,8 +56,6 @@ def start_run(
         recorder.line(f"run directory: {run.path}")
         for lost in composed.lost_state.values():
             recorder.warn(f"{lost}: `ptb resume` would not continue exactly")
-        if composed.advice:
-            recorder.line(composed.advice)
         seed_global(config.run.seed, "train")
         return fit(recorder, stop_after)
 
@@ -150,8 +148,8 @@ def _check_lost_state(recorder: Recorder) -> None:
 def fit(recorder: Recorder, stop_after: int | None, *, resumes: bool = False) -> RunResult:
     """Train to the end, or to where it is stopped, with all processes, and record how that was."""
     trainer, state, composed = recorder.trainer, recorder.trainer.state, recorder.composed
-    if processes := describe(composed):
-        recorder.line(processes)
+    for said in filter(None, (describe(composed), composed.advice)):
+        recorder.line(said)
     lead(composed, recorder.run.path, resumes=resumes)
     trainer.fit(stop_after)
     again = _again(recorder.run)

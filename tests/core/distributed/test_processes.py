@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -134,8 +135,10 @@ def test_a_run_of_several_processes_is_one_run_and_goes_on_in_any_number(tmp_pat
     assert "\n2 processes\n" in done.stderr
     assert done.stdout.count("recorded in run") == 1
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["world_size"] == 2
-    done = ptb_(tmp_path, "resume", "run", "--nproc", "3")
+    done = ptb_(tmp_path, "resume", "run", "--nproc", "3", PTB_PROBE="1")
     assert "the number of processes was 2, and is 3 here" in done.stderr
+    gain = r"samples/s now, \d+% of a step spent on the others, \d\.\d times as fast as one process"
+    assert re.search(rf"\n[\d,]+ {gain}", done.stderr)
     one, several = (ptb.RunRecord(tmp_path / name) for name in ("one", "run"))
     assert one.columns("train")["step"] == several.columns("train")["step"]
     assert several.columns("val")["loss"] == pytest.approx(one.columns("val")["loss"], rel=1e-5)

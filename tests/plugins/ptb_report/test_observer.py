@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -93,8 +94,9 @@ def test_without_the_extra_one_line_says_how_to_get_it(built_in, monkeypatch, tm
     config = api.RunConfig(model={"name": "mlp", "hidden": [8]}, dataset={"name": "iris"})
     partial = resolve(config, built_in)
     monkeypatch.setattr("ptb.registry.entry._is_met", lambda requirement: False)
-    composed = with_default_observers(compose(partial), built_in)
-    assert composed.advice.count("\n") == 0
+    composed = with_default_observers(replace(compose(partial), advice="more threads"), built_in)
+    assert composed.advice.count("\n") == 1
+    assert composed.advice.startswith("more threads\nno report: it needs")  # and what was said before
     assert "no report: it needs pyecharts>=2, jinja2>=3.1: " in composed.advice
     assert "install 'pytorch-basics[report]' (or --no-report)" in composed.advice
     assert composed.trainer.callbacks.observers.components == {}
@@ -103,6 +105,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(built_in, monkeypatch, tm
 def test_nothing_of_it_is_imported_before_the_last_step(tmp_path):
     source = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import ptb
 from ptb_report.observer import ReportWriter

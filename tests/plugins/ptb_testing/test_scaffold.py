@@ -84,7 +84,7 @@ def test_the_command_answers_and_refuses(packages, monkeypatch):
 def test_it_keeps_its_contract_and_is_named_after_the_distribution(
     tmp_path, monkeypatch, name, kind, package, component, target
 ):
-    folder, command = write_plugin(name, kind, tmp_path)
+    folder, commands = write_plugin(name, kind, tmp_path)
     assert folder == tmp_path / name
     tests = "tests/test_contract.py"
     assert files_of(folder) == sorted(
@@ -94,7 +94,7 @@ def test_it_keeps_its_contract_and_is_named_after_the_distribution(
     (points,) = project["entry-points"].values()
     assert (project["name"], list(points.values())) == (name, [package])
     assert project["dependencies"] == [f"pytorch-basics>={version('pytorch-basics')}"]
-    assert f"{component} " in f"{command} "
+    assert f"{component} " in f"{commands[-1]} "
     monkeypatch.syspath_prepend(folder)
     try:
         report = check_plugin(folder)

@@ -4,6 +4,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -216,12 +217,16 @@ class _Rows:
         errors: list[str | None] = [None] * count
         samples: list[Sample] = []
         if count:
-            inputs = self._inputs(block.columns, errors).unbind()
+            inputs = self._inputs(block.columns, errors)
             targets, known, wrong = self._targets(block.columns, count)
-            truths: Sequence[torch.Tensor | None] = [None] * count if targets is None else targets.unbind()
+            truths: Iterable[torch.Tensor | None] = repeat(None) if targets is None else _rows_of(targets)
             if targets is not None and not known.all():
-                truths = [truth if there else None for truth, there in zip(truths, known.tolist(), strict=True)]
-            samples = [*map(Sample, block.places, inputs, truths)]
+                truths = (truth if there else None for truth, there in zip(truths, known.tolist(), strict=True))
+            made = map(Sample, block.places, _rows_of(inputs), truths)
+            if not wrong and not block.errors and not any(errors):
+                yield from made
+                return
+            samples.extend(made)
             for row, error in wrong.items():
                 samples[row] = Sample(block.places[row], inputs[row], error=error)
             for row in (row for row, error in enumerate(errors) if error is not None):
@@ -274,6 +279,11 @@ class _Rows:
         wrong = {row: f"{names[0]!r}: {chosen[0].text(row)!r} is not {want}" for row in np.flatnonzero(bad).tolist()}
         with np.errstate(over="ignore", invalid="ignore"):
             return torch.from_numpy(self.target.encode(raw)), known, wrong
+
+
+def _rows_of(values: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Its rows, some hundred made at a time: as many as a file has would let Python look for garbage in all of torch."""
+    return (row for some in values.split(256) for row in some.unbind())
 
 
 def _note(errors: list[str | None], bad: np.ndarray, what: Any) -> None:

@@ -1,5 +1,6 @@
 """A trained model that is of use: what a run has learnt, on files, rows and arrays that it has never seen."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -165,12 +166,13 @@ class TrainedModel:
         scores = self.scores(inputs)
         checked = [(each, "it holds values that are not finite") for each in leaves(inputs)]
         checked.append((scores, "the scores of the model are not finite for it"))
-        usable = torch.ones(len(places), dtype=torch.bool)
-        for values, text in checked:
-            finite = values.isfinite().unsqueeze(-1).flatten(1).all(1)
-            errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
-            usable &= finite
-        scores = scores[usable]
+        if not all(math.isfinite(values.sum()) for values, _ in checked):  # one look for all, as it is the usual case
+            usable = torch.ones(len(places), dtype=torch.bool)
+            for values, text in checked:
+                finite = values.isfinite().unsqueeze(-1).flatten(1).all(1)
+                errors |= {places[each]: text for each in (usable & ~finite).nonzero().flatten().tolist()}
+                usable &= finite
+            scores = scores[usable]
         return Predicted(names, errors, {}, scores if len(scores) else None)
 
     def _computed_by_all(self, groups: Iterator[Sequence[Sample]]) -> Iterator[Predicted]:

@@ -6,10 +6,11 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -112,16 +113,17 @@ def decoded(paths: Sequence[str], form: Form) -> Iterator[tuple[np.ndarray, Fact
     return in_threads(read, paths)
 
 
-def in_threads(work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+def in_threads(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     """What ``work`` makes of each item, in order; OpenCV decodes without holding the interpreter."""
     threads = min(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_THREADS
     )
+    rest = iter(items)
     tasks: deque[Future[list[T]]] = deque()
     with ThreadPoolExecutor(threads, "ptb-decode") as pool:
         try:
-            for start in range(0, len(items), AT_ONCE):
-                tasks.append(pool.submit(lambda some: [work(each) for each in some], items[start : start + AT_ONCE]))
+            while some := [*islice(rest, AT_ONCE)]:
+                tasks.append(pool.submit(lambda some: [work(each) for each in some], some))
                 if len(tasks) > threads * TASKS_AHEAD:
                     yield from tasks.popleft().result()
             while tasks:

@@ -1,7 +1,8 @@
 """Turns pictures that a model has not seen into samples as training saw them."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,39 +53,42 @@ class PicturePreprocessor(Preprocessor):
             sources: paths of files and folders, and NumPy arrays ``[H, W]``, ``[H, W, C]`` or ``[N, H, W, C]`` with the
                 channels red, green, blue and perhaps opacity.
         """
+        yield from in_threads(lambda read: read(), self._reads(sources))
+
+    def _reads(self, sources: Iterable[Any]) -> Iterator[Callable[[], Sample]]:
+        """What reads each of them, in order."""
         form = self._form()
         for number, source in enumerate(sources):
             if isinstance(source, np.ndarray):
                 rows = source if source.ndim == 4 else source[None]
                 for row, pixels in enumerate(rows):
-                    yield _sample(f"[{row if source.ndim == 4 else number}]", lambda p=pixels: _of_array(p, form))
-            elif isinstance(source, str | os.PathLike):
-                yield from self._read_path(Path(source), form)
+                    yield partial(_sample, f"[{row if source.ndim == 4 else number}]", _of_array, pixels, form)
+            elif not isinstance(source, str | os.PathLike):
+                yield partial(Sample, f"[{number}]", error=f"is of type {type(source).__name__}; valid is {SOURCES}")
+            elif os.path.isdir(path := str(Path(source))):
+                yield from self._reads_of_folder(path, form)
+            elif os.path.exists(path):
+                yield partial(self._of_file, path, path, os.path.abspath(path), form)
             else:
-                yield Sample(f"[{number}]", error=f"is of type {type(source).__name__}; valid is {SOURCES}")
+                yield partial(Sample, path, error="is not there")
 
-    def _read_path(self, path: Path, form: Form) -> Iterator[Sample]:
-        if not path.is_dir():
-            reason = None if path.exists() else "is not there"
-            sample = (
-                Sample(str(path), error=reason) if reason else _sample(str(path), lambda: _of_file(str(path), form))
-            )
-            target = None if sample.error else self._target(f"{path.absolute().parent.name}/{path.name}")
-            yield sample._replace(targets=target)
-            return
+    def _reads_of_folder(self, path: str, form: Form) -> Iterator[Callable[[], Sample]]:
         refused: list[Refused] = []
-        top = path.resolve()
+        top = Path(path).resolve()
         try:
             files = files_in(Walk(top, recursive=True, follow_links=True), str(top), refused)
         except DataError as error:
-            yield Sample(str(path), error=str(error))
+            yield partial(Sample, path, error=str(error))
             return
-        names = [os.path.relpath(file, top).replace(os.sep, "/") for file in files]
-        pairs = list(zip(names, files, strict=True))
-        for sample in in_threads(lambda pair: _sample(pair[0], lambda: _of_file(pair[1], form)), pairs):
-            target = None if sample.error else self._target(f"{top.name}/{sample.name}")
-            yield sample._replace(name=f"{path}/{sample.name}", targets=target)
-        yield from (Sample(f"{path}/{os.path.relpath(item.path, top)}", error=item.reason) for item in refused)
+        for file in files:
+            name = os.path.relpath(file, top).replace(os.sep, "/")
+            yield partial(self._of_file, f"{path}/{name}", file, f"{top.name}/{name}", form)
+        for item in refused:
+            yield partial(Sample, f"{path}/{os.path.relpath(item.path, top)}", error=item.reason)
+
+    def _of_file(self, name: str, path: str, below: str, form: Form) -> Sample:
+        sample = _sample(name, read_picture, path, form)
+        return sample if sample.error else sample._replace(targets=self._target(below))
 
     def _target(self, name: str) -> Tensor | None:
         """The class whose folder a file is in; the outermost but the folder itself counts first."""
@@ -98,15 +102,11 @@ class PicturePreprocessor(Preprocessor):
         return Form(**parts)
 
 
-def _sample(name: str, read: Any) -> Sample:
+def _sample(name: str, read: Callable[..., np.ndarray], *arguments: Any) -> Sample:
     try:
-        return Sample(name, torch.from_numpy(read()))
+        return Sample(name, torch.from_numpy(read(*arguments)))
     except BadPicture as error:
         return Sample(name, error=str(error))
-
-
-def _of_file(path: str, form: Form) -> np.ndarray:
-    return read_picture(path, form)
 
 
 def _of_array(pixels: np.ndarray, form: Form) -> np.ndarray:

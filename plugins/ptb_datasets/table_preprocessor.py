@@ -282,8 +282,8 @@ class _Rows:
 
 
 def _rows_of(values: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Its rows, some hundred made at a time: as many as a file has would let Python look for garbage in all of torch."""
-    return (row for some in values.split(256) for row in some.unbind())
+    """Its rows, made a few hundred at a time: thousands at once would set off garbage collections of all of torch."""
+    return (row for some in torch.split(values, 256) for row in some.unbind())
 
 
 def _note(errors: list[str | None], bad: np.ndarray, what: Any) -> None:

@@ -1,9 +1,7 @@
 """A trained model that is of use: what a run has learnt, on files, rows and arrays that it has never seen."""
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import accumulate, groupby, islice
 from pathlib import Path
@@ -37,7 +35,6 @@ from ptb.training.state import load_component_state, load_weights
 
 # Batches that take less than so many seconds together are handed on together: each handing on costs as much as a batch.
 AT_ONCE = 0.02
-AHEAD = 2  # such groups are read while the model computes another
 
 
 class Predicted(NamedTuple):
@@ -122,7 +119,7 @@ class TrainedModel:
         """
         scored: list[Predicted] = []
         begun = perf_counter()
-        groups = _ahead(_grouped(self._read(listed(sources)), batch_size or self.batch_size))
+        groups = _grouped(self._read(listed(sources)), batch_size or self.batch_size)
         for batch in map(self._scored, groups) if self.processes is None else self._computed_by_all(groups):
             if scored and not _alike(scored[-1].scores, batch.scores):
                 yield self._decoded(scored)
@@ -273,34 +270,7 @@ def listed(sources: Any) -> Iterable[Any]:
     return [sources] if one else sources
 
 
-def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample] | Exception]:
-    """Samples, some at a time; what reading them raises comes last."""
-    try:
-        with explaining(DataError, "the preprocessor of the run failed to read"):
-            while group := list(islice(samples, size)):
-                yield group
-    except Exception as error:
-        yield error
-
-
-def _ahead(groups: Iterator[list[Sample] | Exception]) -> Iterator[list[Sample]]:
-    """The groups, read by a thread while others are computed; small ones are handed over several at a time."""
-    with ThreadPoolExecutor(1, "ptb-read") as pool:
-        waiting = deque(pool.submit(_some, groups) for _ in range(AHEAD))
-        while read := waiting.popleft().result():
-            waiting.append(pool.submit(_some, groups))
-            for group in read:
-                if isinstance(group, Exception):
-                    raise group
-                yield group
-
-
-def _some(groups: Iterator[list[Sample] | Exception]) -> list[list[Sample] | Exception]:
-    """The next groups: one, or as many as take no time."""
-    found = []
-    end = perf_counter() + AT_ONCE
-    for group in groups:
-        found.append(group)
-        if perf_counter() > end:
-            break
-    return found
+def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    with explaining(DataError, "the preprocessor of the run failed to read"):
+        while group := list(islice(samples, size)):
+            yield group

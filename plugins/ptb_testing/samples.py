@@ -125,7 +125,9 @@ class Reference(nn.Module):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
-        self.inputs, self.positions = spec.all_inputs(), len(spec.positions)
+        self.inputs, self.positions = spec.all_inputs(), spec.positions
+        # Positions of the inputs are as many as a batch has; those of a forecast are as many as the spec says.
+        self.in_inputs = bool(spec.positions) and spec.input_shape[-len(spec.positions) :] == spec.positions
         self.shape = spec.input_shape if spec.target == "none" else (spec.output_size, *spec.positions)
         self.layers = nn.ModuleList(
             nn.Linear(prod(form.shape), 4) if form.vocabulary is None else nn.Embedding(form.vocabulary, 4)
@@ -144,10 +146,10 @@ class Reference(nn.Module):
                 # Samples may be smaller than the spec says, where a collate makes the batches.
                 whole = given[name].new_zeros(len(given[name]), *form.shape, dtype=torch.float32)
                 whole[tuple(map(slice, given[name].shape))] = given[name].float()
-                hidden = hidden + layer(whole.flatten(1))
+                hidden = hidden + layer(whole.reshape(len(whole), -1))
         scores: Tensor = self.head(hidden.tanh()).unflatten(1, self.shape)
-        if self.positions:
-            shown: list[Any] = [slice(side) for side in next(iter(given.values())).shape[-self.positions :]]
+        if self.in_inputs:
+            shown: list[Any] = [slice(side) for side in next(iter(given.values())).shape[-len(self.positions) :]]
             scores = scores[(..., *shown)]
         return scores
 

@@ -28,7 +28,7 @@ from ptb_testing.checks.support import at, on, on_other_device, other_device, un
 from ptb_testing.elsewhere import seen_elsewhere
 from ptb_testing.outcome import CheckFailed, Skipped
 from ptb_testing.process import Snapshot, identical
-from ptb_testing.trial import CPU, Trial, refused
+from ptb_testing.trial import CPU, Made, Trial, component, refused
 
 SEEDS = 8
 WORDS = tuple("abcdefgh")
@@ -37,8 +37,12 @@ SETTINGS = {"epochs": 6, "max_steps": 6, "eval_every": 0, "eval_steps": 0}
 
 def trials(case: Case) -> Iterator[Trial]:
     """A few steps of a model of the kit."""
-    bundle = bundle_of(case)
-    yield Trial.of(case, "its samples", bundle.spec, trainer=SETTINGS, metrics=None, loader={"shuffle": True})
+    spec = bundle_of(case).spec
+    sections: dict[str, Any] = {"trainer": SETTINGS, "metrics": None, "loader": {"shuffle": True}}
+    if spec.target == "none" and spec.fields:  # several inputs, and no built-in loss compares scores with these
+        mse = component("loss", "mse")
+        sections["loss"] = Made(mse.entry, mse.settings, lambda spec: lambda scores, inputs: scores.square().mean())
+    yield Trial.of(case, "its samples", spec, **sections)
 
 
 def use(case: Case) -> Any:

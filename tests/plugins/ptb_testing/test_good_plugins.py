@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, StackDataset, TensorDataset
 
 import ptb
-from ptb import Component, DataBundle, DataSpec, hookimpl
+from ptb import Component, DataBundle, DataSpec, InputSpec, hookimpl
 from ptb_testing.checks.dataset import seen
 from ptb_testing.kit import cases_of, report_of
 from ptb_testing.subject import Subject
@@ -211,6 +211,26 @@ def sentences():
     return DataBundle(spec, Sentences(), collate=padded)
 
 
+def forecast():
+    """As many values after the inputs as the spec says, not as many as the inputs have."""
+    values = torch.randn(20, 12, 2, generator=torch.Generator().manual_seed(0))
+    spec = DataSpec((8, 2), "array", "real", 2, positions=(4,))
+    return DataBundle(spec, TensorDataset(values[:, :8], values[:, 8:].movedim(1, 2).contiguous()))
+
+
+def sequences():
+    """Beside each array a number."""
+    values = torch.randn(20, 7, 3, generator=torch.Generator().manual_seed(0))
+    spec = DataSpec((7, 3), "array", "class", 2, fields={"length": InputSpec(())})
+    return DataBundle(spec, StackDataset(StackDataset(inputs=values, length=torch.ones(20)), torch.arange(20) % 2))
+
+
+def two_inputs_without_targets():
+    values = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    spec = DataSpec((6,), "vector", "none", 6, fields={"more": InputSpec((2,), "vector")})
+    return DataBundle(spec, StackDataset(inputs=values, more=values[:, :2]))
+
+
 class Forgetting:
     """Trains, and resumes to other weights without an error: its count is not in its state."""
 
@@ -227,6 +247,9 @@ class Forgetting:
 
     def load_state_dict(self, state):
         pass
+
+
+DATASETS = (stream, sentences, forecast, sequences, two_inputs_without_targets)
 
 
 class Ours:
@@ -256,7 +279,7 @@ class Ours:
 
     @hookimpl
     def ptb_provide_datasets(self):
-        return [_component("stream"), _component("sentences")]
+        return [_component(dataset.__name__) for dataset in DATASETS]
 
 
 def _component(target, **more):
@@ -276,7 +299,7 @@ def light(monkeypatch):
     """No process is started that registers the plugin, which is an object, or builds its data sets."""
     answer = {"seconds": 0.0, "registration": [], "settings": {}, "changes": []}
     monkeypatch.setattr("ptb_testing.checks.common.registered_elsewhere", lambda points, path: answer)
-    here = {"stream": stream, "sentences": sentences}
+    here = {dataset.__name__: dataset for dataset in DATASETS}
     monkeypatch.setattr(
         "ptb_testing.checks.dataset.seen_elsewhere",
         lambda names, target, settings: seen(here[target.partition(":")[2]]()),

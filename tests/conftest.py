@@ -9,6 +9,7 @@ from importlib.metadata import DistributionFinder, MetadataPathFinder
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 
 from fork_server import ForkServer
@@ -19,8 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other: threads of t
 # Hundreds of runs would write a page at their end; tests/plugins/ptb_report looks at that.
 os.environ.setdefault("PTB_REPORT", "0")
 
+from ptb.cli import main
 from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
 from ptb.registry.registry import Registry
+from ptb_doctor.processes import Ended
 
 # The same examples in every run: whether a change may land is not a matter of luck. `--hypothesis-profile=explore`
 # looks for new ones.
@@ -151,4 +154,23 @@ def ptb(tmp_path, run_python):
         options = {"capture_output": True, "text": True, "timeout": 120} | options
         return subprocess.run(command, cwd=tmp_path, env=environment, **options)
 
+    return run
+
+
+@pytest.fixture
+def ptb_here(run_python, monkeypatch):
+    """Runs a command of ptb that starts others in processes of their own: itself in this process, those in forks."""
+
+    def run_forked(command, environment=None, seconds=None):
+        try:
+            done = run_python(command, cwd=Path.cwd(), env=environment, timeout=seconds or 300)
+        except subprocess.TimeoutExpired:
+            return Ended(None)
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = CliRunner().invoke(main, arguments, prog_name="ptb")
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    monkeypatch.setattr("ptb_doctor.processes.run", run_forked)
     return run

@@ -132,9 +132,11 @@ def prepare(request: dict[str, Any]) -> None:
 
 
 def execute(words: list[str]) -> None:
-    """Run a program as ``python`` does: ``-m MODULE``, ``-c CODE`` or a file."""
+    """Run a program as ``python`` does: ``-m MODULE``, ``-c CODE`` or a file; ``-P`` before it is known, too."""
     import runpy
 
+    if words[0] == "-P":
+        del sys.path[0], words[0]
     option, *rest = words
     if option == "-m":
         sys.argv = rest

@@ -1,3 +1,4 @@
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,11 +26,13 @@ def page():
     return PAGE.read_text(encoding="utf-8").replace("/home/me/venv/bin/python", sys.executable)
 
 
-def test_the_search_on_the_page_runs_as_shown(ptb, site):
+def test_the_search_on_the_page_runs_as_shown(ptb_here, site, monkeypatch):
     for name in ("a", "b", "c", "d", "e", "ptb-acme", "x", "y"):
         site.add(name, (BROKEN if name == "ptb-acme" else "") + SOUND.format(name=name), version="1.2")
     (command, shown) = re.findall(r"^\$ ptb (plugins bisect .*)\n((?:.+\n)+?)```", page(), re.M)[0]
-    done = ptb(*command.split(), site=site.path)
+    monkeypatch.syspath_prepend(site.path)
+    monkeypatch.setenv("PYTHONPATH", str(site.path), prepend=os.pathsep)
+    done = ptb_here(*command.split())
     assert done.stderr + done.stdout == shown
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -36,23 +37,45 @@ def ptb_provide_callbacks():
 """
 
 
+# The program, as far as a shell sees it: it asks the thread of the fixture, which knows a process that can be forked.
+ASK = """#!/bin/sh
+printf '%s\\0' "$@" > asked
+read -r code < answered
+cat out
+cat err >&2
+exit "$code"
+"""
+
+
 @pytest.fixture
-def shell(tmp_path):
+def shell(tmp_path, tmp_path_factory, run_python):
     """Runs a line as the user pastes it, in ``tmp_path``, where ``ptb`` is this one."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("bin")
     script = folder / "ptb"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ptb "$@"\n')
+    for name in ("asked", "answered"):
+        os.mkfifo(folder / name)
+    script.write_text(re.sub(r"\b(asked|answered|out|err)\b", lambda name: str(folder / name[0]), ASK))
     script.chmod(0o755)
+    variables = {}
+
+    def answer():
+        while words := (folder / "asked").read_text().split("\0")[:-1]:
+            done = run_python([sys.executable, "-m", "ptb", *words], cwd=tmp_path, env=dict(variables))
+            (folder / "out").write_text(done.stdout)
+            (folder / "err").write_text(done.stderr)
+            (folder / "answered").write_text(f"{done.returncode}\n")
 
     def run(line, **environment):
-        path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-        variables = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | environment
+        variables.update(os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"} | environment)
         return subprocess.run(
             ["bash", "-c", line], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120
         )
 
-    return run
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    yield run
+    (folder / "asked").write_text("")
+    thread.join(60)
 
 
 def hint(pattern, done):

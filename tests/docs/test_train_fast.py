@@ -32,6 +32,7 @@ def ten_times(line):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "shown"), list(commands()), ids=[command for command, _ in commands()])
 def test_a_command_prints_what_the_page_shows(command, shown, tmp_path, run_python):
     words, measured = shlex.split(command), "bench" in command

@@ -91,9 +91,13 @@ def serve() -> list[str] | None:
     """Answers requests; in each fork it returns the words of the program to run there."""
     for name in PRELOADED:
         __import__(name)
+    from ptb.registry.discovery import find_plugins
+    from ptb.runs.provenance import content_hashes
+
     for package in (point.module for point in entry_points(group="ptb") if point.dist.name == "pytorch-basics"):
         for module in pkgutil.iter_modules(__import__(package).__path__, f"{package}."):
             __import__(module.name)
+    content_hashes(next(found for found in find_plugins() if found.built_in))  # read once, not in each fork
     gc.freeze()  # otherwise a collection in a fork copies all of torch
     while line := sys.stdin.readline():
         request = json.loads(line)

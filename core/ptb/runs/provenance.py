@@ -1,8 +1,11 @@
 """Which files the plugins of a run had, and whether those that are installed now are the same."""
 
 import hashlib
+import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ def content_hashes(plugin: FoundPlugin) -> dict[str, str]:
         return {plugin.name: hashlib.sha256(plugin.source).hexdigest()} if plugin.source else {}
     recorded = plugin.recorded and not plugin.editable
     files = dict(_recorded_files(plugin) if recorded else _source_files(plugin))
-    return {name: _sha256(path) for name, path in sorted(files.items()) if path.suffix != ".pyc" and path.is_file()}
+    return {name: sha for name, path in sorted(files.items()) if path.suffix != ".pyc" and (sha := _sha256(path))}
 
 
 def record(plugin: FoundPlugin) -> dict[str, Any]:
@@ -112,8 +115,9 @@ def _source_files(plugin: FoundPlugin) -> Iterator[tuple[str, Path]]:
             continue
         folders = (spec.submodule_search_locations or ()) if spec else ()
         for folder in folders:
-            for path in Path(folder).rglob("*"):
-                yield f"{top}/{path.relative_to(folder).as_posix()}", path
+            for inner, _, names in os.walk(folder):
+                start = Path(top, os.path.relpath(inner, folder)).as_posix()
+                yield from ((f"{start}/{name}", Path(inner, name)) for name in names if not name.endswith(".pyc"))
         if spec is not None and spec.origin and not folders:
             yield Path(spec.origin).name, Path(spec.origin)
 
@@ -132,7 +136,19 @@ def _top_levels(plugin: FoundPlugin) -> set[str]:
     return packages | {path.stem for folder in folders for path in folder.glob("*.py")}
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path) -> str | None:
+    """That of a file; None for what is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return _sha256_of(path, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=4096)  # a process that trains many runs reads the files once
+def _sha256_of(path: Path, _unchanged: tuple[int, ...]) -> str:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -20,6 +20,7 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 from gzip import compress
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import cv2
@@ -51,17 +52,18 @@ PRELOADED = (
     ),
     *(f"ptb_{kind}s.settings" for kind in ("dataset", "model", "initializer", "optimizer", "scheduler", "metric")),
     *("ptb_losses.settings", "ptb_datasets.mnist", "ptb_datasets.arrays", "ptb_datasets.csv_table"),
+    *("ptb_predict.evaluate", "ptb_report.observer", "pyecharts.charts", "jinja2", "torch.profiler"),
+    *("ptb_schedulers.cosine", "packaging.requirements"),
+    *(point.module for point in entry_points(group="ptb") if point.dist.name == "pytorch-basics"),
 )
 ROOT = Path(__file__).parents[1]
 
 # Runs jobs, each in a fork of one process that has imported what they need, and notes what each of them does.
 HARNESS = """
-import hashlib, json, os, resource, signal, sys, time
+import gc, hashlib, json, os, resource, signal, sys, time
 
-jobs = json.loads(sys.stdin.read())
-CODE = tuple({os.path.realpath(path) for path in [*sys.path, sys.prefix, sys.base_prefix, *jobs["code"]] if path})
-FREE = tuple(jobs["writable"])
-EVENTS = None
+CODE = tuple({os.path.realpath(path) for path in [*sys.path, sys.prefix, sys.base_prefix, *sys.argv[1:]] if path})
+EVENTS, FREE = None, ()
 RUNS = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn", "subprocess.Popen",
         "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request", "ctypes.dlopen",
         "pickle.find_class"}
@@ -135,13 +137,15 @@ def pwned(path):
     elif kind == "raise":
         raise ValueError("planted")
 
-for name in jobs["preload"]:
-    __import__(name)
 from ptb.cli import main
+from ptb.registry.discovery import find_plugins
+from ptb.runs.provenance import content_hashes
+content_hashes(next(found for found in find_plugins() if found.built_in))  # read once, not in each fork
 
 def child(job, folder):
     global EVENTS
     os.chdir(job["cwd"])
+    os.environ["HOME"] = os.path.join(folder, "home")
     null, out, err = os.open(os.devnull, os.O_RDONLY), *(
         os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("out", "err"))
     os.dup2(null, 0), os.dup2(out, 1), os.dup2(err, 2)
@@ -160,11 +164,11 @@ def child(job, folder):
         json.dump(found, stream)
     os._exit(code)
 
-for job in jobs["jobs"]:
+def carry_out(job, folder):
     pid = os.fork()
     if not pid:
         try:
-            child(job, jobs["folder"])
+            child(job, folder)
         finally:
             os._exit(98)
     begun, done = time.monotonic(), 0
@@ -178,7 +182,7 @@ for job in jobs["jobs"]:
         _, status, usage = os.wait4(pid, 0)
     texts = {}
     for name in ("out", "err", "events"):
-        path = os.path.join(jobs["folder"], name)
+        path = os.path.join(folder, name)
         if os.path.exists(path):
             with open(path, errors="surrogateescape") as stream:
                 texts[name] = stream.read()
@@ -186,34 +190,49 @@ for job in jobs["jobs"]:
     print(json.dumps({**job, "hung": hung, "code": os.waitstatus_to_exitcode(status), "rss": usage.ru_maxrss,
         "out": texts.get("out", ""), "err": texts.get("err", ""), "events": json.loads(texts.get("events") or "[]")}),
         file=sys.__stdout__, flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    FREE = tuple(request["writable"])
+    for name in request["preload"]:
+        __import__(name)
+    gc.freeze()  # otherwise a collection in a fork copies all of torch
+    for job in request["jobs"]:
+        carry_out(job, request["folder"])
 """
 
 
-def carried_out(jobs, folder, preload):
-    """What became of each job, in order."""
-    folder.mkdir(parents=True, exist_ok=True)
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory):
+    """Tells what became of each job, in order."""
+    errors = tmp_path_factory.mktemp("harness") / "errors"
     # sys.path as the console script has it: without the folder in which it is started
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    request = {
-        "jobs": jobs,
-        "folder": str(folder),
-        "writable": [os.path.realpath(folder / name) for name in ("work", "home")],
-        "code": [str(ROOT / "core"), str(ROOT / "plugins")],
-        "preload": preload,
-    }
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", HARNESS],
-        input=json.dumps(request),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    with errors.open("w") as stream:
+        harness = subprocess.Popen(
+            [sys.executable, "-P", "-c", HARNESS, str(ROOT / "core"), str(ROOT / "plugins")],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+        )
+
+    def outcome():
+        line = harness.stdout.readline()
+        assert line, errors.read_text()
+        return json.loads(line)
+
+    def carry_out(jobs, folder, preload):
+        (folder / "home").mkdir(parents=True, exist_ok=True)
+        writable = [os.path.realpath(folder / name) for name in ("work", "home")]
+        request = {"jobs": jobs, "folder": str(folder), "writable": writable, "preload": preload}
+        harness.stdin.write(json.dumps(request) + "\n")
+        harness.stdin.flush()
+        return [outcome() for _ in jobs]
+
+    yield carry_out
+    harness.communicate(timeout=60)
 
 
 def faults(outcome, harmless, may_succeed=False):
@@ -923,7 +942,7 @@ GROUPS = {
 }
 
 
-def judged(name, folder, every_command):
+def judged(carried_out, name, folder, every_command):
     """What is wrong with what the commands did with the files of a group, by file and command."""
     group = GROUPS[name]
     (folder / "work").mkdir(parents=True)
@@ -953,15 +972,15 @@ ONLY_LONG = ("pictures", "csv", "gzip", "npy", "safetensors")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in GROUPS if name not in ONLY_LONG])
-def test_nothing_in_a_hostile_file_runs_hangs_or_fills_the_memory(name, tmp_path):
-    found = judged(name, tmp_path, every_command=False)
+def test_nothing_in_a_hostile_file_runs_hangs_or_fills_the_memory(carried_out, name, tmp_path):
+    found = judged(carried_out, name, tmp_path, every_command=False)
     assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
 
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("name", GROUPS)
-def test_nothing_in_a_hostile_file_runs_hangs_or_fills_the_memory_in_any_command(name, tmp_path):
-    found = judged(name, tmp_path, every_command=True)
+def test_nothing_in_a_hostile_file_runs_hangs_or_fills_the_memory_in_any_command(carried_out, name, tmp_path):
+    found = judged(carried_out, name, tmp_path, every_command=True)
     assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
 
 
@@ -970,7 +989,7 @@ def test_the_corpus_is_large():
     assert sum(len(GROUPS[name].files(nowhere)) for name in ("config", "run")) > 50
 
 
-def planted(folder, *kinds):
+def planted(carried_out, folder, *kinds):
     (folder / "work").mkdir(parents=True)
     jobs = [
         {"planted": kind, "cwd": str(folder / "work"), "seconds": 2 if kind == "hang:" else SECONDS} for kind in kinds
@@ -980,13 +999,13 @@ def planted(folder, *kinds):
 
 
 @pytest.mark.slow
-def test_what_a_file_could_do_is_noticed(tmp_path):
+def test_what_a_file_could_do_is_noticed(carried_out, tmp_path):
     outside = put(tmp_path / "outside" / "module" / "of_the_data.py", b"value = 1").parent
     victim = put(tmp_path / "outside" / "victim", b"x")
     plans = [f"module:{outside}", f"write:{tmp_path}/outside/a", f"os.open:{tmp_path}/outside/b", f"remove:{victim}"]
     plans += ["memory:440", *(f"{kind}:" for kind in ("pickle", "system", "popen", "exec", "socket", "dlopen"))]
     plans += ["hang:", "raise:", "nothing:"]
-    outcomes = planted(tmp_path, *plans)
+    outcomes = planted(carried_out, tmp_path, *plans)
     nothing = outcomes.pop("nothing")
     assert [*faults(nothing, nothing, may_succeed=True)] == []
     assert [*faults(nothing, nothing)] == ["it is taken for good"]

@@ -259,7 +259,7 @@ def launched(tmp_path, site, places, *settings):
     return subprocess.Popen(
         [sys.executable, "-m", "ptb", "run", "-c", "config.json", "--output", "out", *settings],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(site.path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(site.path), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,7 +2,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -85,16 +84,14 @@ def test_both_languages_have_the_same_commands_output_and_parts():
 
 
 @pytest.mark.slow
-def test_the_commands_do_what_the_text_shows(tmp_path):
+def test_the_commands_do_what_the_text_shows(tmp_path, run_python):
     commands = [shlex.split(command.removeprefix(HIDE_GPUS)) for command, _, _ in steps()]
     assert {words[0] for words in commands} == {"ptb"}
-    done = subprocess.run(
+    done = run_python(
         [sys.executable, "-c", DRIVER],
         input=json.dumps([words[1:] for words in commands]),
         cwd=tmp_path,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr

@@ -183,4 +183,16 @@ def test_without_torchmetrics_the_plugin_says_what_it_needs(site, tmp_path):
 
 def test_the_tests_of_the_plugin_pass(site, package):
     shutil.rmtree(package / "ptb_torchmetrics")  # what is installed is tested
-    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=package, site=site)
+    run(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "tests",
+        cwd=package,
+        site=site,
+    )

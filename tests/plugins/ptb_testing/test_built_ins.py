@@ -57,6 +57,8 @@ SETTINGS = {  # for data sets and callbacks what they need, for others what is s
     "model/cnn": {"channels": [4, 8]},
     "model/mlp": {"hidden": [16]},
     "optimizer/lbfgs": {"max_iter": 4},
+    "dataset/digits": {"size": 8},
+    "dataset/digit-pairs": {"size": 8},
     "dataset/mnist": {"root": str(FILES), "val_size": 10},
     "dataset/fashion-mnist": {"root": str(FILES), "val_size": 10},
     "dataset/image-folder": {"root": str(FILES / "pictures"), "size": 8},
@@ -118,24 +120,34 @@ MORE = {
     "callback/best-checkpoint": {"monitor": "val/loss", "mode": "min", "label": "low"},
     "callback/freeze": {"match": ["blocks.*"], "until_epoch": 2},
 }
-# One of each library, and of each need; the others behind the marker.
-FEW_PLOTS = ("plot/confusion", "plot/curves", "plot/parallel", "plot/worst-samples")
+# All data sets, models and commands; of other kinds one of each form, role, need and library. The rest has the marker.
+ALL_OF = ("dataset", "model", "command")
+FEW = {
+    *("initializer/by-layer", "initializer/kaiming-normal", "initializer/weights-file"),
+    *("loss/bce-with-logits", "loss/cosine-embedding", "loss/cross-entropy", "loss/gaussian-nll", "loss/kl-div"),
+    "loss/mse",
+    *("optimizer/adam", "optimizer/lbfgs", "optimizer/sparse-adam"),
+    *("scheduler/cosine", "scheduler/plateau"),
+    *("metric/accuracy", "metric/class-report", "metric/mae", "metric/mean-iou"),
+    *("callback/best-checkpoint", "callback/ema", "callback/freeze", "callback/micro-batch-on-oom"),
+    *("plot/embedding", "plot/parallel", "plot/worst-samples"),
+}
+FEW_OTHERWISE = {
+    *("dataset/csv", "dataset/arrays", "dataset/image-masks", "dataset/random", "model/embedding-bag"),
+    *("loss/bce", "loss/cross-entropy", "loss/kl-div", "metric/f1"),
+}
 # Deep models take long on the kit's pictures; with other settings, behind the marker, they get these.
 SPECS = {"model/resnet": [spec_of(InputSpec((3, 8, 8), "image"), target) for target in ("class", "real")]}
 ENTRIES = installed("pytorch-basics").entries
 
 
-def every_case(settings, *, others=True):
+def every_case(settings, few=frozenset(), *, others=True):
     """Makes a test of each built-in component; of those alone that are given settings, unless there are ``others``."""
     entries = tuple(entry for entry in ENTRIES if others or label_of(entry) in settings)
     cases = cases_of(Subject("pytorch-basics", entries, Given(settings, SPECS if others else {})))
-    return pytest.mark.parametrize("case", [*map(_marked, cases)], ids=lambda case: case.label)
-
-
-def _marked(case):
-    """Every plot takes seconds, most of them for importing what draws."""
-    rest = case.label.startswith("plot/") and case.label not in FEW_PLOTS
-    return pytest.param(case, marks=pytest.mark.matrix) if rest else case
+    marks = ([] if case.label in few or (others and case.kind in ALL_OF) else [pytest.mark.matrix] for case in cases)
+    given = [pytest.param(case, marks=each) for case, each in zip(cases, marks, strict=True)]
+    return pytest.mark.parametrize("case", given, ids=[case.label for case in cases])
 
 
 def assert_green(report):
@@ -143,20 +155,29 @@ def assert_green(report):
     assert report.shortage == ""
 
 
-@every_case(SETTINGS)
+@every_case(SETTINGS, FEW)
 def test_a_built_in_component_keeps_its_contract(case):
     assert_green(report_of(case))
 
 
-@every_case(OTHERWISE, others=False)
+@every_case(OTHERWISE, FEW_OTHERWISE, others=False)
 def test_it_does_so_with_other_settings(case):
     assert_green(report_of(case))
 
 
-@pytest.mark.matrix
 @every_case(MORE, others=False)
 def test_it_does_so_with_still_other_settings(case):
     assert_green(report_of(case))
+
+
+def test_those_that_are_always_tried_are_of_every_kind_form_role_and_need():
+    def traits(entries):
+        parts = [(kind_of(entry), entry.component) for entry in entries if kind_of(entry) in KINDS]
+        forms = {form for kind, part in parts if kind == "loss" for form in part.accepts}
+        return forms, {(kind, trait) for kind, part in parts for trait in ("", part.role, *part.needs)}
+
+    tried = [entry for entry in ENTRIES if label_of(entry) in FEW or kind_of(entry) in ALL_OF]
+    assert traits(tried) == traits(ENTRIES)
 
 
 @pytest.mark.parametrize("kind", KINDS)

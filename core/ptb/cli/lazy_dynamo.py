@@ -1,14 +1,15 @@
 """Puts off the import of ``torch._dynamo``, which takes as long as that of torch itself.
 
 Every optimizer of torch imports it when it is built and again in each step, to tell the compiler where not to look. As
-long as nothing is compiled, nobody is told anything.
+long as nothing is compiled, nobody is told anything. Where several processes train, they tell it to forget what it has
+looked up, which is nothing.
 """
 
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 NAME = "torch._dynamo"
@@ -29,6 +30,13 @@ class LazyDynamo(ModuleType):
     def disable(self, function: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         """The function as it is: what is not compiled needs no exception from it."""
         return function or self.__getattr__("disable")(*args, **kwargs)
+
+    @property
+    def trace_rules(self) -> Any:
+        """The real module's; until then, of what it offers, only the cache that nothing is in."""
+        if sys.modules.get(NAME) is self:
+            return SimpleNamespace(clear_lru_cache=lambda: None)
+        return self.__getattr__("trace_rules")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in USED:

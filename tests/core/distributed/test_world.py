@@ -1,6 +1,7 @@
 """What processes say to each other, and what they refuse."""
 
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from ptb import IncompatibleError
+from ptb.cli.lazy_dynamo import NAME, LazyDynamo
 from ptb.distributed.place import Place
 from ptb.distributed.world import World
 from ptb.runs import manifest, together
@@ -30,6 +32,20 @@ def test_one_process_talks_to_itself(world):
     assert world.gather_rows(torch.ones(2, 3)).shape == (1, 2, 3)
     with world.first_on_host():
         pass
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """What stands in for torch's compiler, whether that has been imported before or not."""
+    stand_in = LazyDynamo()
+    monkeypatch.setitem(sys.modules, NAME, stand_in)
+    monkeypatch.setitem(vars(torch), "_dynamo", stand_in)
+    return stand_in
+
+
+def test_processes_that_compile_nothing_import_no_compiler(compiler, world):
+    assert world.share("all") == "all"
+    assert sys.modules[NAME] is compiler
 
 
 def test_a_collective_inside_an_observer_is_refused(world):

@@ -23,6 +23,8 @@ BASE = {
     "optimizer": {"name": "adam", "lr": 0.003},
 }
 
+FEW_STEPS = {"loader": {"batch_size": 128}, "trainer": {"epochs": 4}}
+
 
 def begun(built_in, output, stop_after=None, **sections):
     config = RunConfig(**{name: BASE.get(name, {}) | sections.get(name, {}) for name in {*BASE, *sections}})
@@ -50,7 +52,7 @@ def whole(built_in, tmp_path_factory):
     return begun(built_in, tmp_path_factory.mktemp("whole") / "run")
 
 
-@pytest.mark.parametrize("stop", [1, 55, 80, 120])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.matrix), 55, 80, 120])
 def test_a_stopped_run_that_is_continued_is_the_unbroken_one(whole, built_in, tmp_path, stop):
     begun(built_in, tmp_path / "half", stop_after=stop)
     done = continued(built_in, tmp_path / "half", tmp_path / "rest")
@@ -72,11 +74,12 @@ def test_the_parent_stays_as_it_is(whole, built_in, tmp_path):
 @pytest.mark.parametrize(
     "scheduler",
     [{"name": "one-cycle"}, {"name": "cosine"}, {"name": "exponential"}, {"name": "multi-step", "milestones": [0.5]}],
+    ids=lambda scheduler: scheduler["name"],
 )
 def test_a_longer_run_has_the_schedule_of_the_new_total(built_in, tmp_path, scheduler):
-    begun(built_in, tmp_path / "short", scheduler=scheduler)
+    begun(built_in, tmp_path / "short", scheduler=scheduler, **FEW_STEPS)
     continued(built_in, tmp_path / "short", tmp_path / "more", ["trainer.epochs=8"])
-    begun(built_in, tmp_path / "long", scheduler=scheduler, trainer={"epochs": 8})
+    begun(built_in, tmp_path / "long", scheduler=scheduler, **FEW_STEPS | {"trainer": {"epochs": 8}})
     assert rates(tmp_path / "more")[4:] == pytest.approx(rates(tmp_path / "long")[4:], rel=1e-9)
     assert len(rates(tmp_path / "more")) == 8
 
@@ -99,9 +102,9 @@ def test_other_options_of_the_optimizer_win_too(built_in, tmp_path):
 
 def test_a_scheduler_that_waits_for_figures_keeps_its_state(built_in, tmp_path):
     scheduler = {"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 10.0}
-    begun(built_in, tmp_path / "one", scheduler=scheduler)
+    begun(built_in, tmp_path / "one", scheduler=scheduler, **FEW_STEPS)
     continued(built_in, tmp_path / "one", tmp_path / "two", ["trainer.epochs=6"])
-    begun(built_in, tmp_path / "long", scheduler=scheduler, trainer={"epochs": 6})
+    begun(built_in, tmp_path / "long", scheduler=scheduler, **FEW_STEPS | {"trainer": {"epochs": 6}})
     assert rates(tmp_path / "two") == rates(tmp_path / "long")
     assert rates(tmp_path / "two")[-1] < 0.003
 

@@ -157,9 +157,10 @@ def test_bisect_searches_among_the_plugins_that_the_environment_names(bisect, mo
 
 def test_real_runs_are_compared_too(ptb, site):
     """One plugin spoils the end of the command, and the other one is needed to get there."""
-    site.add("ptb-a", model("tiny"))
+    settled = model("tiny").replace('"nowhere:Tiny"', '"nowhere:Tiny", settings="nowhere:Settings"')
+    site.add("ptb-a", settled)  # of a class with settings `show` imports nothing heavy
     site.add("ptb-b", f"{model('other')}import atexit, os; atexit.register(os._exit, 7)")
-    site.write("nowhere.py", "class Tiny:\n    def __init__(self, spec): ...\n")
+    site.write("nowhere.py", "from pydantic import BaseModel\n\nclass Settings(BaseModel): ...\n")
     done = ptb("plugins", "bisect", "-v", "--", "ptb", "show", "model", "tiny", site=site.path)
     assert (done.returncode, done.stdout) == (0, "culprit: ptb-b 1.0\n")
     assert "target:  nowhere:Tiny" in done.stderr  # -v

@@ -68,12 +68,10 @@ CASES += [("linear", "vector", "class", False), ("mlp", "image", "class", False)
 CASES += [("rnn", "tokens", "class", True), ("rnn", "array", "real", True)]
 CASES += [("unet", "image", "class", True), ("unet", "image", "real", True)]
 QUICK = {
-    ("linear", "image", "distribution", "onnx"),
     ("mlp", "vector", "real", "onnx"),
     ("cnn", "image", "similarity", "torch-export"),
     ("embedding-bag", "tokens", "multilabel", "onnx"),
     ("rnn", "tokens", "binary", "torch-export"),
-    ("unet", "image", "class", "torch-export"),
 }
 SMALL = {"unet": {"width": 4, "depth": 2}, "rnn": {"hidden": 8, "bidirectional": True}}
 

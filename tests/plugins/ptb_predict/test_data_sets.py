@@ -119,10 +119,10 @@ DATA = {
     ),
     "arrays-pictures": lambda folder: arrays(folder, random.randint(0, 256, (ROWS, 9, 8)).astype("u1"), CLASSES + 5),
     "idx": idx,
-    "digits": lambda folder: {"name": "digits"},
-    "digits-distribution": lambda folder: {"name": "digits", "target": "distribution"},
+    "digits": lambda folder: {"name": "digits", "size": 8},
+    "digits-distribution": lambda folder: {"name": "digits", "size": 8, "target": "distribution"},
 }
-MODELS = {"image-masks": "unet", "csv-text": "embedding-bag"}
+MODELS = {"image-masks": {"name": "unet", "depth": 2, "width": 4}, "csv-text": {"name": "embedding-bag"}}
 
 
 class Trained:
@@ -131,7 +131,7 @@ class Trained:
     def __init__(self, folder, name, built_in):
         (folder / "data").mkdir()
         dataset = DATA[name](folder / "data")
-        values = {"model": {"name": MODELS.get(name, "mlp")}, "dataset": dataset, "trainer": {"epochs": 1}}
+        values = {"model": MODELS.get(name, {"name": "mlp"}), "dataset": dataset, "trainer": {"epochs": 1}}
         self.folder, self.registry = folder, built_in
         config = api.RunConfig(**values, device="cpu", loader={"batch_size": 7})
         self.run = api.train(config, registry=built_in, output=folder / "run").output
@@ -144,6 +144,7 @@ class Trained:
         self.truth = self.bundle.preprocessor.decode_targets(torch.cat([batch.targets for batch in batches]))
         self.metrics = api.evaluate(self.run, registry=built_in)["metrics"]
         self.files = self.test_files()
+        self.own = self.predicted()
         composed.close()
 
     def test_files(self):
@@ -171,7 +172,7 @@ def trained(request, tmp_path_factory, built_in):
 
 
 def test_scores_are_those_of_evaluating(trained):
-    names, scores, rows = trained.predicted()
+    names, scores, rows = trained.own
     assert [row.get("error") for row in rows] == [None] * len(trained.scores)
     if trained.files.is_dir():  # they are read in the order of their names
         written = [name.rpartition("/")[2] for name in names]
@@ -188,7 +189,7 @@ def file_name(sample):
 
 def test_figures_are_those_of_evaluating(trained):
     spec = trained.bundle.spec
-    _, scores, rows = trained.predicted()
+    _, scores, rows = trained.own
     if spec.target in ("class", "binary") and not spec.positions:
         assert len(rows) == len(trained.truth)
         got = sorted(row["prediction"] for row in rows)
@@ -207,7 +208,7 @@ def test_figures_are_those_of_evaluating(trained):
 
 
 def test_neither_the_data_nor_its_place_is_needed(trained):
-    names, scores, rows = trained.predicted()
+    names, scores, rows = trained.own
     shutil.rmtree(trained.folder / "data")
     moved = shutil.copytree(trained.run, trained.folder / "elsewhere" / "copy")
     other_names, other_scores, other_rows = trained.predicted(moved)

@@ -73,7 +73,11 @@ def test_the_parent_stays_as_it_is(whole, built_in, tmp_path):
 
 @pytest.mark.parametrize(
     "scheduler",
-    [{"name": "one-cycle"}, {"name": "cosine"}, {"name": "exponential"}, {"name": "multi-step", "milestones": [0.5]}],
+    [
+        {"name": "one-cycle"},
+        {"name": "multi-step", "milestones": [0.5]},
+        *(pytest.param({"name": name}, marks=pytest.mark.matrix) for name in ("cosine", "exponential")),
+    ],
     ids=lambda scheduler: scheduler["name"],
 )
 def test_a_longer_run_has_the_schedule_of_the_new_total(built_in, tmp_path, scheduler):

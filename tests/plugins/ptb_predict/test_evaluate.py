@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -22,6 +23,15 @@ METRIC = """
             import torch
             return {"what": DETAILS}
     """
+
+
+@pytest.fixture(scope="module")
+def trained(run_python, tmp_path_factory):
+    """A run that is only read."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = run_python([sys.executable, "-m", "ptb", "run", *SHORT, "--output", "out"], cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
 
 
 def test_a_loss_that_is_not_finite_ends_with_4(ptb, tmp_path):
@@ -67,19 +77,17 @@ def test_a_run_whose_optimizer_is_gone_is_evaluated(ptb, site):
     ],
     ids=["table", "ragged-table", "matrix", "empty", "steering-cell", "steering-text", "nan"],
 )
-def test_details_of_any_form_are_shown(ptb, site, details, shown):
+def test_details_of_any_form_are_shown(ptb, site, trained, details, shown):
     site.add("ptb-own", METRIC.replace("DETAILS", details))
-    assert ptb("run", *SHORT, "--output", "out").returncode == 0
-    done = ptb("eval", "out", "--metric", "own", site=site.path)
+    done = ptb("eval", trained, "--metric", "own", site=site.path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.split("\n")
     assert lines[lines.index("own, what:") + 1 : -1] == shown
 
 
-def test_details_that_are_no_json_values_end_with_7(ptb, site):
+def test_details_that_are_no_json_values_end_with_7(ptb, site, trained):
     site.add("ptb-own", METRIC.replace("DETAILS", "torch.ones(2)"))
-    assert ptb("run", *SHORT, "--output", "out").returncode == 0
-    done = ptb("eval", "out", "--metric", "own", "--json", site=site.path)
+    done = ptb("eval", trained, "--metric", "own", "--json", site=site.path)
     assert done.returncode == 7
     assert "error: metric 'own' (ptb-own 1.0): details() must give a dict of JSON values" in done.stderr
 

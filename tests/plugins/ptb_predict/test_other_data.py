@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -117,6 +118,17 @@ def test_a_run_is_resumed_with_its_data_somewhere_else(ptb, tmp_path):
     assert "dataset.path" in other.stderr
 
 
+@pytest.fixture(scope="module")
+def priced(run_python, tmp_path_factory):
+    """A run as ``prices`` makes one, which is only read."""
+    folder = tmp_path_factory.mktemp("priced")
+    table(folder / "a.csv", 120, 0)
+    command = [sys.executable, "-m", "ptb", *TRAIN, "dataset.target=price", "dataset.exclude=kind"]
+    done = run_python(command, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -130,11 +142,12 @@ def test_a_run_is_resumed_with_its_data_somewhere_else(ptb, tmp_path):
         (("b.csv", "model.hidden=[3]"), 2, "cannot be set in an evaluation"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(ptb, prices, arguments, code, said):
-    (prices / "no-target.csv").write_text("x,z,colour\n1,2,red\n")
-    (prices / "broken.csv").write_text("x,z,colour,price\n1,2,red,5\n1,oops,red,5\n")
-    (prices / "empty.csv").write_text("x,z,colour,price\n")
-    done = ptb("eval", "run", *arguments)
+def test_what_cannot_be_evaluated_is_said(ptb, priced, tmp_path, arguments, code, said):
+    table(tmp_path / "b.csv", 40, 1)
+    (tmp_path / "no-target.csv").write_text("x,z,colour\n1,2,red\n")
+    (tmp_path / "broken.csv").write_text("x,z,colour,price\n1,2,red,5\n1,oops,red,5\n")
+    (tmp_path / "empty.csv").write_text("x,z,colour,price\n")
+    done = ptb("eval", priced, *arguments)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-import ptb
+from ptb import RunRecord
 
 SETTINGS = (
     *("--model", "mlp", "model.hidden=[8]", "--dataset", "random", "dataset.inputs=vector", "dataset.input_shape=[4]"),
@@ -72,14 +72,14 @@ def ended(process):
     return process.returncode, said
 
 
-def test_two_hosts_that_share_no_folder_train_one_run(hosts, tmp_path):
+def test_two_hosts_that_share_no_folder_train_one_run(hosts, ptb, tmp_path):
     arguments = ("run", *SETTINGS, "--epochs", "2", "--output", "run")
     both = [start(hosts, number, tmp_path / f"host{number}", 29517, *arguments) for number in (1, 2)]
     for code, said in map(ended, both):
         assert code == 0, said
     assert [(tmp_path / f"host{number}" / "run").exists() for number in (1, 2)] == [True, False]
-    subprocess.run([sys.executable, "-m", "ptb", *arguments], cwd=tmp_path, check=True, capture_output=True)
-    one, two = ptb.RunRecord(tmp_path / "run"), ptb.RunRecord(tmp_path / "host1" / "run")
+    assert ptb(*arguments).returncode == 0
+    one, two = RunRecord(tmp_path / "run"), RunRecord(tmp_path / "host1" / "run")
     assert two.manifest["world_size"] == 2
     assert two.columns("val")["loss"] == pytest.approx(one.columns("val")["loss"], rel=1e-5)
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from ptb import DataSpec
+from ptb.cli.lazy_dynamo import put_off_dynamo
 from ptb.config.sections import TrainerSettings
 from ptb.data.loader import BatchLoader
 from ptb.data.sources import make_sources
@@ -131,6 +132,7 @@ def _cut(batch, count):
 
 def main(file, steps, *names):
     torch.set_num_threads(1)
+    put_off_dynamo()
     world = join(CPU)
     found = {}
     for name in names or CASES:

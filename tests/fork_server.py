@@ -20,8 +20,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
-# What a run of the built-in components imports. cv2 is left to ptb, which sets its limits first.
-PRELOADED = ("ptb.cli.run", "ptb.runs.start", "ptb.runs.evaluate", "rich.progress", "sklearn.datasets", "tomlkit")
+# What a run of the built-in components imports.
+PRELOADED = (
+    *("ptb.cli.run", "ptb.runs.start", "ptb.runs.evaluate", "rich.progress", "sklearn.datasets", "tomlkit"),
+    *("packaging.requirements", "packaging.tags", "torch.profiler"),
+)
+PIXELS = 64_000_000  # to which OpenCV keeps; the default of the data sets of pictures
 # They are read when Python or a library starts, which the forked process has done already.
 FIXED = ("PYTHON", "OMP_", "MKL_", "COVERAGE")
 
@@ -98,6 +102,9 @@ def serve() -> list[str] | None:
         for module in pkgutil.iter_modules(__import__(package).__path__, f"{package}."):
             __import__(module.name)
     content_hashes(next(found for found in find_plugins() if found.built_in))  # read once, not in each fork
+    from ptb_datasets.picture_form import opencv
+
+    opencv(PIXELS)  # by ptb, which sets its limits first
     gc.freeze()  # otherwise a collection in a fork copies all of torch
     while line := sys.stdin.readline():
         request = json.loads(line)

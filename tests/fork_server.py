@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -105,6 +106,8 @@ def serve() -> list[str] | None:
     from ptb_datasets.picture_form import opencv
 
     opencv(PIXELS)  # by ptb, which sets its limits first
+    for each in weakref.finalize._registry:  # torch's libraries, which no program need take down
+        each.atexit = False
     gc.freeze()  # otherwise a collection in a fork copies all of torch
     while line := sys.stdin.readline():
         request = json.loads(line)

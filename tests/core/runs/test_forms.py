@@ -254,7 +254,12 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+RARE = ("curves", "fields-host", "lengths", "outputs-accumulate", "stream", "weights-positions", "weights-val")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.matrix] if name in RARE else []) for name in RUNS]
+)
 def test_a_run_on_each_form_that_is_stopped_goes_on_to_the_same_weights(made, registry, tmp_path, name):
     whole = start_run(made(**RUNS[name]), tmp_path / "whole")
     assert whole.status == "finished"

@@ -1,5 +1,4 @@
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -147,7 +146,7 @@ def test_every_tier_gives_the_same_batches(tmp_path):
             assert all(torch.equal(a, b) for a, b in zip(x.tensors(), y.tensors(), strict=True))
 
 
-def test_large_inputs_do_not_stay_in_memory_before_they_are_used(tmp_path):
+def test_large_inputs_do_not_stay_in_memory_before_they_are_used(tmp_path, run_python):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell how much memory was used")
     count, features = 3200, 1 << 14
@@ -162,7 +161,7 @@ def test_large_inputs_do_not_stay_in_memory_before_they_are_used(tmp_path):
         "before = peak()\nbundle = arrays(inputs='inputs.npy', targets='targets.npy')\nprint(peak() - before)\n"
         "copy = bundle.train.dataset.tensors[0].clone()\nprint(peak() - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = run_python([sys.executable, "-c", code], cwd=tmp_path)
     loaded, read = map(int, done.stdout.split())
     assert loaded < 20 << 20
     assert read > 150 << 20  # what this measures is seen to grow

@@ -1,6 +1,5 @@
 import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -267,9 +266,9 @@ image_folder(root=sys.argv[1], size=(6, 5), on_bad_sample="skip", cache=True)
 
 @pytest.mark.skipif(not hasattr(os, "WIFSIGNALED"), reason="this system has no signals")
 @pytest.mark.parametrize("when", ["decode", "fsync", "replace", "second-fsync", "second-replace"])
-def test_a_process_that_is_killed_leaves_no_wrong_cache(top, caches, decodings, when):
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, top, caches.parents[1], when]
-    assert subprocess.run(command, timeout=60).returncode == -9
+def test_a_process_that_is_killed_leaves_no_wrong_cache(top, caches, decodings, when, run_python, tmp_path):
+    command = [sys.executable, "-c", KILLED, top, caches.parents[1], when]
+    assert run_python(command, cwd=tmp_path).returncode == -9
     assert not [*caches.glob("*.npy")]
     (left, *_) = caches.glob("*.tmp")
     assert same(batches(build(top, cache=True)), batches(build(top)))

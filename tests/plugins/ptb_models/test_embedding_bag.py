@@ -1,4 +1,3 @@
-import subprocess
 import sys
 import textwrap
 
@@ -94,16 +93,20 @@ def test_embedding_dim_is_refused_where_it_has_no_use():
     assert Settings(embedding_dim=8).embedding_dim == 8
 
 
-def test_torch_does_not_warn_of_sparse_checks_that_nobody_asked_for():
+def test_torch_does_not_warn_of_sparse_checks_that_nobody_asked_for(run_python, tmp_path):
     code = """
+        import warnings
         import torch
         from ptb import DataSpec
+        from ptb.cli.lazy_dynamo import put_off_dynamo
         from ptb_models.embedding_bag import EmbeddingBag
 
+        put_off_dynamo()
+        warnings.simplefilter("error")
         model = EmbeddingBag(DataSpec((4,), "tokens", "class", 3, vocabulary=9), sparse=True)
         optimizer = torch.optim.Adagrad(model.parameters())
         model(torch.randint(9, (5, 4))).sum().backward()
         optimizer.step()
     """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    done = run_python([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

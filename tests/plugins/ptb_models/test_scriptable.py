@@ -20,7 +20,11 @@ TAGS = DataSpec((9,), "tokens", "class", 3, vocabulary=30, padding=0, positions=
 SENSORS = DataSpec((9, 5), "array", "class", 3)
 LENGTHS = DataSpec((9, 5), "array", "class", 3, fields={"lengths": InputSpec((), "array")})
 RNNS = [
-    pytest.param(RNN, spec, {"cell": cell, "bidirectional": both, "layers": 2}, id=f"rnn-{cell}-{both}-{name}")
+    pytest.param(
+        *(RNN, spec, {"cell": cell, "bidirectional": both, "layers": 2}),
+        id=f"rnn-{cell}-{both}-{name}",
+        marks=[] if both is (cell == "gru") else [pytest.mark.matrix],
+    )
     for name, spec in [("texts", TEXTS), ("tags", TAGS), ("sensors", SENSORS), ("lengths", LENGTHS)]
     for cell in ("lstm", "gru")
     for both in (False, True)

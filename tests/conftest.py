@@ -128,11 +128,17 @@ def built_in():
 
 
 @pytest.fixture(scope="session")
-def run_python():
-    """Runs ``[sys.executable, ...]`` as ``subprocess.run`` does, in a process that need not import torch anew."""
+def forks():
+    """Starts Python programs in processes that need not import torch anew."""
     server = ForkServer()
-    yield server.run
+    yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def run_python(forks):
+    """Runs ``[sys.executable, ...]`` as ``subprocess.run`` does, in such a process."""
+    return forks.run
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ import time
 import traceback
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 # What a run of the built-in components imports.
@@ -27,6 +29,7 @@ PRELOADED = (
     *("packaging.requirements", "packaging.tags", "torch.profiler"),
 )
 PIXELS = 64_000_000  # to which OpenCV keeps; the default of the data sets of pictures
+FORK_RANKS = "PTB_TEST_FORK_RANKS"  # in the environment of a program: the processes that it launches are forks, too
 # They are read when Python or a library starts, which the forked process has done already.
 FIXED = ("PYTHON", "OMP_", "MKL_", "COVERAGE")
 
@@ -67,6 +70,13 @@ class ForkServer:
             raise subprocess.TimeoutExpired([python, *words], timeout, out, err)
         return subprocess.CompletedProcess([python, *words], code, out, err)
 
+    def start(self, words: Sequence[object], *, cwd: Path, env: dict[str, str], timeout: float = 300) -> "Started":
+        """As ``subprocess.Popen`` of ``python -m WORDS`` with pipes; it is ended after ``timeout`` seconds."""
+        folder = tempfile.mkdtemp()
+        given = {"words": ["-m", *map(str, words)], "cwd": str(cwd), "env": env, "folder": folder, "timeout": timeout}
+        self._ask(given | {"background": True})
+        return Started(Path(folder))
+
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
@@ -92,6 +102,40 @@ class ForkServer:
         return json.loads(self._process.stdout.readline())
 
 
+class Started:
+    """A program that ``ForkServer.start`` has started; its process is nobody's child that could be waited for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.returncode: int | None = None
+        self.pid = int(self._read("pid"))
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        with suppress(FileNotFoundError):
+            self.returncode = int((self._folder / "code").read_text())
+        return self.returncode
+
+    def communicate(self, timeout: float = 120) -> tuple[str, str]:
+        """Waits for its end; what it has written to both streams."""
+        self._read("code", timeout)
+        self.poll()
+        return (self._folder / "out").read_text(), (self._folder / "err").read_text()
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _read(self, name: str, timeout: float = 120) -> str:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            with suppress(FileNotFoundError):
+                return (self._folder / name).read_text()
+            time.sleep(0.003)
+        raise subprocess.TimeoutExpired("fork", timeout)
+
+
 def serve() -> list[str] | None:
     """Answers requests; in each fork it returns the words of the program to run there."""
     for name in PRELOADED:
@@ -113,6 +157,8 @@ def serve() -> list[str] | None:
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
+            if request.get("background"):
+                look_after(request)
             prepare(request)
             return request["words"]
         print(json.dumps(wait(pid, request["timeout"])), flush=True)
@@ -132,6 +178,18 @@ def wait(pid: int, seconds: float) -> int | None:
     return None
 
 
+def look_after(request: dict[str, Any]) -> None:
+    """Returns in a process of its own, whose number and exit code another one writes down."""
+    if os.fork():
+        os._exit(0)
+    if pid := os.fork():
+        for name, text in (("pid", lambda: pid), ("code", lambda: wait(pid, request["timeout"]))):
+            written = Path(request["folder"], f"{name}.new")
+            written.write_text(str(text()))
+            written.rename(Path(request["folder"], name))
+        os._exit(0)
+
+
 def prepare(request: dict[str, Any]) -> None:
     """Make the process that of the program."""
     os.chdir(request["cwd"])
@@ -143,6 +201,58 @@ def prepare(request: dict[str, Any]) -> None:
         os.close(file)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # it is the standard input as long as the process lives
     sys.path[:1] = [request["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+class Forked:
+    """As ``subprocess.Popen`` of ``python -m ptb``, which runs in a fork of this process."""
+
+    def __init__(
+        self, command: Sequence[str], env: dict[str, str], pass_fds: Sequence[int] = (), **streams: Any
+    ) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            become_new(env, pass_fds, streams)
+            end([*command[1:]])
+
+    def poll(self) -> int | None:
+        """The exit code, once it has ended."""
+        return self._waited(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        """The exit code."""
+        return self._waited(0)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _waited(self, options: int) -> int | None:
+        if self.returncode is None:
+            done, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if done else None
+        return self.returncode
+
+
+def become_new(env: dict[str, str], pass_fds: Sequence[int], streams: dict[str, Any]) -> None:
+    """Gives up what a new program begins without: handlers of signals, open files, the environment."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if (stream := streams.get(name)) is not None:
+            os.dup2(os.open(os.devnull, os.O_RDWR) if stream == subprocess.DEVNULL else stream.fileno(), number)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number not in pass_fds:
+            with suppress(OSError):
+                os.close(number)
+    os.environ.clear()
+    os.environ.update(env)
 
 
 def execute(words: list[str]) -> None:
@@ -166,6 +276,10 @@ def execute(words: list[str]) -> None:
 
 def end(words: list[str]) -> NoReturn:
     """Run a program and end as Python does, but for taking all modules down, which takes as long as the program."""
+    if os.environ.get(FORK_RANKS):
+        from ptb.distributed import launcher
+
+        launcher.subprocess = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
     code: Any = 0
     try:
         execute(words)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import ptb
+from fork_server import FORK_RANKS
 from ptb.storage.checkpoint import find_checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the processes from /proc")
@@ -52,6 +53,7 @@ def ptb_provide_models():
     return [Component("net", f"{__name__}:Net")]
 """
 ENVIRONMENT = {**os.environ, "PTB_PROBE": "0", "PTB_REPORT": "0"}
+FORKED = {**ENVIRONMENT, FORK_RANKS: "1"}
 
 
 def command(*arguments):
@@ -60,10 +62,10 @@ def command(*arguments):
 
 @pytest.fixture(scope="module")
 def ptb_(run_python):
-    """Runs a command in a folder; only the processes that it starts itself import torch anew."""
+    """Runs a command in a folder, and the processes that it starts, where none imports torch anew."""
 
     def run(folder, *arguments, code=0, **environment):
-        done = run_python(command(*arguments), cwd=folder, timeout=200, env=ENVIRONMENT | environment)
+        done = run_python(command(*arguments), cwd=folder, timeout=200, env=FORKED | environment)
         assert done.returncode == code, done.stderr
         return done
 
@@ -77,7 +79,7 @@ STOPPED = ("run", *SETTINGS, "--epochs", "4", "--stop-after", "13", "--output", 
 def stopped(tmp_path_factory, ptb_):
     """A run of two processes that was stopped in its second epoch, and what was said of it; it is only read."""
     folder = tmp_path_factory.mktemp("stopped")
-    done = ptb_(folder, *STOPPED, "--nproc", "2")
+    done = ptb_(folder, *STOPPED, "--nproc", "2", **{FORK_RANKS: ""})  # as users start them
     return folder / "run", done
 
 
@@ -93,12 +95,10 @@ def close(one, other):
 class Started:
     """A run that goes on until it is ended; ``ranks`` are its processes."""
 
-    def __init__(self, folder, *arguments, nproc=2):
+    def __init__(self, forks, folder, *arguments, nproc=2):
         self.run = folder / "run"
-        self.process = subprocess.Popen(
-            command(*arguments, "--nproc", nproc, "--output", "run"),
-            cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        words = ("ptb", *arguments, "--nproc", nproc, "--output", "run")
+        self.process = forks.start(words, cwd=folder, env=FORKED)
         until = time.monotonic() + 120
         while len(self.rows()) < 4 and self.process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
@@ -130,19 +130,16 @@ def is_there(pid):
 
 
 @pytest.fixture
-def endless(tmp_path):
+def endless(forks, tmp_path):
     started = []
 
     def start(*more, settings=SETTINGS, nproc=2):
-        started.append(Started(tmp_path, "run", *settings, "--epochs", "100000", *more, nproc=nproc))
+        started.append(Started(forks, tmp_path, "run", *settings, "--epochs", "100000", *more, nproc=nproc))
         return started[-1]
 
     yield start
     for each in started:
         each.process.kill()
-        each.process.wait()
-        each.process.stderr.close()
-        each.process.stdout.close()
 
 
 def test_a_run_of_several_processes_is_one_run_and_goes_on_in_any_number(stopped, ptb_, tmp_path):

@@ -154,4 +154,5 @@ def test_the_name_of_the_output_need_not_be_utf_8(ptb, tmp_path, monkeypatch):
     for file in ("config.toml", "manifest.json", "summary.json", "metrics.jsonl", "log.txt"):
         assert (tmp_path / "out\udcff" / file).read_bytes().decode()
     assert "run directory: out\\udcff\n" in (tmp_path / "out\udcff" / "log.txt").read_text()
+    monkeypatch.delenv("PYTHONIOENCODING")
     assert ptb("eval", "out\udcff").returncode == 0

@@ -107,7 +107,7 @@ def test_a_terminal_that_is_closed_stops_the_run_with_129(tmp_path, results):
 def test_on_a_terminal_there_is_a_bar(tmp_path):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "ptb", "run", "--model", "mlp", "--epochs", "30", "--output", "out"],
+        [sys.executable, "-m", "ptb", "run", "--model", "mlp", "--epochs", "8", "--output", "out"],
         cwd=tmp_path,
         stderr=follower,
         stdout=subprocess.PIPE,
@@ -124,10 +124,10 @@ def test_on_a_terminal_there_is_a_bar(tmp_path):
         process.wait()
         os.close(leader)
     assert process.returncode == 0
-    assert b"epoch 30/30  train loss" in seen
+    assert b"epoch 8/8  train loss" in seen
     assert b"steps" in seen
     assert b"\x1b[" in seen
-    assert result.startswith(b"finished: 30 epochs")
+    assert result.startswith(b"finished: 8 epochs")
 
 
 def read(leader):

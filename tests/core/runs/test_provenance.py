@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import textwrap
 from dataclasses import replace
@@ -42,6 +43,14 @@ def manifest_of(tmp_path, *plugins):
     file = tmp_path / "manifest.json"
     file.write_text(json.dumps({"plugin_files": {plugin.name: record(plugin) for plugin in plugins}}))
     return file
+
+
+def test_a_file_that_is_written_again_in_the_same_process_is_read_again(plugin, site):
+    file = site.path / "ptb_acme.py"
+    before, written = content_hashes(plugin), file.stat()
+    file.write_text(file.read_text().replace("tiny", "tidy"))  # as long as it was
+    os.utime(file, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
+    assert content_hashes(plugin) != before
 
 
 def test_a_plugin_whose_files_changed_is_named_with_the_files(plugin, site, tmp_path):

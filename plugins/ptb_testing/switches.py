@@ -51,6 +51,7 @@ def _set_filters(values: list[Any]) -> None:
     warnings.filters = values
 
 
+THREADS = "the threads that the process waits for"
 OF_PYTHON = {
     "the current folder": Switch(os.getcwd, os.chdir),
     "os.environ": Switch(lambda: dict(os.environ), _set_environment),
@@ -61,7 +62,7 @@ OF_PYTHON = {
     "sys": attributes(sys, "stdin", "stdout", "stderr", "excepthook"),
     "sys.path": Switch(lambda: list(sys.path), lambda values: sys.path.__setitem__(slice(None), values)),
     "warnings.filters": Switch(lambda: list(warnings.filters), _set_filters),
-    "the threads that the process waits for": Switch(lambda: [t for t in threading.enumerate() if not t.daemon]),
+    THREADS: Switch(lambda: [t for t in threading.enumerate() if not t.daemon]),
     "the functions of atexit": Switch(atexit._ncallbacks),
 }
 
@@ -73,7 +74,8 @@ def read(switches: Mapping[str, Switch]) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     """Those that have changed, each in words."""
-    return {name: f"{name}{_how(value, after[name])}" for name, value in before.items() if value != after[name]}
+    changed = [name for name, value in before.items() if _has_changed(name, value, after[name])]
+    return {name: f"{name}{_how(before[name], after[name])}" for name in changed}
 
 
 def put_back(switches: Mapping[str, Switch], before: Mapping[str, Any]) -> None:
@@ -81,6 +83,11 @@ def put_back(switches: Mapping[str, Switch], before: Mapping[str, Any]) -> None:
     for name in changes(before, read(switches)):
         if write := switches[name].write:
             write(before[name])
+
+
+def _has_changed(name: str, one: Any, other: Any) -> bool:
+    """Threads that have only ended meanwhile were somebody else's."""
+    return any(thread not in one for thread in other) if name == THREADS else bool(one != other)
 
 
 def _how(one: Any, other: Any) -> str:

@@ -66,6 +66,7 @@ def shell(tmp_path, tmp_path_factory, run_python):
             (folder / "answered").write_text(f"{done.returncode}\n")
 
     def run(line, **environment):
+        variables.clear()
         variables.update(os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"} | environment)
         return subprocess.run(
             ["bash", "-c", line], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120

@@ -1,4 +1,5 @@
 import random
+import threading
 from contextlib import suppress
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_what_the_block_changes_is_put_back():
 
 
 def test_it_is_put_back_after_an_error_too():
+    torch.use_deterministic_algorithms(False)  # imports at first what is there for good
     before = Snapshot.take()
     with suppress(ZeroDivisionError), guarded():
         torch.use_deterministic_algorithms(True)
@@ -68,3 +70,18 @@ def test_writing_a_switch_as_it_stands_changes_nothing():
         if switch.write is not None:
             switch.write(before.switches[name])
     assert before.changed_switches(Snapshot.take()) == {}
+
+
+def test_a_thread_that_ends_is_not_blamed_on_what_runs_beside_it_and_one_that_begins_is():
+    ended, other = threading.Event(), threading.Event()
+    former, new = (threading.Thread(target=event.wait) for event in (ended, other))
+    former.start()
+    before = Snapshot.take()
+    ended.set()
+    former.join()
+    assert before.changed_switches(Snapshot.take()) == {}
+    new.start()
+    (message,) = before.changed_switches(Snapshot.take()).values()
+    other.set()
+    new.join()
+    assert message.startswith("the threads that the process waits for (<Thread(")

@@ -161,7 +161,8 @@ class TrainedModel:
             return Predicted(names, errors, {}, None)
         inputs = self.collated([each_inputs[place] for place in places])
         scores = self.scores(inputs)
-        checked = [(each, "it holds values that are not finite") for each in leaves(inputs)]
+        floats = [each for each in leaves(inputs) if each.is_floating_point()]
+        checked = [(each, "it holds values that are not finite") for each in floats]
         checked.append((scores, "the scores of the model are not finite for it"))
         if not all(math.isfinite(values.sum()) for values, _ in checked):  # one look for all, as it is the usual case
             usable = torch.ones(len(places), dtype=torch.bool)

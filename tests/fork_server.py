@@ -17,7 +17,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +40,7 @@ class ForkServer:
     def __init__(self) -> None:
         self._environment = dict(os.environ)
         self._process: subprocess.Popen[str] | None = None
+        self._folders = ExitStack()  # of what was started, until the end
 
     def run(
         self,
@@ -72,13 +73,14 @@ class ForkServer:
 
     def start(self, words: Sequence[object], *, cwd: Path, env: dict[str, str], timeout: float = 300) -> "Started":
         """As ``subprocess.Popen`` of ``python -m WORDS`` with pipes; it is ended after ``timeout`` seconds."""
-        folder = tempfile.mkdtemp()
-        given = {"words": ["-m", *map(str, words)], "cwd": str(cwd), "env": env, "folder": folder, "timeout": timeout}
-        self._ask(given | {"background": True})
+        folder = self._folders.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        given = {"words": ["-m", *map(str, words)], "cwd": str(cwd), "env": env, "timeout": timeout}
+        self._ask(given | {"folder": folder, "background": True})
         return Started(Path(folder))
 
     def close(self) -> None:
         """End the process."""
+        self._folders.close()
         if self._process is not None:
             self._process.communicate(timeout=60)
 

@@ -100,7 +100,7 @@ def messages_of(model, given_values):
 
 
 @every_component
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_every_fault_of_the_settings_is_told_in_our_words(entry, data):
     model = entry.settings_model()

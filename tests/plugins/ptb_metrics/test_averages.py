@@ -50,7 +50,7 @@ def shown(metric, scores, targets):
 @every_figure
 @pytest.mark.parametrize("target", ["class", "binary", "multilabel"])
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=25, deadline=None)
 @seeds
 def test_an_average_is_scikit_learn_s(metric, reference, target, average, seed, count, size):
     scores, targets, true, predicted = samples(target, size, count, seed)

@@ -296,7 +296,7 @@ def any_settings(model):
 
 
 @every_optimizer
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_nothing_that_torch_refuses_gets_through(built_in, name, data):
     options = data.draw(any_settings(built_in.get("optimizer", name).settings_model()))

@@ -154,7 +154,7 @@ def test_broken_servers_cost_a_line_each_and_no_weight(ptb, tmp_path, plain, bro
         for word in (
             f"callbacks.{label}.name={name}",
             f"callbacks.{label}.{setting}",
-            f"callbacks.{label}.flush_seconds=1",
+            f"callbacks.{label}.flush_seconds=2",
         )
     ]
     done = ptb("run", *SHORT, "--epochs", "4", "--output", "mine", *words)
@@ -171,7 +171,7 @@ def test_broken_servers_cost_a_line_each_and_no_weight(ptb, tmp_path, plain, bro
     assert "sent 9 rows" in sent.stdout
     (history,) = store.glob("*/*/metrics/train/loss")
     assert [int(line.split()[2]) for line in history.read_text().splitlines()] == [40, 80, 120, 160]
-    refused = ptb("sync", "mine", "fails", "--timeout", "2", "--json")
+    refused = ptb("sync", "mine", "fails", "--timeout", "5", "--json")
     assert refused.returncode == 5
     assert "9 of 9 rows not sent to mlflow" in json.loads(refused.stdout)["error"]["message"]
 

@@ -25,8 +25,7 @@ def test_lenet_learns_the_digits_with_the_defaults(built_in, tmp_path, seeds):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
-@pytest.mark.parametrize(("epochs", "accuracy"), [(1, 0.8), pytest.param(2, 0.84, marks=pytest.mark.matrix)])
-def test_lenet_learns_fashion_mnist_in_an_epoch_or_two(built_in, tmp_path, epochs, accuracy):
-    config = ptb.RunConfig(model={"name": "lenet"}, dataset={"name": "fashion-mnist"}, trainer={"epochs": epochs})
+def test_lenet_learns_fashion_mnist_in_two_epochs(built_in, tmp_path):
+    config = ptb.RunConfig(model={"name": "lenet"}, dataset={"name": "fashion-mnist"}, trainer={"epochs": 2})
     result = ptb.train(config, registry=built_in, output=tmp_path / "run")
-    assert result.metrics["test/accuracy"] >= accuracy
+    assert result.metrics["test/accuracy"] >= 0.84

@@ -39,7 +39,10 @@ class Preprocessor:
     transform: Callable[[Any], Any] | None = None
 
     def read(self, sources: Iterable[Any]) -> Iterator[Sample]:
-        """Yield the samples of files and folders (paths), arrays, frames or rows (dicts), in order, one by one."""
+        """Yield the samples of files and folders (paths), arrays, frames or rows (dicts), in order, one by one.
+
+        Nothing is read while the model computes, unless this reads ahead in threads of its own.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no read(sources)")
 
     def decode(self, scores: Tensor) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import json
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -148,7 +149,6 @@ def test_it_is_refused_without_shuffling():
 
 
 def test_pictures_that_are_read_one_by_one_have_classes(tmp_path):
-    cv2 = pytest.importorskip("cv2")
     for label, count in (("common", 12), ("rare", 2)):
         (tmp_path / label).mkdir()
         for number in range(count):

@@ -1,5 +1,6 @@
 """Real handwritten digits for a first run: small enough to train on in seconds, and already on the machine."""
 
+from functools import lru_cache
 from typing import IO, Literal
 
 import numpy as np
@@ -71,8 +72,12 @@ def digits(
     )
 
 
+@lru_cache(maxsize=1)  # a process that trains many runs reads them once
 def read_digits(size: int) -> tuple[Tensor, np.ndarray]:
-    """All digits in the order of the file: uint8 ``[1797, 1, size, size]``, and their int64 labels ``[1797]``."""
+    """All digits in the order of the file: uint8 ``[1797, 1, size, size]``, and their int64 labels ``[1797]``.
+
+    The next call gets the same arrays, so nobody may write into them.
+    """
     pictures, labels = read_shipped("digits.csv.gz", _parse)
     return torch.from_numpy(_resized(pictures, size)).unsqueeze(1), labels
 

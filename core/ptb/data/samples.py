@@ -120,7 +120,7 @@ def split_size(split: Dataset[Any], name: str) -> int:
     """The number of samples of a split; a ``DataError`` where it cannot be had."""
     try:
         return len(cast(Sized, split))
-    except Exception as error:  # a data set may raise anything
+    except (Exception, SystemExit) as error:  # a data set may raise anything
         raise DataError(
             f"len() of the {name} split failed: {one_line(error)}; a data set must say how many samples it has, a "
             "stream how many an epoch has"

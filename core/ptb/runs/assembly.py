@@ -24,6 +24,7 @@ from ptb.errors import ConfigError, IncompatibleError, PluginError, Problem, cou
 from ptb.runs.blame import building, explaining, name_of
 from ptb.runs.optimizer import build_optimizer, needs
 from ptb.seeding import seed_global
+from ptb.training.blame import Calls
 from ptb.training.callback_list import CallbackList
 from ptb.training.objective import Objective
 from ptb.training.protocols import Metric, Scheduler
@@ -54,6 +55,7 @@ class Assembly:
     device: torch.device
     better: str  # whether a "lower" or a "higher" monitored figure is better
     loaders: Mapping[str, BatchLoader]  # of every split; "train" in training order is "fit"
+    calls: Calls  # notes which component is being called, for all trainers on this data set
     initializes: bool = True  # False where a checkpoint has the weights
     pieces: int = 1  # into which each batch is cut, for processes or shards
 
@@ -85,10 +87,13 @@ class Assembly:
     def model(self, loss: object = None) -> nn.Module:
         """The model for a loss, initialized, on the device; the same bits each time."""
         config, component = self.config, self.config.model
+        self.calls.now = "loss"
+        width = getattr(loss, "output_size", self.spec.output_size)
+        self.calls.now = "model"
         seed_global(config.run.seed, "model")
         inputs = f"the inputs of {name_of(config.dataset)}, of shape {self.spec.input_shape}"
         with building(component, inputs, f"; {self.shape_remedy}"):
-            model = component.build(self.spec.with_output(getattr(loss, "output_size", self.spec.output_size)))
+            model = component.build(self.spec.with_output(width))
         if not isinstance(model, nn.Module):
             raise PluginError(f"{component.entry} must give an nn.Module, it gives {type(model).__name__}")
         tensors = (*model.named_parameters(), *model.named_buffers())
@@ -109,6 +114,7 @@ class Assembly:
     def loss(self) -> Any:
         """The loss, on the device; it comes before the model, whose output it may want to be wider."""
         component = self.config.loss
+        self.calls.now = "loss"
         seed_global(self.config.run.seed, "loss")
         with building(component, name_of(self.config.dataset)):
             loss = component.build(self.spec)
@@ -124,18 +130,20 @@ class Assembly:
     def trainer(self, model: nn.Module, loss: Any) -> Trainer:
         """A trainer over a model and a loss, with everything else built anew."""
         config = self.config
+        self.calls.now = "loss"
         whole = {label for label, each in config.metrics.items() if POSITIONS in each.entry.component.accepts}
         objective = Objective(
             model,
             loss,
             self.device,
+            calls=self.calls,
             autocast=self._autocast(),
             pairs=self.spec.target == "similarity",
             positions=self.spec.target_form == POSITIONS,
             whole=frozenset(whole if self.spec.positions else ()),
             own_units=own_units(self.spec) if self.spec.target_std else None,
         )
-        optimizer = build_optimizer(config, model, loss, objective.calls)
+        optimizer = build_optimizer(config, model, loss, self.calls)
         asked = needs(config, optimizer)
         return Trainer(
             objective,
@@ -153,6 +161,7 @@ class Assembly:
 
     def trial(self, model: nn.Module, loss: Any, memory_format: str) -> Trainer:
         """A trainer over copies, on which anything can be tried; where no copy can be had, over parts built anew."""
+        self.calls.now = "model"
         try:
             copies = copy.deepcopy((model, loss))
         except Exception as error:
@@ -160,11 +169,13 @@ class Assembly:
                 raise
             loss = self.loss()
             copies = (self.model(loss), loss)
+        self.calls.now = "model"
         return self.trainer(to_memory_format(copies[0], memory_format), copies[1])
 
     def scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:
         """The scheduler of an optimizer, for all steps of the run."""
         component = self.config.scheduler
+        self.calls.now = "scheduler"
         with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
             has_rates = all("lr" in group for group in optimizer.param_groups)
             message = (
@@ -178,6 +189,7 @@ class Assembly:
     def _metrics(self) -> dict[str, Metric]:
         metrics: dict[str, Any] = {}
         for label, component in self.config.metrics.items():
+            self.calls.now = f"metrics.{label}"
             with building(component, name_of(self.config.dataset)):
                 metric = component.build(self.spec)
             metrics[label] = metric.to(self.device) if isinstance(metric, nn.Module) else metric
@@ -188,6 +200,7 @@ class Assembly:
         for label, component in _in_order(self.config.callbacks).items():
             if component.entry.component.role == "observer" and not place().speaks:
                 continue  # only rank 0 has them
+            self.calls.now = f"callbacks.{label}"
             with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
                 built[component.entry.component.role or "observer"][label] = component.build()
         return CallbackList(built["actor"], built["observer"], better=self.better)

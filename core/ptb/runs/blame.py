@@ -51,7 +51,7 @@ def building(component: ComponentConfig, party: str = "", remedy: str = "") -> I
 
 
 @contextmanager
-def training(components: Mapping[str, ComponentConfig]) -> Iterator[None]:
+def naming(components: Mapping[str, ComponentConfig], when: str) -> Iterator[None]:
     """Turns ``ComponentFailed`` into an error that names the component, found by its section, and its plugin."""
     try:
         yield
@@ -62,7 +62,7 @@ def training(components: Mapping[str, ComponentConfig]) -> Iterator[None]:
         if failed.section not in components:  # it is ptb itself
             raise error from None
         kind = DataError if failed.section == "dataset" else PluginError
-        raise kind(f"{components[failed.section].entry} failed while training: {one_line(error)}") from error
+        raise kind(f"{components[failed.section].entry} failed {when}: {one_line(error)}") from error
 
 
 @contextmanager

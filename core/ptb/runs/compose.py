@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ptb.config.resolve import PartialConfig, ResolvedConfig
+from ptb.config.resolve import ComponentConfig, PartialConfig, ResolvedConfig
 from ptb.data.spec import DataBundle, DataSpec
 from ptb.device import cores, cpu_threads, describe_device
 from ptb.distributed.place import place
 from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
 from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
-from ptb.runs.blame import explain_oom, explaining, name_of, training
+from ptb.runs.blame import explain_oom, explaining, name_of, naming
 from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data
 from ptb.runs.preflight import Preflight
@@ -22,6 +22,7 @@ from ptb.runs.processes import check_processes, device_of, join, share_batches
 from ptb.runs.scaling_probe import scaling
 from ptb.runs.thread_probe import thread_advice
 from ptb.seeding import preserve_rng_state
+from ptb.training.blame import Calls, blaming
 from ptb.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class ComposedRun:
             preserve_rng_state(),
             cpu_threads(config.run.threads),
             explain_oom(config.run.device, config.loader.batch_size, trains),
-            training(config.components()),
+            naming(config.components(), "while training" if trains else "while it was evaluated"),
+            blaming(self.trainer.calls),
         ):
             yield
 
@@ -100,15 +102,25 @@ def compose(
     shards = partial.trainer.virtual_shards if trains else None
     check_processes(partial)
     world = join(device)
-    with preserve_rng_state(), explain_oom(str(device), partial.loader.batch_size, trains):
+    calls = Calls()
+    components: dict[str, ComponentConfig] = {}
+    with (
+        preserve_rng_state(),
+        explain_oom(str(device), partial.loader.batch_size, trains),
+        naming(components, "while the run was built"),
+        blaming(calls),
+    ):
         with nullcontext() if world is None else world.first_on_host():
             bundle = bundle or build_dataset(partial.dataset, partial.run.seed)
         config = partial.with_target(bundle.spec.target_form)
+        components |= config.components()
+        calls.now = "dataset"
         check_accepts(config, bundle.spec)
         # An evaluation may have other metrics than the one that was monitored.
         better = better_figure(config, partial.asked, bundle.splits) if trains else "lower"
         pieces = (shards or place().size) if trains else 1
-        assembly = Assembly(config, bundle, device, better, make_loaders(config, bundle, device), initializes, pieces)
+        loaders = make_loaders(config, bundle, device)
+        assembly = Assembly(config, bundle, device, better, loaders, calls, initializes, pieces)
         loss = assembly.loss()
         model = assembly.model(loss)
         trainer = assembly.trainer(model, loss)
@@ -119,9 +131,12 @@ def compose(
                 f"{name_of(config.optimizer)} differentiates the gradients, and those of pieces of a batch are sums "
                 "without a graph: train in one process, and without trainer.virtual_shards"
             )
+        calls.now = "loss"
         mixes = bool(getattr(loss, "takes_probabilities", False))
+        calls.now = "dataset"
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset), mixes)
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
+        calls.now = "model"
         to_memory_format(model, memory_format)
         threads = config.run.threads or _threads(operations, shards)
         lost = preflight.lost_state() if trains else {}
@@ -135,6 +150,7 @@ def compose(
         elif trains and world is None:
             advice = thread_advice(preflight.trainer, assembly.total_steps, threads, probe)
         share_batches(trainer, world, shards, config.run.seed)
+        calls.now = ""
     if trains and world is not None:
         together = assembly.trial(model, loss, memory_format)
         share_batches(together, world, shards, config.run.seed)

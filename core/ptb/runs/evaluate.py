@@ -16,7 +16,6 @@ from ptb.runs.provenance import warn_of_other_code
 from ptb.runs.together import leaving
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory
-from ptb.training.blame import ComponentFailed
 from ptb.training.evaluation import evaluate
 from ptb.training.protocols import DetailedMetric
 from ptb.training.state import load_component_state, load_weights
@@ -62,15 +61,11 @@ def evaluate_run(
             manifest.check_same_data(run, composed)
         warn_of_other_code(run, (component.entry.found for component in config.components().values()))
         metrics = trainer.eval_metrics
-        try:
-            values = evaluate(objective, metrics, loader)
-            rows = [*prediction_rows(composed.bundle, objective, loader, split)] if samples else None
-            if record:
-                write_predictions(run, composed, loader, split, saved.step)
-        except StorageError:
-            raise
-        except Exception as error:
-            raise ComponentFailed(trainer.calls.now) from error
+        values = evaluate(objective, metrics, loader)
+        rows = [*prediction_rows(composed.bundle, objective, loader, split)] if samples else None
+        if record:
+            write_predictions(run, composed, loader, split, saved.step)
+        trainer.calls.now = ""
         if not math.isfinite(values["loss"]):
             raise NumericalError(
                 f"the {split} loss is {values['loss']} with the weights of step {saved.step}: the scores of the model "

@@ -10,9 +10,9 @@ import torch
 
 from ptb.config.layers import RunConfig, leaves
 from ptb.device import describe_device
-from ptb.errors import ConfigError, DataError, Problem, listing
+from ptb.errors import ConfigError, DataError, PluginError, Problem, listing
 from ptb.registry.discovery import own_version
-from ptb.runs.blame import name_of
+from ptb.runs.blame import explaining, name_of
 from ptb.runs.compose import ComposedRun
 from ptb.runs.fingerprint import fingerprint
 from ptb.runs.overrides import RESUME_KEYS
@@ -170,7 +170,11 @@ def _describe_data(composed: ComposedRun) -> dict[str, Any]:
 
 def _columns(composed: ComposedRun) -> list[str]:
     """The columns of a table that the preprocessor reads, if it says so by ``input_columns``."""
-    return [str(name) for name in getattr(composed.bundle.preprocessor, "input_columns", ())]
+    preprocessor = composed.bundle.preprocessor
+    with explaining(
+        PluginError, f"input_columns of the preprocessor of {composed.config.dataset.entry} cannot be read"
+    ):
+        return [str(name) for name in getattr(preprocessor, "input_columns", ())]
 
 
 def other_columns(run: RunDirectory, composed: ComposedRun) -> str:
@@ -186,4 +190,5 @@ def other_columns(run: RunDirectory, composed: ComposedRun) -> str:
 
 def _fingerprint(composed: ComposedRun) -> str:
     seed_global(composed.config.run.seed, "fingerprint")  # samples may be changed at random when they are read
-    return fingerprint(composed.bundle.splits, composed.bundle.collate)
+    with explaining(DataError, f"{name_of(composed.config.dataset)}: its samples cannot be read for the fingerprint"):
+        return fingerprint(composed.bundle.splits, composed.bundle.collate)

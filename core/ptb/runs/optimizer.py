@@ -28,9 +28,12 @@ def build_optimizer(config: ResolvedConfig, model: nn.Module, loss: object, call
     Several, and one that does not derive from torch's, are a ``CombinedOptimizer``, which notes in ``calls`` the one
     that is called.
     """
+    calls.now = "model"
     named = [*model.named_parameters()]
     if isinstance(loss, nn.Module):
+        calls.now = "loss"
         named += [(f"loss.{name}", parameter) for name, parameter in loss.named_parameters()]
+    calls.now = "optimizer"
     shares = _shares(config, named)
     components = {"optimizer": config.optimizer} | {s: c for s, c in config.components().items() if s in shares}
     built = {section: _build(components[section], groups, config, model) for section, groups in shares.items()}

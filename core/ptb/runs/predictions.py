@@ -75,8 +75,10 @@ def prediction_rows(
 
 def _rows_of(preprocessor: Preprocessor, objective: Objective, batch: Batch) -> Iterator[dict[str, Any]]:
     outputs = objective.forward(batch.inputs)
+    scores = objective.predictions(outputs)
+    objective.calls.now = "dataset"
     columns = {"truth": preprocessor.decode_targets(batch.targets)}
-    columns |= preprocessor.decode(objective.predictions(outputs))
+    columns |= preprocessor.decode(scores)
     loss = objective.loss_values(outputs, batch.targets)
     if loss.ndim:
         columns["loss"] = objective.by_sample(loss, batch.targets).cpu()

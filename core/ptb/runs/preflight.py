@@ -22,7 +22,6 @@ from ptb.runs.assembly import Assembly
 from ptb.runs.blame import explaining, name_of
 from ptb.runs.data_check import first_samples, form
 from ptb.runs.state_check import lost_state
-from ptb.training.blame import ComponentFailed
 from ptb.training.metrics import RunningMetrics
 from ptb.training.objective import scores_of
 
@@ -52,6 +51,7 @@ class Preflight:
     def check_forward(self) -> None:
         """Send two training samples through the model, the loss and the metrics, in eval mode."""
         trainer, names = self.trainer, self._names
+        trainer.calls.now = "model"
         known = {id(parameter) for parameter in trainer.model.parameters()}
         trainer.model.eval()
         with torch.no_grad():
@@ -84,6 +84,7 @@ class Preflight:
     def check_step(self) -> float:
         """Take one step on two samples, and return about how many floating-point operations a step of the run takes."""
         trainer = self.trainer
+        trainer.calls.now = "model"
         trainer.model.train()
         counter = FlopCounterMode(display=False)
         counter.mod_tracker = _NoModules()  # type: ignore[assignment]
@@ -91,10 +92,8 @@ class Preflight:
             with counter:
                 trainer.try_step([self._batch])
         except (Exception, SystemExit) as error:  # a component may raise anything
-            if isinstance(error, PtbError):
+            if isinstance(error, PtbError) or is_memory_error(error):
                 raise
-            if is_memory_error(error):
-                raise ComponentFailed(trainer.calls.now) from error
             raise IncompatibleError(self._explanation(trainer.calls.now, error)) from error
         self._warn_of_missing_gradients()
         self._check_smallest_batch()
@@ -170,6 +169,7 @@ class Preflight:
         parties = f"scores {form(scores_of(outputs))} with the targets of {names['dataset']} {form(batch.targets)}"
         with explaining(IncompatibleError, f"{names['loss']} cannot take {parties}"):
             value = objective.loss_values(outputs, batch.targets)
+            objective.denominator(batch.targets, batch.weights)
         if not isinstance(value, Tensor) or (value.ndim and len(value) != batch.size):
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise IncompatibleError(f"{names['loss']} must give a scalar tensor or one value a sample, it gives {got}")

@@ -149,6 +149,7 @@ class Recorder:
             skipped = f"{state.skipped_steps} of {count(state.step, 'step')} were skipped"
             self.line(f"{skipped}: their fp16 gradients overflowed")
         with trainer.callbacks.evaluation_weights(trainer):
+            trainer.calls.now = "model"
             weights = weights_sha256(model_state(trainer.model))
             evaluated = copy.deepcopy(trainer.model.state_dict()) if trainer.callbacks.change_weights(trainer) else None
         if evaluated is not None:

@@ -184,7 +184,7 @@ def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | Non
             if getattr(error, "exit_code", 0) == PEER_LOST and run.is_started():
                 recorder.line(f"another process of the run is gone; {_again(run)}")
             if recorder.started and not recorder.result:
-                with suppress(Exception):  # what has failed may fail again, and the first error says so
+                with suppress(Exception, SystemExit):  # what has failed may fail again, and the first error says so
                     run.append_log(one_line(error))
                     recorder.finish("interrupted" if interrupted else "failed", one_line(error))
             raise

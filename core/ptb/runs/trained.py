@@ -18,7 +18,7 @@ from ptb.data.batch import Batch, leaves, map_leaves
 from ptb.data.decoding import plain
 from ptb.data.preprocessor import Preprocessor, Sample
 from ptb.data.spec import DataSpec
-from ptb.errors import DataError, StorageError
+from ptb.errors import DataError, PluginError, StorageError
 from ptb.registry.discovery import FoundPlugin
 from ptb.registry.registry import Registry, load_selected
 from ptb.runs import preprocessing
@@ -190,8 +190,11 @@ class TrainedModel:
             for place, error in batch.errors.items()
         }
         given = [batch.scores for batch in batches if batch.scores is not None]
-        scores = torch.cat(given) if given else None
-        return Predicted(names, errors, {} if scores is None else self.preprocessor.decode(scores), scores)
+        if not given:
+            return Predicted(names, errors, {}, None)
+        scores = torch.cat(given)
+        with explaining(PluginError, "the preprocessor of the run cannot decode scores"):
+            return Predicted(names, errors, self.preprocessor.decode(scores), scores)
 
     def predictions(self, scores: Tensor) -> Tensor:
         """What the model returns as scores, in the form of the targets: the loss may have asked for more of them."""

@@ -27,6 +27,17 @@ class ComponentFailed(Exception):
         self.section = section
 
 
+@contextmanager
+def blaming(calls: Calls) -> Iterator[None]:
+    """Blames what is raised on the component that is being called; errors that say themselves what to do pass."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, PtbError | ComponentFailed) or not calls.now:
+            raise
+        raise ComponentFailed(calls.now) from error
+
+
 class StopRequested(Exception):
     """Training is to stop while something is waited for or evaluated; no state has changed since the last step."""
 

@@ -47,6 +47,7 @@ def evaluate(
     Model, loss and random numbers are as before afterwards; the metrics are not, and are reset first. What
     ``check_stop`` raises after a batch ends the evaluation.
     """
+    objective.calls.now = "model"
     with preserve_state(objective.model, objective.loss), torch.inference_mode():
         objective.model.eval()
         figures = RunningMetrics(objective, metrics)
@@ -68,6 +69,7 @@ def evaluate(
 def borrowed(objective: Objective, saved: Mapping[str, Any]) -> Iterator[None]:
     """Inside it, model and loss have the state of a checkpoint."""
     model, loss = objective.model, objective.loss
+    objective.calls.now = "model"
     own = copy.deepcopy((model.state_dict(), component_state(loss)))
     try:
         load_weights(model, saved["model"])

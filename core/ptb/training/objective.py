@@ -27,6 +27,7 @@ class Objective:
         model: the model.
         loss: what is minimised.
         device: of both.
+        calls: where to note the component that is being called.
         autocast: dtype of the forward pass where that is safe; None is that of the weights.
         pairs: inputs are pairs ``[B, 2, *input_shape]``, and the model embeds both halves.
         positions: targets are classes at positions, some of which may be hidden.
@@ -40,6 +41,7 @@ class Objective:
         loss: Loss,
         device: torch.device,
         *,
+        calls: Calls | None = None,
         autocast: torch.dtype | None = None,
         pairs: bool = False,
         positions: bool = False,
@@ -49,7 +51,7 @@ class Objective:
         self.model = model
         self.loss = loss
         self.device = device
-        self.calls = Calls()
+        self.calls = calls or Calls()
         self.autocast_dtype = autocast
         self.pairs = pairs
         self.positions = positions
@@ -145,6 +147,7 @@ class Objective:
 
     def ignored(self, targets: Any) -> Tensor | None:
         """Which targets the loss leaves out, a mask ``[B, *positions]``; None where it uses all."""
+        self.calls.now = "loss"
         mask = self._ignored(targets)
         if not self.positions:
             return mask

@@ -21,6 +21,7 @@ def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
     if callbacks.change_weights(trainer):
         training_weights = weights
         with callbacks.evaluation_weights(trainer):
+            calls.now = "model"
             weights = dict(copy.deepcopy(trainer.model.state_dict()))
     state: dict[str, Any] = {"model": weights, "training_weights": training_weights}
     # A model or an actor may let go of parameters in the middle of a run.

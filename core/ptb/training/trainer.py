@@ -73,7 +73,9 @@ class Trainer:
         self.create_graph = create_graph  # it differentiates the gradients (AdaHessian)
         self.shared: SharedGradients | None = None  # of the pieces of a batch; None where it is whole
         self._agreed = Agreed()
+        self._nothing = torch.zeros((), device=self.device)  # the loss of a piece without samples
         # A mask may hold infinities from the start.
+        self.calls.now = "model"
         self.initially_non_finite = non_finite_tensors(self.model)
         self._finite = FiniteCheck(self.device)
         self._began = 0.0
@@ -134,7 +136,6 @@ class Trainer:
         # Of each micro-batch, for the metrics; they wait until the step is taken.
         seen: list[tuple[Tensor, Batch, Tensor]] = []
         totals: list[Tensor] = []
-        nothing = torch.zeros((), device=self.device)  # of a piece without samples
 
         # Optimizers with a closure call it again, with other weights: only the first call measures the step.
         def compute_gradients() -> Tensor:
@@ -143,14 +144,14 @@ class Trainer:
             for number, batch in enumerate(micro_batches):
                 if shared is not None:
                     shared.begin(number)
-                scores, loss, share = nothing, nothing, nothing
+                scores = loss = share = self._nothing
                 if batch.size:
                     outputs = objective.forward(batch.inputs)  # 4 forward: [B, C]
                     loss = objective.mean_loss(outputs, batch)  # 5 loss: a scalar
                     share = objective.share(loss, batch, divisor)
                     calls.now = "model"
                     self._backward(scaler.scale(share))  # 6 backward
-                    scores = objective.predictions(outputs) if not totals else nothing
+                    scores = objective.predictions(outputs) if not totals else scores
                 shares.append(share.detach())
                 if shared is not None:
                     shared.end(self._parameters(), batch.size, shares[-1])
@@ -187,6 +188,7 @@ class Trainer:
         callbacks = self.callbacks
         if begin:
             callbacks.call_actors("on_fit_start", self)
+            self.calls.now = "model"
             self.model.train()
             callbacks.call_actors("on_epoch_start", self)
         output = self._take_step(micro_batches)
@@ -272,6 +274,7 @@ class Trainer:
         if state.epoch_step == 0:
             self.train_metrics.reset()
             state.epoch_start_time = state.seconds
+        self.calls.now = "model"
         self.model.train()
         start = min(state.epoch_step * self.settings.accumulate, len(self.train_loader))
         self.calls.now = "dataset"

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import sys
 import textwrap
+from operator import attrgetter
 from types import SimpleNamespace
 
 import pytest
@@ -88,15 +89,11 @@ def test_only_the_file_itself_can_be_imported(write):
     assert "ptb_file_mynet" not in sys.modules
 
 
-def _width(net):
-    return net.width
-
-
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_processes_that_begin_anew_can_read_its_objects(write, method):
     net = load_registry(plugins=[write("mynet.py")]).build("model", "net", None, width=7)
     with multiprocessing.get_context(method).Pool(1) as pool:
-        assert pool.apply(_width, (net,)) == 7
+        assert pool.apply(attrgetter("width"), (net,)) == 7
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ptb import ConfigError, DataError
 from ptb_datasets import shipped
-from ptb_datasets.digits import digits
+from ptb_datasets.digits import digits, read_digits
 
 
 def rows(bundle):
@@ -144,6 +144,7 @@ def test_prepare_gives_training_inputs_mean_0_and_deviation_1():
 
 
 def test_a_scikit_learn_without_the_file_is_a_data_error(monkeypatch, tmp_path):
+    read_digits.cache_clear()
     monkeypatch.setattr(shipped, "distribution", lambda name: SimpleNamespace(locate_file=tmp_path.joinpath))
     with pytest.raises(DataError, match="reinstall scikit-learn"):
         digits()
@@ -162,6 +163,7 @@ def test_a_scikit_learn_without_the_file_is_a_data_error(monkeypatch, tmp_path):
     ids=["empty", "not-gz", "narrow", "no-rows", "words", "cut"],
 )
 def test_a_damaged_file_of_digits_is_a_data_error(monkeypatch, tmp_path, content):
+    read_digits.cache_clear()
     path = tmp_path / "digits.csv.gz"
     path.write_bytes(content)
 

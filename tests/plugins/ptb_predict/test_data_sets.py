@@ -178,7 +178,9 @@ def test_scores_are_those_of_evaluating(trained):
         written = [name.rpartition("/")[2] for name in names]
         samples = [file_name(name) for name in trained.bundle.names("test")]
         assert sorted(written) == sorted(samples)
-        scores = scores[[written.index(name) for name in samples]]
+        # Other samples are computed together here, on which the last bits depend.
+        torch.testing.assert_close(scores[[written.index(name) for name in samples]], trained.scores)
+        return
     assert torch.equal(scores, trained.scores)
 
 

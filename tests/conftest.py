@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import DistributionFinder, MetadataPathFinder
 from pathlib import Path
 
@@ -101,8 +102,12 @@ class PluginSite:
 
     def registry(self) -> Registry:
         """The built-ins, and what was added here."""
-        built_in = [load_plugin(found) for found in find_plugins() if found.name == BUILT_IN]
-        return Registry([*built_in, *self.load()])
+        return Registry([*_built_in_plugins(), *self.load()])
+
+
+@cache
+def _built_in_plugins():
+    return [load_plugin(found) for found in find_plugins() if found.name == BUILT_IN]
 
 
 @pytest.fixture
@@ -124,7 +129,7 @@ def tiny(site):
 @pytest.fixture(scope="session")
 def built_in():
     """A registry of the built-in components alone, whatever else is installed."""
-    return Registry([load_plugin(found) for found in find_plugins() if found.name == BUILT_IN])
+    return Registry(_built_in_plugins())
 
 
 @pytest.fixture(scope="session")

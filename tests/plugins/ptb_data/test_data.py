@@ -116,6 +116,23 @@ def test_a_value_far_away_is_found(site, ptb):
     assert any("column 0 has values 20 standard deviations away" in line for line in facts["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("argument", "what"),
+    [("describe", "describe()"), ("transform", "the transform")],
+)
+@pytest.mark.parametrize("raised", ["KeyError('wind')", "SystemExit('wind')"])
+def test_what_a_data_set_raises_is_told_with_its_name(site, ptb, argument, what, raised):
+    source = ODD.replace("describe=told", f"{argument}=fail").replace(
+        "def odd(", f"def fail(*_): raise {raised}\n\ndef odd("
+    )
+    site.add("weather", source)
+    done = ptb("data", "show", "--dataset", "odd", site=site.path)
+    assert done.returncode == 3
+    named = f"error: {what} of dataset 'odd' (weather 1.0) failed: {raised.partition('(')[0]}: "
+    assert done.stderr.startswith(named), done.stderr
+    assert "wind" in done.stderr
+
+
 def test_a_page_is_read_by_people(weather):
     done = weather("show", "--dataset", "odd")
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _COMMAND = re.compile(r"[a-z0-9][a-z0-9-]{0,31}( [a-z0-9][a-z0-9-]{0,31})?")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # Most requirements look like this; reading the others needs ``packaging``, which costs a tenth of ``ptb list``.
-_PLAIN_REQUIREMENT = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*( ?(>=|<|==|~=) ?\d+(\.\d+){1,3})?")
+_PLAIN_REQUIREMENT = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*( ?((>=|<|==) ?\d+|~= ?\d+\.\d+)(\.\d+){0,3})?")
 _SEQUENCES = ("requires", "aliases", "accepts", "needs", "default_for", "before", "after")
 
 

@@ -154,6 +154,7 @@ class Recorder:
             evaluated = copy.deepcopy(trainer.model.state_dict()) if trainer.callbacks.change_weights(trainer) else None
         if evaluated is not None:
             load_weights(trainer.model, evaluated)
+        trainer.calls.now = ""
         result = RunResult(
             output=self.run.path,
             status=status,

@@ -14,6 +14,7 @@ from ptb.internals import (
     leaves,
     make_sources,
     map_leaves,
+    model_state,
     resolve_some,
     split_checkpoint,
     weights_sha256,
@@ -75,7 +76,7 @@ def _about(model: TrainedModel) -> dict[str, Any]:
         "class_names": list(model.class_names),
         "output": OUTPUTS[model.spec.target],
         "step": model.step,
-        "weights_sha256": weights_sha256(model.model.state_dict()),
+        "weights_sha256": weights_sha256(model_state(model.model)),
     }
 
 

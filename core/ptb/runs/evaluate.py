@@ -52,7 +52,7 @@ def evaluate_run(
         state = saved.decode(trainer.device)
         load_weights(trainer.model, state["model"])
         load_component_state(objective.loss, state["loss"])
-    except Exception as error:  # a component may raise anything on the state of another one
+    except (Exception, SystemExit) as error:  # a component may raise anything on the state of another one
         raise StorageError(
             f"the checkpoint of step {saved.step} does not fit the model or the loss: {one_line(error)}"
         ) from error

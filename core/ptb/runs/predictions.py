@@ -61,6 +61,7 @@ def prediction_rows(
 ) -> Iterator[dict[str, Any]]:
     """A dict for each sample of a split: input, truth, what is predicted, and its loss where there is one."""
     preprocessor = _preprocessor(bundle)
+    objective.calls.now = "dataset"
     names = iter(bundle.names(split)) if bundle.names else (f"{split}:{number}" for number in count(0))
     with preserve_state(objective.model, objective.loss), torch.inference_mode(), _unreduced(objective.loss):
         objective.model.eval()

@@ -123,8 +123,10 @@ class Recorder:
             again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.metadata, encode(self._snapshot()))
         except (ConfigError, StorageError):
             raise
-        except Exception as error:  # a component may raise anything on the state of another one
-            raise StorageError(f"cannot resume from {checkpoint.path}: {one_line(error)}") from error
+        except (Exception, SystemExit) as error:  # a component may raise anything on the state of another one
+            component = self.composed.config.components().get(trainer.calls.now)
+            who = f"{component.entry} raised " if component else ""
+            raise StorageError(f"cannot resume from {checkpoint.path}: {who}{one_line(error)}") from error
         # Observers may come and go, and callbacks whose state is dropped begin anew.
         lost = [each for each in differences(checkpoint, again) if not each.startswith("callbacks")] if exact else []
         if lost and not dropped:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ptb.config.layers import RunConfig
-from ptb.config.resolve import resolve_some, selection
+from ptb.config.resolve import ComponentConfig, resolve_some, selection
 from ptb.data.batch import Batch, leaves, map_leaves
 from ptb.data.decoding import plain
 from ptb.data.preprocessor import Preprocessor, Sample
@@ -23,12 +23,13 @@ from ptb.registry.discovery import FoundPlugin
 from ptb.registry.registry import Registry, load_selected
 from ptb.runs import preprocessing
 from ptb.runs.assembly import PRECISIONS, to_memory_format
-from ptb.runs.blame import building, explain_oom, explaining
+from ptb.runs.blame import building, explain_oom, explaining, naming
 from ptb.runs.processes import device_of
 from ptb.runs.provenance import warn_of_other_code
 from ptb.seeding import preserve_rng_state, seed_global
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory, split_checkpoint
+from ptb.training.blame import blaming
 from ptb.training.objective import Objective
 from ptb.training.protocols import Processes
 from ptb.training.state import load_component_state, load_weights
@@ -75,9 +76,16 @@ class TrainedModel:
     """
 
     def __init__(
-        self, objective: Objective, preprocessor: Preprocessor, step: int, batch_size: int, threads: int
+        self,
+        objective: Objective,
+        preprocessor: Preprocessor,
+        step: int,
+        batch_size: int,
+        threads: int,
+        components: Mapping[str, ComponentConfig],
     ) -> None:
         self._objective = objective
+        self._components = components
         self.model = objective.model
         self.preprocessor = preprocessor
         self.device = objective.device
@@ -134,12 +142,14 @@ class TrainedModel:
 
     def scores(self, inputs: Any) -> Tensor:
         """Scores in the form of the targets, on the CPU, of a batch of inputs as samples have them, untransformed."""
+        objective, transform = self._objective, self.preprocessor.transform
         with torch.inference_mode(), explain_oom(str(self.device), len(next(leaves(inputs))), trains=False):
             inputs = map_leaves(lambda each: each.to(self.device), inputs)
-            transform = self.preprocessor.transform
-            return self._objective.predictions(
-                self._objective.forward(inputs if transform is None else transform(inputs))
-            ).cpu()
+            if transform is not None:
+                with explaining(DataError, "the transform of the run cannot take the inputs"):
+                    inputs = transform(inputs)
+            with naming(self._components, "on these inputs"), blaming(objective.calls):
+                return objective.predictions(objective.forward(inputs)).cpu()
 
     def to_fp32(self) -> str | None:
         """Compute in fp32 from now on; returns the name of the other precision that the run has used."""
@@ -234,7 +244,8 @@ def load(
     registry = registry or load_selected(selection(config))
     saved = preprocessing.read(run, usable(registry))
     parts = resolve_some(config, registry, ["model", "loader", "trainer", *["loss"] * saved.predictions])
-    warn_of_other_code(run, [parts[section].entry.found for section in ["model", *["loss"] * saved.predictions]])
+    components = {section: parts[section] for section in ("model", *["loss"] * saved.predictions)}
+    warn_of_other_code(run, [component.entry.found for component in components.values()])
     weights = load_checkpoint(resolve_checkpoint(run.checkpoints, checkpoint or named))
     where = device_of(parts["run"].device)
     spec = saved.preprocessor.spec
@@ -251,10 +262,11 @@ def load(
             load_weights(model.to(where), state["model"])
             if isinstance(loss, nn.Module):
                 load_component_state(loss.to(where), state["loss"])
-    model = to_memory_format(model, parts["trainer"].memory_format).eval().requires_grad_(False)
+        model = to_memory_format(model, parts["trainer"].memory_format).eval().requires_grad_(False)
     precision = PRECISIONS[parts["trainer"].precision]
     objective = Objective(model, loss, where, autocast=precision, pairs=spec.target == "similarity")
-    return TrainedModel(objective, saved.preprocessor, weights.step, parts["loader"].batch_size, parts["run"].threads)
+    batch_size, threads = parts["loader"].batch_size, parts["run"].threads
+    return TrainedModel(objective, saved.preprocessor, weights.step, batch_size, threads, components)
 
 
 def usable(registry: Registry) -> list[FoundPlugin]:

@@ -1,11 +1,15 @@
 """Whatever a component raises, wherever it is called first, it is the one that is named; nothing ends unexpectedly."""
 
 import json
+import re
 import sys
+import textwrap
+from functools import partial
 
 import pytest
+import torch
 
-from ptb import PtbError, RunConfig, train
+from ptb import PluginError, PtbError, RunConfig, Sample, StorageError, evaluate, load, resume, train
 
 PLUGIN = """
     from ptb import Component, hookimpl
@@ -57,12 +61,15 @@ PARTS = """
         def __len__(self): bomb("dataset.len"); return 9
         def __getitem__(self, number): return torch.ones(3), torch.tensor([1.0])
 
+    def transform(inputs): bomb("dataset.transform"); return inputs
+
     class Reader(Preprocessor):
+        transform = staticmethod(transform)
         @property
         def input_columns(self): bomb("dataset.input_columns"); return ["a"]
         def state_dict(self): bomb("dataset.state_dict"); return {}
+        def decode(self, scores): bomb("dataset.decode"); return super().decode(scores)
 
-    def transform(inputs): bomb("dataset.transform"); return inputs
     def augment(inputs, targets, rng): bomb("dataset.augment"); return inputs, targets
 
     def data():
@@ -72,6 +79,7 @@ PARTS = """
 
     class Model(nn.Linear):
         def __init__(self, spec): super().__init__(3, spec.output_size)
+        def forward(self, inputs): bomb("model.forward"); return super().forward(inputs)
         def train(self, mode=True): bomb("model.train"); return super().train(mode)
         def to(self, *args, **options): bomb("model.to"); return super().to(*args, **options)
         def named_parameters(self, *args, **options):
@@ -129,7 +137,7 @@ PARTS = """
 """
 PLACES = {
     "dataset": ["len", "input_columns", "state_dict", "transform", "augment"],
-    "model": ["train", "to", "named_parameters", "get_extra_state", "set_extra_state"],
+    "model": ["forward", "train", "to", "named_parameters", "get_extra_state", "set_extra_state"],
     "loss": ["output_size", "takes_probabilities", "ignored", "denominator", "predictions", "state_dict"],
     "optimizer": ["zero_grad", "state_dict", "load_state_dict", "train", "eval"],
     "scheduler": ["step", "on_evaluation", "state_dict", "load_state_dict"],
@@ -149,12 +157,10 @@ PLACES = {
 @pytest.fixture
 def run(site, tmp_path):
     """Trains on nothing but bombs, of which one goes off."""
-    site.add("ptb-bomb", PLUGIN)
-    site.write("bomb_parts.py", PARTS)
+    site.add("ptb-bomb", textwrap.dedent(PLUGIN) + textwrap.dedent(PARTS), module="bomb_parts")
     registry = site.registry()
 
     def run(where, raised, after=0):
-        registry.get("model", "bomb").load()
         vars(sys.modules["bomb_parts"]).update(WHERE=where, RAISED=raised, AFTER=after)
         single = ("dataset", "model", "loss", "optimizer", "scheduler")
         sections = {section: {"name": "bomb"} for section in single} | {
@@ -166,6 +172,18 @@ def run(site, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def elsewhere(run, site, tmp_path):
+    """Does something with a finished run while a bomb goes off."""
+    run("", None)
+
+    def do(action, where):
+        vars(sys.modules["bomb_parts"]).update(WHERE=where, RAISED=KeyError("boom"))
+        return action(tmp_path / "run", registry=site.registry())
+
+    return do
 
 
 def test_the_bombs_train_where_none_goes_off(run):
@@ -188,3 +206,40 @@ def test_a_component_that_ends_the_program_whenever_it_is_called_does_not_hide_t
     with pytest.raises(PtbError, match=f"{place.partition('.')[0]} 'bomb' .* failed while training: SystemExit: 3"):
         run(place, SystemExit(3), after=3)
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("model.forward", "model 'bomb' (ptb-bomb 1.0) failed on these inputs"),
+        ("loss.predictions", "loss 'bomb' (ptb-bomb 1.0) failed on these inputs"),
+        ("dataset.transform", "the transform of the run cannot take the inputs"),
+        ("dataset.decode", "the preprocessor of the run cannot decode scores"),
+        ("model.train", "model 'bomb' (ptb-bomb 1.0): building it failed"),
+    ],
+)
+def test_what_fails_in_a_prediction_is_named(elsewhere, where, text):
+    sample = Sample("new", torch.ones(3))
+    with pytest.raises(PtbError, match=f"^{re.escape(text)}: KeyError: 'boom'$"):
+        elsewhere(lambda run, registry: load(run, registry=registry).predict([sample]), where)
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("dataset.decode", "dataset 'bomb' (ptb-bomb 1.0) failed while it was evaluated"),
+        ("metric.compute", "metric 'bomb' cannot take the scores float32 [2, 1] and targets"),
+    ],
+)
+def test_what_fails_in_an_evaluation_is_named(elsewhere, where, text):
+    with pytest.raises(PtbError, match=f"^{re.escape(text)}: KeyError: 'boom'$"):
+        elsewhere(partial(evaluate, split="val", samples=True), where)
+
+
+def test_what_cannot_take_its_saved_state_is_named(run, elsewhere, tmp_path):
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(PluginError, match="cannot be resumed exactly: scheduler 'bomb' cannot load its own state"):
+        elsewhere(resume, "scheduler.load_state_dict")
+    vars(sys.modules["bomb_parts"]).update(calls=0, AFTER=1)  # the trial before the run takes the first
+    with pytest.raises(StorageError, match=r"cannot resume from .*: scheduler 'bomb' \(ptb-bomb 1.0\) raised KeyError"):
+        elsewhere(resume, "scheduler.load_state_dict")

@@ -189,6 +189,40 @@ def test_a_run_in_bf16_is_exported_and_compared_in_fp32(tmp_path, built_in):
     assert (done["precision"], done["difference"] < 1e-6) == ("bf16", True)
 
 
+class Counting(torch.nn.Flatten):
+    """Its ``state_dict`` holds a dict, which is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.counted = {"calls": 3}
+
+    def get_extra_state(self):
+        return self.counted
+
+    def set_extra_state(self, state):
+        self.counted = state
+
+
+def test_a_model_with_state_that_is_no_tensor_is_exported(tmp_path):
+    class Plugin:
+        @api.hookimpl
+        def ptb_provide_models(self):
+            return [api.Component("counting", f"{__name__}:counting")]
+
+    registry = api.load_registry(plugins=[Plugin()])
+    config = api.RunConfig(model={"name": "counting"}, dataset={"size": 8}, trainer={"epochs": 1}, device="cpu")
+    run = api.train(config, registry=registry, output=tmp_path / "run")
+    done = export(run.output, tmp_path / "model.pt2", registry)
+    assert done["difference"] < 1e-5
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=(files := {formats.METADATA: ""}))
+    assert program
+    assert json.loads(files[formats.METADATA])["weights_sha256"] == run.weights_sha256
+
+
+def counting(spec):
+    return torch.nn.Sequential(Counting(), torch.nn.Linear(spec.input_size, spec.output_size))
+
+
 def test_what_depends_on_values_says_why_and_what_to_do(trained, tmp_path, built_in, monkeypatch):
     def change(made):
         forward = made.model.forward

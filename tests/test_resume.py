@@ -4,7 +4,16 @@ import signal
 
 import pytest
 
-from ptb import ConfigError, InterruptedRunError, PluginError, RunConfig, StorageError
+from ptb import (
+    Component,
+    ConfigError,
+    InterruptedRunError,
+    PluginError,
+    RunConfig,
+    StorageError,
+    hookimpl,
+    load_registry,
+)
 from ptb.config.resolve import resolve
 from ptb.runs import recorder
 from ptb.runs.compose import compose
@@ -620,6 +629,35 @@ def test_the_state_of_a_callback_that_is_left_out_is_not_lost_unseen(registry, t
     with pytest.raises(ConfigError, match=r"--drop-state emma: .* holds no state .*; it holds those of ema$"):
         resumed(registry, path, drop_state=["emma"])
     assert resumed(registry, path, drop_state=["ema"]).status == "finished"
+
+
+class Scaled:
+    """An actor that keeps nothing."""
+
+    def around_step(self, trainer, step):
+        step()
+
+
+class Scales:
+    @hookimpl
+    def ptb_provide_callbacks(self):
+        return [Component("scaled", f"{__name__}:Scaled", role="actor")]
+
+
+def test_an_actor_without_state_is_not_left_out_unseen_either(tmp_path):
+    registry, path = load_registry(plugins=[Scales()]), tmp_path / "run"
+    sections = {"model": {"name": "linear"}, "dataset": {"size": 8}, "callbacks": {"Scales:scaled": {}}}
+    begun(sections | {"device": "cpu", "trainer": {"epochs": 1}}, registry, path, stop_after=3)
+    config = path / "config.toml"
+    text = config.read_text()
+    config.write_text(text[: text.index("[callbacks.")] + text[text.index("[loader]") :])
+    refused = pytest.raises(
+        StorageError, match=r"was saved with callback 'Scales:scaled', .* --drop-state Scales:scaled$"
+    )
+    with pytest.warns(match="plugin Scales: not used"), refused:
+        resumed(registry, path)
+    with pytest.warns(match="plugin Scales: not used"):
+        assert resumed(registry, path, drop_state=["Scales:scaled"]).status == "finished"
 
 
 def test_an_observer_may_be_added_and_changes_nothing(registry, tmp_path):

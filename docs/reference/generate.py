@@ -63,8 +63,11 @@ HOOKS_EVENTS = """\
 ## Events of callbacks
 
 The methods that an object of the kind `callback` may have, in the order in which they are called at a boundary. Each
-gets the `trainer`: `model`, `optimizer`, `scheduler`, `settings`, `device`, `state` (`epoch`, `step`, `should_stop`,
-`metrics`) and `request_checkpoint(label)`. An observer gets copies, made when it asks for them."""
+gets the `trainer`: `model`, `optimizer`, `scheduler`, `settings` (the section `trainer`), `device`, `state` (`epoch`,
+`step`, `should_stop`, `metrics`), `run.path` (the run directory) and `request_checkpoint(label)`. An observer gets
+copies, made when it asks for them. `state.metrics` has the figures of the last evaluation by `SPLIT/LABEL`; actors,
+whose `on_epoch_end` comes before the rows, see those of the epoch before. An actor that sets `state.should_stop` to
+True stops the run after the step, as a signal does: it is saved, and `ptb resume` goes on with it."""
 
 HOOKS_ACTORS = """\
 An actor may also have these:

@@ -53,6 +53,7 @@ def overview(dataset: ComponentConfig, seed: int) -> dict[str, Any]:
             source.close()
     with _calling(f"describe() of {dataset.entry}"):
         told = {} if bundle.describe is None else dict(bundle.describe())
+        told = told | {key: list(told[key]) for key in ("columns", "transforms", "warnings") if key in told}
     sizes = {split: loader.size for split, loader in loaders.items()}
     warnings = [*told.get("warnings", ()), *repeated.warnings(), *_of_classes(spec, figures)]
     if not told.get("columns"):

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from ptb import ConfigError
-from ptb.internals import ComponentConfig, build_dataset, storage_errors
+from ptb import ConfigError, PluginError
+from ptb.internals import ComponentConfig, build_dataset, one_line, storage_errors
 
 
 def write_splits(dataset: ComponentConfig, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
@@ -24,9 +25,7 @@ def write_splits(dataset: ComponentConfig, seed: int, folder: Path) -> dict[str,
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            written = {
-                split: Path(path).relative_to(temporary) for split, path in bundle.write_splits(temporary).items()
-            }
+            written = _written(bundle.write_splits, temporary, dataset)
             temporary.chmod(0o777 & ~_umask())
             os.replace(temporary, folder)
         except BaseException:
@@ -34,6 +33,19 @@ def write_splits(dataset: ComponentConfig, seed: int, folder: Path) -> dict[str,
             raise
     sizes = {split: len(samples) for split, samples in bundle.splits.items()}  # type: ignore[arg-type]
     return {split: {"samples": sizes[split], "path": str(folder / path)} for split, path in written.items()}
+
+
+def _written(write: Callable[[Path], Any], folder: Path, dataset: ComponentConfig) -> dict[str, Path]:
+    """What a data set has written into a folder, by split."""
+    try:
+        written = {split: Path(path).relative_to(folder) for split, path in write(folder).items()}
+    except OSError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"write_splits() of {dataset.entry} failed: {one_line(error)}") from error
+    if not written:
+        raise PluginError(f"write_splits() of {dataset.entry} must give a path by split, it gives none")
+    return written
 
 
 def _umask() -> int:

@@ -201,6 +201,9 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
     Takes the options of `ptb run`, builds everything, takes a step on copies, and writes nothing.
     """
     composed = _composed(config, output, probe=True)
+    from ptb.runs.preprocessing import encoded
+
+    encoded(composed)  # it could be that it cannot be saved
     resolved = composed.config
     used = {section: component.entry.id for section, component in resolved.components().items()}
     steps = composed.trainer.epoch_steps

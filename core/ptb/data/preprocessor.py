@@ -32,6 +32,11 @@ class Preprocessor:
 
     A subclass is built without arguments; then ``spec`` is set, and ``load_state_dict`` called, or a method of its own
     that fits it. A run saves it before the first step: it needs no training data and none of the data set's settings.
+
+    Attributes:
+        spec: what the samples look like.
+        collate: makes one batch of a list of the ``inputs`` of samples, without targets; None stacks them.
+        transform: as that of the ``DataBundle``.
     """
 
     spec: DataSpec

@@ -9,7 +9,7 @@ from ptb.data.spec import DataBundle
 from ptb.errors import DataError, tidy
 from ptb.registry.registry import Registry
 from ptb.runs import preprocessing
-from ptb.runs.trained import listed, usable
+from ptb.runs.trained import listed, read_samples, usable
 from ptb.storage.run_directory import RunDirectory
 
 
@@ -17,7 +17,7 @@ def bundle_of(run: RunDirectory, registry: Registry, sources: Any) -> DataBundle
     """The samples of sources, as the preprocessor of the run reads them."""
     preprocessor = preprocessing.read(run, usable(registry)).preprocessor
     given = [*listed(sources)]
-    read = list(preprocessor.read(given))
+    read = list(read_samples(preprocessor.read, given))
     for sample in read:
         if sample.error is not None or sample.targets is None:
             why = sample.error or "it has no target, and an evaluation compares with it"

@@ -25,7 +25,7 @@ RESUME_KEYS = (*MACHINE_KEYS, "trainer.checkpoint_every", "trainer.keep_last")
 DATASET = "dataset"
 # Beside the metrics: where an evaluation computes, and how fast.
 EVALUATION_KEYS = ("loader.batch_size", *MACHINE_KEYS)
-TRAINING_SECTIONS = ("initializer", "optimizer", "scheduler")
+TRAINING_SECTIONS = ("initializer", "optimizer", "scheduler", "callbacks")
 # What a run may have other than the one that it continues; not the name of the optimizer, nor its groups.
 CONTINUED = ("trainer.", "optimizer.", "callbacks.")
 
@@ -33,8 +33,13 @@ CONTINUED = ("trainer.", "optimizer.", "callbacks.")
 def resume_config(
     run: RunDirectory, overrides: Sequence[str] = (), device: str | None = None, callbacks: Sequence[str] = ()
 ) -> RunConfig:
-    """The configuration of a run, to resume it; ``overrides`` have keys of ``RESUME_KEYS``, ``callbacks`` are added."""
-    _check(overrides, (DATASET, *RESUME_KEYS), "cannot be set when a run goes on")
+    """The configuration of a run, to resume it; ``callbacks`` are added.
+
+    ``overrides`` have keys of ``RESUME_KEYS``, or are settings of these callbacks.
+    """
+    added = tuple(f"callbacks.{label}." for label in callbacks)
+    others = [text for text in overrides if not (added and text.startswith(added))]
+    _check(others, (DATASET, *RESUME_KEYS), "cannot be set when a run goes on")
     return RunConfig.read([run.config], {"device": device}, overrides, callbacks=callbacks)
 
 

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, count, islice
+from itertools import chain, count, islice, zip_longest
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ptb.data.decoding import plain, target_names
 from ptb.data.loader import BatchLoader
 from ptb.data.preprocessor import Preprocessor
 from ptb.data.spec import DataBundle, DataSpec
-from ptb.errors import ConfigError
+from ptb.errors import ConfigError, DataError
 from ptb.runs.compose import ComposedRun
 from ptb.storage import atomic
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
@@ -70,8 +70,11 @@ def prediction_rows(
             rows = [row for batch in turn if batch.size for row in _rows_of(preprocessor, objective, batch)]
             if objective.processes is not None:
                 rows = [*chain(*objective.processes.gather(rows))]
-            for row in rows:
-                yield {"input": next(names), **row}
+            objective.calls.now = "dataset"
+            for row, name in zip_longest(rows, islice(names, len(rows))):
+                if name is None:
+                    raise DataError(f"the data set gives fewer names of its {split} split than it has samples")
+                yield {"input": name, **row}
 
 
 def _rows_of(preprocessor: Preprocessor, objective: Objective, batch: Batch) -> Iterator[dict[str, Any]]:

@@ -77,8 +77,7 @@ class Preflight:
                     warnings.simplefilter("ignore")  # two samples are too few for many a figure
                     figures = RunningMetrics(trainer.objective, {label: metric})
                     figures.add(scores, self._batch, loss.detach())
-                    figures.flush()
-                    metric.compute()
+                    figures.compute()
                     metric.reset()
 
     def check_step(self) -> float:

@@ -116,7 +116,8 @@ class Recorder:
         trainer = self.trainer
         try:
             state = checkpoint.decode(trainer.device)
-            _drop_states(state["callbacks"], trainer.callbacks.components().keys(), dropped, checkpoint.path)
+            there = {*trainer.callbacks.components(), *checkpoint.metadata.get("observers", ())}
+            _drop_states(state["callbacks"], there, dropped, checkpoint.path)
             restore_snapshot(trainer, state)
             if trainer.state.step != checkpoint.step:
                 raise DecodeError(f"it is the state of step {trainer.state.step}")
@@ -244,9 +245,9 @@ def _drop_states(states: dict[str, Any], there: Collection[str], dropped: Collec
                 + (f"; it holds those of {listing(list(states))}" if states else "")
             )
         del states[label]
-    if missing := [label for label, state in states.items() if state and label not in there]:
+    if missing := [label for label in states if label not in there]:
         flags = " ".join(f"--drop-state {shlex.quote(label)}" for label in missing)
         raise StorageError(
-            f"{path} holds the state of {listing([f'callback {label!r}' for label in missing])}, which the "
-            f"configuration does not have any more: put it back into config.toml, or resume with {flags}"
+            f"{path} was saved with {listing([f'callback {label!r}' for label in missing])}, which the configuration "
+            f"does not have any more: put it back into config.toml, or resume with {flags}"
         )

@@ -1,7 +1,7 @@
 """A trained model that is of use: what a run has learnt, on files, rows and arrays that it has never seen."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import accumulate, groupby, islice
 from pathlib import Path
@@ -160,16 +160,17 @@ class TrainedModel:
         """What the preprocessor reads; a source that is a ``Sample`` itself goes through as it is."""
         for are_samples, some in groupby(sources, lambda source: isinstance(source, Sample)):
             read = iter if are_samples else self.preprocessor.read
-            yield from read(some)
+            yield from read_samples(read, some)
 
     def _scored(self, samples: Sequence[Sample]) -> Predicted:
         """A batch without its columns."""
-        names, each_inputs, *_ = map(list, zip(*samples, strict=True))
+        names, each_inputs = [sample.name for sample in samples], [sample.inputs for sample in samples]
         errors = {n: each.error for n, each in enumerate(samples) if each.error is not None and each.inputs is None}
         places = [place for place in range(len(samples)) if place not in errors]
         if not places:
             return Predicted(names, errors, {}, None)
-        inputs = self.collated([each_inputs[place] for place in places])
+        with explaining(DataError, "the samples that the preprocessor of the run has read make no batch"):
+            inputs = self.collated([each_inputs[place] for place in places])
         scores = self.scores(inputs)
         floats = [each for each in leaves(inputs) if each.is_floating_point()]
         checked = [(each, "it holds values that are not finite") for each in floats]
@@ -204,7 +205,11 @@ class TrainedModel:
             return Predicted(names, errors, {}, None)
         scores = torch.cat(given)
         with explaining(PluginError, "the preprocessor of the run cannot decode scores"):
-            return Predicted(names, errors, self.preprocessor.decode(scores), scores)
+            columns = dict(self.preprocessor.decode(scores))
+            for name, values in columns.items():
+                if len(values) != len(scores):
+                    raise ValueError(f"column '{name}' must have {len(scores)} values, it has {len(values)}")
+        return Predicted(names, errors, columns, scores)
 
     def predictions(self, scores: Tensor) -> Tensor:
         """What the model returns as scores, in the form of the targets: the loss may have asked for more of them."""
@@ -286,7 +291,15 @@ def listed(sources: Any) -> Iterable[Any]:
     return [sources] if one else sources
 
 
-def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+def read_samples(read: Callable[[Iterable[Any]], Iterable[Any]], sources: Iterable[Any]) -> Iterator[Sample]:
+    """What ``Preprocessor.read`` gives; what it raises, or gives in place of samples, is a ``DataError``."""
     with explaining(DataError, "the preprocessor of the run failed to read"):
-        while group := list(islice(samples, size)):
-            yield group
+        for sample in read(sources):
+            if not isinstance(sample, Sample):
+                raise TypeError(f"read() must yield ptb.Sample, it yields a {type(sample).__name__}")
+            yield sample
+
+
+def _grouped(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    while group := list(islice(samples, size)):
+        yield group

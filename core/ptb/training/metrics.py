@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ptb.data.batch import Batch, leaves, map_leaves
+from ptb.errors import tidy
 from ptb.training.objective import HIDDEN, Objective
 from ptb.training.protocols import Metric
 from ptb.training.state import component_state, load_component_state
@@ -81,9 +82,9 @@ class RunningMetrics:
         for label, metric in self._called_metrics():
             value = metric.compute()
             if isinstance(value, Mapping):
-                figures |= {f"{label}/{name}": float(each) for name, each in value.items()}
+                figures |= {f"{label}/{name}": _number(each) for name, each in value.items()}
             else:
-                figures[label] = float(value)
+                figures[label] = _number(value)
         return figures
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,3 +177,11 @@ def _joined(
         yield torch.cat(scores), {name: torch.cat([each[name] for each in targets]) for name in first}
     else:
         yield torch.cat(scores), torch.cat(targets)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        what = tidy(repr(value), 60)
+        raise TypeError(f"compute() must give a number, or a dict of numbers, it gives {what}") from None

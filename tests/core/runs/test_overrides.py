@@ -34,7 +34,7 @@ def test_an_evaluation_has_the_configuration_of_the_run_and_drops_no_samples(run
     assert config.values["metrics"] == {"accuracy": {}, "top-k": {"k": 2}}
 
 
-@pytest.mark.parametrize("section", ["initializer", "optimizer", "scheduler"])
+@pytest.mark.parametrize("section", ["initializer", "optimizer", "scheduler", "callbacks"])
 def test_an_evaluation_leaves_out_what_only_trains(run, section):
     run.config.write_text(f"{RUN}[{section}]\nname = 'gone'\n")
     assert section in RunConfig.read([run.config]).values
@@ -105,3 +105,10 @@ def test_a_run_that_goes_on_computes_the_same(run, key):
 def test_it_imports_no_torch():
     code = "import sys, ptb.runs.overrides; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_observer_that_is_added_may_have_settings(run):
+    config = resume_config(run, ["callbacks.post.port=4", "threads=1"], callbacks=["post"])
+    assert config.values["callbacks"] == {"post": {"port": 4}}
+    with pytest.raises(ConfigError, match=r"callbacks.other.port: cannot be set when a run goes on"):
+        resume_config(run, ["callbacks.other.port=4"], callbacks=["post"])

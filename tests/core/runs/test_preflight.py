@@ -319,3 +319,13 @@ def test_the_operations_of_a_step_are_counted(built_in, monkeypatch):
     compose(resolve(config, built_in))
     forward, of_weights, of_hidden = (2 * 5 * each for each in (64 * 7 + 7 * 10, 64 * 7 + 7 * 10, 7 * 10))
     assert counted == [forward + of_weights + of_hidden]
+
+
+@pytest.mark.parametrize("gives", ["None", "'high'", "torch.ones(3)", "{'a': 'x'}"])
+def test_a_metric_that_gives_no_number_is_refused_before_the_first_step(site, gives):
+    site.add("ptb-marked", PLUGIN, module="ptb_marked")
+    site.write("marked_parts.py", PARTS.replace("return float(sum(self.sizes))", f"return {gives}"))
+    sections = {"dataset": {"name": "line"}, "loss": {"name": "marked"}, "metrics": {"updates": {}}}
+    partial = resolve(RunConfig(**sections, model={"name": "flag"}, device="cpu"), site.registry())
+    with pytest.raises(IncompatibleError, match=r"compute\(\) must give a number, or a dict of numbers, it gives "):
+        compose(partial)

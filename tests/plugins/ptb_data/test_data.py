@@ -133,6 +133,23 @@ def test_what_a_data_set_raises_is_told_with_its_name(site, ptb, argument, what,
     assert "wind" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        ("raise KeyError('disk')", "failed: KeyError: 'disk'"),
+        ("return None", "failed: AttributeError: 'NoneType' object has no attribute 'items'"),
+        ("return {}", "must give a path by split, it gives none"),
+        ("return {'train': '/elsewhere'}", "failed: ValueError: '/elsewhere' is not in the subpath"),
+    ],
+)
+def test_what_a_data_set_writes_elsewhere_or_not_at_all_is_told(site, ptb, tmp_path, made, text):
+    site.add("weather", ODD.replace("def write(folder):", f"def write(folder):\n        {made}"))
+    done = ptb("data", "split", "--dataset", "odd", "-o", "parts", site=site.path)
+    assert done.returncode == 7
+    assert done.stderr.startswith(f"error: write_splits() of dataset 'odd' (weather 1.0) {text}"), done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"site"}
+
+
 def test_a_page_is_read_by_people(weather):
     done = weather("show", "--dataset", "odd")
     assert done.returncode == 0, done.stderr

@@ -62,11 +62,21 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
             lost.setdefault(section, f"{names[section]} keeps state that is in no state_dict: {listing(places, SHOWN)}")
             if section == "model" and all(place.endswith("_parameters") for place in places):
                 moved[section] = lost.pop(section)
+            elif section in ("optimizer", "scheduler") and _tops(places) <= {*snapshot[section]} - {"state"}:
+                del lost[section]
+                moved[section] = (
+                    f"{names[section]} saves {listing(places, SHOWN)}, and has other values after a load and a step: "
+                    "it or a callback keeps state that is in no state_dict"
+                )
             else:
                 certain |= not all(place.startswith("state.") for place in places)
     # Weights, and the optimizer's state of each, are always saved: where only they differ after the step, it may be
     # the model or the optimizer that has lost something.
     return lost if certain else moved | lost
+
+
+def _tops(places: Sequence[str]) -> set[str]:
+    return {place.partition(".")[0] for place in places}
 
 
 def drop_unsavable(snapshot: dict[str, Any], trainer: Trainer) -> dict[str, str]:

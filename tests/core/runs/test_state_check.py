@@ -70,3 +70,42 @@ def test_a_metric_that_keeps_its_sums_elsewhere_is_named(site):
     assert lost_by(site.registry(), metrics={"keeper": {}, "loser": {}}) == {
         "metrics.loser": "metric 'loser' keeps state that is in no state_dict: sum.value"
     }
+
+
+WAVES = """
+    from ptb import Component, hookimpl
+
+    class Waves:
+        def __init__(self):
+            self.scales = iter([1.0, 0.5, 0.25] * 1000)
+
+        def set(self, trainer, lr):
+            trainer.optimizer.param_groups[0]["lr"] = lr
+
+        def scale(self, trainer):
+            before = trainer.optimizer.param_groups[0]["lr"]
+            self.set(trainer, before * next(self.scales))
+            return before
+
+        def on_nothing(self): ...
+
+    @hookimpl
+    def ptb_provide_callbacks():
+        return [Component("waves", "ptb_waves:Waves", role="actor")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "blamed"),
+    [
+        ("def on_step_end(self, trainer, output): self.scale(trainer)", "optimizer"),
+        (
+            "def around_step(self, trainer, step): before = self.scale(trainer); step(); self.set(trainer, before)",
+            "scheduler",
+        ),
+    ],
+)
+def test_what_saves_all_it_has_is_not_blamed_alone_for_what_a_callback_loses(site, method, blamed):
+    site.add("ptb-waves", WAVES.replace("def on_nothing(self): ...", method))
+    told = lost_by(site.registry(), callbacks={"waves": {}})
+    assert "it or a callback keeps state that is in no state_dict" in told[blamed]

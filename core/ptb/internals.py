@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ptb.registry.selection import ONLY, Selection
     from ptb.registry.settings import arguments, derive_model, naming_model, plain_values, validate
     from ptb.runs.assembly import build_dataset
+    from ptb.runs.blame import explaining
     from ptb.runs.compose import ComposedRun, compose
     from ptb.runs.evaluate import evaluate_run
     from ptb.runs.fingerprint import fingerprint

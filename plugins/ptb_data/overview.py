@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptb import DataError, DataSpec
-from ptb.internals import Batch, BatchLoader, ComponentConfig, build_dataset, finite, make_sources, one_line
+from ptb.internals import Batch, BatchLoader, ComponentConfig, build_dataset, explaining, finite, make_sources
 from ptb_data.figures import Figures
 from ptb_data.repeated import Repeated
 
@@ -19,15 +18,6 @@ FEW = 5  # training samples of a class
 FEW_SHOWN = 5
 _LONG = re.compile(r"\d+\.\d{5,}")
 UNEVEN = 0.95  # of the training samples in one class
-
-
-@contextmanager
-def _calling(what: str) -> Iterator[None]:
-    """Turns what a data set raises, which may be anything, into a ``DataError``."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        raise DataError(f"{what} failed: {one_line(error)}") from error
 
 
 def overview(dataset: ComponentConfig, seed: int) -> dict[str, Any]:
@@ -45,13 +35,13 @@ def overview(dataset: ComponentConfig, seed: int) -> dict[str, Any]:
                 if not dtypes:
                     dtypes = {name: str(each.dtype).removeprefix("torch.") for name, each in _named(batch.inputs)}
                 repeated.add(split, numbers, batch)
-                with _calling(f"the transform of {dataset.entry}"):
+                with explaining(DataError, f"the transform of {dataset.entry} failed"):
                     inputs = batch.inputs if bundle.transform is None else bundle.transform(batch.inputs)
                 figures[split].add(inputs, batch.targets)
     finally:
         for source in sources.values():
             source.close()
-    with _calling(f"describe() of {dataset.entry}"):
+    with explaining(DataError, f"describe() of {dataset.entry} failed"):
         told = {} if bundle.describe is None else dict(bundle.describe())
         told = told | {key: list(told[key]) for key in ("columns", "transforms", "warnings") if key in told}
     sizes = {split: loader.size for split, loader in loaders.items()}

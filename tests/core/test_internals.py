@@ -29,7 +29,7 @@ NAMES = {
         "resolve",
     ),
     *("ComposedRun", "compose", "fingerprint", "drop_unsavable", "lost_state"),
-    *("start_run", "build_dataset", "Predicted", "plain"),
+    *("start_run", "build_dataset", "explaining", "Predicted", "plain"),
     *("Batch", "leaves", "map_leaves", "BatchLoader", "InMemorySamples", "Placement", "TargetKind", "make_sources"),
     *("ComponentFailed", "Objective", "scores_of", "RunningMetrics", "Trainer"),
     *("model_state", "restore_snapshot", "take_snapshot"),

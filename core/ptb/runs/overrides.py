@@ -38,7 +38,7 @@ def resume_config(
     ``overrides`` have keys of ``RESUME_KEYS``, or are settings of these callbacks.
     """
     added = tuple(f"callbacks.{label}." for label in callbacks)
-    others = [text for text in overrides if not (added and text.startswith(added))]
+    others = [text for text in overrides if not text.startswith(added)]
     _check(others, (DATASET, *RESUME_KEYS), "cannot be set when a run goes on")
     return RunConfig.read([run.config], {"device": device}, overrides, callbacks=callbacks)
 

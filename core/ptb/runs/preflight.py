@@ -168,7 +168,7 @@ class Preflight:
         parties = f"scores {form(scores_of(outputs))} with the targets of {names['dataset']} {form(batch.targets)}"
         with explaining(IncompatibleError, f"{names['loss']} cannot take {parties}"):
             value = objective.loss_values(outputs, batch.targets)
-            objective.denominator(batch.targets, batch.weights)
+            objective.denominator(batch.targets, batch.weights)  # the figures need it, and metrics are not to blame
         if not isinstance(value, Tensor) or (value.ndim and len(value) != batch.size):
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise IncompatibleError(f"{names['loss']} must give a scalar tensor or one value a sample, it gives {got}")

@@ -58,18 +58,21 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
     certain = bool(lost)
     others = _components(fresh)
     for section, component in _components(trainer).items():
-        if places := list(_differences(component, others[section], "", seen)):
-            lost.setdefault(section, f"{names[section]} keeps state that is in no state_dict: {listing(places, SHOWN)}")
-            if section == "model" and all(place.endswith("_parameters") for place in places):
-                moved[section] = lost.pop(section)
-            elif section in ("optimizer", "scheduler") and _tops(places) <= {*snapshot[section]} - {"state"}:
-                del lost[section]
-                moved[section] = (
-                    f"{names[section]} saves {listing(places, SHOWN)}, and has other values after a load and a step: "
-                    "it or a callback keeps state that is in no state_dict"
-                )
-            else:
-                certain |= not all(place.startswith("state.") for place in places)
+        places = list(_differences(component, others[section], "", seen))
+        if not places:
+            continue
+        where = listing(places, SHOWN)
+        text = f"{names[section]} keeps state that is in no state_dict: {where}"
+        if section == "model" and all(place.endswith("_parameters") for place in places):
+            moved[section] = text
+        elif section in ("optimizer", "scheduler") and _tops(places) <= {*snapshot[section]} - {"state"}:
+            moved[section] = (
+                f"{names[section]} saves {where}, and has other values after a load and a step: it or a callback keeps "
+                "state that is in no state_dict"
+            )
+        else:
+            lost.setdefault(section, text)
+            certain |= not all(place.startswith("state.") for place in places)
     # Weights, and the optimizer's state of each, are always saved: where only they differ after the step, it may be
     # the model or the optimizer that has lost something.
     return lost if certain else moved | lost

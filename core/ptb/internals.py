@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from ptb.storage.digest import weights_sha256
     from ptb.storage.run_directory import RunDirectory, check_output, finite, split_checkpoint
     from ptb.training.blame import ComponentFailed
-    from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners
+    from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners, misfit
     from ptb.training.metrics import RunningMetrics
     from ptb.training.objective import Objective, scores_of
     from ptb.training.snapshot import restore_snapshot, take_snapshot

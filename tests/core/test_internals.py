@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # Everything that our own tools may use beside the facade. Before a name is added: does the facade not do, or a door?
 NAMES = {
     *("count", "did_you_mean", "listing", "one_line", "tidy"),
-    *("KINDS", "RUN_KINDS", "Kind", "EVENTS", "ACTOR_EVENTS", "listeners"),
+    *("KINDS", "RUN_KINDS", "Kind", "EVENTS", "ACTOR_EVENTS", "listeners", "misfit"),
     *("BUILT_IN", "FoundPlugin", "LoadedPlugin", "RejectedPlugin", "PluginInfo"),
     *("RegisteredCommand", "RegisteredComponent"),
     *("find_plugins", "found_locally", "load_plugin", "normalize", "own_version", "ONLY", "Selection"),

@@ -64,12 +64,20 @@ class PtbGroup(click.Group):
             _report(ctx, error, str(error), error.exit_code, as_json)
         except KeyboardInterrupt as error:
             _report(ctx, error, "stopped by SIGINT", 130, as_json)
-        except click.UsageError as error:
+        except click.ClickException as error:
             error = _explained(error, args)
             if as_json:
                 _print_json(error, error.format_message(), error.exit_code)
             raise error from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.Abort as error:
+            if as_json:
+                _print_json(error, "aborted", 1)
+            raise
+        except SystemExit as error:  # a command of a plugin may end with a text, which is its error
+            if not isinstance(error.code, str):
+                raise
+            _report(ctx, error, error.code, 1, as_json)
+        except click.exceptions.Exit:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the reader is gone: click ends silently
@@ -84,7 +92,7 @@ class PtbGroup(click.Group):
             _report(ctx, error, f"unexpected {one_line(error)}{hint}", 1, as_json)
 
 
-def _explained(error: click.UsageError, args: Sequence[str]) -> click.UsageError:
+def _explained(error: click.ClickException, args: Sequence[str]) -> click.ClickException:
     """``--optimizer.lr 0.1`` is written ``optimizer.lr=0.1``; click would suggest ``--optimizer``."""
     if not isinstance(error, click.NoSuchOption) or "." not in error.option_name:
         return error

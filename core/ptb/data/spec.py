@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, prod
@@ -214,6 +215,10 @@ class DataBundle:
     describe: Callable[[], Mapping[str, Any]] | None = None
     names: Callable[[str], Sequence[str]] | None = None
     write_splits: Callable[[Path], Mapping[str, Path]] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.notes, str) or not all(isinstance(note, str) for note in self.notes):
+            raise TypeError(f"notes must be a list of sentences, got {reprlib.repr(self.notes)}")
 
     @property
     def splits(self) -> dict[str, Dataset[Any]]:

@@ -26,6 +26,7 @@ from ptb.runs.optimizer import build_optimizer, needs
 from ptb.seeding import seed_global
 from ptb.training.blame import Calls
 from ptb.training.callback_list import CallbackList
+from ptb.training.callbacks import misfit
 from ptb.training.objective import Objective
 from ptb.training.protocols import Metric, Scheduler
 from ptb.training.trainer import Trainer
@@ -202,7 +203,10 @@ class Assembly:
                 continue  # only rank 0 has them
             self.calls.now = f"callbacks.{label}"
             with building(component, f"a run of {count(self.total_steps, 'optimizer step')}"):
-                built[component.entry.component.role or "observer"][label] = component.build()
+                callback, role = component.build(), component.entry.component.role or "observer"
+                if wrong := misfit(callback, role):
+                    raise PluginError(f"{component.entry} is no callback: {wrong}")
+            built[role][label] = callback
         return CallbackList(built["actor"], built["observer"], better=self.better)
 
     def _autocast(self) -> torch.dtype | None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptb.errors import did_you_mean
+
 if TYPE_CHECKING:
     from ptb.training.step import StepOutput
 
@@ -72,3 +74,19 @@ def listeners(callbacks: Mapping[str, object], event: str) -> Listeners:
         if callable(method) and (empty is None or getattr(method, "__func__", None) is not empty):
             found.append((label, method))
     return found
+
+
+def misfit(callback: object, role: str | None) -> str:
+    """Why an object is no callback of this role, or nothing. A misspelt event would never be called, and not be missed.
+
+    It has a method for at least one event, and none that begins with ``on_`` for anything else.
+    """
+    events = (*EVENTS, *ACTOR_EVENTS) if role == "actor" else EVENTS
+    names = [name for name in dir(callback) if name.startswith("on_") or name in ACTOR_EVENTS]
+    for name in names:
+        if name not in events:
+            meant = did_you_mean(name, events)
+            return f"it has {name}, which is no event of an {role}{meant}; there are {', '.join(events)}"
+    if not names:
+        return f"it gives {type(callback).__name__}, which has no method for any of {', '.join(events)}"
+    return ""

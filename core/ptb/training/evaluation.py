@@ -111,7 +111,7 @@ def update_best(trainer: "Trainer", row: MetricsRow, better: str) -> None:
     improved = value < best if better == "lower" else value > best
     if improved or (math.isnan(best) and not math.isnan(value)):
         state.best_step, state.best_value, state.evals_since_best = state.step, value, 0
-        trainer.request_checkpoint("best")
+        trainer.requested_labels.add("best")
     else:
         state.evals_since_best += 1
 

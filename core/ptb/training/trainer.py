@@ -4,6 +4,7 @@ One epoch, in the order of every PyTorch tutorial: train mode (1), a batch on th
 forward (4), loss (5), backward (6), optimizer step (7).
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,8 @@ from ptb.training.optimizers import closure_after, learning_rates
 from ptb.training.protocols import Batch, Metric, Processes, Scheduler, SharedGradients
 from ptb.training.state import TrainState
 from ptb.training.step import Agreed, StepOutput, wrap_step
+
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a checkpoint
 
 
 class Trainer:
@@ -221,7 +224,16 @@ class Trainer:
         return values
 
     def request_checkpoint(self, label: str) -> None:
-        """Ask for a checkpoint at the end of this step or epoch, kept under ``label`` until the next one of it."""
+        """Ask for a checkpoint at the end of this step or epoch, kept under ``label`` until the next one of it.
+
+        Raises:
+            ValueError: it is no label, or one of the core's own.
+        """
+        if not LABEL.fullmatch(label) or label.isdigit() or label in ("best", "last"):
+            raise ValueError(
+                f"a checkpoint cannot have the label {label[:40]!r}: a label is made of letters, digits, '.', '_' and "
+                "'-', and is no number; every run has best and last"
+            )
         self.requested_labels.add(label)
 
     def stop(self) -> None:

@@ -10,10 +10,10 @@ from ptb.internals import (
     EVENTS,
     Trainer,
     decode,
-    did_you_mean,
     encode,
     listeners,
     listing,
+    misfit,
     model_state,
     one_line,
     seed_global,
@@ -37,17 +37,11 @@ def trials(case: Case) -> Iterator[Trial]:
 
 def has_an_event(case: Case) -> None:
     """It has a method for at least one event, and none for an event that it does not get."""
-    valid = EVENTS if _is_observer(case) else (*EVENTS, *ACTOR_EVENTS)
     built = case.build()
-    methods = [name for name in dir(built) if name.startswith("on_") or name in ACTOR_EVENTS]
-    for name in methods:
-        if name not in valid:
-            raise CheckFailed(
-                f"it has {name}, which is no event of an {case.component.component.role}{did_you_mean(name, valid)}; "
-                f"there are {', '.join(valid)}"
-            )
-    if not any(listeners({LABEL: built}, event) for event in valid):
-        raise CheckFailed(f"it listens to nothing; give it a method for one of {', '.join(valid)}")
+    if wrong := misfit(built, case.component.component.role):
+        raise CheckFailed(wrong)
+    if not any(listeners({LABEL: built}, event) for event in (*EVENTS, *ACTOR_EVENTS)):
+        raise CheckFailed(f"it listens to nothing; give it a method for one of {', '.join(EVENTS)}")
 
 
 def weights_stay_the_same(case: Case) -> None:

@@ -65,6 +65,12 @@ def test_another_width_of_the_output_leaves_the_targets_as_they_are():
     assert spec.with_output(3).target_size == 10
 
 
+@pytest.mark.parametrize("notes", ["the positive class is 'yes'", [3]], ids=["a text", "no text"])
+def test_the_notes_of_a_bundle_are_sentences(notes):
+    with pytest.raises(TypeError, match="notes must be a list of sentences, got"):
+        DataBundle(DataSpec(**IMAGE), train=[1], notes=notes)
+
+
 def test_a_bundle_lists_the_splits_that_there_are():
     bundle = DataBundle(DataSpec(**IMAGE), train=[1], test=[2])
     assert bundle.splits == {"train": [1], "test": [2]}

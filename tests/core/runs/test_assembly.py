@@ -128,6 +128,44 @@ def test_a_model_whose_tensors_have_no_size_yet_is_told_how_to_give_them_one(sit
         compose(resolve(config, site.registry()))
 
 
+CALLBACKS = """
+    from ptb import Component, hookimpl
+
+    class Misspelt:
+        def on_step_ended(self, trainer, output): ...
+
+    class Around:
+        def around_step(self, trainer, step):
+            return step()
+
+    class Deaf:
+        def step_end(self, trainer, output): ...
+
+    def nothing(): ...
+
+    @hookimpl
+    def ptb_provide_callbacks():
+        targets = {"misspelt": "Misspelt", "around": "Around", "deaf": "Deaf", "nothing": "nothing"}
+        return [Component(name, f"ptb_calls:{target}", role="observer") for name, target in targets.items()]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("misspelt", r"has on_step_ended, which is no event of an observer \(did you mean 'on_step_end'\?\); "),
+        ("around", "has around_step, which is no event of an observer"),
+        ("deaf", "gives Deaf, which has no method for any of on_fit_start, "),
+        ("nothing", "gives NoneType, which has no method for any of on_fit_start, "),
+    ],
+)
+def test_an_object_that_would_never_be_called_is_no_callback(site, name, told):
+    site.add("ptb-calls", CALLBACKS)
+    config = RunConfig(model={"name": "mlp"}, callbacks={name: {}}, device="cpu")
+    with pytest.raises(PluginError, match=rf"^callback '{name}' \(ptb-calls 1\.0\) is no callback: it {told}"):
+        compose(resolve(config, site.registry()))
+
+
 def test_a_model_that_does_not_fit_in_memory_is_named(built_in):
     hidden = [4 * 10**6, 10**7]  # 160 TB, more than an address can name
     partial = resolve(RunConfig(model={"name": "mlp", "hidden": hidden}, dataset={"name": "iris"}), built_in)

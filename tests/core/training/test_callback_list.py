@@ -134,6 +134,12 @@ def test_checkpoints_are_saved_under_the_labels_that_are_asked_for(build):
     assert trainer.notes.saved[3].node["train_state"]["labels"] == {"mine": 2, "third": 3, "best": 3}
 
 
+@pytest.mark.parametrize("label", ["best", "last", "12", "../up", "", "val/loss", "a b"])
+def test_a_label_that_no_checkpoint_can_have_is_refused(build, label):
+    with pytest.raises(ValueError, match=f"cannot have the label {label!r}: a label is made of letters"):
+        build().request_checkpoint(label)
+
+
 def test_contexts_of_evaluation_weights_lie_inside_each_other(build):
     log = []
 

@@ -157,8 +157,9 @@ def fit(recorder: Recorder, stop_after: int | None, *, resumes: bool = False) ->
         name = Signals(number).name
         raise InterruptedRunError(f"stopped by {name} after step {state.step}, saved; {again}", number)
     if not recorder.result:
-        recorder.line(f"stopped after step {state.step}, as asked, saved; {again}")
-        recorder.result = recorder.finish("interrupted", f"stopped after step {state.step}, as asked")
+        how = f"stopped after step {state.step}, as {'a callback asked' if state.should_stop else 'asked'}"
+        recorder.line(f"{how}, saved; {again}")
+        recorder.result = recorder.finish("interrupted", how)
     if composed.world is not None:
         composed.world.share(replace(recorder.result, model=nn.Module()))
     return recorder.result

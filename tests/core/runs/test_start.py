@@ -205,6 +205,17 @@ def test_a_run_that_was_stopped_says_so(stopped):
     assert "`ptb resume" in (stopped / "log.txt").read_text()
 
 
+def test_a_run_that_a_callback_stops_says_so(built_in, tmp_path):
+    class Stops:
+        def on_step_end(self, trainer, output):
+            trainer.state.should_stop = trainer.state.step == 3
+
+    composed = compose(resolve(RunConfig(**SMALL), built_in))
+    composed.trainer.callbacks.actor_methods["on_step_end"] = [("callbacks.stops", Stops().on_step_end)]
+    run = start_run(composed, tmp_path / "run").output
+    assert json.loads((run / "summary.json").read_text())["reason"] == "stopped after step 3, as a callback asked"
+
+
 def test_it_goes_on_from_python(stopped, built_in, tmp_path):
     result = ptb.resume(stopped, registry=built_in)
     unbroken = ptb.train(RunConfig(**SMALL), registry=built_in, output=tmp_path / "unbroken")

@@ -155,7 +155,7 @@ def _check_units(spec: DataSpec, targets: Tensor, decoded: Any) -> None:
 def _paths(case: Case) -> list[str]:
     """Files and folders among the settings that are given."""
     values = [getattr(case.settings, name) for name in case.given]
-    return [value for value in values if isinstance(value, str) and value and Path(value).exists()]
+    return [str(value) for value in values if isinstance(value, str | Path) and str(value) and Path(value).exists()]
 
 
 def _tree(value: Any) -> Any:

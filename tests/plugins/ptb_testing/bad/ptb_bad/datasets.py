@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset, TensorDataset
@@ -291,7 +292,7 @@ class Unread(Scaled):
     read = Preprocessor.read
 
 
-def preprocessor_reads_training_samples(*, path: str):
+def preprocessor_reads_training_samples(*, path: Path):
     return scaled(Rounding)
 
 

@@ -1,9 +1,9 @@
 """``ptb run``, ``ptb resume`` and ``ptb check``: compose a run, and carry it out or not."""
 
+import functools
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from ptb.cli.options import (
 )
 from ptb.cli.text import columns
 from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, count, listing
-from ptb.runs.progress import ProgressBar, progress
+from ptb.runs.progress import progress
 
 if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ptb.runs.result import RunResult
     from ptb.storage.run_directory import RunDirectory
 
+    # A run that is composed, and what carries it out: it takes the progress and ``stop_after``.
+    Prepared = tuple[ComposedRun, Callable[..., RunResult]]
 
 output_option = click.option(
     "--output", type=UserPath(), metavar="DIR", help="Run directory, new or empty; else one under runs/."
@@ -111,32 +113,25 @@ def run(
     if (strict or drop_state) and not auto:
         raise click.UsageError("--strict-resume and --drop-state belong to --resume auto")
     labels = ({"name": name} if name else {}) | ({"tags": [*tags]} if tags else {})
+    begun = output if auto and output is not None and (output / "config.toml").is_file() else None
     if parent is not None:
         for flag, given in (("--resume auto", auto), ("--dry-run", dry_run), ("--locked", locked)):
             if given:
                 raise click.UsageError(f"--continue cannot be combined with {flag}; leave one out")
-        _print_result(_branched(config, parent, output, labels, stop_after, reports, quiet, verbose), as_json)
-        return
-    begun = output if auto and output is not None and (output / "config.toml").is_file() else None
-    if begun is None:
-        composed = _composed(config, output, locked, reports=reports)
+        composed, start = _branched(config, parent, output, labels, reports)
+    elif begun is not None:
+        composed, start = _continued(config, begun, locked, strict, drop_state, reports)
     else:
-        composed = _continued(config, begun, locked, reports)
+        composed = _composed(config, output, locked, reports=reports)
+        from ptb.runs.start import start_run
+
+        start = functools.partial(start_run, composed, output, labels=labels)
     if dry_run:
         _print_config(composed, as_json)
         return
     if auto and begun is None and output is not None and (output / "config.toml").exists():
         raise StorageError(f"another process has begun the run {output} meanwhile; give the command again to go on")
-    from ptb.runs.start import resume_run, start_run
-    from ptb.storage.run_directory import RunDirectory
-
-    with _watched(composed, quiet, verbose) as bar:
-        if begun is not None:
-            directory = RunDirectory(begun)
-            result = resume_run(composed, directory, bar, strict=strict, stop_after=stop_after, drop_state=drop_state)
-        else:
-            result = start_run(composed, output, bar, stop_after=stop_after, labels=labels)
-    _print_result(result, as_json)
+    _carry_out(composed, start, stop_after, quiet, verbose, as_json)
 
 
 @click.command()
@@ -181,13 +176,12 @@ def resume(
 
     directory = RunDirectory.open(run.expanduser())
     partial = _resolved(resume_config(directory, overrides, device, callbacks))
-    _check_observers(partial, callbacks)
-    composed = _built(partial, begun=directory, reports=reports)
-    from ptb.runs.start import resume_run
-
-    with _watched(composed, quiet, verbose) as bar:
-        result = resume_run(composed, directory, bar, strict=strict, stop_after=stop_after, drop_state=drop_state)
-    _print_result(result, as_json)
+    if actors := [label for label in callbacks if partial.callbacks[label].entry.component.role != "observer"]:
+        raise ConfigError(
+            f"callback {listing(actors)} changes training, so it cannot be added when a run is resumed; observers can"
+        )
+    composed, start = _resumed(partial, directory, strict, drop_state, reports)
+    _carry_out(composed, start, stop_after, quiet, verbose, as_json)
 
 
 @click.command()
@@ -230,14 +224,21 @@ def check(config: "RunConfig", output: Path | None, as_json: bool, quiet: bool, 
         click.echo(columns([("SECTION", "COMPONENT"), *used.items()]))
 
 
-@contextmanager
-def _watched(composed: "ComposedRun", quiet: bool, verbose: bool) -> Iterator[ProgressBar]:
-    """The progress on standard error, and what the run is made of."""
+def _carry_out(
+    composed: "ComposedRun",
+    start: "Callable[..., RunResult]",
+    stop_after: int | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Train, with the progress on standard error, and print the result."""
     with stray_output_to_stderr(), progress(quiet or not speaks(), verbose=verbose) as bar:
         if verbose:
             for component in composed.config.components().values():
                 bar.line(f"using {component.entry}: {component.entry.target}")
-        yield bar
+        result = start(bar, stop_after=stop_after)
+    _print_result(result, as_json)
 
 
 def _composed(
@@ -263,17 +264,10 @@ def _composed(
     return composed
 
 
-def _check_observers(partial: "PartialConfig", added: tuple[str, ...]) -> None:
-    """What is added to a run that goes on may only look."""
-    actors = [label for label in added if partial.callbacks[label].entry.component.role != "observer"]
-    if actors:
-        raise ConfigError(
-            f"callback {listing(actors)} changes training, so it cannot be added when a run is resumed; observers can"
-        )
-
-
-def _continued(config: "RunConfig", output: Path, locked: bool, reports: bool) -> "ComposedRun":
-    """What the run in ``output`` is made of, with what the command may change of it."""
+def _continued(
+    config: "RunConfig", output: Path, locked: bool, strict: bool, drop_state: tuple[str, ...], reports: bool
+) -> "Prepared":
+    """Go on with the run in ``output``, with what the command may change of it."""
     from ptb.runs.overrides import RESUME_KEYS, other_keys
     from ptb.storage.run_directory import RunDirectory
 
@@ -282,20 +276,23 @@ def _continued(config: "RunConfig", output: Path, locked: bool, reports: bool) -
     free = {section for section, each in partial.components().items() if each.entry.component.role == "observer"}
     why = f"a run goes on as it was begun; `ptb run --continue {output}` goes on with other settings in a new one"
     other_keys(partial, run, lambda key: key in RESUME_KEYS or key.rpartition(".")[0] in free, why)
-    return _built(partial, begun=run, reports=reports)
+    return _resumed(partial, run, strict, drop_state, reports)
+
+
+def _resumed(
+    partial: "PartialConfig", run: "RunDirectory", strict: bool, drop_state: tuple[str, ...], reports: bool
+) -> "Prepared":
+    composed = _built(partial, begun=run, reports=reports)
+    from ptb.runs.start import resume_run
+
+    return composed, functools.partial(resume_run, composed, run, strict=strict, drop_state=drop_state)
 
 
 def _branched(
-    config: "RunConfig",
-    named: Path,
-    output: Path | None,
-    labels: dict[str, Any],
-    stop_after: int | None,
-    reports: bool,
-    quiet: bool,
-    verbose: bool,
-) -> "RunResult":
+    config: "RunConfig", named: Path, output: Path | None, labels: dict[str, Any], reports: bool
+) -> "Prepared":
     """Train on from a checkpoint of another run."""
+    from ptb.runs.overrides import changed_keys
     from ptb.storage.run_directory import RunDirectory, check_output, split_checkpoint
 
     path, checkpoint = split_checkpoint(str(named))
@@ -303,14 +300,11 @@ def _branched(
     partial = _resolved(config.over(parent.config))
     if output is not None:
         check_output(output)
-    from ptb.runs.overrides import changed_keys
-
     changed = changed_keys(partial, parent)
     composed = _built(partial, begun=parent, reports=reports)
     from ptb.runs.branch import continue_run
 
-    with _watched(composed, quiet, verbose) as bar:
-        return continue_run(composed, parent, checkpoint, changed, output, bar, stop_after=stop_after, labels=labels)
+    return composed, functools.partial(continue_run, composed, parent, checkpoint, changed, output, labels=labels)
 
 
 def _resolved(config: "RunConfig", locked: bool = False) -> "PartialConfig":

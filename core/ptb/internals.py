@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         verbose_option,
     )
     from ptb.cli.text import columns, printable
-    from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, draft, resolve, resolve_some
+    from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, resolve, resolve_some
     from ptb.config.sections import CORE_SECTIONS, SHARED_SECTIONS, ParameterGroup, RunSettings
     from ptb.data.batch import Batch, leaves, map_leaves
     from ptb.data.decoding import plain

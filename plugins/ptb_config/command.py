@@ -41,14 +41,14 @@ def init(config: "RunConfig", file: Path | None, verbose: bool) -> None:
     ptb config init --model lenet -o run.toml
     ptb config init --model mlp --dataset csv -o run.toml
     """  # noqa: D301  # click wants the backspace itself
-    from ptb.internals import draft, write_atomically
+    from ptb.internals import resolve, write_atomically
     from ptb_config.writing import commented, required_keys
 
     if file is not None:
         _check_new(file)
     registry = installed(config)
     with stray_output_to_stderr():
-        partial = draft(config, registry)
+        partial = resolve(config, registry, may_lack=True)
         text, missing = commented(partial), required_keys(partial)
     if file is None:
         click.echo(text, nl=False)

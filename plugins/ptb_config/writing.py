@@ -14,7 +14,7 @@ Table = tuple[tuple[str, ...], dict[str, Any], dict[str, FieldInfo]]
 
 
 def commented(partial: PartialConfig) -> str:
-    """What ``draft`` gave as a config file in which a comment explains each key."""
+    """The configuration, which may lack settings, as a config file in which a comment explains each key."""
     text = "# A configuration of ptb. A key that is left out has its default; only the model must be named.\n"
     if required_keys(partial):
         text += "# The keys marked as required have no default: write a value for ..., and take the first # away.\n"
@@ -50,7 +50,7 @@ def required_keys(partial: PartialConfig) -> list[str]:
 
 def _tables(partial: PartialConfig) -> Iterator[Table]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a draft may hold values that were not validated, which pydantic warns of
+        warnings.simplefilter("ignore")  # it may hold values that were not validated, which pydantic warns of
         written = partial.as_config()
     yield (), partial.run.model_dump(), type(partial.run).model_fields
     for section, component in partial.components().items():

@@ -16,7 +16,7 @@ NAMES = {
     *("RegisteredCommand", "RegisteredComponent"),
     *("find_plugins", "found_locally", "load_plugin", "normalize", "own_version", "ONLY", "Selection"),
     *("arguments", "derive_model", "naming_model", "plain_values", "validate"),
-    *("UserPath", "draft", "plugin_options", "CORE_SECTIONS", "RunSettings"),
+    *("UserPath", "plugin_options", "CORE_SECTIONS", "RunSettings"),
     *("CORE", "main", "installed", "plugin_arguments", "refuse_plugin_options", "stray_output_to_stderr"),
     *("verbose_option", "processes_options", "speaks", "join", "leaving"),
     *("ProgressBar", "columns", "printable"),

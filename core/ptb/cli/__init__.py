@@ -12,14 +12,6 @@ from ptb.cli.options import plugin_options
 CORE = ("check", "resume", "run")
 
 
-def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from ptb.registry.discovery import own_version
-
-        click.echo(f"ptb {own_version()}")
-        context.exit()
-
-
 class _CoreGroup(click.Group):
     """The commands of the core; to import them would cost every other command a twentieth of its start."""
 
@@ -38,9 +30,7 @@ class _Main(PtbGroup, OpenGroup, _CoreGroup):
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
-)
+@click.version_option(package_name="pytorch-basics", message="ptb %(version)s", help="Show the version.")
 @functools.partial(plugin_options, hidden=False)
 def main() -> None:
     """Train PyTorch networks from components that plugins provide.

@@ -63,8 +63,14 @@ class OpenGroup(click.Group):
             with formatter.section("Plugins that cannot be used"):
                 formatter.write_dl([(str(plugin.found), printable(plugin.why)) for plugin in unusable])
         for typed, command in self._provided(ctx).items():
-            if isinstance(command, PluginCommand) and typed != command.record.word:
-                _warn_of_taken(command.record, ctx.command_path)
+            if not isinstance(command, PluginCommand) or typed == command.record.word:
+                continue
+            record = command.record
+            if not record.conflicts or any(found.built_in for found in record.conflicts):  # it was there before
+                warn(
+                    f"plugin '{record.found}' has a command '{record.command.name}', whose name is taken: the other "
+                    f"one stays; to use that of the plugin, type: {ctx.command_path} {record.id}"
+                )
         for record in _registry(ctx).commands() if ctx.parent is None else ():
             if (own := super().get_command(ctx, record.group)) and not isinstance(own, click.Group):
                 warn(f"{record} cannot be used: '{record.group}' is a command, and no group")
@@ -136,16 +142,6 @@ def _commands_of(group: str, records: "list[RegisteredCommand]", own: Container[
             words = sorted({member.word for member in members})
             table[name] = OpenGroup(name, help=f"Commands of plugins: {listing(words, 5)}.")
     return table
-
-
-def _warn_of_taken(record: "RegisteredCommand", group: str) -> None:
-    """Says that a third-party command has the name of one that was there before it, in ``group``."""
-    if record.found.built_in or (record.conflicts and not any(found.built_in for found in record.conflicts)):
-        return
-    warn(
-        f"plugin '{record.found}' has a command '{record.command.name}', whose name is taken: the other one stays; "
-        f"to use that of the plugin, type: {group} {record.id}"
-    )
 
 
 def _registry(ctx: click.Context, lenient: bool = False) -> "Registry":

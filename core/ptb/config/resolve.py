@@ -102,12 +102,13 @@ class PartialConfig(_Sections):
         return ResolvedConfig(**{each.name: getattr(self, each.name) for each in fields(_Sections)}, **chosen)
 
 
-def resolve(config: RunConfig, registry: Registry) -> PartialConfig:
+def resolve(config: RunConfig, registry: Registry, may_lack: bool = False) -> PartialConfig:
     """Checks every key, name and value; a ``ConfigError`` tells all problems at once, each with key and source.
 
-    A ``PluginError`` says that nothing is wrong with the configuration, but a plugin's settings cannot be had.
+    With ``may_lack``, required settings may still be missing. A ``PluginError`` says that nothing is wrong with the
+    configuration, but a plugin's settings cannot be had.
     """
-    return PartialConfig(asked=config, registry=registry, **Checker(config, registry).sections())
+    return PartialConfig(asked=config, registry=registry, **Checker(config, registry, may_lack=may_lack).sections())
 
 
 def resolve_some(config: RunConfig, registry: Registry, sections: Collection[str]) -> dict[str, Any]:
@@ -118,11 +119,6 @@ def resolve_some(config: RunConfig, registry: Registry, sections: Collection[str
     chosen["run"] = checker.top_level()
     checker.finish()
     return chosen
-
-
-def draft(config: RunConfig, registry: Registry) -> PartialConfig:
-    """As ``resolve``, of a configuration in which required settings may still be missing."""
-    return PartialConfig(asked=config, registry=registry, **Checker(config, registry, may_lack=True).sections())
 
 
 def selection(config: RunConfig) -> Selection:

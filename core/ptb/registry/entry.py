@@ -3,7 +3,7 @@
 Nothing is imported but by ``load``, and by ``settings_model`` for a component that names no settings model.
 """
 
-import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,14 +40,10 @@ class _Registered(ABC):
         return f"{self.label} ({self.found})"
 
     def _import(self, reference: str) -> Any:
-        module, _, path = reference.partition(":")
         try:
-            value: Any = importlib.import_module(module)
-            for attribute in path.split("."):
-                value = getattr(value, attribute)
+            return pkgutil.resolve_name(reference)
         except (Exception, SystemExit) as error:  # a third-party module may raise anything
             raise PluginError(f"{self}: importing {reference} failed: {one_line(error)}") from error
-        return value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ptb import ConfigError, PluginError, RunConfig
 from ptb.config.checks import KEYS
-from ptb.config.resolve import draft, resolve, selection
+from ptb.config.resolve import resolve, selection
 from ptb.config.sections import INSTEAD
 from ptb.kinds import TARGET_FORMS
 
@@ -307,12 +307,12 @@ def test_settings_of_a_loss_that_nobody_named_are_held_to_the_one_that_follows(b
 
 def test_a_draft_may_lack_required_settings_but_be_wrong_in_nothing_else(built_in):
     sections = {**LENET, "dataset": {"name": "csv", "target": "y"}}
-    drafted = draft(RunConfig(**sections), built_in)
+    drafted = resolve(RunConfig(**sections), built_in, may_lack=True)
     assert "path" not in drafted.as_config()["dataset"]
     assert drafted.as_config()["dataset"]["target"] == "y"
     sections["dataset"]["val_fraction"] = 3
     with pytest.raises(ConfigError) as error:
-        draft(RunConfig(**sections), built_in)
+        resolve(RunConfig(**sections), built_in, may_lack=True)
     assert [problem.key for problem in error.value.problems] == ["dataset.val_fraction"]
 
 

@@ -4,7 +4,7 @@ import tomllib
 import pytest
 
 from ptb.config.layers import RunConfig
-from ptb.config.resolve import draft, resolve
+from ptb.config.resolve import resolve
 from ptb.errors import ConfigError
 from ptb.kinds import KINDS, RUN_KINDS
 from ptb.registry.discovery import BUILT_IN, find_plugins, load_plugin
@@ -43,7 +43,7 @@ def chosen(entry):
 
 
 def drafted(config, registry):
-    return commented(draft(config, registry))
+    return commented(resolve(config, registry, may_lack=True))
 
 
 def test_init_explains_every_key_and_can_be_run(ptb, tmp_path):
@@ -111,7 +111,7 @@ def test_the_file_of_every_component_means_the_same_as_its_name(entry, built_in,
 def test_what_is_wrong_beside_a_missing_setting_is_told_alone(built_in):
     config = RunConfig(model={"name": "mlp"}, dataset={"name": "csv", "kind": "word"}, trainer={"epochs": 0})
     with pytest.raises(ConfigError) as refused:
-        draft(config, built_in)
+        resolve(config, built_in, may_lack=True)
     assert {problem.key for problem in refused.value.problems} == {"dataset.kind", "trainer.epochs"}
 
 

@@ -8,13 +8,11 @@ import torch
 
 from ptb.errors import ConfigError, Problem
 
-# Raised when memory runs out: of the host, and of a device.
-MEMORY_ERRORS: tuple[type[BaseException], ...] = (MemoryError, torch.OutOfMemoryError)
-
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether memory ran out. torch's allocator on the CPU raises a plain ``RuntimeError`` then."""
-    return isinstance(error, MEMORY_ERRORS) or (isinstance(error, RuntimeError) and "CPUAllocator" in str(error))
+    """Whether the host or a device ran out of memory. torch's allocator on the CPU raises a ``RuntimeError`` then."""
+    ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return ran_out or (isinstance(error, RuntimeError) and "CPUAllocator" in str(error))
 
 
 def available_devices() -> list[str]:

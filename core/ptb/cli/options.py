@@ -251,27 +251,24 @@ def installed(config: "RunConfig | None" = None) -> "Registry":
 
 def processes_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--nproc`` and ``--timeout``: the same command in several processes, which is what goes on then."""
-    shared: dict[str, Any] = {"expose_value": False}
-    decorators = [
-        click.option(
-            "--nproc",
-            type=click.IntRange(min=1),
-            metavar="N",
-            callback=_launch,
-            help="In so many processes on this machine; torchrun starts them on several.",
-            **shared,
-        ),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="S",
-            is_eager=True,
-            callback=_remember_timeout,
-            help="Longest wait of a process for the others, in seconds [default: 600].",
-            **shared,
-        ),
-    ]
-    return _apply(decorators, command)
+    nproc = click.option(
+        "--nproc",
+        type=click.IntRange(min=1),
+        metavar="N",
+        expose_value=False,
+        callback=_launch,
+        help="In so many processes on this machine; torchrun starts them on several.",
+    )
+    timeout = click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="S",
+        expose_value=False,
+        is_eager=True,
+        callback=_remember_timeout,
+        help="Longest wait of a process for the others, in seconds [default: 600].",
+    )
+    return nproc(timeout(command))
 
 
 def _remember_timeout(ctx: click.Context, _option: click.Parameter, seconds: float | None) -> None:

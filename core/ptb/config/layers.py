@@ -66,8 +66,7 @@ class RunConfig:
             raise ConfigError(f"the configuration cannot be used: {error}") from None
         self.values: Tree = {}
         self.sources: dict[KeyPath, str] = {}
-        self.files: tuple[Path, ...] = ()
-        self._fill({path: (plain(value), "") for path, value in leaf_items(sections)})
+        self._filled({path: (plain(value), "") for path, value in leaf_items(sections)})
 
     @classmethod
     def read(
@@ -128,28 +127,23 @@ class RunConfig:
             _lay(laid, overriding)
         if problems:
             raise ConfigError(*problems)
-        return cls._of(laid, paths)
+        return cls()._filled(laid, paths)
 
-    @classmethod
-    def _of(cls, layer: Layer, files: tuple[Path, ...]) -> "RunConfig":
-        config = cls()
-        config.files = files
-        config._fill(layer)
-        return config
-
-    def _fill(self, layer: Layer) -> None:
+    def _filled(self, layer: Layer, files: tuple[Path, ...] = ()) -> "RunConfig":
+        self.files = files
         for path, (value, source) in layer.items():
             self.sources[path] = source
             table = self.values
             for part in path[:-1]:
                 table = table.setdefault(part, {})
             table[path[-1]] = value
+        return self
 
     def over(self, file: Path) -> "RunConfig":
         """These values as a layer over those of a file."""
         laid = read_file(file)
         _lay(laid, {path: (value, self.source(*path)) for path, value in leaf_items(self.values)})
-        return RunConfig._of(laid, (file,))
+        return RunConfig()._filled(laid, (file,))
 
     def source(self, *path: str) -> str:
         """Who set this key, or the nearest one above or below it; empty for a default."""

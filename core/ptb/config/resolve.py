@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from ptb.config.checks import KEYS as KEYS
 from ptb.config.checks import SECTIONS, Checker
 from ptb.config.checks import ComponentConfig as ComponentConfig
 from ptb.config.checks import GroupConfig as GroupConfig

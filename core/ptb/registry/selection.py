@@ -5,7 +5,7 @@ What is asked for comes from the command line (``-p no:NAME``, ``--no-plugins``)
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ptb.errors import ConfigError, PluginError, Problem, did_you_mean, listing, pip_install
@@ -48,14 +48,13 @@ class Selection:
     local: tuple[FoundPlugin, ...] = ()  # those that are not installed; one that cannot be loaded is always an error
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str] | None = None) -> "Selection":
+    def of_environment(cls) -> "Selection":
         """What the environment variables ask for."""
-        environment = os.environ if environment is None else environment
         only = None
-        if ONLY in environment:
-            names = (name.strip() for name in environment[ONLY].split(","))
+        if ONLY in os.environ:
+            names = (name.strip() for name in os.environ[ONLY].split(","))
             only = tuple(PluginRequest(name, ONLY) for name in names if name)
-        strict = environment.get(STRICT, "").strip().lower() not in ("", "0", "false", "no", "off")
+        strict = os.environ.get(STRICT, "").strip().lower() not in ("", "0", "false", "no", "off")
         return cls(only=only, strict=strict)
 
     def __add__(self, other: "Selection") -> "Selection":

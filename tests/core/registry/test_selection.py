@@ -124,8 +124,12 @@ def test_strict_names_every_plugin_that_cannot_be_loaded_but_not_the_disabled(th
     ],
     ids=str,
 )
-def test_the_environment_is_read(environment, selection):
-    assert Selection.of_environment(environment) == selection
+def test_the_environment_is_read(monkeypatch, environment, selection):
+    for name in ("PTB_PLUGINS", "PTB_STRICT_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Selection.of_environment() == selection
 
 
 def test_the_environment_counts_for_the_python_interface_too(monkeypatch):

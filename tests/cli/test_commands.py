@@ -260,6 +260,8 @@ def test_an_unknown_command_is_told_with_a_suggestion(ptb, acme):
     inside = ptb("plugins", "docter", site=acme.path)
     assert inside.returncode == 2
     assert "No such command 'docter' (did you mean 'doctor'?)" in inside.stderr
+    option = ptb("--", "-x", site=acme.path)
+    assert (option.returncode, "No such option '-x'" in option.stderr) == (2, True)
 
 
 # Which plugins take part ---------------------------------------------------------------------------------------------

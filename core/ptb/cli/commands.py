@@ -43,12 +43,13 @@ class OpenGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that ``args`` begin with; a ``UsageError`` where there is none of this name, or several."""
+        word = args[0]
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            if args[0].startswith("-") or self.get_command(ctx, args[0]) is not None:
+            if word.startswith("-"):
                 raise
-        word, names = args[0], self.list_commands(ctx)
+        names = self.list_commands(ctx)
         if ids := [name for name in names if name.partition(":")[2] == word]:
             raise click.UsageError(f"'{word}' is a command of {len(ids)} plugins; type one of {listing(ids)}", ctx)
         message = f"No such command '{word}'{did_you_mean(word, names)}"

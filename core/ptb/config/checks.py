@@ -108,7 +108,7 @@ class Checker:
             parts["run"] = self.top_level()
         with self._collecting():
             given = {key: value for key, value in self._table("optimizer").items() if key in Grouping.model_fields}
-            parts["groups"] = self._groups(parts["optimizer"], given.get("groups"))
+            parts["groups"] = self._groups(parts.get("optimizer"), given.get("groups"))
             parts["grouping"] = self._validated(Grouping, given, ("optimizer",))
         for name in CORE_SECTIONS:
             with self._collecting():

@@ -7,7 +7,7 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptb import ConfigError, PluginError, RunConfig
+from ptb import ConfigError, PluginError, Registry, RunConfig
 from ptb.config.checks import KEYS
 from ptb.config.resolve import resolve, selection
 from ptb.config.sections import INSTEAD
@@ -303,6 +303,10 @@ def test_settings_of_a_loss_that_nobody_named_are_held_to_the_one_that_follows(b
     partial = resolve(RunConfig(**LENET, loss={"label_smoothing": 0.1, "lr": 3}), built_in)
     with pytest.raises(ConfigError, match=r"^loss.lr: unknown key \(did you mean 'optimizer.lr'\?\)"):
         partial.with_target("class")
+
+
+def test_without_any_component_every_section_says_so():
+    assert set(problems(Registry(()))) == {"dataset", "model", "initializer", "optimizer", "scheduler"}
 
 
 def test_a_draft_may_lack_required_settings_but_be_wrong_in_nothing_else(built_in):

@@ -77,15 +77,17 @@ An actor may also have these:
 | `around_step(trainer, step)` | Called in place of each step; calls `step()` or `step.replace(pieces)()`. |
 | `evaluation_weights(trainer)` | A context manager around evaluation, the saved weights and `weights_sha256`. |
 
-`step.micro_batches` is a list of batches, on the host or on the device. Each has `inputs`, `targets`, `weights` (tensors,
-dicts of tensors, or None), `size`, and `map(function)`, the batch of `function(tensor)` for each tensor: a piece is
-`batch.map(lambda tensor: tensor[:8])`. The pieces must hold the samples of the step, each once. An actor reaches the
-loss as `trainer.objective.loss`.
+`step.micro_batches` is a list of batches, on the host or on the device. Each has `inputs`, `targets`, `weights`
+(tensors, dicts of tensors, or None), `size`, and `map(function)`, the batch of `function(tensor)` for each tensor: a
+piece is `batch.map(lambda tensor: tensor[:8])`. The pieces must hold the samples of the step, each once. An actor
+reaches the loss as `trainer.objective.loss`.
 
 At the end of an epoch: evaluation, `on_evaluation` of the scheduler and of actors, best and patience, `on_epoch_end` of
 actors, metrics rows, observers, checkpoint, `on_checkpoint`. Several actors are called in the order that `before` and
-`after` of their `Component` ask for, and in that of their labels otherwise. A method that begins with `on_` and is none of
-these is an error: it would never be called. A label of `request_checkpoint` is made of letters, digits, `.`, `_` and `-`, and
+`after` of their `Component` ask for, and in that of their labels otherwise.
+
+A method that begins with `on_` and is none of these is an error: it would never be called. A label of
+`request_checkpoint` is made of letters, digits, `.`, `_` and `-`, and
 is no number; `best` and `last` are those of the run."""
 
 COMPONENTS_INTRO = """\

@@ -70,7 +70,6 @@ if TYPE_CHECKING:
     from ptb.storage.codec import decode, encode
     from ptb.storage.digest import weights_sha256
     from ptb.storage.run_directory import RunDirectory, check_output, finite, split_checkpoint
-    from ptb.training.blame import ComponentFailed
     from ptb.training.callbacks import ACTOR_EVENTS, EVENTS, listeners, misfit
     from ptb.training.metrics import RunningMetrics
     from ptb.training.objective import Objective, scores_of

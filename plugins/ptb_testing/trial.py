@@ -18,7 +18,6 @@ from ptb.internals import (
     KINDS,
     Batch,
     ComponentConfig,
-    ComponentFailed,
     ComposedRun,
     Objective,
     PartialConfig,
@@ -164,9 +163,11 @@ class Trial:
             trainer.callbacks.attach([], partial(_save, Path(folder)))
             try:
                 trainer.fit(stop)
-            except ComponentFailed as error:
-                what = f"{error.section} raised" if error.section else "saving it raised"
-                raise CheckFailed(f"in a run, {what} {one_line(error.__cause__ or error)}") from error.__cause__
+            except PtbError:
+                raise
+            except (Exception, SystemExit) as error:  # a component may raise anything
+                what = f"{trainer.calls.now} raised" if trainer.calls.now else "saving it raised"
+                raise CheckFailed(f"in a run, {what} {one_line(error)}") from error
             finally:
                 self._check_observer(caught)
         return trainer

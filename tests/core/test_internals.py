@@ -31,7 +31,7 @@ NAMES = {
     *("ComposedRun", "compose", "fingerprint", "drop_unsavable", "lost_state"),
     *("start_run", "build_dataset", "explaining", "Predicted", "plain"),
     *("Batch", "leaves", "map_leaves", "BatchLoader", "InMemorySamples", "Placement", "TargetKind", "make_sources"),
-    *("ComponentFailed", "Objective", "scores_of", "RunningMetrics", "Trainer"),
+    *("Objective", "scores_of", "RunningMetrics", "Trainer"),
     *("model_state", "restore_snapshot", "take_snapshot"),
     *("cpu_threads", "describe_device", "resolve_device", "generator", "preserve_rng_state", "seed_global"),
     *("decode", "encode", "differences", "find_checkpoints", "load_checkpoint", "save_checkpoint"),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from ptb.config.resolve import ComponentConfig
 from ptb.device import is_memory_error
 from ptb.errors import DataError, IncompatibleError, PluginError, PtbError, ResourceError, one_line
-from ptb.training.blame import ComponentFailed
+from ptb.training.blame import Calls
 
 
 def name_of(component: ComponentConfig) -> str:
@@ -51,30 +51,29 @@ def building(component: ComponentConfig, party: str = "", remedy: str = "") -> I
 
 
 @contextmanager
-def naming(components: Mapping[str, ComponentConfig], when: str) -> Iterator[None]:
-    """Turns ``ComponentFailed`` into an error that names the component, found by its section, and its plugin."""
+def naming(calls: Calls, components: Mapping[str, ComponentConfig], when: str) -> Iterator[None]:
+    """Turns what the component that is being called raises into an error that names it and its plugin.
+
+    Errors that say themselves what to do, and those of ptb itself, pass as they are.
+    """
     try:
         yield
-    except ComponentFailed as failed:
-        error = failed.__cause__ or failed
-        if is_memory_error(error):
+    except (Exception, SystemExit) as error:
+        if isinstance(error, PtbError) or is_memory_error(error) or calls.now not in components:
             raise
-        if failed.section not in components:  # it is ptb itself
-            raise error from None
-        kind = DataError if failed.section == "dataset" else PluginError
-        raise kind(f"{components[failed.section].entry} failed {when}: {one_line(error)}") from error
+        kind = DataError if calls.now == "dataset" else PluginError
+        raise kind(f"{components[calls.now].entry} failed {when}: {one_line(error)}") from error
 
 
 @contextmanager
-def explain_oom(device: str, batch_size: int, trains: bool = True) -> Iterator[None]:
+def explain_oom(calls: Calls, device: str, batch_size: int, trains: bool = True) -> Iterator[None]:
     """Turns running out of memory into an error that names the setting to change."""
     try:
         yield
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, ComponentFailed) else error
-        if cause is None or not is_memory_error(cause):
+        if not is_memory_error(error):
             raise
-        if isinstance(error, ComponentFailed) and error.section.startswith("optimizer"):
+        if calls.now.startswith("optimizer"):
             raise ResourceError(
                 f"out of memory on {device} in the step of the optimizer: its state grows with the model and not with "
                 "the batch; try an optimizer that keeps less (`ptb list optimizer`), or a smaller model"

@@ -22,7 +22,7 @@ from ptb.runs.processes import check_processes, device_of, join, share_batches
 from ptb.runs.scaling_probe import scaling
 from ptb.runs.thread_probe import thread_advice
 from ptb.seeding import preserve_rng_state
-from ptb.training.blame import Calls, blaming
+from ptb.training.blame import Calls
 from ptb.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -68,13 +68,12 @@ class ComposedRun:
     @contextmanager
     def running(self, trains: bool = True) -> Iterator[None]:
         """Inside it the run is carried out, with its threads; errors name the component or the setting to blame."""
-        config = self.config
+        config, calls = self.config, self.trainer.calls
         with (
             preserve_rng_state(),
             cpu_threads(config.run.threads),
-            explain_oom(config.run.device, config.loader.batch_size, trains),
-            naming(config.components(), "while training" if trains else "while it was evaluated"),
-            blaming(self.trainer.calls),
+            explain_oom(calls, config.run.device, config.loader.batch_size, trains),
+            naming(calls, config.components(), "while training" if trains else "while it was evaluated"),
         ):
             yield
 
@@ -106,9 +105,8 @@ def compose(
     components: dict[str, ComponentConfig] = {}
     with (
         preserve_rng_state(),
-        explain_oom(str(device), partial.loader.batch_size, trains),
-        naming(components, "while the run was built"),
-        blaming(calls),
+        explain_oom(calls, str(device), partial.loader.batch_size, trains),
+        naming(calls, components, "while the run was built"),
     ):
         with nullcontext() if world is None else world.first_on_host():
             bundle = bundle or build_dataset(partial.dataset, partial.run.seed)

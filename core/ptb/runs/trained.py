@@ -29,7 +29,7 @@ from ptb.runs.provenance import warn_of_other_code
 from ptb.seeding import preserve_rng_state, seed_global
 from ptb.storage.checkpoint import load_checkpoint, resolve_checkpoint
 from ptb.storage.run_directory import RunDirectory, split_checkpoint
-from ptb.training.blame import blaming
+from ptb.training.blame import Calls
 from ptb.training.objective import Objective
 from ptb.training.protocols import Processes
 from ptb.training.state import load_component_state, load_weights
@@ -143,12 +143,13 @@ class TrainedModel:
     def scores(self, inputs: Any) -> Tensor:
         """Scores in the form of the targets, on the CPU, of a batch of inputs as samples have them, untransformed."""
         objective, transform = self._objective, self.preprocessor.transform
-        with torch.inference_mode(), explain_oom(str(self.device), len(next(leaves(inputs))), trains=False):
+        calls, size = objective.calls, len(next(leaves(inputs)))
+        with torch.inference_mode(), explain_oom(calls, str(self.device), size, trains=False):
             inputs = map_leaves(lambda each: each.to(self.device), inputs)
             if transform is not None:
                 with explaining(DataError, "the transform of the run cannot take the inputs"):
                     inputs = transform(inputs)
-            with naming(self._components, "on these inputs"), blaming(objective.calls):
+            with naming(calls, self._components, "on these inputs"):
                 return objective.predictions(objective.forward(inputs)).cpu()
 
     def to_fp32(self) -> str | None:
@@ -254,7 +255,7 @@ def load(
     weights = load_checkpoint(resolve_checkpoint(run.checkpoints, checkpoint or named))
     where = device_of(parts["run"].device)
     spec = saved.preprocessor.spec
-    with preserve_rng_state(), explain_oom(str(where), 1, trains=False), ExitStack() as stack:
+    with preserve_rng_state(), explain_oom(Calls(), str(where), 1, trains=False), ExitStack() as stack:
         seed_global(parts["run"].seed, "model")
         loss: Any = None
         if saved.predictions:

@@ -94,7 +94,7 @@ class Trainer:
 
         Raises:
             NumericalError: a loss, gradient or weight is not finite; nothing is saved after that.
-            ComponentFailed: a component raised; it names the section.
+            Exception: what a component raised; ``calls.now`` has its section.
         """
         state, callbacks = self.state, self.callbacks
         with fitting(self):

@@ -19,8 +19,7 @@ from ptb.runs.checks import better_figure, check_accepts, check_trainer
 from ptb.runs.data_check import check_data
 from ptb.runs.preflight import Preflight
 from ptb.runs.processes import check_processes, device_of, join, share_batches
-from ptb.runs.scaling_probe import scaling
-from ptb.runs.thread_probe import thread_advice
+from ptb.runs.speed_probe import scaling, thread_advice
 from ptb.seeding import preserve_rng_state
 from ptb.training.blame import Calls
 from ptb.training.trainer import Trainer

@@ -3,7 +3,7 @@ import torch
 
 from ptb import RunConfig
 from ptb.config.resolve import resolve
-from ptb.runs import thread_probe
+from ptb.runs import speed_probe
 from ptb.runs.compose import compose
 
 SMALL = {"model": {"name": "mlp", "hidden": [8]}, "dataset": {"name": "iris"}, "device": "cpu", "threads": 1}
@@ -16,7 +16,7 @@ def advice(built_in, monkeypatch):
     def said(one, two, probe=False):
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
         seconds = iter([one, two])
-        monkeypatch.setattr(thread_probe, "_seconds", lambda trainer, batch: next(seconds))
+        monkeypatch.setattr(speed_probe, "_seconds", lambda step, goes_on: next(seconds))
         return compose(resolve(RunConfig(**SMALL), built_in), probe=probe).advice
 
     return said

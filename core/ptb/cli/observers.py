@@ -39,5 +39,5 @@ def with_default_observers(composed: "ComposedRun", registry: "Registry") -> "Co
             hints.append(f"no {entry.name}: it needs {listing(missing)}: {entry.remedy()} (or --no-report)")
             continue
         observer = ComponentConfig(entry, entry.settings_model()()).build()
-        composed.trainer.callbacks.observers.add(entry.name, observer)
+        composed.trainer.callbacks.observers.components[entry.name] = observer
     return replace(composed, advice="\n".join(hints) or None)

@@ -52,13 +52,14 @@ class CallbackList:
             saver: saves the training and returns the file; None saves nothing.
         """
         self._saver = saver
-        self._watchers: dict[str, Listeners] = {}
-        for event in (*EVENTS, "on_row"):
-            # Without a section: no component is to blame for an error of the core.
-            found = [pair for recorder in recorders for pair in listeners({"": recorder}, event)]
-            if self.observers.methods.get(event):
-                found.append(("", partial(self.observers.notify, event)))
-            self._watchers[event] = found
+        # Without a section: no component is to blame for an error of the core.
+        self._watchers = {
+            event: [pair for recorder in recorders for pair in listeners({"": recorder}, event)]
+            for event in (*EVENTS, "on_row")
+        }
+        for event in EVENTS:
+            if observing := listeners(self.observers.components, event):
+                self._watchers[event].append(("", partial(self.observers.notify, event, observing)))
 
     def components(self) -> dict[str, object]:
         """All callbacks that are components, by label."""

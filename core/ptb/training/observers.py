@@ -11,7 +11,7 @@ from torch import nn
 
 from ptb.errors import one_line
 from ptb.seeding import GlobalGenerators
-from ptb.training.callbacks import EVENTS, listeners
+from ptb.training.callbacks import Listeners
 from ptb.training.state import component_state
 from ptb.training.step import StepOutput
 
@@ -23,22 +23,16 @@ class Observers:
     """Calls observers, given by label, so that none of them changes the training."""
 
     def __init__(self, observers: Mapping[str, object]) -> None:
-        self.components = dict(observers)
-        self.methods = {event: listeners(self.components, event) for event in EVENTS}
+        self.components = dict(observers)  # others may be added before the training begins
         self._generators = GlobalGenerators()
         self._failed: set[str] = set()
 
-    def add(self, label: str, observer: object) -> None:
-        """Add another one, before the training begins."""
-        self.components[label] = observer
-        self.methods = {event: listeners(self.components, event) for event in EVENTS}
-
-    def notify(self, event: str, trainer: "Trainer", *arguments: Any) -> None:
-        """Call the observers that listen to an event; each gets copies of its own."""
+    def notify(self, event: str, listeners: Listeners, trainer: "Trainer", *arguments: Any) -> None:
+        """Call the methods of observers that listen to an event; each gets copies of its own."""
         gradients = torch.is_grad_enabled()
         processes = trainer.objective.processes
         with self._generators.preserved(trainer.device), processes.closed() if processes else nullcontext():
-            for label, method in self.methods[event]:
+            for label, method in listeners:
                 self._guarded(label, event, method, view_of(trainer), *map(_view, arguments))
                 if torch.is_grad_enabled() != gradients:
                     torch.set_grad_enabled(gradients)

@@ -4,6 +4,7 @@ import random
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from ptb.training.blame import StopRequested
+from ptb.training.callbacks import listeners
 from ptb.training.observers import view_of
 
 
@@ -284,16 +286,17 @@ def test_the_state_of_numpy_is_read_and_written_only_where_somebody_drew(build, 
 
     trainer = build(observers={"nothing": Nothing()})
     output = trainer.train_step([next(trainer.train_loader.epoch(1))])
-    notify = trainer.callbacks.observers.notify
-    notify("on_step_end", trainer, output)
+    observers = trainer.callbacks.observers
+    notify = partial(observers.notify, "on_step_end", listeners(observers.components, "on_step_end"), trainer, output)
+    notify()
     asked = []
     monkeypatch.setattr(np.random, "get_state", lambda **options: asked.append("get") or get_state(**options))
     monkeypatch.setattr(np.random, "set_state", lambda state: asked.append("set") or set_state(state))
     for _ in range(3):
-        notify("on_step_end", trainer, output)
+        notify()
     assert asked == []
     np.random.rand()
-    notify("on_step_end", trainer, output)
+    notify()
     assert asked == ["get"]
 
 
@@ -305,7 +308,7 @@ def test_an_observer_that_is_added_sees_the_training(build):
             seen.append(trainer.state.step)
 
     trainer = build(epochs=1)
-    trainer.callbacks.observers.add("later", Looks())
+    trainer.callbacks.observers.components["later"] = Looks()
     trainer.callbacks.attach([], trainer.notes.save)
     trainer.fit()
     assert seen == [3]

@@ -170,7 +170,6 @@ class Assembly:
                 raise
             loss = self.loss()
             copies = (self.model(loss), loss)
-        self.calls.now = "model"
         return self.trainer(to_memory_format(copies[0], memory_format), copies[1])
 
     def scheduler(self, optimizer: torch.optim.Optimizer) -> Scheduler:

@@ -15,7 +15,7 @@ from ptb.seeding import preserve_rng_state
 from ptb.storage.checkpoint import Checkpoint, differences
 from ptb.storage.codec import EncodeError, decode, encode
 from ptb.training.protocols import Batch
-from ptb.training.snapshot import restore_snapshot, take_snapshot
+from ptb.training.snapshot import restore_snapshot, single_components, take_snapshot
 from ptb.training.trainer import Trainer
 
 SHOWN = 3
@@ -95,15 +95,13 @@ def drop_unsavable(snapshot: dict[str, Any], trainer: Trainer) -> dict[str, str]
 
 
 def _components(trainer: Trainer) -> dict[str, object]:
-    parts = {
-        "model": trainer.model,
-        "loss": trainer.objective.loss,
-        "optimizer": trainer.optimizer,
-        "scheduler": trainer.scheduler,
-    }
     metrics, callbacks = trainer.train_metrics.metrics, trainer.callbacks.components()
-    parts |= {f"metrics.{label}": metric for label, metric in metrics.items()}
-    return parts | {f"callbacks.{label}": callback for label, callback in callbacks.items()}
+    return {
+        "model": trainer.model,
+        **single_components(trainer),
+        **{f"metrics.{label}": metric for label, metric in metrics.items()},
+        **{f"callbacks.{label}": callback for label, callback in callbacks.items()},
+    }
 
 
 def _differences(one: Any, other: Any, path: str, seen: set[int]) -> Iterator[str]:

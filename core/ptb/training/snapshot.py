@@ -26,7 +26,7 @@ def take_snapshot(trainer: "Trainer") -> dict[str, Any]:
     state: dict[str, Any] = {"model": weights, "training_weights": training_weights}
     # A model or an actor may let go of parameters in the middle of a run.
     state["frozen"] = [name for name, each in trainer.model.named_parameters() if not each.requires_grad]
-    for section, component in _components(trainer).items():
+    for section, component in single_components(trainer).items():
         calls.now = section
         state[section] = optimizer_state(component) if section == "optimizer" else component_state(component)
     state["callbacks"] = callbacks.state_dict(trainer)
@@ -46,7 +46,7 @@ def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
     load_weights(trainer.model, state["training_weights"] or state["model"])
     for name, parameter in trainer.model.named_parameters():
         parameter.requires_grad_(name not in state["frozen"])
-    for section, component in _components(trainer).items():
+    for section, component in single_components(trainer).items():
         calls.now = section
         if section == "optimizer":
             load_optimizer(trainer.optimizer, state[section])
@@ -67,5 +67,6 @@ def restore_snapshot(trainer: "Trainer", state: Mapping[str, Any]) -> None:
     set_random_state(state["random"], trainer.device)
 
 
-def _components(trainer: "Trainer") -> dict[str, object]:
+def single_components(trainer: "Trainer") -> dict[str, object]:
+    """Those of which a training has one, without the model, by their sections."""
     return {"loss": trainer.objective.loss, "optimizer": trainer.optimizer, "scheduler": trainer.scheduler}

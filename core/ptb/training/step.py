@@ -29,13 +29,6 @@ class Agreed:
     seconds: float = 0.0  # of training, by the clock of rank 0
     broken: tuple[int, ...] = ()  # ranks whose loss is not finite
 
-    @classmethod
-    def of(cls, facts: Sequence[Sequence[float]]) -> "Agreed":
-        """From samples, the signal that asks for a stop, seconds and whether the loss is finite, by rank."""
-        samples, signals, seconds, finite = zip(*facts, strict=True)
-        broken = tuple(rank for rank, each in enumerate(finite) if not each)
-        return cls(int(sum(samples)), int(max(signals)), seconds[0], broken)
-
 
 @dataclass(frozen=True)
 class TrainStep:

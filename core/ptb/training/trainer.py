@@ -212,7 +212,6 @@ class Trainer:
             StopRequested: a stop was asked for meanwhile.
         """
         values = None
-        self.calls.now = "model"
         weights = self.callbacks.evaluation_weights(self) if saved is None else borrowed(self.objective, saved)
         # Suppressed inside: an actor's context manager need not expect exceptions to put its weights back.
         with weights, suppress(StopRequested):
@@ -330,10 +329,11 @@ class Trainer:
     def _combine(self, shared: SharedGradients, loss: Tensor, micro_batches: Sequence[Batch]) -> Tensor:
         """The loss of all pieces, whose gradients are in place then; what all processes know now is agreed."""
         state = self.state
-        finite = float(loss.isfinite())
-        samples = sum(batch.size for batch in micro_batches)
-        loss, facts = shared.combine(self._parameters(), loss, [samples, state.stop_signal, state.seconds, finite])
-        self._agreed = Agreed.of(facts)
+        own = [sum(batch.size for batch in micro_batches), state.stop_signal, state.seconds, float(loss.isfinite())]
+        loss, of_all = shared.combine(self._parameters(), loss, own)
+        samples, signals, seconds, finite = zip(*of_all, strict=True)
+        broken = tuple(rank for rank, each in enumerate(finite) if not each)
+        self._agreed = Agreed(int(sum(samples)), int(max(signals)), seconds[0], broken)
         return loss
 
     def _parameters(self) -> list[nn.Parameter]:

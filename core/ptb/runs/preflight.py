@@ -6,6 +6,7 @@ state is saved and loaded by the trainer's own code, and what does not come back
 
 import math
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from numbers import Real
 from operator import itemgetter
@@ -28,14 +29,10 @@ from ptb.training.objective import scores_of
 WALKED_STEPS = 1000  # of a schedule, which take some milliseconds
 
 
-class _NoModules:
+class _NoModules(nullcontext[None]):
     """Stands in for torch's tracker of modules, which fails where one is called with a parameter under no_grad."""
 
     parents = ("Global",)
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 class Preflight:

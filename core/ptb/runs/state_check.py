@@ -61,11 +61,11 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
         places = list(_differences(component, others[section], "", seen))
         if not places:
             continue
-        where = listing(places, SHOWN)
+        where, tops = listing(places, SHOWN), {place.partition(".")[0] for place in places}
         text = f"{names[section]} keeps state that is in no state_dict: {where}"
         if section == "model" and all(place.endswith("_parameters") for place in places):
             moved[section] = text
-        elif section in ("optimizer", "scheduler") and _tops(places) <= {*snapshot[section]} - {"state"}:
+        elif section in ("optimizer", "scheduler") and tops <= {*snapshot[section]} - {"state"}:
             moved[section] = (
                 f"{names[section]} saves {where}, and has other values after a load and a step: it or a callback keeps "
                 "state that is in no state_dict"
@@ -76,10 +76,6 @@ def lost_state(trainer: Trainer, fresh: Trainer, batches: Sequence[Batch], names
     # Weights, and the optimizer's state of each, are always saved: where only they differ after the step, it may be
     # the model or the optimizer that has lost something.
     return lost if certain else moved | lost
-
-
-def _tops(places: Sequence[str]) -> set[str]:
-    return {place.partition(".")[0] for place in places}
 
 
 def drop_unsavable(snapshot: dict[str, Any], trainer: Trainer) -> dict[str, str]:

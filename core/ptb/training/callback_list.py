@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ptb.training.step import StepOutput
     from ptb.training.trainer import Trainer
 
-Saver = Callable[["Trainer"], Path]
-
 
 class CallbackList:
     """Actors and observers by label, in the order in which they are called; ``better`` is that of the monitor."""
@@ -43,7 +41,7 @@ class CallbackList:
         self.actor_methods = {event: listeners(by_section, event) for event in (*EVENTS, *ACTOR_EVENTS)}
         self.attach([], None)
 
-    def attach(self, recorders: Sequence[object], saver: Saver | None) -> None:
+    def attach(self, recorders: Sequence[object], saver: Callable[["Trainer"], Path] | None) -> None:
         """Add what records the run.
 
         Args:

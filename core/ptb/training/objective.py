@@ -65,7 +65,7 @@ class Objective:
         self.sums = reduction == "sum"
         self._takes_outputs = "outputs" in _parameters(loss)
         self._predictions: Callable[[Tensor], Tensor] | None = getattr(loss, "predictions", None)
-        self._ignored: Callable[[Any], Tensor | None] = getattr(loss, "ignored", _nothing)
+        self._ignored: Callable[[Any], Tensor | None] = getattr(loss, "ignored", lambda targets: None)
         own = getattr(loss, "denominator", None)
         # A mean over values that the loss left unreduced is one over samples.
         self._denominator: Callable[[Tensor], Tensor | int] | None = None
@@ -181,10 +181,6 @@ def scores_of(outputs: Any) -> Tensor:
 def size_of(tree: Any) -> int:
     """How many samples a tensor, or a dict of tensors, holds."""
     return len(next(leaves(tree)))
-
-
-def _nothing(targets: Any) -> None:
-    """What a loss ignores that does not say so."""
 
 
 # A model may return other things beside tensors.

@@ -39,7 +39,7 @@ class CombinedOptimizer(Optimizer):
         return [
             group
             for section, optimizer in self.optimizers.items()
-            for group in _groups(optimizer) or self._made_up[section]
+            for group in getattr(optimizer, "param_groups", None) or self._made_up[section]
         ]
 
     @property
@@ -82,7 +82,8 @@ def optimizer_state(optimizer: Any) -> Any:
 
 def load_optimizer(optimizer: Any, saved: Any) -> None:
     """Keep the type of every value: torch casts all of them to that of their parameter."""
-    if isinstance(saved, dict) and len(groups := saved.get("param_groups", ())) == len(built := _groups(optimizer)):
+    built = getattr(optimizer, "param_groups", [])
+    if isinstance(saved, dict) and len(groups := saved.get("param_groups", ())) == len(built):
         options = [{k: v for k, v in group.items() if k != "params" and not is_plain(v)} for group in built]
         saved = saved | {"param_groups": [one | other for one, other in zip(options, groups, strict=True)]}
     load_component_state(optimizer, saved)
@@ -93,11 +94,6 @@ def load_optimizer(optimizer: Any, saved: Any) -> None:
     for number, parameter in zip(numbers, parameters, strict=True):
         if number in saved["state"]:
             optimizer.state[parameter] = saved["state"][number]
-
-
-def _groups(optimizer: Any) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = getattr(optimizer, "param_groups", [])
-    return groups
 
 
 def learning_rates(optimizer: Optimizer) -> list[float]:

@@ -1,14 +1,14 @@
 """Puts a run together: a resolved configuration and a registry's components become a trainer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
 from ptb.config.resolve import ComponentConfig, PartialConfig, ResolvedConfig
-from ptb.data.spec import DataBundle, DataSpec
+from ptb.data.spec import DataBundle
 from ptb.device import cores, cpu_threads, describe_device
 from ptb.distributed.place import place
 from ptb.errors import IncompatibleError, PluginError, count
@@ -43,11 +43,6 @@ class ComposedRun:
     lost_state: dict[str, str] = field(default_factory=dict)  # what each component would lose in a checkpoint
     advice: str | None = None  # about CPU threads
     world: "World | None" = None  # the processes of the run; None where this one is alone
-
-    @property
-    def spec(self) -> DataSpec:
-        """What the samples look like."""
-        return self.bundle.spec
 
     @property
     def parameters(self) -> int:
@@ -161,21 +156,20 @@ def compose(
 
 def _fitted(assembly: Assembly, trainer: Trainer, trains: bool) -> tuple[Preflight, str, float]:
     """The memory format in which the parts fit each other, and the floating-point operations of a step."""
-    formats = [assembly.config.trainer.memory_format]
-    if formats == ["auto"]:
-        has_images = any(parameter.ndim == 4 for parameter in trainer.model.parameters())
-        faster = has_images and assembly.device.type == "cpu"
-        formats = ["channels-last", "contiguous"] if faster else ["contiguous"]
-    for name in formats:
-        try:
-            preflight = Preflight(assembly, trainer.model, trainer.objective.loss, name)
-            preflight.check_forward()
-            return preflight, name, preflight.check_step() if trains else 0.0
-        except IncompatibleError:
-            # Some models and optimizers look at the order of values in memory.
-            if name == formats[-1]:
-                raise
-    raise AssertionError("there is always a format")
+
+    def tried(name: str) -> tuple[Preflight, str, float]:
+        preflight = Preflight(assembly, trainer.model, trainer.objective.loss, name)
+        preflight.check_forward()
+        return preflight, name, preflight.check_step() if trains else 0.0
+
+    wanted = assembly.config.trainer.memory_format
+    if wanted != "auto":
+        return tried(wanted)
+    has_images = any(parameter.ndim == 4 for parameter in trainer.model.parameters())
+    if has_images and assembly.device.type == "cpu":
+        with suppress(IncompatibleError):  # some models and optimizers look at the order of values in memory
+            return tried("channels-last")
+    return tried("contiguous")
 
 
 def _compile(trainer: Trainer, preflight: Preflight, threads: int) -> None:

@@ -154,7 +154,7 @@ def git_commit() -> str | None:
 
 
 def _describe_data(composed: ComposedRun) -> dict[str, Any]:
-    spec, names = composed.spec, composed.spec.class_names
+    spec = composed.bundle.spec
     counted = {"class_counts": list(spec.class_counts)} if spec.class_counts else {}
     return {
         "samples": {split: loader.samples for split, loader in composed.trainer.eval_loaders.items()},
@@ -162,7 +162,7 @@ def _describe_data(composed: ComposedRun) -> dict[str, Any]:
         "input_shape": list(spec.input_shape),
         "target": spec.target,
         **({"positions": list(spec.positions)} if spec.positions else {}),
-        **({"class_names": list(names)} if names else {}),
+        **({"class_names": list(spec.class_names)} if spec.class_names else {}),
         **counted,
         **({"columns": columns} if (columns := _columns(composed)) else {}),
     }

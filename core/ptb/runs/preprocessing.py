@@ -31,7 +31,7 @@ def encoded(composed: ComposedRun) -> dict[str, bytes]:
     Raises:
         PluginError: its state holds what cannot be saved, or its class could not be found again.
     """
-    preprocessor, spec = composed.bundle.preprocessor, composed.spec
+    preprocessor, spec = composed.bundle.preprocessor, composed.bundle.spec
     dataset, loss = composed.config.dataset, composed.trainer.objective.loss
     if preprocessor is None:
         return {}

@@ -19,9 +19,14 @@ and what to do.
 
 import difflib
 import shlex
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+# What stops a run: Ctrl-C, a plain kill, and a closed terminal, which Windows does not have. Terminals and job
+# schedulers send them to all of its processes.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class PtbError(Exception):

@@ -107,7 +107,7 @@ class _Trials:
 
             kept = [find_checkpoints(self._folder / run / "checkpoints") for run in ("whole", name)]
             whole, resumed = (load_checkpoint(paths[max(paths)]) for paths in kept)
-            found = differences(whole, resumed)
+            found = differences(whole.state, resumed.state)
         return found if self._rows("whole") == self._rows(name) else [*found, "metrics.jsonl"]
 
     def _rows(self, name: str) -> list[dict[str, Any]]:

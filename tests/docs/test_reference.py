@@ -13,11 +13,11 @@ import ptb
 from ptb import errors
 from ptb.config import sections
 from ptb.config.layers import FLAGS
+from ptb.errors import SIGNALS
 from ptb.kinds import KINDS, RUN_KINDS
 from ptb.registry.contract import HOOKS
 from ptb.registry.discovery import find_plugins, load_plugin
 from ptb.registry.registry import Registry
-from ptb.runs.progress import SIGNALS
 from ptb.training.callbacks import ACTOR_EVENTS, EVENTS
 
 ROOT = Path(__file__).parents[2]

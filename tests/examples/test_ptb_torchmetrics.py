@@ -69,7 +69,7 @@ def predictions(output):
     bundle = build("dataset")
     model = build("model", bundle.spec).eval()
     saved = find_checkpoints(output / "checkpoints")
-    load_weights(model, load_checkpoint(saved[max(saved)]).weights)
+    load_weights(model, load_checkpoint(saved[max(saved)]).decode()["model"])
     inputs, targets = bundle.test.tensors
     with torch.inference_mode():
         prepared = bundle.transform(inputs) if bundle.transform else inputs

@@ -21,9 +21,8 @@ def classes_of(split: Dataset[Any], spec: DataSpec) -> Tensor:
     """
     if spec.target not in ("class", "binary") or spec.positions:
         raise IncompatibleError(f"loader.balance needs samples of one class each; these targets are {spec.target_form}")
-    rows = torch.arange(0)
     if (held := InMemorySamples.of(split)) is not None:
-        targets, rows = held.tensors.targets, torch.arange(held.size) if held.rows is None else held.rows
+        targets, rows = held.tensors.targets, held.rows
     else:
         inner: Any = split.dataset if type(split) is Subset else split
         targets = getattr(inner, "targets", None)
@@ -32,8 +31,9 @@ def classes_of(split: Dataset[Any], spec: DataSpec) -> Tensor:
                 f"loader.balance needs the class of each training sample before it is read, and {type(inner).__name__} "
                 "has neither tensors nor an attribute targets; weigh the classes in the loss instead"
             )
-        rows = torch.as_tensor(split.indices) if type(split) is Subset else torch.arange(len(targets))
-    return torch.as_tensor(targets).flatten()[rows].long()
+        rows = torch.as_tensor(split.indices) if type(split) is Subset else None
+    classes = torch.as_tensor(targets).flatten().long()
+    return classes if rows is None else classes[rows]
 
 
 def balanced(classes: Tensor, generator: torch.Generator) -> Tensor:

@@ -32,7 +32,9 @@ class Batch(NamedTuple):
         inputs, targets, weights = (*given, *((), {}, None)[len(given) :])[:3]
         valid = len(given) <= 3 and is_tree(inputs) and (isinstance(targets, Tensor) or len(given) == 1)
         if not valid or not isinstance(weights, Tensor | None):
-            got = ", ".join(f"dict of {', '.join(each)}" if isinstance(each, dict) else _name(each) for each in given)
+            got = ", ".join(
+                f"dict of {', '.join(each)}" if isinstance(each, dict) else type(each).__name__ for each in given
+            )
             raise DataError(
                 "a sample must be (inputs, targets), (inputs, targets, weight) or, without targets, inputs: tensors or "
                 f"numbers, several inputs as a dict of tensors; got ({got}). Graphs, and targets such as lists of "
@@ -110,7 +112,3 @@ def is_tree(tree: Any) -> bool:
     if isinstance(tree, dict):
         return bool(tree) and all(isinstance(each, Tensor) for each in tree.values())
     return isinstance(tree, Tensor)
-
-
-def _name(part: Any) -> str:
-    return type(part).__name__

@@ -19,8 +19,10 @@ def decoded(spec: DataSpec, scores: Tensor) -> dict[str, Any]:
         return {"prediction": whole}
     if spec.target == "similarity":
         return {"prediction": torch.cosine_similarity(scores[:, 0], scores[:, 1])}
+    names = target_names(spec)
     if spec.target == "real":
-        return _columns("prediction", target_names(spec), own_units(spec)(scores), alone=True)
+        values = own_units(spec)(scores)
+        return {"prediction": values[:, 0]} if values.shape[1] == 1 else _columns("prediction", names, values)
     if spec.target == "binary":
         one = scores.double().sigmoid()
         probabilities = torch.cat([1 - one, one], 1)
@@ -28,7 +30,6 @@ def decoded(spec: DataSpec, scores: Tensor) -> dict[str, Any]:
         probabilities = scores.double().sigmoid()
     else:
         probabilities = scores.double().softmax(1)
-    names = target_names(spec)
     columns = _columns("probability", names, probabilities)
     if spec.target == "distribution":
         return columns
@@ -101,9 +102,7 @@ def plain(column: Any) -> list[Any]:
     return [float(str(value)) for value in column.float().numpy()]
 
 
-def _columns(word: str, names: Sequence[str], values: Tensor, alone: bool = False) -> dict[str, Any]:
-    if alone and values.shape[1] == 1:
-        return {word: values[:, 0]}
+def _columns(word: str, names: Sequence[str], values: Tensor) -> dict[str, Any]:
     return {f"{word}:{name}": each for name, each in zip(names, values.unbind(1), strict=True)}
 
 

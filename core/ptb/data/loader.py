@@ -5,6 +5,7 @@ sample. The global generators are not used, so neither workers nor evaluations c
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from itertools import zip_longest
 from operator import itemgetter
 from typing import Any
@@ -18,7 +19,10 @@ from ptb.data.sample_rng import SampleGenerator
 from ptb.data.sources import Source, WorkerSource, cut
 from ptb.seeding import derive_seed, generator
 
+Turn = tuple[int, int]  # the number of this process, and of how many that take whole batches in turn
 
+
+@dataclass(eq=False)
 class BatchLoader:
     """The batches of one split, epoch by epoch.
 
@@ -28,37 +32,22 @@ class BatchLoader:
     in its own order.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        transform: Callable[[Any], Any] | None = None,
-        augment: Callable[[Any, Any, SampleGenerator], tuple[Any, Any]] | None = None,
-        reconstructs: bool = False,
-        classes: Tensor | None = None,
-    ) -> None:
-        self.source = source
-        self.size = source.size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle and not source.is_stream
-        self.drop_last = drop_last
-        self.transform = transform
-        self.augment = augment
-        self.reconstructs = reconstructs
-        self.classes = classes
-        # Which pieces of each batch this process takes, of how many; or which whole batches, in turn with others.
-        self.pieces, self.piece_count = range(1), 1
-        self.turn, self.turns = 0, 1
+    source: Source
+    _: KW_ONLY
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = False
+    drop_last: bool = False
+    transform: Callable[[Any], Any] | None = None
+    augment: Callable[[Any, Any, SampleGenerator], tuple[Any, Any]] | None = None
+    reconstructs: bool = False
+    classes: Tensor | None = None
 
-    @property
-    def pieces_of_batch(self) -> int:
-        """In how many pieces a batch comes to this process."""
-        return len(self.pieces)
+    def __post_init__(self) -> None:
+        self.size = self.source.size
+        self.shuffle = self.shuffle and not self.source.is_stream
+        # Which pieces of each batch this process takes, of how many.
+        self.pieces, self.piece_count = range(1), 1
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size)
@@ -69,10 +58,11 @@ class BatchLoader:
         """The number of samples in one epoch."""
         return min(len(self) * self.batch_size, self.size)
 
-    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int = 0, start: int = 0, turn: Turn = (0, 1)) -> Iterator[Batch]:
         """Returns the batches of an epoch from batch ``start``, or the pieces of each that are this process's.
 
-        Those before ``start`` are not read, but for a stream, and the others are the same as in the whole epoch.
+        Those before ``start`` are not read, but for a stream, and the others are the same as in the whole epoch. Where
+        processes take whole batches in ``turn``, there is ``NOTHING`` in place of those of the others.
         """
         batches = cut(self._order(number, start), self.batch_size)
         seed = derive_seed(self.seed, "workers", number)
@@ -80,8 +70,8 @@ class BatchLoader:
             # It is read to its end, where its length is checked, also where drop_last leaves out the last batch.
             stream = zip_longest(batches, self.source.stream(self.batch_size, seed, number, start))
             changed = (self._changed(batch, samples, number) for samples, batch in stream if samples is not None)
-            return (piece for place, batch in enumerate(changed) for piece in self.own_pieces(batch, place))
-        parts = [part for place, batch in enumerate(batches) for part in self._own(batch, place)]
+            return (piece for place, batch in enumerate(changed) for piece in self.own_pieces(batch, place, turn))
+        parts = [part for place, batch in enumerate(batches) for part in self._own(batch, place, turn)]
         read = self.source.batches([self._samples(part) for part in parts if len(part)], seed)
         if self.transform is None and self.augment is None and not self.reconstructs and all(map(len, parts)):
             return read
@@ -101,9 +91,9 @@ class BatchLoader:
         """Returns the first samples of the split as one batch on the device, transformed but not augmented."""
         return self._transformed(self.source.take(torch.arange(min(count, self.size))))
 
-    def own_pieces(self, batch: Batch, place: int = 0) -> Iterator[Batch]:
+    def own_pieces(self, batch: Batch, place: int = 0, turn: Turn = (0, 1)) -> Iterator[Batch]:
         """Returns the pieces of a whole batch, the one at ``place`` of an epoch, that are this process's."""
-        for piece in self._own(torch.arange(batch.size), place):
+        for piece in self._own(torch.arange(batch.size), place, turn):
             yield batch.map(itemgetter(slice(int(piece[0]), int(piece[-1]) + 1))) if len(piece) else NOTHING
 
     def augmented(self, batch: Batch, epoch: int, samples: Tensor) -> Batch:
@@ -133,9 +123,10 @@ class BatchLoader:
     def _samples(self, order: Tensor) -> Tensor:
         return order if self.classes is None else order % self.size
 
-    def _own(self, batch: Tensor, place: int) -> Sequence[Tensor]:
+    def _own(self, batch: Tensor, place: int, turn: Turn) -> Sequence[Tensor]:
         """The pieces of a batch, contiguous and perhaps empty, that this process takes."""
-        if place % self.turns != self.turn:
+        number, turns = turn
+        if place % turns != number:
             return [batch[:0]]
         if self.piece_count == 1:
             return [batch]

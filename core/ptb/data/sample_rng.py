@@ -4,6 +4,8 @@ Each number is a hash of the seed, the epoch, the sample and how many came befor
 batches, so a checkpoint saves nothing of it, and a resumed run repeats none.
 """
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -32,9 +34,7 @@ class SampleGenerator:
 
     def uniform(self, *shape: int) -> Tensor:
         """Returns float32 ``[B, *shape]``, uniform in [0, 1)."""
-        count = 1
-        for size in shape:
-            count *= size
+        count = prod(shape)
         places = torch.arange(self._drawn + 1, self._drawn + count + 1, device=self._keys.device)
         self._drawn += count
         bits = _mix(self._keys[:, None] + places * GOLDEN)

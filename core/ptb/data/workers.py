@@ -25,7 +25,7 @@ from torch.utils.data._utils import signal_handling
 from ptb.data.batch import Batch
 from ptb.data.samples import BatchReader, Collate, remedy, split_size
 from ptb.device import cores, is_memory_error
-from ptb.errors import DataError, PtbError, one_line
+from ptb.errors import SIGNALS, DataError, PtbError, one_line
 
 Parts = Callable[[int], Iterator[Sequence[int]]]  # the samples of each batch from one batch on
 Key = tuple[int, str, int, Sequence[int], int]  # number of the reading; split, seed, samples and epoch for the reader
@@ -38,8 +38,6 @@ TIMEOUT = 120.0
 SLICE = 1.0
 # What a worker gets to be gone, seconds.
 GRACE = 0.5
-# Terminals and job schedulers send these to all processes of a run, and only the main one knows what to save.
-LEFT_TO_THE_RUN = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Workers:
@@ -286,9 +284,8 @@ class _WorkerSamples(Dataset[Any]):
 
 def _begin_worker(worker: int) -> None:
     """Has this worker ignore signals to its process group, and end with the process that started it."""
-    for name in LEFT_TO_THE_RUN:
-        if hasattr(signal, name):  # Windows lacks one
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in SIGNALS:  # only the main process knows what to save
+        signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with_the_run, daemon=True).start()  # torch's own watch looks only between two batches
 
 

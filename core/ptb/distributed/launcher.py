@@ -16,13 +16,12 @@ from time import monotonic, sleep
 from typing import IO, Any
 
 from ptb.distributed.place import LAUNCHER, LISTENER, PEER_LOST
-from ptb.errors import ConfigError, one_line
+from ptb.errors import SIGNALS, ConfigError, one_line
 
 LOOK = 0.05  # seconds between two looks at the processes
 GRACE = 3.0  # what the others get to end by themselves after one has failed, seconds
 MOST_LINES = 10  # of what a failed process has said
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 def launch(nproc: int, arguments: Sequence[str]) -> int:
@@ -37,7 +36,7 @@ def launch(nproc: int, arguments: Sequence[str]) -> int:
             raise ConfigError(f"the processes cannot meet on 127.0.0.1: {one_line(error)}") from error
         os.set_inheritable(listener.fileno(), True)
         heard: list[int] = []
-        former = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in _PASSED_ON}
+        former = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in SIGNALS}
         stack.callback(lambda: [signal.signal(number, each) for number, each in former.items()])
         if sys.stderr is not None and sys.stderr.isatty():
             print(f"starting {nproc} processes", file=sys.stderr)  # each imports torch first, which takes seconds

@@ -44,9 +44,9 @@ class World:
         self._seconds = timeout()
         self._calls = 0
         try:
-            self._store = _store(place, timedelta(seconds=self._seconds))
-            backend = "nccl" if device.type == "cuda" else "gloo"
             limit = timedelta(seconds=self._seconds)
+            self._store = _store(place, limit)
+            backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.size, timeout=limit)
         except (RuntimeError, ValueError) as error:
             raise PeerLostError(

@@ -15,8 +15,9 @@ from ptb.runs.recorder import Progress, Recorder
 from ptb.runs.result import RunResult
 from ptb.runs.start import fit, keep_plugin_files, recording
 from ptb.runs.together import check_alike, follow
+from ptb.storage import atomic
 from ptb.storage.checkpoint import Checkpoint, find_checkpoints, load_checkpoint, resolve_checkpoint, save_checkpoint
-from ptb.storage.run_directory import RunDirectory, check_output
+from ptb.storage.run_directory import RunDirectory, check_output, read_json, write_json
 from ptb.training.state import component_state, load_component_state
 from ptb.training.trainer import Trainer
 
@@ -61,11 +62,11 @@ def continue_run(
     run = RunDirectory.create(output, config.model.entry.name, config.dataset.entry.name)
     with recording(composed, run, progress) as recorder:
         check_output(run.path)
-        then, now = parent.read_manifest(), manifest.describe(composed)
+        then, now = read_json(parent.manifest), manifest.describe(composed)
         about = {"path": str(parent.path), "run": then.get("run"), "step": checkpoint.step, "changed": changed}
         kept = preprocessing.write(run, files)
         # Before the config, which makes it a run: one without a parent would be trained from the beginning.
-        run.write_manifest(now | kept | {"run": recorder.id, "parent": about, **(labels or {})})
+        write_json(run.manifest, now | kept | {"run": recorder.id, "parent": about, **(labels or {})})
         run.write_config(config.as_config())
         keep_plugin_files(composed, run)
         for text in manifest.changes(then, now):
@@ -87,7 +88,7 @@ def continue_run(
 def _copy(parent: RunDirectory, run: RunDirectory, recorder: Recorder, checkpoint: Checkpoint, rows: int) -> None:
     """Take over the rows up to the checkpoint, and the checkpoints that its labels name."""
     lines = parent.rows().splitlines(keepends=True)[:rows]
-    run.write_rows(b"".join(lines))
+    atomic.write_atomically(run.metrics, b"".join(lines))
     there = find_checkpoints(parent.checkpoints)
     for step in {*checkpoint.metadata.get("labels", {}).values()} - {checkpoint.step}:
         if step in there:

@@ -62,7 +62,7 @@ def evaluate_run(
         warn_of_other_code(run, (component.entry.found for component in config.components().values()))
         metrics = trainer.eval_metrics
         values = evaluate(objective, metrics, loader)
-        rows = [*prediction_rows(composed.bundle, objective, loader, split)] if samples else None
+        rows = [*prediction_rows(composed, loader, split)] if samples else None
         if record:
             write_predictions(run, composed, loader, split, saved.step)
         trainer.calls.now = ""

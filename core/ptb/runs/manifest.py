@@ -19,7 +19,7 @@ from ptb.runs.overrides import RESUME_KEYS
 from ptb.runs.provenance import plugin_changes, record, recorded_plugins
 from ptb.seeding import seed_global
 from ptb.storage.checkpoint import Checkpoint
-from ptb.storage.run_directory import RunDirectory
+from ptb.storage.run_directory import RunDirectory, read_json
 
 # What the last bits of a run depend on, and what messages call it.
 _REPORTED = {
@@ -126,7 +126,7 @@ def check_config(run: RunDirectory, checkpoint: Checkpoint | None, composed: Com
 
 def check_same_data(run: RunDirectory, composed: ComposedRun) -> None:
     """Warns where the data is not that of the run; where the data set has other settings, raises ``DataError``."""
-    recorded = run.read_manifest().get("dataset_sha256")
+    recorded = read_json(run.manifest).get("dataset_sha256")
     then, now = RunConfig.read([run.config]).values.get("dataset"), composed.config.dataset.as_config()
     if then != now and recorded != _fingerprint(composed):
         changed = sorted(f"dataset.{key}" for key in {*(then or {}), *now} if (then or {}).get(key) != now.get(key))
@@ -155,16 +155,18 @@ def git_commit() -> str | None:
 
 def _describe_data(composed: ComposedRun) -> dict[str, Any]:
     spec = composed.bundle.spec
-    counted = {"class_counts": list(spec.class_counts)} if spec.class_counts else {}
+    further = {
+        "positions": list(spec.positions),
+        "class_names": list(spec.class_names),
+        "class_counts": list(spec.class_counts),
+        "columns": _columns(composed),
+    }
     return {
         "samples": {split: loader.samples for split, loader in composed.trainer.eval_loaders.items()},
         "inputs": spec.inputs,
         "input_shape": list(spec.input_shape),
         "target": spec.target,
-        **({"positions": list(spec.positions)} if spec.positions else {}),
-        **({"class_names": list(spec.class_names)} if spec.class_names else {}),
-        **counted,
-        **({"columns": columns} if (columns := _columns(composed)) else {}),
+        **{key: values for key, values in further.items() if values},
     }
 
 
@@ -179,7 +181,7 @@ def _columns(composed: ComposedRun) -> list[str]:
 
 def other_columns(run: RunDirectory, composed: ComposedRun) -> str:
     """Where a table has other columns than that of the run with which it begins, as text; else empty."""
-    data, now = run.read_manifest().get("data"), _columns(composed)
+    data, now = read_json(run.manifest).get("data"), _columns(composed)
     then = data.get("columns", []) if isinstance(data, dict) else []  # the folder of a config file may be anything
     changed = {"new": [name for name in now if name not in then], "gone": [name for name in then if name not in now]}
     told = [f"{word}: {listing(names)}" for word, names in changed.items() if names]

@@ -9,13 +9,13 @@ from ptb.data.spec import DataBundle
 from ptb.errors import DataError, tidy
 from ptb.registry.registry import Registry
 from ptb.runs import preprocessing
-from ptb.runs.trained import listed, read_samples, usable
+from ptb.runs.trained import listed, read_samples
 from ptb.storage.run_directory import RunDirectory
 
 
 def bundle_of(run: RunDirectory, registry: Registry, sources: Any) -> DataBundle:
     """The samples of sources, as the preprocessor of the run reads them."""
-    preprocessor = preprocessing.read(run, usable(registry)).preprocessor
+    preprocessor = preprocessing.read(run, registry).preprocessor
     given = [*listed(sources)]
     read = list(read_samples(preprocessor.read, given))
     for sample in read:

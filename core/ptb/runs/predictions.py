@@ -4,6 +4,7 @@ import base64
 import json
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, count, islice, zip_longest
@@ -56,18 +57,18 @@ class RunView:
             write_predictions(self._run, self._composed, loaders[split], split, saved.step)
 
 
-def prediction_rows(
-    bundle: DataBundle, objective: Objective, loader: BatchLoader, split: str
-) -> Iterator[dict[str, Any]]:
+def prediction_rows(composed: ComposedRun, loader: BatchLoader, split: str) -> Iterator[dict[str, Any]]:
     """A dict for each sample of a split: input, truth, what is predicted, and its loss where there is one."""
+    bundle, objective = composed.bundle, composed.trainer.objective
     preprocessor = _preprocessor(bundle)
     objective.calls.now = "dataset"
     names = iter(bundle.names(split)) if bundle.names else (f"{split}:{number}" for number in count(0))
     with preserve_state(objective.model, objective.loss), torch.inference_mode(), _unreduced(objective.loss):
         objective.model.eval()
-        batches = loader.epoch()
-        while turn := list(islice(batches, loader.turns)):  # each process computes one of them
-            rows = [row for batch in turn if batch.size for row in _rows_of(preprocessor, objective, batch)]
+        _, size = objective.turn
+        batches = loader.epoch(turn=objective.turn)
+        while group := list(islice(batches, size)):  # each process computes one of them
+            rows = [row for batch in group if batch.size for row in _rows_of(preprocessor, objective, batch)]
             if objective.processes is not None:
                 rows = [*chain(*objective.processes.gather(rows))]
             objective.calls.now = "dataset"
@@ -92,47 +93,37 @@ def _rows_of(preprocessor: Preprocessor, objective: Objective, batch: Batch) -> 
 
 def write_predictions(run: RunDirectory, composed: ComposedRun, loader: BatchLoader, split: str, step: int) -> None:
     """Write both files of a split, with the weights that the model has now, those of ``step``."""
-    bundle, objective = composed.bundle, composed.trainer.objective
+    bundle, processes = composed.bundle, composed.trainer.objective.processes
     left_out = _left_out(bundle.spec)
-    rows, shown, lines = _Shown(), {}, []
-    for number, row in enumerate(prediction_rows(bundle, objective, loader, split)):
+    shown, lines = {}, []
+    losses: list[tuple[float, int]] = []
+    pairs: dict[tuple[str, str], list[int]] = defaultdict(list)  # samples by truth and prediction
+    for number, row in enumerate(prediction_rows(composed, loader, split)):
         kept = {name: value for name, value in row.items() if name not in left_out}
         lines.append(json.dumps({"step": step, "sample": number, **finite(kept)}, ensure_ascii=False) + "\n")
-        rows.add(number, row)
+        if "loss" in row:
+            losses.append((-row["loss"], number))
+        is_class = isinstance(row["truth"], str) and isinstance(row.get("prediction"), str)
+        pairs[(row["truth"], row["prediction"]) if is_class else ("", "")].append(number)
     samples: Any = getattr(bundle, split, None)
     size = 0
-    for number in rows.chosen() if hasattr(samples, "__getitem__") else ():
+    for number in _chosen(losses, pairs) if hasattr(samples, "__getitem__") else ():
         line = json.dumps({"sample": number, **_preview(_preprocessor(bundle).show(samples[number][0]))})
         size += len(line)
         if size > MOST_BYTES:
             break
         shown[number] = line + "\n"
-    if objective.processes is not None and objective.processes.rank:
+    if processes is not None and processes.rank:
         return
     atomic.write_atomically(run.samples(split), "".join(shown[number] for number in sorted(shown)))
     atomic.write_atomically(run.predictions(split), "".join(lines))
 
 
-class _Shown:
-    """Chooses the samples that are shown: the worst, and the first of each pair of truth and prediction."""
-
-    def __init__(self) -> None:
-        self._losses: list[tuple[float, int]] = []
-        self._pairs: dict[tuple[str, str], list[int]] = {}
-
-    def add(self, number: int, row: dict[str, Any]) -> None:
-        if "loss" in row:
-            self._losses.append((-row["loss"], number))
-        is_class = isinstance(row["truth"], str) and isinstance(row.get("prediction"), str)
-        pair = self._pairs.setdefault((row["truth"], row["prediction"]) if is_class else ("", ""), [])
-        if len(pair) < EACH:
-            pair.append(number)
-
-    def chosen(self) -> list[int]:
-        """The worst first, then mistakes, then the rest."""
-        worst = [number for _, number in sorted(self._losses)[:WORST]]
-        pairs = sorted(self._pairs.items(), key=lambda pair: pair[0][0] == pair[0][1])
-        return [*dict.fromkeys([*worst, *(number for _, numbers in pairs for number in numbers)])]
+def _chosen(losses: list[tuple[float, int]], pairs: dict[tuple[str, str], list[int]]) -> list[int]:
+    """The samples that are shown: the worst, then the first of each pair of truth and prediction, mistakes first."""
+    worst = [number for _, number in sorted(losses)[:WORST]]
+    mistakes_first = sorted(pairs, key=lambda pair: pair[0] == pair[1])
+    return [*dict.fromkeys([*worst, *(number for pair in mistakes_first for number in pairs[pair][:EACH])])]
 
 
 def _left_out(spec: DataSpec) -> set[str]:

@@ -1,10 +1,9 @@
 """The preprocessor of a run on disk: ``preprocessor.json`` and ``preprocessor.safetensors``, without pickle."""
 
 import hashlib
-import importlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from safetensors.torch import load, save
@@ -12,13 +11,13 @@ from safetensors.torch import load, save
 from ptb.data.preprocessor import Preprocessor
 from ptb.data.spec import DataSpec, InputSpec
 from ptb.errors import ConfigError, PluginError, StorageError, one_line
-from ptb.registry.discovery import FoundPlugin
 from ptb.registry.local import advice
+from ptb.registry.registry import Registry
 from ptb.runs.blame import explaining
 from ptb.runs.compose import ComposedRun
 from ptb.storage import atomic
 from ptb.storage.codec import State, decode, encode
-from ptb.storage.run_directory import SCHEMA, RunDirectory
+from ptb.storage.run_directory import SCHEMA, RunDirectory, read_json
 
 NAMES = ("preprocessor.json", "preprocessor.safetensors")
 
@@ -68,7 +67,7 @@ class Saved(NamedTuple):
     predictions: bool
 
 
-def read(run: RunDirectory, plugins: Iterable[FoundPlugin]) -> Saved:
+def read(run: RunDirectory, registry: Registry) -> Saved:
     """The preprocessor of a run; its class is looked up in the plugin that the run has recorded, and nowhere else.
 
     Raises:
@@ -76,7 +75,7 @@ def read(run: RunDirectory, plugins: Iterable[FoundPlugin]) -> Saved:
         StorageError: its files are not those that were saved, or its manifest cannot be read.
         PluginError: its plugin is not installed, or has no such class.
     """
-    manifest = run.read_manifest()
+    manifest = read_json(run.manifest)
     if not manifest:
         raise StorageError(f"{run.manifest} is not there or damaged; put it back")
     hashes = manifest.get("preprocessor")
@@ -100,7 +99,7 @@ def read(run: RunDirectory, plugins: Iterable[FoundPlugin]) -> Saved:
         width, predictions = int(values["output_size"]), bool(values["predictions"])
     except Exception as error:  # whatever else it holds
         raise StorageError(f"{run.path / NAMES[0]} is not a preprocessor of ptb: {one_line(error)}") from error
-    kind = _class(run, target, distribution, plugins)
+    kind = _class(run, target, distribution, registry)
     with explaining(PluginError, f"the preprocessor {target} ({distribution}) does not take its saved state"):
         preprocessor = kind()
         preprocessor.spec = made
@@ -108,9 +107,10 @@ def read(run: RunDirectory, plugins: Iterable[FoundPlugin]) -> Saved:
     return Saved(preprocessor, width, predictions)
 
 
-def _class(run: RunDirectory, target: str, distribution: str, plugins: Iterable[FoundPlugin]) -> type[Preprocessor]:
+def _class(run: RunDirectory, target: str, distribution: str, registry: Registry) -> type[Preprocessor]:
     """The class at ``target``; only modules of the plugin are imported, because a run may come from anywhere."""
-    plugin = next((found for found in plugins if found.name == distribution), None)
+    rejected = [plugin.found for plugin in registry.rejected()]
+    plugin = next((each for each in registry.found() if each.name == distribution and each not in rejected), None)
     if plugin is None:
         is_file = distribution.endswith(".py")
         remedy = advice(distribution, [run.config]) if is_file else f"run\n  python -m pip install {distribution}"
@@ -118,14 +118,12 @@ def _class(run: RunDirectory, target: str, distribution: str, plugins: Iterable[
             f"the run needs the plugin '{distribution}' for its preprocessor, and it is not installed or not used; "
             f"{remedy}"
         )
-    module, _, path = target.partition(":")
+    module = target.partition(":")[0]
     tops = {point.module.partition(".")[0] for point in plugin.entry_points}
     if module.partition(".")[0] not in tops:
         raise PluginError(f"the preprocessor {target} of the run is in no module of the plugin '{plugin}'")
     with explaining(PluginError, f"the preprocessor {target} of '{plugin}' cannot be imported"):
-        kind: Any = importlib.import_module(module)
-        for attribute in path.split("."):
-            kind = getattr(kind, attribute)
+        kind: Any = resolve_name(target)
     if not (isinstance(kind, type) and issubclass(kind, Preprocessor)):
         raise PluginError(f"{target} of '{plugin}' is not a ptb.Preprocessor")
     return kind

@@ -11,7 +11,7 @@ from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ptb.errors import printable
+from ptb.errors import SIGNALS, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 REDRAW_SECONDS = 0.2
 LEVELS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 24
-# Ctrl-C, a plain kill, and a closed terminal, which Windows does not have
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 PYTHON_SIGNALS = (signal.SIGINT,)  # where a run is a part of a program, which has its own way with the others
 
 

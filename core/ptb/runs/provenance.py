@@ -13,7 +13,7 @@ from typing import Any
 from ptb.errors import PluginError, listing
 from ptb.registry.discovery import FoundPlugin
 from ptb.registry.local import advice
-from ptb.storage.run_directory import RunDirectory
+from ptb.storage.run_directory import RunDirectory, read_json
 
 # What an installer writes beside the files of the plugin itself.
 _NOT_CONTENT = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
@@ -41,7 +41,7 @@ def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> set[str
     Raises:
         PluginError: one of them is missing or has changed; the message says what differs.
     """
-    records = recorded_plugins(RunDirectory(manifest.parent).read_manifest())
+    records = recorded_plugins(read_json(manifest))
     if records is None:
         raise PluginError(f"{manifest} does not say which files the plugins of the run had")
     now = {found.name: record(found) for found in installed if found.name in records}
@@ -55,7 +55,7 @@ def check_unchanged(manifest: Path, installed: Iterable[FoundPlugin]) -> set[str
 
 def warn_of_other_code(run: RunDirectory, plugins: Iterable[FoundPlugin]) -> None:
     """Warns of each plugin whose code is not that which the run recorded: its figures may be others now."""
-    then = recorded_plugins(run.read_manifest()) or {}
+    then = recorded_plugins(read_json(run.manifest)) or {}
     now = {found.name: record(found) for found in dict.fromkeys(plugins) if found.name in then}
     for text in plugin_changes({name: then[name] for name in now}, now):
         warnings.warn(f"plugin {text}: what it computes may not be what it computed in the run", stacklevel=3)
@@ -115,7 +115,7 @@ def _source_files(plugin: FoundPlugin) -> Iterator[tuple[str, Path]]:
             continue
         folders = (spec.submodule_search_locations or ()) if spec else ()
         for folder in folders:
-            for inner, _, names in os.walk(folder):
+            for inner, _, names in os.walk(folder):  # which passes over a folder that cannot be read
                 start = Path(top, os.path.relpath(inner, folder)).as_posix()
                 yield from ((f"{start}/{name}", Path(inner, name)) for name in names if not name.endswith(".pyc"))
         if spec is not None and spec.origin and not folders:

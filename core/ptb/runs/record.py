@@ -8,7 +8,7 @@ from typing import Any
 
 from ptb.errors import ConfigError, StorageError, one_line
 from ptb.storage import atomic
-from ptb.storage.run_directory import RunDirectory
+from ptb.storage.run_directory import RunDirectory, read_json
 
 
 class RunRecord:
@@ -39,12 +39,12 @@ class RunRecord:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the run was made with; empty without a readable ``manifest.json``."""
-        return self._run.read_manifest()
+        return read_json(self._run.manifest)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """How the run ended; empty while it is going on, or where it was killed."""
-        return self._run.read_summary()
+        return read_json(self._run.summary)
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from ptb.runs.record import RunRecord
 from ptb.runs.result import RunResult
 from ptb.runs.state_check import drop_unsavable
 from ptb.runs.together import measure_test
+from ptb.storage import atomic
 from ptb.storage.checkpoint import (
     Checkpoint,
     differences,
@@ -28,7 +29,7 @@ from ptb.storage.checkpoint import (
 )
 from ptb.storage.codec import DecodeError, EncodeError, encode
 from ptb.storage.digest import weights_sha256
-from ptb.storage.run_directory import RunDirectory
+from ptb.storage.run_directory import RunDirectory, write_json
 from ptb.training.evaluation import MetricsRow
 from ptb.training.protocols import IntervalMetric
 from ptb.training.snapshot import restore_snapshot, take_snapshot
@@ -121,7 +122,7 @@ class Recorder:
             restore_snapshot(trainer, state)
             if trainer.state.step != checkpoint.step:
                 raise DecodeError(f"it is the state of step {trainer.state.step}")
-            again = Checkpoint(checkpoint.path, checkpoint.step, checkpoint.metadata, encode(self._snapshot()))
+            again = encode(self._snapshot())
         except (ConfigError, StorageError):
             raise
         except (Exception, SystemExit) as error:  # a component may raise anything on the state of another one
@@ -129,7 +130,8 @@ class Recorder:
             who = f"{component.entry} raised " if component else ""
             raise StorageError(f"cannot resume from {checkpoint.path}: {who}{one_line(error)}") from error
         # Observers may come and go, and callbacks whose state is dropped begin anew.
-        lost = [each for each in differences(checkpoint, again) if not each.startswith("callbacks")] if exact else []
+        found = differences(checkpoint.state, again) if exact else []
+        lost = [each for each in found if not each.startswith("callbacks")]
         if lost and not dropped:
             message = f"{checkpoint.path} cannot be restored exactly: {listing(lost, 3)}"
             warnings.warn(f"{message}: the run will not end as if it had not been stopped", stacklevel=2)
@@ -175,8 +177,8 @@ class Recorder:
             skipped_steps=state.skipped_steps,
             model=trainer.model,
         )
-        self.run.write_summary(result.summary() | ({"reason": reason} if reason else {}))
-        self.run.write_card(model_card.text(RunRecord(self.run.path)))
+        write_json(self.run.summary, result.summary() | ({"reason": reason} if reason else {}))
+        atomic.write_atomically(self.run.card, model_card.text(RunRecord(self.run.path)))
         return result
 
     def line(self, text: str) -> None:

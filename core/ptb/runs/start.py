@@ -21,7 +21,7 @@ from ptb.runs.result import RunResult
 from ptb.runs.together import check_alike, describe, follow, lead, leaving
 from ptb.seeding import seed_global
 from ptb.storage.checkpoint import latest_valid, prune_checkpoints
-from ptb.storage.run_directory import RunDirectory, check_output
+from ptb.storage.run_directory import RunDirectory, check_output, read_json, write_json
 
 
 def start_run(
@@ -49,7 +49,7 @@ def start_run(
         recorder.started = True  # without a config.toml a summary.json would only be in the way of the next try
         keep_plugin_files(composed, run)
         kept = preprocessing.write(run, preprocessor)
-        run.write_manifest(manifest.describe(composed) | kept | {"run": recorder.id, **(labels or {})})
+        write_json(run.manifest, manifest.describe(composed) | kept | {"run": recorder.id, **(labels or {})})
         recorder.line(composed.summary_line())
         if composed.bundle.notes:
             recorder.line(f"data: {'; '.join(composed.bundle.notes)}")
@@ -75,7 +75,7 @@ def resume_run(
     check_alike(composed)
     with recording(composed, run, progress) as recorder:
         _check_lost_state(recorder)
-        then, now = run.read_manifest(), manifest.describe(composed)
+        then, now = read_json(run.manifest), manifest.describe(composed)
         checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
         same = then.get("dataset_sha256") == now["dataset_sha256"]
         manifest.check_config(run, checkpoint, composed, same)
@@ -121,7 +121,7 @@ def resume_run(
             keep_plugin_files(composed, run)
             now |= preprocessing.write(run, preprocessing.encoded(composed))
         if not trainer.is_over:
-            run.write_manifest({**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
+            write_json(run.manifest, {**now, **then, "run": recorder.id} | ({"resumed": entries} if entries else {}))
         recorder.started = True
         run.remove_summary()
         return fit(recorder, stop_after, resumes=checkpoint is not None)

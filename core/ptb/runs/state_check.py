@@ -3,7 +3,6 @@
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch.optim import Optimizer
 
 from ptb.errors import listing, one_line
 from ptb.seeding import preserve_rng_state
-from ptb.storage.checkpoint import Checkpoint, differences
+from ptb.storage.checkpoint import differences
 from ptb.storage.codec import EncodeError, decode, encode
 from ptb.training.protocols import Batch
 from ptb.training.snapshot import restore_snapshot, single_components, take_snapshot
@@ -109,7 +108,7 @@ def _differences(one: Any, other: Any, path: str, seen: set[int]) -> Iterator[st
     if one is other or id(one) in seen or _are_plainly_equal(one, other):
         return
     try:
-        if not differences(Checkpoint(Path(), 0, {}, encode(one)), Checkpoint(Path(), 0, {}, encode(other))):
+        if not differences(encode(one), encode(other)):
             return
         if not _is_by_id(one):
             yield path

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import accumulate, groupby, islice
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +18,6 @@ from ptb.data.decoding import plain
 from ptb.data.preprocessor import Preprocessor, Sample
 from ptb.data.spec import DataSpec
 from ptb.errors import DataError, PluginError, StorageError
-from ptb.registry.discovery import FoundPlugin
 from ptb.registry.registry import Registry, load_selected
 from ptb.runs import preprocessing
 from ptb.runs.assembly import PRECISIONS, to_memory_format
@@ -248,20 +246,19 @@ def load(
     run = RunDirectory.open(folder)
     config = RunConfig.read([run.config], {"device": device})
     registry = registry or load_selected(selection(config))
-    saved = preprocessing.read(run, usable(registry))
+    saved = preprocessing.read(run, registry)
     parts = resolve_some(config, registry, ["model", "loader", "trainer", *["loss"] * saved.predictions])
     components = {section: parts[section] for section in ("model", *["loss"] * saved.predictions)}
     warn_of_other_code(run, [component.entry.found for component in components.values()])
     weights = load_checkpoint(resolve_checkpoint(run.checkpoints, checkpoint or named))
     where = device_of(parts["run"].device)
     spec = saved.preprocessor.spec
-    with preserve_rng_state(), explain_oom(Calls(), str(where), 1, trains=False), ExitStack() as stack:
+    with preserve_rng_state(), explain_oom(Calls(), str(where), 1, trains=False), building(parts["model"]):
         seed_global(parts["run"].seed, "model")
         loss: Any = None
         if saved.predictions:
-            stack.enter_context(building(parts["loss"]))
-            loss = parts["loss"].build(spec)
-        stack.enter_context(building(parts["model"]))
+            with building(parts["loss"]):
+                loss = parts["loss"].build(spec)
         model: nn.Module = parts["model"].build(spec.with_output(saved.output_size))
         with explaining(StorageError, f"the checkpoint of step {weights.step} does not fit the model or the loss"):
             state = weights.decode(where)
@@ -273,12 +270,6 @@ def load(
     objective = Objective(model, loss, where, autocast=precision, pairs=spec.target == "similarity")
     batch_size, threads = parts["loader"].batch_size, parts["run"].threads
     return TrainedModel(objective, saved.preprocessor, weights.step, batch_size, threads, components)
-
-
-def usable(registry: Registry) -> list[FoundPlugin]:
-    """The plugins that are loaded."""
-    rejected = [plugin.found for plugin in registry.rejected()]
-    return [found for found in registry.found() if found not in rejected]
 
 
 def _alike(scores: Tensor | None, others: Tensor | None) -> bool:

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +59,6 @@ class Checkpoint:
         """The state as it was saved, tensors on the CPU or on ``device`` as they were then."""
         with _corrupt_if_malformed(self.path):
             return dict(decode(self.state, device))
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """The ``state_dict`` of the model, on the CPU."""
-        with _corrupt_if_malformed(self.path):
-            return dict(decode(State(self.state.node["model"], self.state.tensors)))
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], metadata: Mapping[str, Any]) -> Path:
@@ -204,16 +198,13 @@ def latest_valid(folder: Path, run: str | None, warn: Callable[[str], None]) -> 
     return None
 
 
-def differences(one: Checkpoint, other: Checkpoint, ignored: Collection[str] = VOLATILE) -> list[str]:
-    """What differs between two checkpoints of a training at one step, to the last bit, one line each.
-
-    ``ignored`` are places such as ``train_state.seconds``.
-    """
-    left, right = ({place: leaf for place, *leaf in _leaves(each.state, each.state.node)} for each in (one, other))
+def differences(one: State, other: State) -> list[str]:
+    """What differs between two states of a training at one step, to the last bit, one line each; not measured times."""
+    left, right = ({place: leaf for place, *leaf in _leaves(each, each.node)} for each in (one, other))
     found = []
     for place, (name, _) in (left | right).items():
         values = (each.get(place, (name, "nothing"))[1] for each in (left, right))
-        if name not in ignored and (difference := _difference(*values)):
+        if name not in VOLATILE and (difference := _difference(*values)):
             found.append(f"{name}: {difference}")
     return found
 

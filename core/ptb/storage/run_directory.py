@@ -26,10 +26,10 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.toml"
-        self.manifest = path / "manifest.json"
+        self.manifest = path / "manifest.json"  # what the run was made with
         self.metrics = path / "metrics.jsonl"
-        self.summary = path / "summary.json"
-        self.card = path / "MODEL_CARD.md"
+        self.summary = path / "summary.json"  # how the run ended
+        self.card = path / "MODEL_CARD.md"  # what people read of the run first
         self.report = path / "report.html"
         self.log = path / "log.txt"
         self.checkpoints = path / "checkpoints"
@@ -61,7 +61,7 @@ class RunDirectory:
 
     def has_trained(self) -> bool:
         """Whether ``metrics.jsonl`` or ``summary.json`` show that steps were taken."""
-        return bool(self.rows()) or self.read_summary().get("step") not in (None, 0)
+        return bool(self.rows()) or read_json(self.summary).get("step") not in (None, 0)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -84,26 +84,6 @@ class RunDirectory:
             atomic.make_folders(self.plugins)
         atomic.write_atomically(self.plugins / name, source)
 
-    def read_manifest(self) -> dict[str, Any]:
-        """What the run was made with; empty without a readable manifest."""
-        return _read_json(self.manifest)
-
-    def write_manifest(self, values: Mapping[str, Any]) -> None:
-        """Write what the run was made with."""
-        _write_json(self.manifest, values)
-
-    def read_summary(self) -> dict[str, Any]:
-        """How the run ended; empty without a readable summary."""
-        return _read_json(self.summary)
-
-    def write_summary(self, values: Mapping[str, Any]) -> None:
-        """Write how the run ended."""
-        _write_json(self.summary, values)
-
-    def write_card(self, text: str) -> None:
-        """Write what people read of the run first."""
-        atomic.write_atomically(self.card, text)
-
     def remove_summary(self) -> None:
         """Delete the summary and the model card of a run that goes on."""
         for path in (self.summary, self.card):
@@ -121,10 +101,6 @@ class RunDirectory:
         with atomic.storage_errors(self.metrics, verb="read"), suppress(FileNotFoundError):
             return atomic.read(self.metrics)
         return b""
-
-    def write_rows(self, rows: bytes) -> None:
-        """Write all of ``metrics.jsonl``."""
-        atomic.write_atomically(self.metrics, rows)
 
     def sync_rows(self) -> None:
         """Wait until the rows are on the disk."""
@@ -187,11 +163,12 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write the manifest or the summary of a run."""
     atomic.write_atomically(path, json.dumps({"schema": SCHEMA, **finite(values)}, indent=2) + "\n")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if the file is missing or holds something else."""
     with atomic.storage_errors(path, verb="read"), suppress(FileNotFoundError, ValueError, RecursionError):
         values = json.loads(atomic.read(path))

@@ -53,7 +53,7 @@ def evaluate(
         figures = RunningMetrics(objective, metrics)
         objective.calls.now = "dataset"
         nothing = torch.zeros((), device=objective.device)
-        for batch in batches.epoch():
+        for batch in batches.epoch(turn=objective.turn):
             if batch.size:
                 outputs = objective.forward(batch.inputs)
                 loss = objective.mean_loss(outputs, batch)

@@ -72,6 +72,11 @@ class Objective:
         if reduction == "mean":
             self._denominator = own if callable(own) else _visible if positions else None
 
+    @property
+    def turn(self) -> tuple[int, int]:
+        """The number of this process, and of those that evaluate whole batches in turn."""
+        return (0, 1) if self.processes is None else (self.processes.rank, self.processes.size)
+
     def forward(self, inputs: Any) -> Any:
         """The outputs of the model: scores ``[B, output_size, *positions]``, for pairs embeddings ``[B, 2, E]``."""
         self.calls.now = "model"

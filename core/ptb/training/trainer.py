@@ -295,7 +295,7 @@ class Trainer:
         """The micro-batches of the next step; none at the end of the epoch."""
         self._began = perf_counter()
         self.calls.now = "dataset"
-        return list(islice(batches, self.settings.accumulate * self.train_loader.pieces_of_batch))
+        return list(islice(batches, self.settings.accumulate * len(self.train_loader.pieces)))
 
     def _advance(self, output: StepOutput) -> None:
         """Count a step that was taken, or that fp16 gradients made the scaler skip."""
@@ -308,23 +308,15 @@ class Trainer:
         """Take these pieces of each batch from now on, and of evaluations whole batches in turn."""
         self.shared, self.objective.processes = shared, processes
         self.train_loader.pieces, self.train_loader.piece_count = pieces, piece_count
-        if processes is not None:
-            for loader in self.eval_loaders.values():
-                loader.turn, loader.turns = processes.rank, processes.size
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Inside it, this process evaluates by itself what it else shares with others."""
         processes, self.objective.processes = self.objective.processes, None
-        turns = [(loader, loader.turn, loader.turns) for loader in self.eval_loaders.values()]
-        for loader, _, _ in turns:
-            loader.turn, loader.turns = 0, 1
         try:
             yield
         finally:
             self.objective.processes = processes
-            for loader, turn, count in turns:
-                loader.turn, loader.turns = turn, count
 
     def _combine(self, shared: SharedGradients, loss: Tensor, micro_batches: Sequence[Batch]) -> Tensor:
         """The loss of all pieces, whose gradients are in place then; what all processes know now is agreed."""

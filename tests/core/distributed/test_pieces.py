@@ -58,8 +58,7 @@ def test_whole_batches_are_taken_in_turn(world, size, batch_size):
     by_rank = []
     for rank in range(world):
         own = loader(size, batch_size, False)
-        own.turn, own.turns = rank, world
-        by_rank.append(steps(own.epoch()))
+        by_rank.append(steps(own.epoch(turn=(rank, world))))
     assert [[each for each in turn if each] for turn in zip(*by_rank, strict=True)] == [[each] for each in whole]
 
 

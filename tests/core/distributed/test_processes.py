@@ -85,7 +85,7 @@ def stopped(tmp_path_factory, ptb_):
 
 def weights(run):
     path = max(find_checkpoints(run / "checkpoints").items())[1]
-    return torch.cat([each.flatten() for each in load_checkpoint(path).weights.values()])
+    return torch.cat([each.flatten() for each in load_checkpoint(path).decode()["model"].values()])
 
 
 def close(one, other):

@@ -191,7 +191,7 @@ def test_a_new_run_begins_with_the_weights_that_fit(whole, built_in, tmp_path):
         composed = compose(resolve(config, built_in))
     own, new = torch.nn.ModuleList([whole.model]), composed.trainer.model
     first = next(iter(own[0].state_dict().values()))
-    best = load_checkpoint(find_checkpoints(whole.output / "checkpoints")[whole.best_step]).weights
+    best = load_checkpoint(find_checkpoints(whole.output / "checkpoints")[whole.best_step]).decode()["model"]
     assert first.shape == next(iter(new.state_dict().values())).shape
     assert torch.equal(next(iter(new.state_dict().values())), next(iter(best.values())))
 
@@ -240,22 +240,19 @@ def test_accumulation_cannot_change_inside_an_epoch(built_in, tmp_path):
 @pytest.mark.parametrize("place", ["manifest", "config", "rows", "labelled", "first"])
 def test_a_kill_while_a_run_takes_over_its_parent_is_told_with_what_to_type(built_in, tmp_path, monkeypatch, place):
     begun(built_in, tmp_path / "half", stop_after=80)
-    names = {
-        "manifest": "write_manifest",
-        "config": "write_config",
-        "rows": "write_rows",
+    calls = {
+        "manifest": "ptb.runs.branch.write_json",
+        "config": "ptb.storage.run_directory.RunDirectory.write_config",
+        "rows": "ptb.storage.run_directory.RunDirectory.rows",  # of the parent, to be copied
+        "labelled": "ptb.runs.branch.save_checkpoint",
+        "first": "ptb.runs.recorder.Recorder.save",
     }
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        if place in names:
-            patched.setattr(RunDirectory, names[place], killed)
-        elif place == "labelled":
-            patched.setattr("ptb.runs.branch.save_checkpoint", killed)
-        else:
-            patched.setattr("ptb.runs.recorder.Recorder.save", killed)
+        patched.setattr(calls[place], killed)
         patched.setattr("sys.argv", ["/somewhere/ptb", "run", "--continue", "a run"])
         with pytest.raises(KeyboardInterrupt):
             continued(built_in, tmp_path / "half", tmp_path / "rest")

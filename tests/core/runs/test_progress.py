@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from ptb.runs.progress import SIGNALS, ProgressBar, StopOnSignal, sparkline
+from ptb.errors import SIGNALS
+from ptb.runs.progress import ProgressBar, StopOnSignal, sparkline
 
 
 class Training:

@@ -292,7 +292,7 @@ def test_a_run_may_be_killed_twice_before_anything_is_saved(built_in, tmp_path, 
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr("ptb.runs.recorder.save_checkpoint", killed)
-        patch.setattr("ptb.storage.run_directory.RunDirectory.write_summary", killed)
+        patch.setattr("ptb.runs.recorder.write_json", killed)
         with pytest.raises(Killed):
             start_run(compose(resolve(RunConfig(**SMALL), built_in)), path)
         with pytest.raises(Killed):

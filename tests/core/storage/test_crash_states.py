@@ -26,7 +26,7 @@ from ptb.runs.overrides import resume_config
 from ptb.runs.start import start_run
 from ptb.storage import atomic
 from ptb.storage.checkpoint import CorruptCheckpoint, find_checkpoints, latest_valid, load_checkpoint, prune_checkpoints
-from ptb.storage.run_directory import RunDirectory, check_output
+from ptb.storage.run_directory import RunDirectory, check_output, read_json
 
 KEEP, STEPS = 2, 8  # two steps in each of four epochs: saved at 0, 2, 4, 6, 8
 CONFIG = {
@@ -252,12 +252,12 @@ def problems(case, place, rows, damaged=False):
     with run.writing():
         try:
             resume_config(run)
-            newest = latest_valid(run.checkpoints, run.read_manifest().get("run"), told.append)
+            newest = latest_valid(run.checkpoints, read_json(run.manifest).get("run"), told.append)
         except ptb.PtbError as error:
             return [str(error)]
     if told and not damaged:
         found.append(f"a file that is not whole has the name of a checkpoint: {told}")
-    if case.saved and "run" not in run.read_manifest():
+    if case.saved and "run" not in read_json(run.manifest):
         found.append("the manifest is lost")
     there = set()
     for step, path in find_checkpoints(run.checkpoints).items():

@@ -13,7 +13,14 @@ import ptb
 from ptb import ConfigError, RunConfig, StorageError
 from ptb.storage import atomic
 from ptb.storage.checkpoint import resolve_checkpoint
-from ptb.storage.run_directory import RunDirectory, check_output, finite, split_checkpoint
+from ptb.storage.run_directory import (
+    RunDirectory,
+    check_output,
+    finite,
+    read_json,
+    split_checkpoint,
+    write_json,
+)
 
 
 def test_a_new_or_empty_folder_is_taken(tmp_path):
@@ -55,7 +62,7 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path):
         run.append_row({"step": 1})
     run.summary.mkdir()
     with pytest.raises(StorageError, match=r"cannot write .*summary\.json"):
-        run.write_summary({"status": "finished"})
+        write_json(run.summary, {"status": "finished"})
 
 
 @pytest.mark.parametrize("left", [[], ["checkpoints/"], [".lock", "checkpoints/", ".config.toml.0123456789abcdef.tmp"]])
@@ -154,13 +161,13 @@ def test_a_run_has_trained_where_its_files_show_steps(rows, summary, trained, tm
     assert not run.has_trained()
     run.metrics.write_text(rows)
     if summary is not None:
-        run.write_summary(summary)
+        write_json(run.summary, summary)
     assert run.has_trained() is trained
 
 
 def test_a_summary_that_is_not_there_need_not_be_removed(tmp_path):
     run = RunDirectory(tmp_path)
-    run.write_summary({"status": "finished"})
+    write_json(run.summary, {"status": "finished"})
     for _ in range(2):
         run.remove_summary()
     assert not run.summary.exists()
@@ -188,14 +195,15 @@ def run(tmp_path):
 def test_what_a_run_was_made_with_is_read_from_the_manifest(run, manifest, expected):
     if manifest is not None:
         run.manifest.write_bytes(manifest.encode(errors="surrogateescape"))
-    assert run.read_manifest() == expected
+    assert read_json(run.manifest) == expected
 
 
 @pytest.mark.parametrize(
     ("read", "call"),
     [
-        *(("read_manifest", "open"), ("read_manifest", "read"), ("rows", "open"), ("has_trained", "read")),
-        *(("sync_rows", "stat"), ("sync_rows", "open"), ("is_started", "stat")),
+        *((lambda run: read_json(run.manifest), "open"), (lambda run: read_json(run.manifest), "read")),
+        *((RunDirectory.rows, "open"), (RunDirectory.has_trained, "read")),
+        *((RunDirectory.sync_rows, "stat"), (RunDirectory.sync_rows, "open"), (RunDirectory.is_started, "stat")),
     ],
 )
 def test_a_file_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(read, call, run, fail):
@@ -203,7 +211,7 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(read,
     run.manifest.write_text("{}")
     fail(call, errno.EIO)
     with pytest.raises(StorageError, match=r"(manifest\.json|metrics\.jsonl|config\.toml): Input/output error"):
-        getattr(run, read)()
+        read(run)
 
 
 FIGURES = st.recursive(

@@ -368,6 +368,7 @@ def _print_config(composed: "ComposedRun", as_json: bool) -> None:
 
 
 def _print_result(result: "RunResult", as_json: bool) -> None:
+    from ptb.runs.result import figures
     from ptb.storage.run_directory import RunDirectory, finite
 
     if as_json:
@@ -378,15 +379,15 @@ def _print_result(result: "RunResult", as_json: bool) -> None:
         f"{result.train_seconds:.1f} s of training "
         f"({result.samples_per_second:,.0f} samples/s)"
     )
-    splits: dict[str, list[str]] = {}
+    splits: dict[str, dict[str, float]] = {}
     for key, value in result.metrics.items():
         split, _, label = key.partition("/")
-        splits.setdefault(split, []).append(f"{label} {value:.4f}")
-    if "test" in splits and result.test_step != result.step:
-        splits["test"].append(f"(weights of step {result.test_step})")
-    if splits:
-        table = columns([("", ""), *((split, "  ".join(values)) for split, values in splits.items())], indent="  ")
-        click.echo(table.lstrip("\n"))
+        splits.setdefault(split, {})[label] = value
+    rows = {split: figures(values) for split, values in splits.items()}
+    if "test" in rows and result.test_step != result.step:
+        rows["test"] += f"  (weights of step {result.test_step})"
+    if rows:
+        click.echo(columns([("", ""), *rows.items()], indent="  ").lstrip("\n"))
     click.echo(f"recorded in {result.output}")
     if (page := RunDirectory(result.output).report).is_file():
         click.echo(f"report: {page}")

@@ -15,7 +15,7 @@ from ptb.runs import model_card
 from ptb.runs.compose import ComposedRun
 from ptb.runs.predictions import RunView
 from ptb.runs.record import RunRecord
-from ptb.runs.result import RunResult
+from ptb.runs.result import RunResult, figures
 from ptb.runs.state_check import drop_unsavable
 from ptb.runs.together import measure_test
 from ptb.storage import atomic
@@ -220,19 +220,15 @@ class Recorder:
         state.metrics |= row.named_values
         self.on_row(trainer, row)
         self._epoch_rows.clear()
-        figures = "  ".join(f"{label} {value:.4f}" for label, value in values.items())
         which = "the last" if step == state.step else "the best by " + trainer.settings.monitor
-        self.line(f"test  {figures}  (weights of step {step}, {which})")
+        self.line(f"test  {figures(values)}  (weights of step {step}, {which})")
 
     def _show_rows(self, inside: str = "") -> None:
         """One line: the splits of a boundary beside each other."""
         if not self._epoch_rows:
             return
         row, epochs = self._epoch_rows[0], str(self.trainer.settings.epochs)
-        parts = [
-            f"{each.split} " + " ".join(f"{label} {value:.4f}" for label, value in each.values.items())
-            for each in self._epoch_rows
-        ]
+        parts = [f"{each.split} {figures(each.values, ' ')}" for each in self._epoch_rows]
         speed = f"{row.samples_per_second:,.0f} samples/s" if row.samples_per_second else ""
         self._epoch_rows = []
         self.line(f"epoch {row.epoch:>{len(epochs)}}/{epochs}  {inside}{'  '.join(parts)}  {speed}".rstrip())

@@ -1,5 +1,6 @@
 """How a run ended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,8 @@ class RunResult:
     def summary(self) -> dict[str, Any]:
         """The entries of ``summary.json``."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("output", "model")}
+
+
+def figures(values: Mapping[str, float], gap: str = "  ") -> str:
+    """Figures as people read them: ``loss 0.0890  accuracy 0.9741``."""
+    return gap.join(f"{label} {value:.4f}" for label, value in values.items())

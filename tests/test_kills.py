@@ -242,7 +242,7 @@ def rows(path):
 
 def faults(whole, path):
     """In what a run that was killed has ended otherwise than one that was not."""
-    told = differences(last(whole), last(path))
+    told = differences(last(whole).state, last(path).state)
     told += [] if summary(whole) == summary(path) else [f"summary.json: {summary(path)}"]
     told += [] if rows(whole) == rows(path) else [f"metrics.jsonl: {rows(path)}"]
     there, wanted = ({each.name for each in folder.rglob("*")} for folder in (path, whole))

@@ -548,13 +548,13 @@ def best(path):
 
 def unlike(one, other):
     """What two runs ended differently in."""
-    told = differences(last(one), last(other))
+    told = differences(last(one).state, last(other).state)
     told += [] if rows(one) == rows(other) else [f"metrics.jsonl: {rows(one)} and {rows(other)}"]
     told += [] if summary(one) == summary(other) else [f"summary.json: {summary(one)} and {summary(other)}"]
     first, second = best(one), best(other)
     if first is None or second is None:
         return told if first is second else [*told, "one has no best checkpoint"]
-    return told + [f"best: {text}" for text in differences(first, second)]
+    return told + [f"best: {text}" for text in differences(first.state, second.state)]
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptb.cli.options import json_option, run_options
+    from ptb.cli.options import json_option, run_options, verbose_option
     from ptb.config.layers import RunConfig
     from ptb.data.preprocessor import Preprocessor, Sample
     from ptb.data.sample_rng import SampleGenerator
@@ -55,7 +55,7 @@ __all__ += [
     "TrainedModel",
     "checkpoint_path",
 ]
-__all__ += ["run_options", "json_option", "__version__"]
+__all__ += ["run_options", "json_option", "verbose_option", "__version__"]
 __all__ += ["PtbError", "ConfigError", "UnknownNameError", "DataError", "IncompatibleError", "NumericalError"]
 __all__ += ["NonFiniteError", "StorageError", "ResourceError", "PluginError", "InterruptedRunError"]
 
@@ -75,7 +75,7 @@ _NAMES = {
     "runs.api": ("train", "resume", "evaluate"),
     "runs.trained": ("TrainedModel", "load"),
     "storage.checkpoint": ("checkpoint_path",),
-    "cli.options": ("run_options", "json_option"),
+    "cli.options": ("run_options", "json_option", "verbose_option"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 # schedulers send them to all of its processes.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
+LONGEST_WARNING = 1000  # characters of one that are shown
+
 
 class PtbError(Exception):
     """Base class of all errors that ptb raises on purpose; the command line ends with ``exit_code``."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         processes_options,
         refuse_plugin_options,
         stray_output_to_stderr,
-        verbose_option,
     )
     from ptb.cli.text import columns, printable
     from ptb.config.resolve import ComponentConfig, GroupConfig, PartialConfig, resolve, resolve_some

@@ -248,7 +248,8 @@ as a full id."""
 PYTHON_INTRO = """\
 `import ptb` gives the names below and imports no torch; each name is loaded when it is first used. `train`, `resume`,
 `evaluate`, `load`, `TrainedModel`, `checkpoint_path`, `RunResult`, `SampleGenerator`, `StepOutput` and `NonFiniteError`
-need torch; `run_options` and `json_option` need click. What is not on this page may change with any version."""
+need torch; `run_options`, `json_option` and `verbose_option` need click. What is not on this page may change with any
+version."""
 
 PYTHON_DATA = {
     "hookimpl": "Marks a function of a plugin as a hook: write `@hookimpl` above it. It is a `pluggy.HookimplMarker`.",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb import ConfigError, json_option, run_options
-from ptb.internals import UserPath, installed, listing, plugin_options, stray_output_to_stderr, verbose_option
+from ptb import ConfigError, json_option, run_options, verbose_option
+from ptb.internals import UserPath, installed, listing, plugin_options, stray_output_to_stderr
 
 if TYPE_CHECKING:
     from ptb import RunConfig

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb import json_option, run_options
-from ptb.internals import UserPath, check_output, installed, printable, resolve, stray_output_to_stderr, verbose_option
+from ptb import json_option, run_options, verbose_option
+from ptb.internals import UserPath, check_output, installed, printable, resolve, stray_output_to_stderr
 
 if TYPE_CHECKING:
     from ptb import RunConfig

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb import PluginError, json_option
-from ptb.internals import columns, printable, refuse_plugin_options, verbose_option
+from ptb import PluginError, json_option, verbose_option
+from ptb.internals import columns, printable, refuse_plugin_options
 
 if TYPE_CHECKING:
     from ptb.internals import FoundPlugin

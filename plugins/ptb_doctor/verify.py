@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb import ConfigError, PtbError, StorageError, json_option, run_options
-from ptb.internals import columns, count, listing, plugin_arguments, printable, stray_output_to_stderr, verbose_option
+from ptb import ConfigError, PtbError, StorageError, json_option, run_options, verbose_option
+from ptb.internals import columns, count, listing, plugin_arguments, printable, stray_output_to_stderr
 
 if TYPE_CHECKING:
     from ptb import RunConfig

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb import ConfigError, PluginError, PtbError, RunConfig, RunRecord, json_option
+from ptb import ConfigError, PluginError, PtbError, RunConfig, RunRecord, json_option, verbose_option
 from ptb.internals import (
     ComponentConfig,
     ComponentName,
@@ -19,7 +19,6 @@ from ptb.internals import (
     plugin_options,
     stray_output_to_stderr,
     validate,
-    verbose_option,
 )
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from ptb import ConfigError, json_option
-from ptb.internals import UserPath, installed, plugin_options, stray_output_to_stderr, verbose_option
+from ptb import ConfigError, json_option, verbose_option
+from ptb.internals import UserPath, installed, plugin_options, stray_output_to_stderr
 
 
 @click.command()

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb import ConfigError, StorageError, json_option
-from ptb.internals import (
-    UserPath,
-    columns,
-    count,
-    printable,
-    refuse_plugin_options,
-    stray_output_to_stderr,
-    verbose_option,
-)
+from ptb import ConfigError, StorageError, json_option, verbose_option
+from ptb.internals import UserPath, columns, count, printable, refuse_plugin_options, stray_output_to_stderr
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptb import PluginError, UnknownNameError, json_option
+from ptb import PluginError, UnknownNameError, json_option, verbose_option
 from ptb.internals import (
     KINDS,
     ComponentName,
@@ -18,7 +18,6 @@ from ptb.internals import (
     plugin_options,
     printable,
     stray_output_to_stderr,
-    verbose_option,
 )
 from ptb_list.source import find_source
 

@@ -9,17 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ptb import ConfigError, DataError
-from ptb.internals import (
-    UserPath,
-    count,
-    installed,
-    plugin_options,
-    processes_options,
-    speaks,
-    stray_output_to_stderr,
-    verbose_option,
-)
+from ptb import ConfigError, DataError, verbose_option
+from ptb.internals import UserPath, count, installed, plugin_options, processes_options, speaks, stray_output_to_stderr
 
 if TYPE_CHECKING:
     from ptb import TrainedModel

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ptb import ConfigError, json_option
+from ptb import ConfigError, json_option, verbose_option
 from ptb.internals import (
     ComponentName,
     UserPath,
@@ -23,7 +23,6 @@ from ptb.internals import (
     speaks,
     storage_errors,
     stray_output_to_stderr,
-    verbose_option,
 )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ptb import ConfigError, RunRecord, json_option
-from ptb.internals import UserPath, installed, plugin_options, stray_output_to_stderr, verbose_option
+from ptb import ConfigError, RunRecord, json_option, verbose_option
+from ptb.internals import UserPath, installed, plugin_options, stray_output_to_stderr
 from ptb_report.observer import FILE
 from ptb_report.words import LANGUAGES
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ptb import ConfigError, PtbError, RunRecord, json_option
-from ptb.internals import UserPath, columns, count, finite, printable, tidy, verbose_option
+from ptb import ConfigError, PtbError, RunRecord, json_option, verbose_option
+from ptb.internals import UserPath, columns, count, finite, printable, tidy
 
 MOST_RUNS = 8  # beside each other on a screen
 MOST_SETTINGS = 20  # that are shown unasked

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptb import ConfigError, PluginError, json_option
-from ptb.internals import KINDS, UserPath, columns, count, put_off_dynamo, stray_output_to_stderr, verbose_option
+from ptb import ConfigError, PluginError, json_option, verbose_option
+from ptb.internals import KINDS, UserPath, columns, count, put_off_dynamo, stray_output_to_stderr
 
 if TYPE_CHECKING:
     from ptb_testing.outcome import Result

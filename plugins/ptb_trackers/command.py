@@ -6,18 +6,8 @@ from typing import Any
 
 import click
 
-from ptb import ConfigError, RunConfig, RunRecord, StorageError, json_option
-from ptb.internals import (
-    RunDirectory,
-    UserPath,
-    columns,
-    count,
-    installed,
-    listing,
-    plugin_options,
-    resolve_some,
-    verbose_option,
-)
+from ptb import ConfigError, RunConfig, RunRecord, StorageError, json_option, verbose_option
+from ptb.internals import RunDirectory, UserPath, columns, count, installed, listing, plugin_options, resolve_some
 from ptb_trackers.process import SenderProcess, replaced
 from ptb_trackers.rows import unsent
 from ptb_trackers.settings import TRACKERS

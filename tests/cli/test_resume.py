@@ -337,3 +337,12 @@ def test_an_evaluation_and_predictions_name_a_plugin_whose_code_has_changed(site
         assert facade.evaluate(path, registry=site.registry()) == before
     with pytest.warns(UserWarning, match=r"^plugin ptb-acme: its files differ: acme\.py"):
         facade.load(path, registry=site.registry())
+
+
+def test_what_a_parent_sets_can_be_removed_where_it_is_continued(ptb, tmp_path, built_in):
+    stopped(tmp_path / "half", built_in, callbacks={"ema": {"decay": 0.5}, "non-finite-report": {}})
+    done = ptb("run", "--continue", "half", "--output", "rest", "callbacks.non-finite-report=", "callbacks.ema.decay=")
+    assert done.returncode == 0, done.stderr
+    callbacks = RunConfig.read([tmp_path / "rest" / "config.toml"]).values["callbacks"]
+    assert [*callbacks] == ["ema"]
+    assert callbacks["ema"]["decay"] == 0.999

@@ -31,6 +31,7 @@ PUBLIC = {
         "StepOutput",
         "run_options",
         "json_option",
+        "verbose_option",
     ),
     *(
         "PtbError",

@@ -18,7 +18,7 @@ NAMES = {
     *("arguments", "derive_model", "naming_model", "plain_values", "validate"),
     *("UserPath", "plugin_options", "CORE_SECTIONS", "RunSettings"),
     *("CORE", "main", "installed", "plugin_arguments", "refuse_plugin_options", "stray_output_to_stderr"),
-    *("verbose_option", "processes_options", "speaks", "join", "leaving"),
+    *("processes_options", "speaks", "join", "leaving"),
     *("ProgressBar", "columns", "printable"),
     *(
         "SHARED_SECTIONS",

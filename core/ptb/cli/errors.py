@@ -16,11 +16,19 @@ import click
 
 from ptb.cli.text import printable
 from ptb.distributed.place import LAUNCHER, PEER_LOST, place
-from ptb.errors import ConfigError, InterruptedRunError, NumericalError, PluginError, PtbError, one_line, tidy
+from ptb.errors import (
+    LONGEST_WARNING,
+    ConfigError,
+    InterruptedRunError,
+    NumericalError,
+    PluginError,
+    PtbError,
+    one_line,
+    tidy,
+)
 
 VERBOSE = "ptb.verbose"
 COMMAND = "ptb.command"  # the record of the plugin's command that runs
-LONGEST_WARNING = 1000
 
 
 class PtbGroup(click.Group):

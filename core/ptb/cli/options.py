@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ptb.config.layers import RunConfig
     from ptb.registry.registry import Registry
     from ptb.registry.selection import Selection
+    from ptb.storage.run_directory import RunDirectory
 
 _PLUGINS = "ptb.plugins"
 
@@ -102,6 +103,8 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         flags = {flag: rest.pop(flag.replace("-", "_")) for flag in FLAGS}
         labelled = {kind.section: rest.pop(kind.flag) for kind in RUN_KINDS.values() if kind.labelled}
         base = () if parent_weights is None else _weights_of(parent_weights)
+        if (parent := rest.get("parent")) is not None:  # of --continue, which not every such command has
+            base = (_run_of(parent).config, *base)
         return command(config=RunConfig.read((*base, *files), flags, overrides, **labelled), **rest)
 
     decorators = [_kind_option(kind) for kind in RUN_KINDS.values()]
@@ -132,11 +135,15 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _weights_of(named: Path) -> tuple[Path | dict[str, Any], ...]:
     """The layers of ``--from RUN``: its settings, and its weights as initial ones."""
+    weights = {"name": "weights-file", "path": str(named.absolute()), "fitting": True}
+    return _run_of(named).config, {"initializer": weights}
+
+
+def _run_of(named: Path) -> "RunDirectory":
+    """The run of ``RUN[@C]``."""
     from ptb.storage.run_directory import RunDirectory, split_checkpoint
 
-    run = RunDirectory.open(split_checkpoint(str(named))[0])
-    weights = {"name": "weights-file", "path": str(named.absolute()), "fitting": True}
-    return run.config, {"initializer": weights}
+    return RunDirectory.open(split_checkpoint(str(named))[0])
 
 
 @contextmanager

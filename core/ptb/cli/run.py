@@ -297,7 +297,7 @@ def _branched(
 
     path, checkpoint = split_checkpoint(str(named))
     parent = RunDirectory.open(path)
-    partial = _resolved(config.over(parent.config))
+    partial = _resolved(config)
     if output is not None:
         check_output(output)
     changed = changed_keys(partial, parent)

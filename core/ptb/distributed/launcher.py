@@ -80,6 +80,9 @@ def _watch(processes: "list[subprocess.Popen[bytes]]", said: list[IO[bytes]], he
             for process in processes:
                 if process.poll() is None:
                     process.send_signal(number)
+        if passed_on > 1 and not _all_end(processes, GRACE):  # one that waits for something hears no signal
+            print(f"error: ended by a second {signal.Signals(heard[-1]).name}", file=sys.stderr)
+            return 128 + heard[-1]
         codes = [process.poll() for process in processes]
         if all(code is not None for code in codes) or any(code not in (None, 0) for code in codes):
             break

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ptb.errors import ConfigError
 
 # torchrun sets these, https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
-_KEYS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+KEYS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 TIMEOUT = "PTB_TIMEOUT"  # seconds that a process waits for the others
 LISTENER = "PTB_LISTENER"  # the descriptor of a socket on which rank 0 listens
 LAUNCHER = "PTB_LAUNCHER"  # the process that started this one
@@ -41,14 +41,14 @@ def place() -> Place:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return Place()
     values = []
-    for key, default in zip(_KEYS, (None, None, "0", os.environ["WORLD_SIZE"]), strict=True):
+    for key, default in zip(KEYS, (None, None, "0", os.environ["WORLD_SIZE"]), strict=True):
         text = os.environ.get(key, default) or ""
         if not text.isdecimal():
             raise ConfigError(f"the environment says {key}={text!r}; it must be a whole number, as torchrun sets it")
         values.append(int(text))
     rank, size, local_rank, local_size = values
     if not (rank < size and local_rank < local_size <= size):
-        said = " ".join(f"{key}={value}" for key, value in zip(_KEYS, values, strict=True))
+        said = " ".join(f"{key}={value}" for key, value in zip(KEYS, values, strict=True))
         raise ConfigError(f"the environment contradicts itself: {said}; start with `ptb run --nproc N` or torchrun")
     return Place(rank, size, local_rank, local_size)
 

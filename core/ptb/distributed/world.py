@@ -16,7 +16,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import GroupMember
 from torch.distributed.rendezvous import rendezvous
 
-from ptb.distributed.place import LAUNCHER, LISTENER, PEER_LOST, Place, timeout
+from ptb.distributed.place import KEYS, LAUNCHER, LISTENER, PEER_LOST, Place, timeout
 from ptb.errors import PtbError, listing, one_line
 
 BEAT = 1.0  # seconds between two notes of how far a process is
@@ -103,11 +103,16 @@ class World:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Inside it nothing can be said to the others, who would not listen: a collective is an error at once."""
+        """Inside it this process is alone, as nobody would listen: a collective is an error at once.
+
+        What is evaluated or started there is a run of one process.
+        """
         group, GroupMember.WORLD = GroupMember.WORLD, None
+        hidden = {key: os.environ.pop(key) for key in (*KEYS, LAUNCHER) if key in os.environ}
         try:
             yield
         finally:
+            os.environ.update(hidden)
             GroupMember.WORLD = group
 
     def leave(self) -> None:

@@ -107,7 +107,16 @@ def _restore(recorder: Recorder, checkpoint: Checkpoint, changed: list[str], gon
         _step_forward(trainer, checkpoint.step)
     ahead = [dict(group) for group in optimizer.param_groups]
     stepped = component_state(scheduler) if reschedules else None
+    # What a callback keeps of its settings is in its state where it has no state_dict: those that have changed win.
+    given = [
+        (callback, key, value)
+        for label, callback in trainer.callbacks.components().items()
+        for key, value in getattr(callback, "__dict__", {}).items()
+        if f"callbacks.{label}.{key.lstrip('_')}" in changed
+    ]
     recorder.restore_from(checkpoint, gone, exact=False)
+    for callback, key, value in given:
+        setattr(callback, key, value)
     before = _rates(optimizer.param_groups)
     asked = {key.removeprefix("optimizer.") for key in changed if key.startswith("optimizer.")}
     for group, new, moved in zip(optimizer.param_groups, fresh, ahead, strict=True):

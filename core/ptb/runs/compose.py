@@ -15,7 +15,7 @@ from ptb.errors import IncompatibleError, PluginError, count
 from ptb.registry.registry import PluginInfo
 from ptb.runs.assembly import Assembly, build_dataset, make_loaders, to_memory_format
 from ptb.runs.blame import explain_oom, explaining, name_of, naming
-from ptb.runs.checks import better_figure, check_accepts, check_trainer
+from ptb.runs.checks import better_figure, check_accepts, check_figures, check_trainer
 from ptb.runs.data_check import check_data
 from ptb.runs.preflight import Preflight
 from ptb.runs.processes import check_processes, device_of, join, share_batches
@@ -128,6 +128,8 @@ def compose(
         calls.now = "dataset"
         check_data(assembly.loaders, bundle.spec, trainer.objective.ignored, name_of(config.dataset), mixes)
         preflight, memory_format, operations = _fitted(assembly, trainer, trains)
+        if trains:
+            check_figures(trainer, preflight.figures, partial.asked)
         calls.now = "model"
         to_memory_format(model, memory_format)
         threads = config.run.threads or _threads(operations, shards)

@@ -42,6 +42,7 @@ class Preflight:
         self._assembly = assembly
         self._names = {section: name_of(each) for section, each in assembly.config.components().items()}
         self._trial = partial(assembly.trial, model, loss, memory_format)
+        self.figures = ["loss"]  # what an evaluation reports
         self.trainer = self._trial()
         self._batch = first_samples(self.trainer.train_loader, self._names["dataset"])
 
@@ -74,7 +75,7 @@ class Preflight:
                     warnings.simplefilter("ignore")  # two samples are too few for many a figure
                     figures = RunningMetrics(trainer.objective, {label: metric})
                     figures.add(scores, self._batch, loss.detach())
-                    figures.compute()
+                    self.figures += [name for name in figures.compute() if name != "loss"]
                     metric.reset()
 
     def check_step(self) -> float:
@@ -88,9 +89,10 @@ class Preflight:
             with counter:
                 trainer.try_step([self._batch])
         except (Exception, SystemExit) as error:  # a component may raise anything
-            if isinstance(error, PtbError) or is_memory_error(error):
-                raise
-            raise IncompatibleError(self._explanation(trainer.calls.now, error)) from error
+            section = trainer.calls.now
+            if isinstance(error, PtbError) or is_memory_error(error) or section.startswith("callbacks."):
+                raise  # nothing else has to fit a callback
+            raise IncompatibleError(self._explanation(section, error)) from error
         self._warn_of_missing_gradients()
         self._check_smallest_batch()
         batch = trainer.train_loader.batch_size * trainer.settings.accumulate
@@ -207,7 +209,7 @@ class Preflight:
             what = f"{names[section]} cannot take a step, which is step() without arguments"
         elif section.startswith("optimizer"):
             what = f"{names[section]} cannot take a step on {names['model']}"
-        elif section.startswith(("metrics.", "callbacks.")):
+        elif section.startswith("metrics."):
             what = f"{names[section]} cannot be used"
         else:
             what = f"{names['model']} with {names['loss']} cannot be trained"

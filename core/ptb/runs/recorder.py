@@ -188,18 +188,13 @@ class Recorder:
             with suppress(OSError):  # nobody may be looking on any more; the log has the line
                 self._progress.line(text)
 
-    def warn(self, text: str) -> None:
-        """Log it and warn of it."""
-        self.run.append_log(text)
-        warnings.warn(text, stacklevel=2)
-
     def _snapshot(self) -> dict[str, Any]:
         """The state of the training, without that of observers which no checkpoint can hold: they must not stop it."""
         snapshot = take_snapshot(self.trainer)
         for label, problem in drop_unsavable(snapshot, self.trainer).items():
             if (section := f"callbacks.{label}") not in self._reported:
                 self._reported.add(section)
-                self.warn(f"the state of {section} is not saved: {problem}")
+                warnings.warn(f"the state of {section} is not saved: {problem}", stacklevel=2)
         return snapshot
 
     def _measure_test(self, trainer: Trainer) -> None:

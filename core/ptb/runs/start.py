@@ -13,7 +13,16 @@ from typing import Any
 from torch import nn
 
 from ptb.distributed.place import PEER_LOST, place
-from ptb.errors import ConfigError, InterruptedRunError, PluginError, StorageError, listing, one_line
+from ptb.errors import (
+    LONGEST_WARNING,
+    ConfigError,
+    InterruptedRunError,
+    PluginError,
+    StorageError,
+    listing,
+    one_line,
+    tidy,
+)
 from ptb.runs import manifest, preprocessing
 from ptb.runs.compose import ComposedRun
 from ptb.runs.recorder import Progress, Recorder
@@ -55,7 +64,7 @@ def start_run(
             recorder.line(f"data: {'; '.join(composed.bundle.notes)}")
         recorder.line(f"run directory: {run.path}")
         for lost in composed.lost_state.values():
-            recorder.warn(f"{lost}: `ptb resume` would not continue exactly")
+            warnings.warn(f"{lost}: `ptb resume` would not continue exactly", stacklevel=2)
         seed_global(config.run.seed, "train")
         return fit(recorder, stop_after)
 
@@ -76,7 +85,7 @@ def resume_run(
     with recording(composed, run, progress) as recorder:
         _check_lost_state(recorder)
         then, now = read_json(run.manifest), manifest.describe(composed)
-        checkpoint = latest_valid(run.checkpoints, then.get("run"), recorder.warn)
+        checkpoint = latest_valid(run.checkpoints, then.get("run"), warnings.warn)
         same = then.get("dataset_sha256") == now["dataset_sha256"]
         manifest.check_config(run, checkpoint, composed, same)
         # Where there is neither, it was killed before it wrote one.
@@ -142,7 +151,7 @@ def _check_lost_state(recorder: Recorder) -> None:
     if trained := [text for section, text in lost.items() if section not in observers]:
         raise PluginError(f"the run cannot be resumed exactly: {listing(trained)}")
     for text in lost.values():
-        recorder.warn(text)
+        warnings.warn(text, stacklevel=2)
 
 
 def fit(recorder: Recorder, stop_after: int | None, *, resumes: bool = False) -> RunResult:
@@ -178,7 +187,7 @@ def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | Non
     with leaving(composed.world), closing(composed), run.writing():
         recorder = Recorder(run, composed, progress)
         try:
-            with composed.running():
+            with composed.running(), _logged_warnings(run):
                 yield recorder
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
@@ -189,3 +198,20 @@ def recording(composed: ComposedRun, run: RunDirectory, progress: Progress | Non
                     run.append_log(one_line(error))
                     recorder.finish("interrupted" if interrupted else "failed", one_line(error))
             raise
+
+
+@contextmanager
+def _logged_warnings(run: RunDirectory) -> Iterator[None]:
+    """Warnings are lines of the log too: who looks into the run later was not there when they were shown."""
+    show = warnings.showwarning
+
+    def log(message: Warning | str, *rest: Any, **further: Any) -> None:
+        with suppress(Exception):  # a warning ends no run
+            run.append_log(f"warning: {tidy(str(message), LONGEST_WARNING)}")
+        show(message, *rest, **further)
+
+    warnings.showwarning = log
+    try:
+        yield
+    finally:
+        warnings.showwarning = show

@@ -4,6 +4,8 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,11 +14,13 @@ from torch import nn
 from ptb.errors import one_line
 from ptb.seeding import GlobalGenerators
 from ptb.training.callbacks import Listeners
-from ptb.training.state import component_state
+from ptb.training.state import TrainState, component_state
 from ptb.training.step import StepOutput
 
 if TYPE_CHECKING:
     from ptb.training.trainer import Trainer
+
+IMMUTABLE = (int, float, str, Path, BaseException, type(None))
 
 
 class Observers:
@@ -67,9 +71,14 @@ class View:
 
     def __init__(self, source: object, *copied: str, **shown: Any) -> None:
         # A closure, not an attribute: the training itself is not to be reached from here by accident.
-        self._copy_of: Callable[[str], Any] = lambda name: _copy(getattr(source, name))
+        self._copy_of: Callable[[str], Any] = lambda name: _view(getattr(source, name))
         self._copied = copied
         vars(self).update(shown)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise AttributeError(f"an observer cannot set '{name}': it only looks; a callback of role='actor' can")
+        super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._copied:
@@ -99,7 +108,10 @@ def _copy(value: Any) -> Any:
         return copy.deepcopy(value.state_dict())
 
 
-def _view(argument: Any) -> Any:
-    if isinstance(argument, StepOutput):
-        return View(argument, *vars(argument))
-    return dict(argument) if isinstance(argument, Mapping) else argument
+def _view(value: Any) -> Any:
+    """What an observer gets for a value: what has fields can be looked at, other things are copied."""
+    if isinstance(value, TrainState):  # which goes on
+        value = copy.copy(value)
+    if isinstance(value, StepOutput | TrainState):
+        return View(value, *(each.name for each in fields(value)))
+    return value if isinstance(value, IMMUTABLE) else _copy(value)

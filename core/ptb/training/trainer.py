@@ -242,7 +242,8 @@ class Trainer:
 
     def check_stop(self) -> None:
         """Called while something is waited for or evaluated, so that a stop is heard soon."""
-        if self.objective.processes is None and self._is_asked_to_stop:  # several processes stop after a step only
+        # Several processes stop after a step only, and an actor that stops a run at its end has nothing to stop.
+        if self.objective.processes is None and (self.stop_signal or (self.state.should_stop and not self.is_over)):
             raise StopRequested
 
     @property

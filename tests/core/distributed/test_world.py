@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from ptb import IncompatibleError
 from ptb.cli.lazy_dynamo import NAME, LazyDynamo
-from ptb.distributed.place import Place
+from ptb.distributed.place import LAUNCHER, Place, place
 from ptb.distributed.world import World
 from ptb.runs import manifest, together
 from ptb.training.observers import Observers
@@ -57,6 +57,16 @@ def test_a_collective_inside_an_observer_is_refused(world):
     with pytest.warns(UserWarning, match=r"callbacks\.talks failed in on_epoch_end: ValueError: .*process group"):
         Observers({}).notify("on_epoch_end", [("talks", Talks().on_epoch_end)], trainer)
     assert world.sum_(torch.ones(1)).tolist() == [1]
+
+
+def test_what_an_observer_starts_is_alone(world, monkeypatch):
+    several = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", LAUNCHER: "1"}
+    monkeypatch.setattr(os, "environ", os.environ | several)
+    with world.closed():
+        assert place() == Place()
+        assert not several.keys() & os.environ.keys()
+    assert place() == Place(0, 2, 0, 2)
+    assert os.environ[LAUNCHER] == "1"
 
 
 def test_processes_that_are_not_alike_are_refused_with_all_that_differs(in_ranks, monkeypatch):

@@ -104,6 +104,32 @@ def test_other_options_of_the_optimizer_win_too(built_in, tmp_path):
     assert float(saved["optimizer"]["state"][0]["step"]) == 5 * 40
 
 
+COUNTS = """
+    from ptb import Component, hookimpl
+
+    class Counts:
+        def __init__(self, *, most: int = 3, step: int = 1):
+            self.most, self._step, self.seen = most, step, 0
+
+        def on_step_end(self, trainer, output):
+            self.seen += self._step
+
+    @hookimpl
+    def ptb_provide_callbacks():
+        return [Component("counts", "ptb_counts:Counts", role="actor")]
+"""
+
+
+def test_settings_of_a_callback_that_change_win_over_its_state(site, tmp_path):
+    site.add("ptb-counts", COUNTS)
+    registry = site.registry()
+    begun(registry, tmp_path / "half", stop_after=5, callbacks={"counts": {"most": 3, "step": 2}})
+    changes = ["callbacks.counts.most=7", "callbacks.counts.step=10", "trainer.max_steps=6"]
+    continued(registry, tmp_path / "half", tmp_path / "rest", changes)
+    last = load_checkpoint(find_checkpoints(tmp_path / "rest/checkpoints")[6])
+    assert last.decode()["callbacks"]["counts"] == {"most": 7, "_step": 10, "seen": 20}
+
+
 def test_a_scheduler_that_waits_for_figures_keeps_its_state(built_in, tmp_path):
     scheduler = {"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 10.0}
     begun(built_in, tmp_path / "one", scheduler=scheduler, **FEW_STEPS)

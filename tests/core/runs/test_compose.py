@@ -56,7 +56,68 @@ def test_a_figure_that_nothing_reports_is_refused_before_training(odd, built_in)
         compose(resolve(RunConfig(model={"name": "linear"}, callbacks=waits), built_in))
     (problem,) = error.value.problems
     assert problem.key == "callbacks.best-checkpoint.monitor"
-    assert problem.message == "'val/f1' is reported by no split; reported are val/loss, val/accuracy"
+    assert problem.message == "'val/f1' is reported by no evaluation; reported are val/loss, val/accuracy"
+
+
+FIGURES = """
+    from ptb import Component, hookimpl
+
+    class Two:
+        def __init__(self, spec): ...
+        def reset(self): ...
+        def update(self, scores, targets): ...
+        def compute(self): return {"low": 0.0, "high": 1.0}
+
+    @hookimpl
+    def ptb_provide_metrics():
+        return [Component("two", "ptb_figures:Two", better={"low": "lower", "high": "higher"})]
+"""
+
+
+@pytest.mark.parametrize("monitor", ["val/two", "val/two/hihg", "val/accuracy/high"])
+@pytest.mark.parametrize("section", ["trainer", "callback"])
+def test_a_figure_that_a_metric_does_not_give_is_refused_with_those_that_it_gives(site, monitor, section):
+    site.add("ptb-figures", FIGURES)
+    waits = {"monitor": monitor, "mode": "max"}
+    config = RunConfig(
+        model={"name": "linear"},
+        metrics={"two": {}, "accuracy": {}},
+        **({"trainer": waits} if section == "trainer" else {"callbacks": {"best-checkpoint": waits}}),
+    )
+    with pytest.raises(ConfigError) as error:
+        compose(resolve(config, site.registry()))
+    (problem,) = error.value.problems
+    assert problem.key == {"trainer": "trainer", "callback": "callbacks.best-checkpoint"}[section] + ".monitor"
+    there = "reported are val/loss, val/two/low, val/two/high, val/accuracy"
+    assert problem.message == f"'{monitor}' is no figure; {there}"
+
+
+def test_a_run_may_be_chosen_by_its_training_figures_but_an_evaluation_has_none(odd, built_in):
+    assert odd(trainer={"monitor": "train/accuracy", "patience": 2}).trainer.callbacks._better == "higher"
+    config = RunConfig(model={"name": "linear"}, scheduler={"name": "plateau"}, trainer={"monitor": "train/loss"})
+    with pytest.raises(ConfigError, match="waits for train/loss, and 'train/loss' is reported by no evaluation"):
+        compose(resolve(config, built_in))
+
+
+AVERAGES = """
+    from contextlib import nullcontext
+    from ptb import Component, hookimpl
+
+    class Averages:
+        def evaluation_weights(self, trainer):
+            return nullcontext()
+
+    @hookimpl
+    def ptb_provide_callbacks():
+        return [Component("swa", "ptb_averages:Averages", role="actor")]
+"""
+
+
+def test_of_two_callbacks_that_set_the_evaluated_weights_it_is_said_which_counts(site):
+    site.add("ptb-averages", AVERAGES)
+    config = RunConfig(model={"name": "linear"}, callbacks={"swa": {}, "ema": {}})
+    with pytest.warns(UserWarning, match=r"callbacks\.ema, callbacks\.swa each set .*: those of callbacks\.swa count"):
+        compose(resolve(config, site.registry()))
 
 
 VIEWING = """

@@ -92,6 +92,9 @@ def test_state_of_an_observer_that_cannot_be_saved_is_reported_once_and_left_out
     first, second = (str(each.message) for each in warned)
     assert first.startswith(told)
     assert second.startswith("the state of callbacks.late is not saved: handle is a builtins.object")
+    assert [f"warning: {first}", f"warning: {second}"] == [
+        line for line in (path / "log.txt").read_text().splitlines() if line.startswith("warning: ")
+    ]
     assert saved(path).decode()["callbacks"] == {"counts": {"steps": 5}}
     with warnings.catch_warnings(action="ignore"):
         result = resume_run(compose(resolve(resume_config(RunDirectory.open(path)), registry)), RunDirectory.open(path))

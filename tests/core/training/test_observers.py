@@ -192,6 +192,25 @@ def test_that_test_can_fail(build, state_of, wanted):
         assert state_of(trainer)["model.layers.3.weight"] != wanted[0]["model.layers.3.weight"]
 
 
+@pytest.mark.parametrize("what", ["state.should_stop", "state.step", "should_stop", "model"])
+def test_what_an_observer_sets_in_vain_is_told(build, what):
+    def sets(trainer, *_):
+        owner, _, name = what.rpartition(".")
+        setattr(getattr(trainer, owner) if owner else trainer, name, True)
+
+    name = what.rpartition(".")[2]
+    with pytest.warns(UserWarning, match=f"an observer cannot set '{name}': .* role='actor' can"):
+        build(observers={"one": Sees(sets)}).fit()
+
+
+def test_the_state_that_an_observer_keeps_does_not_go_on(build):
+    kept = []
+    build(observers={"one": Sees(lambda trainer, *_: kept.append(trainer.state))}).fit()
+    steps = [state.step for state in kept]
+    assert (steps[0], steps[-1]) == (0, 6)
+    assert kept[-1].metrics["val/loss"] > 0
+
+
 def test_what_an_observer_raises_is_reported_once_each(build):
     with pytest.warns(UserWarning, match="failed in on_fit_start") as told:
         build(observers={"one": Sees(raises), "two": Sees(exits)}).fit()
@@ -229,7 +248,7 @@ def test_observers_get_copies_of_their_own(build):
 
     class First:
         def on_step_end(self, trainer, output):
-            output.lr = trainer.settings = None
+            vars(output)["lr"] = vars(trainer)["settings"] = None
 
         def on_evaluation(self, trainer, split, metrics):
             metrics.clear()

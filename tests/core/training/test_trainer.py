@@ -229,10 +229,24 @@ def test_a_stop_is_heard_wherever_something_takes_long(build, where):
     assert not ours.finished
 
 
+def test_an_actor_that_stops_a_run_at_its_end_has_nothing_to_stop(build):
+    class Stops:
+        def on_evaluation(self, trainer, split, metrics):
+            trainer.state.should_stop = trainer.state.epoch == trainer.settings.epochs
+
+    class Tests:
+        def on_fit_end(self, trainer):
+            trainer.evaluate("test")
+
+    ours = build(splits=("val", "test"), actors={"stops": Stops()}, recorders=[Tests()])
+    ours.fit()
+    assert ours.finished
+
+
 def test_a_stop_in_the_last_event_leaves_a_run_unfinished_but_saved(build, resumed):
     class Tests:
         def on_fit_end(self, trainer):
-            trainer.state.should_stop = stops
+            trainer.state.stop_signal = 2 * stops
             trainer.evaluate("test")
 
     stops = True

@@ -63,11 +63,16 @@ HOOKS_EVENTS = """\
 ## Events of callbacks
 
 The methods that an object of the kind `callback` may have, in the order in which they are called at a boundary. Each
-gets the `trainer`: `model`, `optimizer`, `scheduler`, `settings` (the section `trainer`), `device`, `state` (`epoch`,
-`step`, `should_stop`, `metrics`), `run.path` (the run directory) and `request_checkpoint(label)`. An observer gets
-copies, made when it asks for them. `state.metrics` has the figures of the last evaluation by `SPLIT/LABEL`; actors,
-whose `on_epoch_end` comes before the rows, see those of the epoch before. An actor that sets `state.should_stop` to
-True stops the run after the step, as a signal does: it is saved, and `ptb resume` goes on with it."""
+gets the `trainer`: `model`, `optimizer`, `scheduler`, `settings` (the section `trainer`, which nobody can change),
+`device`, `state` (`epoch`, `step`, `should_stop`, `stopped_early`, `metrics`), `run` and `request_checkpoint(label)`.
+`run.path` is the run directory; `run` is None where nothing is recorded: in the kit, and in other processes than the
+first. An observer gets copies, made when it asks for them; what it raises is a warning and ends nothing.
+`state.metrics` has the figures of the last evaluation by `SPLIT/LABEL`; actors, whose `on_epoch_end` comes before the
+rows, see those of the epoch before.
+
+An actor ends a run in two ways. `state.stopped_early = True`, set in `on_evaluation`, ends it after the epoch as
+`trainer.patience` does: the test split is measured, and the run is finished. `state.should_stop = True` stops it after
+the step: it is saved as interrupted, the command ends with 0, and `ptb resume` goes on with it."""
 
 HOOKS_ACTORS = """\
 An actor may also have these:
@@ -80,7 +85,13 @@ An actor may also have these:
 `step.micro_batches` is a list of batches, on the host or on the device. Each has `inputs`, `targets`, `weights`
 (tensors, dicts of tensors, or None), `size`, and `map(function)`, the batch of `function(tensor)` for each tensor: a
 piece is `batch.map(lambda tensor: tensor[:8])`. The pieces must hold the samples of the step, each once. An actor
-reaches the loss as `trainer.objective.loss`.
+reaches the loss as `trainer.objective.loss`. Gradients of the whole step, before the optimizer takes it, are there in a
+hook of the optimizer (`register_step_pre_hook` in `on_fit_start`).
+
+The weights that are evaluated at the end of an epoch are those that are saved, if an actor changes them in
+`on_step_end` or before: its `on_evaluation` and `on_epoch_end` come between the two. Where several actors have
+`evaluation_weights`, those of the last one count. With `--nproc` an actor is called in every process, and must do the
+same in each: what it draws from `torch.randn` differs, what it draws from a generator with a seed of its own does not.
 
 At the end of an epoch: evaluation, `on_evaluation` of the scheduler and of actors, best and patience, `on_epoch_end` of
 actors, metrics rows, observers, checkpoint, `on_checkpoint`. Several actors are called in the order that `before` and

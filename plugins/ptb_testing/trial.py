@@ -167,7 +167,7 @@ class Trial:
                 raise
             except (Exception, SystemExit) as error:  # a component may raise anything
                 what = f"{trainer.calls.now} raised" if trainer.calls.now else "saving it raised"
-                raise CheckFailed(f"in a run, {what} {one_line(error)}") from error
+                raise CheckFailed(f"in a run, {what} {_with_hint(one_line(error))}") from error
             finally:
                 self._check_observer(caught)
         return trainer
@@ -176,7 +176,7 @@ class Trial:
         """Fails where the core reports what an observer raised."""
         for each in caught:
             if str(each.message).startswith(f"{self.section} failed"):
-                raise CheckFailed(f"in a run it {str(each.message).partition(' ')[2].partition('; ')[0]}")
+                raise CheckFailed(f"in a run it {_with_hint(str(each.message).partition(' ')[2].partition('; ')[0])}")
 
     def lost_with_another_seed(self) -> str:
         """What the component would lose if the run that loads its state had been built with another seed."""
@@ -262,6 +262,12 @@ def _plain_run() -> PartialConfig:
     )
     plain = resolve(config, built_in())
     return replace(plain, model=Made(plain.model.entry, plain.model.settings, Reference), metrics={})
+
+
+def _with_hint(text: str) -> str:
+    """What a component raised, and why where it looks for the run directory."""
+    looks = "'NoneType' object has no attribute" in text
+    return f"{text}; trainer.run is None where nothing is recorded, as in the small runs of the kit" if looks else text
 
 
 def _snapshot(trainer: Trainer) -> dict[str, Any]:

@@ -269,7 +269,8 @@ class Checker:
             elif absent and (version := recorded_version(owner, self.config.files)):
                 message = f"{kind} '{name}' is of the plugin {owner} {version}, which is not installed; run\n  "
                 message += pip_install(f"{owner}=={version}") + "\nand give the command again"
-            raise ConfigError(self._problem(path, message)) from None
+            source = self.config.source(*path) or self.config.source(*path[:-1])  # a label may be the name
+            raise ConfigError(Problem(".".join(path), message, source)) from None
 
     def _settings(self, model: type[BaseModel], path: KeyPath) -> BaseModel:
         """The validated settings of the component at ``path``."""

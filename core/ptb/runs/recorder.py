@@ -87,7 +87,9 @@ class Recorder:
             self._measure_test(trainer)
         if trainer.state.stopped_early:
             monitor, patience = trainer.settings.monitor, trainer.settings.patience
-            self.line(f"stopped early: {count(patience, 'evaluation')} without a better {monitor}")
+            waited = 0 < patience <= trainer.state.evals_since_best
+            why = f"{count(patience, 'evaluation')} without a better {monitor}" if waited else "as a callback asked"
+            self.line(f"stopped early: {why}")
         self.result = self.finish("finished")
 
     def save(self, trainer: Trainer) -> Path:

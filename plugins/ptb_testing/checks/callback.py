@@ -95,6 +95,21 @@ def evaluation_weights_are_put_back(case: Case) -> None:
             raise CheckFailed("after evaluation_weights the parameters are other objects, which no optimizer trains")
 
 
+def saves_what_is_evaluated(case: Case) -> None:
+    """The figures of an epoch are those of the weights that are saved at its end, so that the best is the best."""
+    if _is_observer(case):
+        raise Skipped("it is an observer")
+    trainer = _fitted(case.tried[0])
+    then = {name: value for name, value in trainer.state.metrics.items() if name.startswith("val/")}
+    now = {f"val/{name}": value for name, value in trainer.evaluate("val").items()}
+    if changed := differing(then, now):
+        figure = changed[0]
+        raise CheckFailed(
+            f"it changes the weights between their evaluation and the checkpoint: {figure} was {then[figure]:.6g}, and "
+            f"of the saved ones is {now[figure]:.6g}; on_evaluation and on_epoch_end are too late, on_step_end is not"
+        )
+
+
 def survives_an_error(case: Case) -> None:
     """`on_exception`, which it may have, gets the error that ends a run, and raises nothing itself."""
     if not listeners({LABEL: case.build()}, "on_exception"):
@@ -123,10 +138,23 @@ KIT = Kit(
         weights_stay_the_same,
         step_is_taken_once,
         evaluation_weights_are_put_back,
+        saves_what_is_evaluated,
         survives_an_error,
     ),
-    optional=(weights_stay_the_same, step_is_taken_once, evaluation_weights_are_put_back, survives_an_error),
-    notes=(has_an_event, step_is_taken_once, evaluation_weights_are_put_back, survives_an_error),
+    optional=(
+        weights_stay_the_same,
+        step_is_taken_once,
+        evaluation_weights_are_put_back,
+        saves_what_is_evaluated,
+        survives_an_error,
+    ),
+    notes=(
+        has_an_event,
+        step_is_taken_once,
+        evaluation_weights_are_put_back,
+        saves_what_is_evaluated,
+        survives_an_error,
+    ),
     trials=trials,
     may_draw=True,
 )

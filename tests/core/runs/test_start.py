@@ -216,6 +216,19 @@ def test_a_run_that_a_callback_stops_says_so(built_in, tmp_path):
     assert json.loads((run / "summary.json").read_text())["reason"] == "stopped after step 3, as a callback asked"
 
 
+def test_a_run_that_a_callback_ends_is_finished(built_in, tmp_path):
+    class Ends:
+        def on_evaluation(self, trainer, split, metrics):
+            trainer.state.stopped_early = True
+
+    composed = compose(resolve(RunConfig(**SMALL), built_in))
+    composed.trainer.callbacks.actor_methods["on_evaluation"] = [("callbacks.ends", Ends().on_evaluation)]
+    result = start_run(composed, tmp_path / "run")
+    assert (result.status, result.epoch, result.stopped_early) == ("finished", 1, True)
+    assert "test/loss" in result.metrics
+    assert "stopped early: as a callback asked\n" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_it_goes_on_from_python(stopped, built_in, tmp_path):
     result = ptb.resume(stopped, registry=built_in)
     unbroken = ptb.train(RunConfig(**SMALL), registry=built_in, output=tmp_path / "unbroken")

@@ -235,6 +235,7 @@ def ptb_provide_callbacks():
             "step-is-taken-once",
             "resumes-exactly-3",
             "evaluation-weights-are-put-back",
+            "saves-what-is-evaluated",
             "survives-an-error-2",
             "resumes-exactly-2",
             role="actor",

@@ -120,3 +120,12 @@ class evaluation_weights_are_put_back:
         weight.zero_()
         yield
         weight.copy_(before)
+
+
+class saves_what_is_evaluated:
+    """It changes the weights between their evaluation and the checkpoint."""
+
+    def on_epoch_end(self, trainer):
+        with torch.no_grad():
+            for parameter in trainer.model.parameters():
+                parameter.mul_(0.9)

@@ -105,8 +105,9 @@ def saves_what_is_evaluated(case: Case) -> None:
     if changed := differing(then, now):
         figure = changed[0]
         raise CheckFailed(
-            f"it changes the weights between their evaluation and the checkpoint: {figure} was {then[figure]:.6g}, and "
-            f"of the saved ones is {now[figure]:.6g}; on_evaluation and on_epoch_end are too late, on_step_end is not"
+            "it changes the weights between their evaluation and the checkpoint: as they were evaluated, "
+            f"{figure} was {then[figure]:.6g}; as they are saved, it is {now[figure]:.6g}; on_evaluation and "
+            "on_epoch_end are too late for a change, on_step_end is not"
         )
 
 

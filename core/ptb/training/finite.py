@@ -125,9 +125,10 @@ def check_same_weights(trainer: "Trainer") -> None:
     first, *others = processes.gather(own)
     for rank, other in enumerate(others, 1):
         if drifted := [name for name, digest in first.items() if other.get(name) != digest]:
+            actors = listing([f"callbacks.{label}" for label in trainer.callbacks.actors])
             raise NumericalError(
                 f"the weights of rank {rank} are not those of rank 0 after step {trainer.state.step}, first in "
-                f"{drifted[0]}: what changes them is called in one process only, or gives other numbers there"
+                f"{drifted[0]}: {actors or 'what changes them'} must do the same in every process, and draw the same"
             )
 
 

@@ -127,7 +127,7 @@ def test_weights_that_drift_apart_are_not_saved(script, in_ranks):
                     trainer.model[3].weight[0, 0] += 1e-6
 
     case = script.CASES["mlp-sgd"] | {"actors": {"moves": Moves()}}
-    message = r"the weights of rank 1 are not those of rank 0 after step 2, first in 3\.weight"
+    message = r"the weights of rank 1 are not those of rank 0 after step 2, first in 3\.weight: callbacks\.moves"
     with pytest.raises(NumericalError, match=message):
         in_ranks(2, lambda world: script.trained(case, 2, world, None))
 

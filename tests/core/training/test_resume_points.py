@@ -167,14 +167,14 @@ def test_a_run_that_is_killed_ends_with_the_same_bits_from_every_checkpoint(buil
 @pytest.mark.parametrize("name", ["evaluations inside", "patience", "plateau"])
 def test_what_a_stop_inside_an_evaluation_leaves_undone_is_done_once(build, resumed, state_of, name):
     def evaluating(stop_in):
-        """Asks for a stop in the middle of that evaluation."""
+        """A signal comes in the middle of that evaluation."""
         ours = run(build, **RUNS[name])
         seen = []
 
         def hook(model, arguments):
             if not model.training:
                 seen.append(0)
-                ours.state.should_stop = len(seen) == stop_in
+                ours.state.stop_signal = 2 * (len(seen) == stop_in)
 
         ours.model.register_forward_pre_hook(hook)
         return ours, seen

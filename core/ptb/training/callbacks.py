@@ -82,11 +82,12 @@ def misfit(callback: object, role: str | None) -> str:
     It has a method for at least one event, and none that begins with ``on_`` for anything else.
     """
     events = (*EVENTS, *ACTOR_EVENTS) if role == "actor" else EVENTS
-    names = [name for name in dir(callback) if name.startswith("on_") or name in ACTOR_EVENTS]
-    for name in names:
-        if name not in events:
+    kind = type(callback)
+    methods = [name for name in dir(kind) if callable(getattr(kind, name, None))]
+    for name in methods:
+        if name not in events and (name.startswith("on_") or name in ACTOR_EVENTS):
             meant = did_you_mean(name, events)
             return f"it has {name}, which is no event of an {role}{meant}; there are {', '.join(events)}"
-    if not names:
-        return f"it gives {type(callback).__name__}, which has no method for any of {', '.join(events)}"
+    if not any(callable(getattr(callback, event, None)) for event in events):
+        return f"it gives {kind.__name__}, which has no method for any of {', '.join(events)}"
     return ""

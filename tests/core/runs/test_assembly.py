@@ -141,11 +141,18 @@ CALLBACKS = """
     class Deaf:
         def step_end(self, trainer, output): ...
 
+    class Hears:
+        on_gpu = False
+
+        def __init__(self):
+            self.on_alarm = print
+            self.on_fit_end = lambda trainer: None
+
     def nothing(): ...
 
     @hookimpl
     def ptb_provide_callbacks():
-        targets = {"misspelt": "Misspelt", "around": "Around", "deaf": "Deaf", "nothing": "nothing"}
+        targets = {"misspelt": "Misspelt", "around": "Around", "deaf": "Deaf", "hears": "Hears", "nothing": "nothing"}
         return [Component(name, f"ptb_calls:{target}", role="observer") for name, target in targets.items()]
 """
 
@@ -164,6 +171,12 @@ def test_an_object_that_would_never_be_called_is_no_callback(site, name, told):
     config = RunConfig(model={"name": "mlp"}, callbacks={name: {}}, device="cpu")
     with pytest.raises(PluginError, match=rf"^callback '{name}' \(ptb-calls 1\.0\) is no callback: it {told}"):
         compose(resolve(config, site.registry()))
+
+
+def test_what_else_a_callback_has_is_its_own(site):
+    site.add("ptb-calls", CALLBACKS)
+    config = RunConfig(model={"name": "mlp"}, callbacks={"hears": {}}, device="cpu")
+    assert [*compose(resolve(config, site.registry())).trainer.callbacks.observers.components] == ["hears"]
 
 
 def test_a_model_that_does_not_fit_in_memory_is_named(built_in):

@@ -926,7 +926,7 @@ GROUPS = {
         csv_files,
         lambda: GOOD_TABLE,
         partial(as_data, "csv", "table.csv", TABLE),
-        frozenset({"formula-cells", "formulas"}),
+        frozenset({"formula-cells", "formulas", "archive"}),  # tables may be packed
         preload=("pandas",),
     ),
     # What follows the last pixel, or is no pixel, is not used.

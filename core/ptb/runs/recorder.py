@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ptb.errors import ConfigError, PluginError, StorageError, count, listing, one_line
 from ptb.runs import model_card
+from ptb.runs.blame import explaining
 from ptb.runs.compose import ComposedRun
 from ptb.runs.predictions import RunView
 from ptb.runs.record import RunRecord
@@ -29,7 +30,7 @@ from ptb.storage.checkpoint import (
 )
 from ptb.storage.codec import DecodeError, EncodeError, encode
 from ptb.storage.digest import weights_sha256
-from ptb.storage.run_directory import RunDirectory, write_json
+from ptb.storage.run_directory import RunDirectory, finite, write_json
 from ptb.training.evaluation import MetricsRow
 from ptb.training.protocols import IntervalMetric
 from ptb.training.snapshot import restore_snapshot, take_snapshot
@@ -179,9 +180,22 @@ class Recorder:
             skipped_steps=state.skipped_steps,
             model=trainer.model,
         )
-        write_json(self.run.summary, result.summary() | ({"reason": reason} if reason else {}))
-        atomic.write_atomically(self.run.card, model_card.text(RunRecord(self.run.path)))
+        summary = finite(result.summary() | ({"reason": reason} if reason else {}))
+        # A run whose card could not be written is not finished: `ptb resume` writes it.
+        if status == "finished":
+            self._write_card(summary)
+            write_json(self.run.summary, summary)
+        else:
+            write_json(self.run.summary, summary)
+            self._write_card(summary)
         return result
+
+    def _write_card(self, summary: dict[str, Any]) -> None:
+        with explaining(StorageError, f"{self.run.manifest} is damaged, and the model card cannot be made of it"):
+            record = RunRecord(self.run.path)
+            record.summary = summary
+            card = model_card.text(record)
+        atomic.write_atomically(self.run.card, card)
 
     def line(self, text: str) -> None:
         """Log it and show it."""

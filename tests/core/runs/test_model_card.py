@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import ptb
-from ptb import RunConfig, RunRecord
+from ptb import RunConfig, RunRecord, StorageError
 from ptb.config.resolve import resolve
 from ptb.runs import model_card
 from ptb.runs.compose import compose
@@ -106,6 +106,16 @@ def test_a_run_that_goes_on_has_no_card_and_one_that_was_stopped_says_so(tmp_pat
     assert not run.card.exists()
     ptb.resume(run.path, registry=built_in)
     assert "Status: finished after 1 epochs" in run.card.read_text()
+
+
+def test_a_manifest_of_which_no_card_can_be_made_is_damaged(tmp_path, built_in):
+    config = RunConfig(**MLP | {"trainer": {"epochs": 1}})
+    run = RunDirectory(tmp_path / "run")
+    start_run(compose(resolve(config, built_in)), run.path, stop_after=3)
+    run.manifest.write_text(json.dumps(json.loads(run.manifest.read_text()) | {"plugins": 5}))
+    with pytest.raises(StorageError, match=r"manifest\.json is damaged, and the model card cannot be made of it: Type"):
+        ptb.resume(run.path, registry=built_in)
+    assert json.loads(run.summary.read_text())["status"] == "failed"
 
 
 def test_it_is_written_without_torch(run):

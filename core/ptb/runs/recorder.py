@@ -180,20 +180,19 @@ class Recorder:
             skipped_steps=state.skipped_steps,
             model=trainer.model,
         )
-        summary = finite(result.summary() | ({"reason": reason} if reason else {}))
-        # A run whose card could not be written is not finished: `ptb resume` writes it.
+        summary = result.summary() | ({"reason": reason} if reason else {})
+        # A run whose card could not be written is not finished: `ptb resume` writes it. Of another the summary counts.
         if status == "finished":
             self._write_card(summary)
-            write_json(self.run.summary, summary)
-        else:
-            write_json(self.run.summary, summary)
+        write_json(self.run.summary, summary)
+        if status != "finished":
             self._write_card(summary)
         return result
 
     def _write_card(self, summary: dict[str, Any]) -> None:
         with explaining(StorageError, f"{self.run.manifest} is damaged, and the model card cannot be made of it"):
             record = RunRecord(self.run.path)
-            record.summary = summary
+            record.summary = finite(summary)  # as the file has it, or will have it
             card = model_card.text(record)
         atomic.write_atomically(self.run.card, card)
 

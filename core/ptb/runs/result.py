@@ -18,7 +18,7 @@ class RunResult:
         epoch: whole epochs.
         step: optimizer steps.
         best_step: the step with the best monitored figure, None without one.
-        stopped_early: whether patience ran out.
+        stopped_early: whether patience ran out, or a callback ended the run.
         metrics: the last figures, ``{"test/accuracy": 0.98}``.
         intervals: of metrics of the test split that are means over samples, the 95 % interval: low and high.
         test_step: the step whose weights the test split was measured with, None where it was not.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 WORTH_IT = 1.2
 LONG_RUN = 30.0  # seconds
 STEPS = 5  # with each number of threads
-SECONDS = 0.7  # that one process takes, and all together,
-MOST_STEPS = 50  # if these do not end before
+SECONDS = 0.7  # for steps of one process, and for those of all together
+MOST_STEPS = 50  # of each, where they are short
 SWITCH = "PTB_PROBE"  # 0: without looking at what several processes bring
 
 

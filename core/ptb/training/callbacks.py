@@ -83,9 +83,9 @@ def misfit(callback: object, role: str | None) -> str:
     """
     events = (*EVENTS, *ACTOR_EVENTS) if role == "actor" else EVENTS
     kind = type(callback)
-    methods = [name for name in dir(kind) if callable(getattr(kind, name, None))]
-    for name in methods:
-        if name not in events and (name.startswith("on_") or name in ACTOR_EVENTS):
+    named = [name for name in dir(kind) if name.startswith("on_") or name in ACTOR_EVENTS]
+    for name in named:
+        if name not in events and callable(getattr(kind, name, None)):
             meant = did_you_mean(name, events)
             return f"it has {name}, which is no event of an {role}{meant}; there are {', '.join(events)}"
     if not any(callable(getattr(callback, event, None)) for event in events):

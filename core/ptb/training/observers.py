@@ -20,7 +20,7 @@ from ptb.training.step import StepOutput
 if TYPE_CHECKING:
     from ptb.training.trainer import Trainer
 
-IMMUTABLE = (int, float, str, Path, BaseException, type(None))
+GIVEN_AS_IT_IS = (int, float, str, Path, BaseException, type(None))
 
 
 class Observers:
@@ -114,4 +114,4 @@ def _view(value: Any) -> Any:
         value = copy.copy(value)
     if isinstance(value, StepOutput | TrainState):
         return View(value, *(each.name for each in fields(value)))
-    return value if isinstance(value, IMMUTABLE) else _copy(value)
+    return value if isinstance(value, GIVEN_AS_IT_IS) else _copy(value)

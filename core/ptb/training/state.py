@@ -45,7 +45,7 @@ class TrainState:
     best_value: float = math.nan  # that figure
     evals_since_best: int = 0
     skipped_steps: int = 0  # their fp16 gradients overflowed, and the weights stayed as they were
-    stopped_early: bool = False  # patience ran out
+    stopped_early: bool = False  # patience ran out, or an actor has ended the run
     labels: dict[str, int] = field(default_factory=dict)  # the steps of kept checkpoints, "best" among them
     should_stop: bool = False  # set it to stop after this step, saved
     stop_signal: int = 0  # the number of a signal that asks for that
